@@ -1,0 +1,183 @@
+"""Every setting of training, as frozen values; and the presets that were seen to work.
+
+Counts are in the unit their name says: *steps* are environment steps summed over all environments, *updates* are
+gradient steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+from nimbleq.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and how it is cut.
+
+    Attributes:
+        id: Gymnasium id.
+        max_episode_steps: time limit in steps in place of the environment's own (None: its own).
+    """
+
+    id: str = "CartPole-v1"
+    max_episode_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The Q-network.
+
+    Attributes:
+        torso: ``mlp`` for vectors; ``nature`` for images (Mnih et al. 2015: three convolutions).
+        hidden: widths of the fully connected layers before the head.
+        layer_norm: LayerNorm without parameters before each ReLU of the fully connected layers.
+        dueling: separate value and advantage outputs [1511.06581].
+        normalize_obs: subtract the running mean, divide by the running deviation and clip at ``obs_clip`` deviations
+            (vectors only); frozen when the run ends and exported as part of the network.
+        obs_clip: in standard deviations.
+    """
+
+    torso: Literal["mlp", "nature"] = "mlp"
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = True
+    dueling: bool = False
+    normalize_obs: bool = True
+    obs_clip: float = 6.0
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is remembered and how it is drawn.
+
+    Attributes:
+        capacity: transitions kept.
+        n_step: rewards summed before bootstrapping; windows are cut at termination and at truncation.
+        prioritized: draw in proportion to ``|TD error|^alpha`` [1511.05952].
+        alpha: exponent of the priority.
+        beta_start, beta_end: exponent of the importance weights, annealed linearly over the run.
+    """
+
+    capacity: int = 50_000
+    n_step: int = 3
+    prioritized: bool = False
+    alpha: float = 0.6
+    beta_start: float = 0.4
+    beta_end: float = 1.0
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """One gradient step.
+
+    Attributes:
+        batch_size: transitions per update.
+        gamma: discount per step.
+        double: the online net chooses the next action, the target net values it [1509.06461].
+        target: ``none`` bootstraps from the online net, ``hard`` copies every ``target_every`` updates,
+            ``polyak`` moves the target by ``tau`` after each update.
+        target_every: updates between hard copies.
+        tau: Polyak step.
+        loss: on the TD error, before importance weights.
+        lr, lr_end: Adam's step size, linear from ``lr`` to ``lr_end`` over ``lr_updates`` updates, constant after.
+        lr_updates: length of that ramp.
+        adam_eps: Adam's ε.
+        max_grad_norm: clip of the global gradient norm (0: off).
+        reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
+    """
+
+    batch_size: int = 64
+    gamma: float = 0.99
+    double: bool = True
+    target: Literal["none", "hard", "polyak"] = "none"
+    target_every: int = 500
+    tau: float = 0.005
+    loss: Literal["mse", "huber"] = "mse"
+    lr: float = 1e-3
+    lr_end: float = 1e-3
+    lr_updates: int = 1
+    adam_eps: float = 1e-8
+    max_grad_norm: float = 10.0
+    reward_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """ε-greedy: linear from ``start`` to ``end`` over ``updates`` updates.
+
+    Attributes:
+        start: ε before learning.
+        end: ε after the ramp.
+        updates: length of the ramp, in updates.
+    """
+
+    start: float = 1.0
+    end: float = 0.05
+    updates: int = 2_000
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Greedy checks during training, and the final one.
+
+    Attributes:
+        every: updates between checks.
+        episodes: of a check.
+        stop_return: training ends when a check of ``final_episodes`` fresh episodes averages at least this (None: never).
+        final_episodes: fresh episodes behind the reported mean and its 95 % interval.
+    """
+
+    every: int = 1_000
+    episodes: int = 20
+    stop_return: float | None = None
+    final_episodes: int = 100
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run.
+
+    Attributes:
+        seed: of networks, exploration, replay and environments.
+        steps: budget in environment steps.
+        envs: environments stepped side by side.
+        learn_start: steps before the first update.
+        updates_per_step: updates after each step of all ``envs``.
+        checkpoint_seconds: seconds between checkpoints.
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    steps: int = 500_000
+    envs: int = 16
+    learn_start: int = 1_000
+    updates_per_step: int = 1
+    checkpoint_seconds: float = 30.0
+
+
+def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy of a (nested) frozen config with dotted fields replaced: ``{"learner.lr": 1e-4}``.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
+    for dotted, value in changes.items():
+        head, _, rest = dotted.partition(".")
+        if head not in {f.name for f in fields(config)}:
+            raise ConfigError(f"there is no setting {dotted!r} in {type(config).__name__}")
+        config = replace(config, **{head: with_changes(getattr(config, head), {rest: value}) if rest else value})
+    return config
+
+
+def to_dict(config: Any) -> Any:
+    """A config as plain JSON values."""
+    if is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+    return list(config) if isinstance(config, tuple) else config

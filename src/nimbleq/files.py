@@ -1,0 +1,90 @@
+"""Writing that cannot leave half a file, and reading that says what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nimbleq.errors import FileError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` atomically: a reader sees the old file or the new one, never a mixture.
+
+    Raises:
+        FileError: the disk is full or the place is not writable; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FileError(f"cannot write {path}: {error.strerror or error}; what was there before is unchanged") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically write ``value`` as indented JSON (floats round-trip exactly)."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        FileError: it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        FileError: missing, unreadable, or not valid JSON (truncated, say).
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise FileError(f"{path} is not valid JSON ({error}): truncated or damaged") from error
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Build a folder under a temporary name with ``fill(folder)`` and swap it into place.
+
+    Raises:
+        FileError: it cannot be written; the old folder, if there was one, is still there.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    stale = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        fill(fresh)
+        if path.exists():
+            path.rename(stale)
+        fresh.rename(path)
+    except OSError as error:
+        if stale.exists() and not path.exists():
+            stale.rename(path)
+        raise FileError(f"cannot write {path}: {error.strerror or error}; what was there before is unchanged") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of ``data``."""
+    return hashlib.sha256(data).hexdigest()

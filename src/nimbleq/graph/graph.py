@@ -1,0 +1,124 @@
+"""The graph itself: frozen nodes in execution order over named tensors, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from nimbleq.errors import GraphError
+from nimbleq.graph.ops import Op
+from nimbleq.graph.tensor import TensorType
+from nimbleq.types import Array
+
+Q = "q"
+"""Name of the output that holds action values, ``float32[A]``."""
+ACTION = "action"
+"""Name of the output that holds the greedy action, ``int32[]``."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One op, the tensors it reads, and the tensor it makes (a tensor is made once)."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A policy: observation in, action values `Q` and greedy action `ACTION` out.
+
+    Checked on construction: every graph that exists is valid.
+
+    Attributes:
+        inputs: tensor name → type, in order.
+        nodes: in execution order.
+        outputs: names of the tensors that are results.
+        weights: name → read-only array (float32, int8 or int32).
+        types: every tensor's type, inferred.
+
+    Raises:
+        GraphError: a tensor is used before it is made or made twice, or an op refuses its inputs; names the node.
+    """
+
+    inputs: Mapping[str, TensorType]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    weights: Mapping[str, Array]
+    types: Mapping[str, TensorType] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        weights = {}
+        for name, array in self.weights.items():
+            frozen = np.ascontiguousarray(array)
+            if frozen is array or frozen.base is not None:
+                frozen = frozen.copy()
+            frozen.flags.writeable = False
+            weights[name] = frozen
+        object.__setattr__(self, "inputs", MappingProxyType(dict(self.inputs)))
+        object.__setattr__(self, "weights", MappingProxyType(weights))
+        object.__setattr__(self, "types", MappingProxyType(_infer_types(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Mapping proxies do not pickle; worker processes get plain dicts and check again.
+        return (Graph, (dict(self.inputs), self.nodes, self.outputs, dict(self.weights)))
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that makes ``tensor``, or None for a graph input."""
+        return next((node for node in self.nodes if node.output == tensor), None)
+
+    def consumers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that read ``tensor``."""
+        return tuple(node for node in self.nodes if tensor in node.inputs)
+
+    def with_weights(self, changed: Mapping[str, Array]) -> Graph:
+        """The same graph with some weights replaced."""
+        return replace(self, weights={**self.weights, **changed})
+
+    @property
+    def obs_name(self) -> str:
+        """Name of the only input.
+
+        Raises:
+            GraphError: there is not exactly one.
+        """
+        if len(self.inputs) != 1:
+            raise GraphError(f"expected one input, the graph has {len(self.inputs)}: {', '.join(self.inputs)}")
+        return next(iter(self.inputs))
+
+    @property
+    def obs_type(self) -> TensorType:
+        """Type of the only input."""
+        return self.inputs[self.obs_name]
+
+    @property
+    def actions(self) -> int:
+        """Number of actions ``A``."""
+        return self.types[Q].size
+
+
+def _infer_types(graph: Graph) -> dict[str, TensorType]:
+    """Types of all tensors; this is the graph's check."""
+    types = dict(graph.inputs)
+    for node in graph.nodes:
+        where = f"{node.op.kind} → {node.output!r}"
+        missing = [name for name in node.inputs if name not in types]
+        if missing:
+            raise GraphError(f"{where}: input {missing[0]!r} is not made by an earlier node")
+        if node.output in types:
+            raise GraphError(f"{where}: the tensor {node.output!r} is made twice")
+        if node.op.arity is None and not node.inputs or node.op.arity not in (None, len(node.inputs)):
+            raise GraphError(f"{where}: takes {node.op.arity or 'one or more'} inputs, got {len(node.inputs)}")
+        try:
+            types[node.output] = node.op.infer(tuple(types[name] for name in node.inputs), graph.weights)
+        except GraphError as error:
+            raise GraphError(f"{where}: {error}") from None
+    for name in graph.outputs:
+        if name not in types:
+            raise GraphError(f"output {name!r} is not made by any node")
+    return types

@@ -1,0 +1,127 @@
+"""The values that cross borders between rooms. Numpy only.
+
+Shapes: ``B`` batch, ``N`` environments, ``*O`` one observation, ``A`` actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Policy = Callable[[Array], Array]
+"""``obs[B, *O] → action int[B]``: a greedy policy over a batch of observations."""
+
+
+@dataclass(frozen=True)
+class ObsSpec:
+    """One observation without its batch axis.
+
+    Attributes:
+        shape: ``*O``.
+        dtype: numpy name, ``"float32"`` or ``"uint8"``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a network has to know of an environment."""
+
+    obs: ObsSpec
+    actions: int
+
+
+class Step(NamedTuple):
+    """One step of ``N`` environments, autoreset already resolved.
+
+    Attributes:
+        obs: ``[N, *O]`` what the action was chosen from.
+        action: ``int64[N]``.
+        reward: ``float32[N]``.
+        terminated: ``bool[N]`` the episode reached an absorbing state.
+        truncated: ``bool[N]`` the episode was cut by a limit (bootstraps).
+        next_obs: ``[N, *O]`` the true successor, also at the end of an episode (never a reset observation).
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+
+
+class Batch(NamedTuple):
+    """A sample of transitions.
+
+    Attributes:
+        obs: ``[B, *O]``.
+        action: ``int64[B]``.
+        reward: ``float32[B]`` sum of ``γ^j r_j`` over the (up to n) steps of the transition.
+        discount: ``float32[B]`` ``γ^k · (1 − terminated)``, ``k`` steps actually taken: time limits bootstrap,
+            terminations do not, n-step needs no special case.
+        next_obs: ``[B, *O]``.
+        weight: ``float32[B]`` importance weights (ones for uniform replay).
+        index: ``int64[B]`` replay slots, to hand priorities back.
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    discount: Array
+    next_obs: Array
+    weight: Array
+    index: Array
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Finished episodes, in the order of the seeds that started them.
+
+    Attributes:
+        seeds: ``int64[E]``.
+        returns: ``float64[E]`` undiscounted.
+        lengths: ``int64[E]`` steps.
+        obs: ``[K, *O]`` observations met on the way when they were asked for, else ``None``.
+    """
+
+    seeds: Array
+    returns: Array
+    lengths: Array
+    obs: Array | None = None
+
+
+class Evaluate(Protocol):
+    """Plays a policy, one episode per seed. The same seed gives every policy the same start and the same noise."""
+
+    def __call__(
+        self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0
+    ) -> Episodes:
+        """Play ``len(seeds)`` episodes.
+
+        Args:
+            policy: maps ``obs[B, *O]`` to ``action[B]``; any batch size.
+            seeds: one per episode.
+            epsilon: share of uniformly random actions (0: greedy).
+            keep_obs: at most this many visited observations are returned (a uniform subsample; 0: none).
+        """
+        ...
+
+
+class Tick(Protocol):
+    """Progress of long work, called often and cheap to ignore."""
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        """Args: ``done`` of ``total`` units; ``note`` a few words, e.g. ``"return 231"``."""
+        ...
+
+
+def no_tick(done: float, total: float, note: str = "") -> None:
+    """The silent `Tick`."""
