@@ -17,7 +17,7 @@ from typing import Any
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.version import VERSION
 
-VERBS: dict[str, str] = {
+VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
     "run": "the whole line: train → compress → certify → export → verify → bench → report",
     "train": "train a deep Q-network on a Gymnasium environment",
     "import": "make a run directory from a Stable-Baselines3 DQN zip",
@@ -29,6 +29,9 @@ VERBS: dict[str, str] = {
     "report": "write one self-contained HTML file about a run",
     "doctor": "say what is installed and which engines work here",
 }
+
+MODULES = {"import": "import_model"}
+"""Verbs whose module cannot bear their name."""
 
 
 def usage() -> str:
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _call(verb: str, rest: list[str], as_json: bool) -> int:
     from nimbleq.console import Console
 
-    module = importlib.import_module(f"nimbleq.verbs.{verb}_")
+    module = importlib.import_module(f"nimbleq.verbs.{MODULES.get(verb, verb)}")
     args = parse(module.arguments(rest) if hasattr(module, "arguments") else module.Args, verb, rest)
     console = Console(as_json)
     result, holds = module.main(args, console)
@@ -86,7 +89,7 @@ def _call(verb: str, rest: list[str], as_json: bool) -> int:
 
 
 def parse(kind: Any, verb: str, words: list[str]) -> Any:
-    """An ``Args`` value from words; ``kind`` is the dataclass or an instance that carries the defaults.
+    """An ``Args`` value from words; ``kind`` is the dataclass, or an instance that carries the defaults.
 
     Raises:
         ConfigError: the words do not fit, in one line.
@@ -109,9 +112,8 @@ def parse(kind: Any, verb: str, words: list[str]) -> Any:
 def _one_line(box: str) -> str:
     """The message inside tyro's box: its lines up to the first rule."""
     lines = [line.strip("│ \t") for line in box.splitlines() if line.strip("╭╮╰╯─ ")]
-    body = [line for line in lines[0 if not box.startswith("╭") else 1 :]]
-    message = []
-    for line in body:
+    message: list[str] = []
+    for line in lines[1 if box.startswith("╭") else 0 :]:
         if set(line) <= {"─"}:
             break
         message.append(line)

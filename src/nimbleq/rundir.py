@@ -71,9 +71,13 @@ def open_run(path: Path) -> RunDir:
     """
     run = RunDir(path)
     if not path.is_dir():
-        raise FileError(f"{path} is not a run directory: there is no such folder; make one with nimbleq train --out {path}")
+        raise FileError(
+            f"{path} is not a run directory: there is no such folder; make one with nimbleq train --out {path}"
+        )
     if not run.config.exists():
-        raise FileError(f"{path} is not a run directory: it has no config.json; make one with nimbleq train --out {path}")
+        raise FileError(
+            f"{path} is not a run directory: it has no config.json; make one with nimbleq train --out {path}"
+        )
     return run
 
 

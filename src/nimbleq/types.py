@@ -101,9 +101,7 @@ class Episodes:
 class Evaluate(Protocol):
     """Plays a policy, one episode per seed. The same seed gives every policy the same start and the same noise."""
 
-    def __call__(
-        self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0
-    ) -> Episodes:
+    def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
         """Play ``len(seeds)`` episodes.
 
         Args:
