@@ -29,9 +29,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise FileError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is unchanged"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> FileError:
+    return FileError(f"cannot write {path}: {error.strerror or error}; what was there before is unchanged")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,9 +83,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     except OSError as error:
         if stale.exists() and not path.exists():
             stale.rename(path)
-        raise FileError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is unchanged"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(stale, ignore_errors=True)

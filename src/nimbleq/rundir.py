@@ -12,8 +12,8 @@ from nimbleq.files import read_json, write_json
 
 @dataclass(frozen=True)
 class RunDir:
-    """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``, ``results/<verb>.json``,
-    ``report.html``.
+    """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``,
+    ``results/<verb>.json``, ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
     from it.
@@ -70,14 +70,9 @@ def open_run(path: Path) -> RunDir:
         FileError: there is none at ``path``.
     """
     run = RunDir(path)
-    if not path.is_dir():
-        raise FileError(
-            f"{path} is not a run directory: there is no such folder; make one with nimbleq train --out {path}"
-        )
     if not run.config.exists():
-        raise FileError(
-            f"{path} is not a run directory: it has no config.json; make one with nimbleq train --out {path}"
-        )
+        why = "it has no config.json" if path.is_dir() else "there is no such folder"
+        raise FileError(f"{path} is not a run directory: {why}; make one with nimbleq train --out {path}")
     return run
 
 
