@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
 
 from nimbleq.errors import ConfigError
 
@@ -22,8 +25,8 @@ class EnvConfig:
         max_episode_steps: time limit in steps in place of the environment's own (None: its own).
     """
 
-    id: str = "CartPole-v1"
-    max_episode_steps: int | None = None
+    id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
+    max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
 
 
 @dataclass(frozen=True)
@@ -181,3 +184,43 @@ def to_dict(config: Any) -> Any:
     if is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
     return list(config) if isinstance(config, tuple) else config
+
+
+def from_dict(kind: Any, value: Any, where: str = "") -> Any:
+    """The config that `to_dict` wrote.
+
+    Args:
+        kind: the dataclass.
+        value: plain JSON values.
+        where: dotted path for messages.
+
+    Raises:
+        ConfigError: a setting is unknown or has the wrong type.
+    """
+    hints = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}
+    if not isinstance(value, Mapping) or value.keys() - names:
+        extra = ", ".join(sorted(value.keys() - names)) if isinstance(value, Mapping) else repr(value)
+        raise ConfigError(f"unknown settings {where or kind.__name__}: {extra}")
+    plain: dict[str, Any] = {}
+    for name, inner in value.items():
+        hint, path = hints[name], f"{where}.{name}" if where else name
+        if is_dataclass(hint):
+            plain[name] = from_dict(hint, inner, path)
+        elif get_origin(hint) is tuple and isinstance(inner, list):
+            plain[name] = tuple(inner)
+        elif _fits(hint, inner):
+            plain[name] = inner
+        else:
+            raise ConfigError(f"the setting {path} cannot be {inner!r}")
+    return kind(**plain)
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(option, value) for option in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -1,0 +1,101 @@
+"""What several verbs need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nimbleq.config import EnvConfig
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.files import read_json
+from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.rundir import RunDir, open_run
+from nimbleq.types import Array, Evaluate, Policy
+from nimbleq.version import VERSION
+
+RUN_FORMAT = 1
+"""Version of ``config.json``."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Options that every verb has.
+
+    Attributes:
+        json: print exactly one JSON object on standard output.
+    """
+
+    json: bool = False
+
+
+def provenance(parents: Mapping[str, str], **facts: Any) -> dict[str, Any]:
+    """Where an artefact comes from: the command, versions, and the digests of what it was made from."""
+    packages = ("numpy", "safetensors", "torch", "gymnasium")
+    versions = {"nimbleq": VERSION, "python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    command = shlex.join(["nimbleq", *sys.argv[1:]])
+    return {"command": command, "versions": versions, "parents": dict(parents), **facts}
+
+
+def run_env(run: RunDir) -> EnvConfig:
+    """The environment a run belongs to.
+
+    Raises:
+        FileError: ``config.json`` is damaged or newer than this nimbleq.
+    """
+    config = read_json(run.config)
+    try:
+        if config["format"] > RUN_FORMAT:
+            raise FileError(f"{run.config} has format {config['format']}, newer than this nimbleq {VERSION}: upgrade it")
+        env = (config["train"] or config)["env"] if "train" in config else config["env"]
+        return EnvConfig(id=str(env["id"]), max_episode_steps=env["max_episode_steps"])
+    except (KeyError, TypeError) as error:
+        raise FileError(f"{run.config} is not a nimbleq run configuration: {error} is missing or malformed") from None
+
+
+def load_teacher(run: RunDir) -> Artefact:
+    """The artefact that compression starts from.
+
+    Raises:
+        FileError: training has not finished, or the artefact is damaged.
+    """
+    if not run.teacher.exists():
+        raise FileError(f"{run.path} has no trained policy yet: finish it with nimbleq train --resume --out {run.path}")
+    return load_artefact(run.teacher)
+
+
+def artefact_and_run(path: Path) -> tuple[Path, RunDir]:
+    """An artefact folder and its run, from either an artefact's path or a run with exactly one compressed artefact.
+
+    Raises:
+        FileError: there is no such artefact; ConfigError: the run has several.
+    """
+    if (path / "model.json").exists() or path.parent.name == "artefacts":
+        if not path.is_dir():
+            raise FileError(f"{path} does not exist")
+        return path, open_run(path.parent.parent)
+    run = open_run(path)
+    folder = path / "artefacts"
+    names = sorted(p.name for p in folder.iterdir() if p.name != "teacher" and not p.name.startswith(".")) if folder.is_dir() else []
+    if len(names) == 1:
+        return run.artefact(names[0]), run
+    if not names:
+        raise FileError(f"{path} has no compressed artefact yet: make one with nimbleq compress {path}")
+    raise ConfigError(f"{path} has several artefacts: name one, e.g. {folder / names[0]} (there are {', '.join(names)})")
+
+
+def golden_observations(evaluate: Evaluate, policy: Policy, seeds: Array, count: int = 256) -> Array:
+    """``[count, *O]`` observations met by ``policy`` with a little noise: the artefact's golden inputs."""
+    episodes = evaluate(policy, seeds.tolist(), epsilon=0.05, keep_obs=count)
+    assert episodes.obs is not None
+    return episodes.obs

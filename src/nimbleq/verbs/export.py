@@ -1,0 +1,43 @@
+"""``nimbleq export``: artefact → files for a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from nimbleq.console import Console, size_text
+from nimbleq.verbs.common import Output, artefact_and_run
+
+
+@dataclass(frozen=True)
+class Args(Output):
+    """Write an artefact as source or model files.
+
+    Attributes:
+        artefact: artefact folder, or a run directory with one compressed artefact.
+        to: targets: c (one C99 file and its header), onnx.
+        out: folder to write.
+    """
+
+    artefact: Annotated[Path, tyro.conf.Positional]
+    to: tuple[str, ...] = ("c", "onnx")
+    out: Path = Path("build")
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """Write and list the files."""
+    path, _ = artefact_and_run(args.artefact)
+    return export_artefact(path, args.to, args.out, console), True
+
+
+def export_artefact(artefact: Path, targets: tuple[str, ...], out: Path, console: Console) -> dict[str, Any]:
+    """Export one artefact; returns the verb's JSON object."""
+    from nimbleq.deploy.export import export
+
+    export(artefact, targets, out)
+    files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
+    console.say(f"exported {artefact} → {out}: " + ", ".join(f"{name} ({size_text(size)})" for name, size in files.items()))
+    return {"artefact": str(artefact), "out": str(out), "targets": list(targets), "files": files}

@@ -1,0 +1,139 @@
+"""``nimbleq train``: environment → run directory with a trained policy in ``artefacts/teacher``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from nimbleq.config import TrainConfig, from_dict, to_dict
+from nimbleq.console import Console
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.files import read_json, write_json
+from nimbleq.rundir import RunDir
+from nimbleq.seeds import episode_seeds
+from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance, run_env
+from nimbleq.version import VERSION
+
+
+@dataclass(frozen=True)
+class Args(Output):
+    """Train a deep Q-network. The preset of the environment gives every default below.
+
+    Attributes:
+        preset: which algorithm's settings to start from.
+        out: run directory (default runs/ENV/PRESET-seedN).
+        resume: go on with the run in OUT from its last checkpoint.
+    """
+
+    preset: str = "dqn"
+    out: Path | None = None
+    resume: bool = False
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def arguments(words: Sequence[str]) -> Args:
+    """Defaults of the options: from the run that is resumed, else from the preset that the words choose."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--env", default="CartPole-v1")
+    first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
+    first.add_argument("--preset", default="dqn")
+    first.add_argument("--out", type=Path, default=None)
+    first.add_argument("--resume", action="store_true")
+    try:
+        known, _ = first.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
+    if known.resume and known.out is not None and RunDir(known.out).config.exists():
+        return Args(preset=known.preset, config=saved_config(RunDir(known.out)))
+    limit = int(known.max_episode_steps) if known.max_episode_steps.isdigit() else None
+    return Args(preset=known.preset, config=preset_for(known.env, known.preset, limit))
+
+
+def preset_for(env: str, name: str, max_episode_steps: int | None) -> TrainConfig:
+    """The preset's settings."""
+    from nimbleq.rl.presets import preset
+
+    return preset(env, name, max_episode_steps=max_episode_steps)
+
+
+def saved_config(run: RunDir) -> TrainConfig:
+    """The settings a run was started with.
+
+    Raises:
+        FileError: it was imported, not trained, or its ``config.json`` is damaged.
+    """
+    run_env(run)
+    saved = read_json(run.config).get("train")
+    if saved is None:
+        raise FileError(f"{run.path} was imported, not trained: there is nothing to resume")
+    config = from_dict(TrainConfig, saved)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def default_out(preset: str, config: TrainConfig) -> Path:
+    """Where a run lies when nobody says."""
+    limit = f"-{config.env.max_episode_steps}" if config.env.max_episode_steps else ""
+    return Path("runs") / f"{config.env.id.replace('/', '_')}{limit}" / f"{preset}-seed{config.seed}"
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """Train, or go on training."""
+    run = RunDir(args.out or default_out(args.preset, args.config))
+    if run.config.exists() and not args.resume:
+        raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
+    return train_run(args.config, run, console, resume=args.resume), True
+
+
+def train_run(config: TrainConfig, run: RunDir, console: Console, resume: bool) -> dict[str, Any]:
+    """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
+    from nimbleq.bridge.torch_graph import to_graph
+    from nimbleq.graph.artefact import save_artefact
+    from nimbleq.graph.interpret import GraphPolicy
+    from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.train import train
+
+    settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
+    if resume and run.config.exists():
+        _require_same(read_json(run.config), settings, run)
+    else:
+        write_json(run.config, settings)
+    with console.progress(f"train {config.env.id}") as tick:
+        trained = train(config, run, tick, resume=resume)
+    graph = to_graph(trained.module, trained.spec.obs)
+    with Evaluator(config.env) as evaluate:
+        obs = golden_observations(evaluate, GraphPolicy(graph), episode_seeds("distill", config.seed, 8, start=1 << 20))
+    save_artefact(run.teacher, graph, obs, provenance({}, seed=config.seed, env=to_dict(config.env)))
+    result = {"run": str(run.path), "env": config.env.id, **trained.summary()}
+    run.save_result("train", result)
+    low, high = result["return_ci95"]
+    console.say(
+        f"trained {config.env.id} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
+        f"{result['return_mean']:.1f} (95 % interval {low:.1f} to {high:.1f}, {result['episodes']} episodes) → {run.path}"
+    )
+    return result
+
+
+def _require_same(old: Any, new: dict[str, Any], run: RunDir) -> None:
+    before, now = _flat(old.get("train") if isinstance(old, dict) else None), _flat(new["train"])
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"{run.path} was started with {key} = {before.get(key)}, not {now.get(key)}: resume with the same settings, "
+            "or choose another --out"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
