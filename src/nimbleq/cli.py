@@ -33,6 +33,9 @@ VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
 MODULES = {"import": "import_model"}
 """Verbs whose module cannot bear their name."""
 
+EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx"}
+"""Optional package → the extra that installs it."""
+
 
 def usage() -> str:
     """The first page of help."""
@@ -68,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _call(verb, rest, as_json)
     except NimbleqError as error:
         return _fail(str(error), as_json)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        return _fail(f"{verb} needs {error.name}: pip install 'nimbleq[{extra}]'", as_json)
     except KeyboardInterrupt:
         print("stopped; everything done so far is kept", file=sys.stderr)
         return 130

@@ -1,0 +1,77 @@
+"""``nimbleq import``: somebody else's trained model → a run directory that every other verb takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from nimbleq.config import EnvConfig, to_dict
+from nimbleq.console import Console
+from nimbleq.errors import ConfigError
+from nimbleq.files import read_bytes, sha256, write_json
+from nimbleq.rundir import RunDir
+from nimbleq.seeds import episode_seeds
+from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance
+from nimbleq.version import VERSION
+
+
+@dataclass(frozen=True)
+class Args(Output):
+    """Make a run directory from a trained model. Nothing in the file is executed: only its tensors and plain JSON are read.
+
+    Attributes:
+        model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
+        source: which library wrote it.
+        env: the environment the model was trained on.
+        out: run directory to make (default runs/ENV/imported).
+        episodes: greedy episodes that measure the model's return.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Literal["sb3"], tyro.conf.arg(name="from")] = "sb3"
+    env: EnvConfig = EnvConfig()  # noqa: RUF009 (frozen)
+    out: Path | None = None
+    episodes: int = 100
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """Import, measure, save."""
+    from nimbleq.bridge.sb3 import import_sb3
+    from nimbleq.graph.artefact import save_artefact
+    from nimbleq.graph.interpret import GraphPolicy
+    from nimbleq.rl.evaluate import Evaluator, confidence95
+
+    run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
+    if run.config.exists():
+        raise ConfigError(f"{run.path} holds a run already: choose another --out")
+    imported = import_sb3(args.model)
+    with Evaluator(args.env) as evaluate:
+        spec = evaluate.spec
+        if spec.obs.shape != imported.obs.shape or spec.actions != imported.actions:
+            raise ConfigError(
+                f"{args.model} takes observations {imported.obs.shape} and chooses among {imported.actions} actions, but "
+                f"{args.env.id} gives {spec.obs.shape} and {spec.actions}: name the environment it was trained on with --env"
+            )
+        policy = GraphPolicy(imported.graph)
+        obs = golden_observations(evaluate, policy, episode_seeds("distill", 0, 8, start=1 << 20))
+        final = evaluate(policy, episode_seeds("final", 0, args.episodes).tolist())
+    digest = sha256(read_bytes(args.model))
+    save_artefact(run.teacher, imported.graph, obs, provenance({args.model.name: digest}, env=to_dict(args.env)))
+    write_json(
+        run.config,
+        {"format": RUN_FORMAT, "nimbleq": VERSION, "env": to_dict(args.env), "imported": {"from": args.source, **imported.info}},
+    )
+    low, high = confidence95(final.returns)
+    result = {
+        "run": str(run.path), "env": args.env.id, "from": args.source, "model_sha256": digest,
+        "return_mean": float(final.returns.mean()), "return_ci95": [low, high], "episodes": args.episodes,
+    }  # fmt: skip
+    run.save_result("import", result)
+    console.say(
+        f"imported {args.model} → {run.path}: return {result['return_mean']:.1f} "
+        f"(95 % interval {low:.1f} to {high:.1f}, {args.episodes} episodes)"
+    )
+    return result, True

@@ -1,0 +1,121 @@
+"""``nimbleq run``: the whole line, each step skipped when its result is there and its inputs are unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from nimbleq.config import TrainConfig, to_dict
+from nimbleq.console import Console, size_text
+from nimbleq.files import read_json, write_json
+from nimbleq.graph.artefact import digest
+from nimbleq.report import write_report
+from nimbleq.rundir import RunDir
+from nimbleq.verbs import bench, certify, compress, export, train, verify
+from nimbleq.verbs.common import Output
+
+
+@dataclass(frozen=True)
+class Args(Output):
+    """The whole line: train → compress → certify → export → verify → bench → report.
+
+    Stopped at any point, the same command goes on from there. Every training setting can be given as for nimbleq train.
+
+    Attributes:
+        preset: which algorithm's settings to start from.
+        out: run directory (default runs/ENV/PRESET-seedN).
+        keep: share of the teacher's return (above random play) that the small policy must provably keep.
+        recipe: auto, or one of the recipes of nimbleq compress.
+        to: export targets.
+    """
+
+    preset: str = "dqn"
+    out: Path | None = None
+    keep: float = 0.99
+    recipe: str = "auto"
+    to: tuple[str, ...] = ("c", "onnx")
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def arguments(words: Sequence[str]) -> Args:
+    """Defaults for the options, from the preset."""
+    known = train.arguments([word for word in words if word != "--resume"])
+    return Args(preset=known.preset, config=known.config)
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """All steps in order."""
+    compress.check(args.keep, args.recipe)
+    run = RunDir(args.out or train.default_out(args.preset, args.config))
+    small, build = run.artefact("small"), run.path / "build"
+
+    trained = _step(run, "train", {"config": to_dict(args.config)}, console,
+                    lambda: train.train_run(args.config, run, console, resume=True))  # fmt: skip
+    asked = {"teacher": digest(run.teacher), "keep": args.keep, "recipe": args.recipe}
+    compressed = _step(run, "compress", asked, console,
+                       lambda: compress.compress_run(run, "small", args.keep, args.recipe, console))  # fmt: skip
+    of = {"artefact": digest(small)}
+    certified = _step(run, "certify", of, console, lambda: certify.certify_run(small, run, console))
+    exported = _step(run, "export", of | {"to": list(args.to)}, console,
+                     lambda: export.export_artefact(small, args.to, build, console))  # fmt: skip
+    verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_run(build, run, console))
+    timed = _step(run, "bench", of, console, lambda: bench.bench_run(small, run, console))
+    report = str(write_report(run))
+    result = {
+        "train": trained, "compress": compressed, "certify": certified, "export": exported, "verify": verified,
+        "bench": timed, "report": report,
+    }  # fmt: skip
+    _summary(result, console)
+    return result, bool(certified["certified"]) and not verified["mismatches"]
+
+
+def _step(
+    run: RunDir, verb: str, inputs: dict[str, Any], console: Console, work: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The verb's result: the kept one when it came from the same inputs, else freshly made and kept."""
+    ledger_path = run.result("inputs")
+    ledger = read_json(ledger_path) if ledger_path.exists() else {}
+    kept = run.load_result(verb)
+    if kept is not None and ledger.get(verb) == inputs:
+        console.say(f"{verb}: done before, kept")
+        assert isinstance(kept, dict)
+        return kept
+    result = work()
+    run.save_result(verb, result)
+    write_json(ledger_path, ledger | {verb: inputs})
+    return result
+
+
+def _summary(result: dict[str, Any], console: Console) -> None:
+    """The table that ``make demo`` ends with."""
+    small, certificate, timed = result["compress"], result["certify"], result["bench"]
+    p50 = {(row["engine"], row["what"]): row["p50_us"] for row in timed["rows"]}
+
+    def latency(engine: str, what: str) -> str:
+        return f"{p50[engine, what]:.2f} µs" if (engine, what) in p50 else "–"
+
+    console.table(
+        f"{result['train']['env']}: teacher and the policy to ship",
+        ("", "teacher", "small", "ratio"),
+        [
+            ["size", size_text(small["teacher_size_bytes"]), size_text(small["size_bytes"]),
+             f"×{small['teacher_size_bytes'] / small['size_bytes']:.0f} smaller"],
+            ["multiply-accumulates", f"{small['teacher_macs']:,}", f"{small['macs']:,}",
+             f"×{small['teacher_macs'] / max(small['macs'], 1):.0f} fewer"],
+            ["return (fresh seeds)", f"{certificate['teacher_return_mean']:.1f}",
+             f"{certificate['student_return_mean']:.1f}", f"{certificate['episodes']} paired episodes"],
+            ["decision in C, p50", latency("nimbleq-c", "teacher"), latency("nimbleq-c", "artefact"), ""],
+            ["decision from Python, p50", latency("nimbleq-python", "teacher"),
+             latency("nimbleq-python", "artefact"), ""],
+            ["ONNX Runtime, p50", latency("onnxruntime", "teacher"), latency("onnxruntime", "artefact"), ""],
+            ["PyTorch, p50", latency("torch", "teacher"), latency("torch", "artefact"), ""],
+        ],
+    )  # fmt: skip
+    verdict = "certified" if certificate["certified"] else "REFUSED"
+    console.say(f"{verdict}: keeps {certificate['keep']:.0%} of the teacher's return. {certificate['reason']}")
+    console.say(f"verified: {result['verify']['checked']:,} answers, {result['verify']['mismatches']} mismatches")
+    console.say(f"report: {result['report']}")

@@ -1,0 +1,56 @@
+"""One small trained and compressed CartPole run that the command-line tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command line left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        lines = self.out.splitlines()
+        assert len(lines) == 1, f"expected one JSON object on standard output, got {self.out!r}\n{self.err}"
+        return json.loads(lines[0])
+
+
+Cli = Callable[..., Done]
+
+
+def call(*words: str | Path, **options: Any) -> Done:
+    """Run ``nimbleq WORDS`` in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    command = [sys.executable, "-m", "nimbleq", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280, check=False, **options)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    return call
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """``nimbleq run`` on CartPole: the run directory and the JSON object."""
+    run = tmp_path_factory.mktemp("line") / "cp"
+    done = call("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--json")
+    assert done.code == 0, done.err
+    return run, done.json

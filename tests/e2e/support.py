@@ -1,0 +1,14 @@
+"""Checks that several command-line tests make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def one_line(done: Any) -> str:
+    """The single line of an error that exits with 2."""
+    assert done.code == 2, (done.code, done.out, done.err)
+    lines = [text for text in done.err.splitlines() if text.startswith("nimbleq:")]
+    assert len(lines) == 1, done.err
+    assert "Traceback" not in done.err
+    return str(lines[0])
