@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.support import one_line
+from tests.e2e.support import one_line
 
 
 def test_unknown_verb_option_and_value(cli: Any) -> None:
@@ -44,7 +44,9 @@ def copy_of_small(line: tuple[Path, Any], tmp_path: Path) -> Path:
     return tmp_path / "run" / "artefacts" / "small"
 
 
-@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "golden.npz", "provenance.json", "certificate.json"])
+@pytest.mark.parametrize(
+    "name", ["model.json", "weights.safetensors", "golden.npz", "provenance.json", "certificate.json"]
+)
 def test_tampering_and_truncation_are_seen(cli: Any, line: tuple[Path, Any], tmp_path: Path, name: str) -> None:
     small = copy_of_small(line, tmp_path)
     good = (small / name).read_bytes()

@@ -56,7 +56,9 @@ def run_env(run: RunDir) -> EnvConfig:
     config = read_json(run.config)
     try:
         if config["format"] > RUN_FORMAT:
-            raise FileError(f"{run.config} has format {config['format']}, newer than this nimbleq {VERSION}: upgrade it")
+            raise FileError(
+                f"{run.config} has format {config['format']}, newer than this nimbleq {VERSION}: upgrade it"
+            )
         env = (config["train"] or config)["env"] if "train" in config else config["env"]
         return EnvConfig(id=str(env["id"]), max_episode_steps=env["max_episode_steps"])
     except (KeyError, TypeError) as error:
@@ -86,12 +88,18 @@ def artefact_and_run(path: Path) -> tuple[Path, RunDir]:
         return path, open_run(path.parent.parent)
     run = open_run(path)
     folder = path / "artefacts"
-    names = sorted(p.name for p in folder.iterdir() if p.name != "teacher" and not p.name.startswith(".")) if folder.is_dir() else []
+    names = (
+        sorted(p.name for p in folder.iterdir() if p.name != "teacher" and not p.name.startswith("."))
+        if folder.is_dir()
+        else []
+    )
     if len(names) == 1:
         return run.artefact(names[0]), run
     if not names:
         raise FileError(f"{path} has no compressed artefact yet: make one with nimbleq compress {path}")
-    raise ConfigError(f"{path} has several artefacts: name one, e.g. {folder / names[0]} (there are {', '.join(names)})")
+    raise ConfigError(
+        f"{path} has several artefacts: name one, e.g. {folder / names[0]} (there are {', '.join(names)})"
+    )
 
 
 def golden_observations(evaluate: Evaluate, policy: Policy, seeds: Array, count: int = 256) -> Array:

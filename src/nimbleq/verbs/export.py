@@ -39,5 +39,7 @@ def export_artefact(artefact: Path, targets: tuple[str, ...], out: Path, console
 
     export(artefact, targets, out)
     files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
-    console.say(f"exported {artefact} → {out}: " + ", ".join(f"{name} ({size_text(size)})" for name, size in files.items()))
+    console.say(
+        f"exported {artefact} → {out}: " + ", ".join(f"{name} ({size_text(size)})" for name, size in files.items())
+    )
     return {"artefact": str(artefact), "out": str(out), "targets": list(targets), "files": files}

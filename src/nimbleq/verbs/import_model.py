@@ -62,7 +62,12 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     save_artefact(run.teacher, imported.graph, obs, provenance({args.model.name: digest}, env=to_dict(args.env)))
     write_json(
         run.config,
-        {"format": RUN_FORMAT, "nimbleq": VERSION, "env": to_dict(args.env), "imported": {"from": args.source, **imported.info}},
+        {
+            "format": RUN_FORMAT,
+            "nimbleq": VERSION,
+            "env": to_dict(args.env),
+            "imported": {"from": args.source, **imported.info},
+        },
     )
     low, high = confidence95(final.returns)
     result = {
