@@ -1,0 +1,163 @@
+"""float32 ops, and the ops that only move data, as ONNX nodes (the same in every form)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.onnx_build import Build, level_offset
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Node
+from nimbleq.graph.tensor import INT32, Float32, Int
+
+Emit = Callable[[Build, Node, Any], None]
+"""``(build, node, node.op)``: adds the nodes of one op."""
+
+
+def _affine(build: Build, node: Node, op: ops.Affine) -> None:
+    # The interpreter rounds once, from double. Before a Quantize one bit can decide a level; elsewhere float32 will do.
+    feeds_quantize = any(isinstance(reader.op, ops.Quantize) for reader in build.graph.consumers(node.output))
+    dtype = np.float64 if build.exact and feeds_quantize else np.float32
+    qtype = build.qtype(node.inputs[0])
+    x = build.source(node)
+    if dtype == np.float64 or isinstance(qtype, Int):
+        x = build.cast(x, dtype)
+    if offset := level_offset(qtype) if qtype != INT32 else 0:
+        x = build.add("Sub", x, build.constant(offset, dtype, f"{node.output}/offset"))
+    weights = build.graph.weights
+    scaled = build.add("Mul", x, build.constant(weights[op.scale], dtype, f"{node.output}/scale"))
+    shift = build.constant(weights[op.shift], dtype, f"{node.output}/shift")
+    if dtype == np.float64:
+        build.cast(build.add("Add", scaled, shift), np.float32, out=node.output)
+    else:
+        build.add("Add", scaled, shift, out=node.output)
+
+
+def _linear(build: Build, node: Node, op: ops.Linear) -> None:
+    build.add("Gemm", build.source(node), *_parameters(build, node, op), out=node.output, transB=1)
+
+
+def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
+    x, attributes = convolution_input(build, node, op, build.source(node))
+    build.add("Conv", x, *_parameters(build, node, op), out=node.output, **attributes)
+
+
+def _parameters(build: Build, node: Node, op: ops.Linear | ops.Conv2d) -> list[str]:
+    weights = build.graph.weights
+    names = [build.constant(weights[op.weight], np.float32, f"{node.output}/weight")]
+    if op.bias is not None:
+        names.append(build.constant(weights[op.bias], np.float32, f"{node.output}/bias"))
+    return names
+
+
+def convolution_input(build: Build, node: Node, op: ops.Conv2d, x: str) -> tuple[str, dict[str, Any]]:
+    """What a convolution reads, and its attributes: a border that is not zero is padded before.
+
+    Args:
+        x: ONNX name of the stored input.
+    """
+    rows, cols = op.padding
+    pads = [rows, cols, rows, cols]
+    if op.pad_value and any(pads):
+        qtype = build.qtype(node.inputs[0])
+        dtype = np.float32 if isinstance(qtype, Float32) else np.uint8
+        extents = build.constant([0, 0, rows, cols, 0, 0, rows, cols], np.int64, f"{node.output}/pads")
+        border = build.constant(op.pad_value + level_offset(qtype), dtype, f"{node.output}/border")
+        x, pads = build.add("Pad", x, extents, border), [0, 0, 0, 0]
+    kernel = list(build.graph.weights[op.weight].shape[2:])
+    return x, {"kernel_shape": kernel, "strides": list(op.stride), "pads": pads, "group": op.groups}
+
+
+def _activation(build: Build, node: Node, op: ops.Activation) -> None:
+    x = build.source(node)
+    if op.function == "relu":
+        build.add("Relu", x, out=node.output)
+    elif op.function == "leaky_relu":
+        build.add("LeakyRelu", x, out=node.output, alpha=op.slope)
+    else:
+        bounds = (build.constant(value, np.float32, f"{node.output}/bound") for value in (op.low, op.high))
+        build.add("Clip", x, *bounds, out=node.output)
+
+
+def _layer_norm(build: Build, node: Node, op: ops.LayerNorm) -> None:
+    weights, shape = build.graph.weights, build.graph.types[node.output].shape
+    scale = np.ones(shape, np.float32) if op.weight is None else weights[op.weight]
+    parameters = [build.constant(scale, np.float32, f"{node.output}/weight")]
+    if op.bias is not None:
+        parameters.append(build.constant(weights[op.bias], np.float32, f"{node.output}/bias"))
+    build.add("LayerNormalization", build.source(node), *parameters, out=node.output, axis=1, epsilon=op.eps)
+
+
+def _pool(build: Build, node: Node, op: ops.Pool) -> None:
+    (rows, cols), x = op.padding, build.source(node)
+    window: dict[str, Any] = {
+        "kernel_shape": list(op.kernel),
+        "strides": list(op.stride),
+        "pads": [rows, cols, rows, cols],
+    }
+    if op.function == "average":
+        build.add("AveragePool", x, out=node.output, count_include_pad=1, **window)
+    elif build.qtype(node.inputs[0]) == INT32 and build.exact:
+        # MaxPool does not take int32; doubles hold every int32.
+        build.cast(build.add("MaxPool", build.cast(x, np.float64), **window), np.int32, out=node.output)
+    else:
+        build.add("MaxPool", x, out=node.output, **window)
+
+
+def _flatten(build: Build, node: Node, _: ops.Flatten) -> None:
+    build.add("Flatten", build.source(node), out=node.output, axis=1)
+
+
+def _add(build: Build, node: Node, _: ops.Add) -> None:
+    build.add("Add", build.source(node, 0), build.source(node, 1), out=node.output)
+
+
+def _concat(build: Build, node: Node, _: ops.Concat) -> None:
+    build.add("Concat", *(build.stored[name] for name in node.inputs), out=node.output, axis=1)
+
+
+def _dueling(build: Build, node: Node, _: ops.Dueling) -> None:
+    value, advantage = build.source(node, 0), build.source(node, 1)
+    total = build.add("Add", value, advantage)
+    build.add("Sub", total, build.add("ReduceMean", advantage, axes=[1], keepdims=1), out=node.output)
+
+
+def _argmax(build: Build, node: Node, _: ops.ArgMax) -> None:
+    build.add("ArgMax", build.source(node), out=node.output, axis=1, keepdims=0, select_last_index=0)
+
+
+def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
+    weights, tensor = build.graph.weights, node.inputs[0]
+    qtype, x = build.qtype(tensor), build.source(node)
+    zero = build.along_first(weights[op.zero_point], tensor)
+    if qtype == INT32:
+        if zero.any():
+            zero_point = build.constant(zero, np.int64, f"{node.output}/zero_point")
+            x = build.add("Sub", build.cast(x, np.int64), zero_point)
+        x = build.cast(x, np.float32)
+    else:
+        x = build.cast(x, np.float32)
+        if (zero + level_offset(qtype)).any():
+            zero_point = build.constant(zero + level_offset(qtype), np.float32, f"{node.output}/zero_point")
+            x = build.add("Sub", x, zero_point)
+    scale = build.constant(build.along_first(weights[op.scale], tensor), np.float32, f"{node.output}/scale")
+    build.add("Mul", x, scale, out=node.output)
+
+
+FLOAT: Mapping[type[ops.Op], Emit] = {
+    ops.Affine: _affine,
+    ops.Linear: _linear,
+    ops.Conv2d: _conv2d,
+    ops.Activation: _activation,
+    ops.LayerNorm: _layer_norm,
+    ops.Pool: _pool,
+    ops.Flatten: _flatten,
+    ops.Add: _add,
+    ops.Concat: _concat,
+    ops.Dueling: _dueling,
+    ops.ArgMax: _argmax,
+    ops.Dequantize: _dequantize,
+}
+"""Op → its emitter."""
