@@ -1,4 +1,4 @@
-"""What one decision costs: multiply-accumulates, bytes of the model, peak bytes of activations."""
+"""What one decision costs: multiply-accumulates, bytes of the model, peak bytes of activations; and the layer table."""
 
 from __future__ import annotations
 
@@ -21,32 +21,77 @@ class Cost:
     peak_ram_bytes: int
 
 
+@dataclass(frozen=True)
+class LayerCost:
+    """One row of the layer table.
+
+    Attributes:
+        name: of the tensor that the layer makes.
+        op: its kind, e.g. ``"Conv2d"``.
+        shape: of its output, without the batch axis.
+        params: numbers it holds.
+        macs: multiply-accumulates of one decision.
+        size_bytes: of its weights; those that an earlier layer counted already are not counted again, so the column
+            sums to `Cost.size_bytes`.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    params: int
+    macs: int
+    size_bytes: int
+
+
 def cost(graph: Graph) -> Cost:
     """Cost of one decision (batch 1)."""
-    used = {name for node in graph.nodes for name in node.op.weight_names()}
+    rows = layers(graph)
     return Cost(
-        macs=sum(node_macs(graph, node) for node in graph.nodes),
-        size_bytes=sum(graph.weights[name].nbytes for name in used),
+        macs=sum(row.macs for row in rows),
+        size_bytes=sum(row.size_bytes for row in rows),
         peak_ram_bytes=_peak_ram_bytes(graph),
     )
+
+
+def layers(graph: Graph) -> tuple[LayerCost, ...]:
+    """The layer table, one row a node in execution order."""
+    rows, counted = [], set[str]()
+    for node in graph.nodes:
+        names = [name for name in dict.fromkeys(node.op.weight_names()) if name not in counted]
+        counted.update(names)
+        rows.append(
+            LayerCost(
+                name=node.output,
+                op=node.op.kind,
+                shape=graph.types[node.output].shape,
+                params=sum(graph.weights[name].size for name in names),
+                macs=node_macs(graph, node),
+                size_bytes=sum(graph.weights[name].nbytes for name in names),
+            )
+        )
+    return tuple(rows)
 
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one node; elementwise work counts as none."""
     if isinstance(node.op, ops.Linear | ops.Conv2d):
-        output = graph.types[node.output]
         weight = graph.weights[node.op.weight]
-        return output.size * (weight.size // weight.shape[0])
+        return graph.types[node.output].size * (weight.size // len(weight))
     return 0
 
 
 def _peak_ram_bytes(graph: Graph) -> int:
-    last_use = {name: step for step, node in enumerate(graph.nodes) for name in node.inputs}
-    last_use |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    """Liveness over storage: a Flatten is another view of its input and takes no bytes of its own."""
+    storage = {name: name for name in graph.inputs}
+    for node in graph.nodes:
+        shares = isinstance(node.op, ops.Flatten)
+        storage[node.output] = storage[node.inputs[0]] if shares else node.output
+    last_use = {storage[name]: step for step, node in enumerate(graph.nodes) for name in (*node.inputs, node.output)}
+    last_use |= {storage[name]: len(graph.nodes) for name in graph.outputs}
     alive = set(graph.inputs)
     peak = sum(graph.types[name].nbytes for name in alive)
     for step, node in enumerate(graph.nodes):
-        alive.add(node.output)
+        alive.add(storage[node.output])
         peak = max(peak, sum(graph.types[name].nbytes for name in alive))
         alive = {name for name in alive if last_use.get(name, -1) > step}
     return peak

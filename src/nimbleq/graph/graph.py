@@ -29,11 +29,11 @@ class Node:
     output: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A policy: observation in, action values `Q` and greedy action `ACTION` out.
 
-    Checked on construction: every graph that exists is valid.
+    Checked on construction: every graph that exists is valid. A graph equals itself only (so it can be a cache's key).
 
     Attributes:
         inputs: tensor name → type, in order.
@@ -50,16 +50,14 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     weights: Mapping[str, Array]
-    types: Mapping[str, TensorType] = field(init=False, repr=False, compare=False)
+    types: Mapping[str, TensorType] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         weights = {}
         for name, array in self.weights.items():
-            frozen = np.ascontiguousarray(array)
-            if frozen is array or frozen.base is not None:
-                frozen = frozen.copy()
-            frozen.flags.writeable = False
-            weights[name] = frozen
+            ours = not array.flags.writeable and array.base is None and array.flags.c_contiguous
+            weights[name] = array if ours else np.array(array, order="C")
+            weights[name].flags.writeable = False
         object.__setattr__(self, "inputs", MappingProxyType(dict(self.inputs)))
         object.__setattr__(self, "weights", MappingProxyType(weights))
         object.__setattr__(self, "types", MappingProxyType(_infer_types(self)))
@@ -112,7 +110,7 @@ def _infer_types(graph: Graph) -> dict[str, TensorType]:
             raise GraphError(f"{where}: input {missing[0]!r} is not made by an earlier node")
         if node.output in types:
             raise GraphError(f"{where}: the tensor {node.output!r} is made twice")
-        if node.op.arity is None and not node.inputs or node.op.arity not in (None, len(node.inputs)):
+        if (node.op.arity is None and not node.inputs) or node.op.arity not in (None, len(node.inputs)):
             raise GraphError(f"{where}: takes {node.op.arity or 'one or more'} inputs, got {len(node.inputs)}")
         try:
             types[node.output] = node.op.infer(tuple(types[name] for name in node.inputs), graph.weights)

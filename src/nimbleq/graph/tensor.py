@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from nimbleq.errors import GraphError
+
 
 @dataclass(frozen=True)
 class Float32:
@@ -19,12 +21,19 @@ class Int:
     """A two's-complement or unsigned integer; the op that makes it knows its scale and zero point.
 
     Attributes:
-        bits: width, 2 to 32.
+        bits: width, 2 to 32 (31 when unsigned: every value fits an int32).
         signed: two's complement when true.
+
+    Raises:
+        GraphError: there is no such width.
     """
 
     bits: int
     signed: bool
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= (32 if self.signed else 31):
+            raise GraphError(f"integers have 2 to 32 bits (31 unsigned), not {self.bits}")
 
     @property
     def low(self) -> int:
@@ -53,10 +62,17 @@ class TensorType:
     """Shape without the batch axis, and number format.
 
     Images are ``(C, H, W)``. A scalar (an action) has shape ``()``.
+
+    Raises:
+        GraphError: an extent is below one, or there are 2³¹ elements or more.
     """
 
     shape: tuple[int, ...]
     qtype: QType = FLOAT32
+
+    def __post_init__(self) -> None:
+        if any(extent < 1 for extent in self.shape) or self.size >= 1 << 31:
+            raise GraphError(f"{self.shape} is not a shape: extents are at least 1, elements fewer than 2³¹")
 
     @property
     def size(self) -> int:

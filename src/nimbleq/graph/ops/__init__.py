@@ -1,0 +1,30 @@
+"""The ops: frozen parameters and a shape-and-type rule. Semantics are in `nimbleq.graph.interpret`.
+
+Weights are referred to by name, so that an op stays a small comparable value. A rule gets the input types and the
+graph's weights, and returns the output type or raises `GraphError`. What a decision costs is in `nimbleq.graph.cost`.
+
+An op is integer arithmetic exactly when its weights are integers: it then accumulates in int32 and its bias already
+contains ``−Σ W·z`` for the zero point ``z`` of its input. That no partial sum can leave int32 is checked.
+"""
+
+from collections.abc import Callable
+
+from nimbleq.graph.ops.base import Op, Weights, window_extent
+from nimbleq.graph.ops.integer import Dequantize, Quantize, Requantize
+from nimbleq.graph.ops.layers import Affine, Conv2d, LayerNorm, Linear, accumulator_bound
+from nimbleq.graph.ops.simple import Activation, Add, ArgMax, Concat, Dueling, Flatten, Pool
+
+OPS: dict[str, Callable[..., Op]] = {
+    op.__name__: op
+    for op in (
+        Affine, Linear, Conv2d, Activation, LayerNorm, Pool, Flatten, Add, Concat, Dueling,
+        Quantize, Dequantize, Requantize, ArgMax,
+    )
+}  # fmt: skip
+"""Kind → class, for reading files."""
+
+__all__ = [
+    "OPS", "Activation", "Add", "Affine", "ArgMax", "Concat", "Conv2d", "Dequantize", "Dueling", "Flatten", "LayerNorm",
+    "Linear", "Op", "Pool", "Quantize", "Requantize", "Weights",
+    "accumulator_bound", "window_extent",
+]  # fmt: skip

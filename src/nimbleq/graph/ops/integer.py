@@ -1,0 +1,85 @@
+"""Between real numbers and integers: Quantize, Dequantize, Requantize."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nimbleq.graph.ops.base import Op, Weights, per_channel, require, require_floats
+from nimbleq.graph.tensor import INT32, Int, TensorType
+
+
+@dataclass(frozen=True)
+class Quantize(Op):
+    """``y = clamp(⌊x·inverse_scale + ½⌋ + zero_point)``; inverse_scale float32 and zero_point int32 of shape ``(1,)``
+    or, per feature, ``(F,)``.
+
+    The product is taken in double, where it is exact, so that fused multiply-add cannot change a bit. Infinities
+    saturate; NaN gives the lowest level (``level > low ? level : low`` in C).
+    """
+
+    weight_fields: ClassVar[tuple[str, ...]] = ("inverse_scale", "zero_point")
+    inverse_scale: str
+    zero_point: str
+    bits: int = 8
+    signed: bool = True
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        (source,) = sources
+        per_channel(weights, self.inverse_scale, source, np.float32)
+        per_channel(weights, self.zero_point, source, np.int32)
+        return TensorType(source.shape, Int(self.bits, self.signed))
+
+
+@dataclass(frozen=True)
+class Dequantize(Op):
+    """``y = float32(x − zero_point)·scale``; scale float32, zero_point int32, each ``(1,)`` or per channel ``(C,)``."""
+
+    weight_fields: ClassVar[tuple[str, ...]] = ("scale", "zero_point")
+    scale: str
+    zero_point: str
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        (source,) = sources
+        require(isinstance(source.qtype, Int), f"Dequantize needs integers, got {source}")
+        per_channel(weights, self.scale, source, np.float32)
+        per_channel(weights, self.zero_point, source, np.int32)
+        return TensorType(source.shape)
+
+
+@dataclass(frozen=True)
+class Requantize(Op):
+    """int32 accumulators to ``bits``: ``y = clamp(((int64(x)·M + 2^(s−1)) >> s) + zero_point, low, high)``.
+
+    Attributes:
+        multiplier: int32 ``M``, not negative: most precise in ``[2³⁰, 2³¹)``; shape ``(1,)`` or per channel ``(C,)``.
+        shift: int32 ``s`` in 1..62, same shape.
+        zero_point: of the output.
+        low, high: bounds of the *stored* value (after the zero point); a fused ReLU has ``low = zero_point``.
+        bits, signed: of the output.
+    """
+
+    weight_fields: ClassVar[tuple[str, ...]] = ("multiplier", "shift")
+    multiplier: str
+    shift: str
+    zero_point: int
+    low: int
+    high: int
+    bits: int = 8
+    signed: bool = False
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        (source,) = sources
+        require(source.qtype == INT32, f"Requantize needs int32 accumulators, got {source}")
+        multiplier = per_channel(weights, self.multiplier, source, np.int32)
+        shift = per_channel(weights, self.shift, source, np.int32)
+        require(bool(np.all(multiplier >= 0)), "Requantize multipliers must not be negative")
+        require(bool(np.all((shift >= 1) & (shift <= 62))), "Requantize shifts must be in 1..62")
+        qtype = Int(self.bits, self.signed)
+        fits = qtype.low <= self.low <= self.high <= qtype.high
+        require(fits, f"Requantize bounds {self.low}..{self.high} leave {qtype}")
+        require(qtype.low <= self.zero_point <= qtype.high, f"Requantize zero point {self.zero_point} leaves {qtype}")
+        return TensorType(source.shape, qtype)

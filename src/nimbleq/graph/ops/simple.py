@@ -1,0 +1,111 @@
+"""Ops without weights: activations, pooling, and those that change, join or reduce shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar, Literal
+
+from nimbleq.graph.ops.base import Op, Weights, require, require_floats, require_real, window_extent
+from nimbleq.graph.tensor import INT32, TensorType
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """``relu``: max(x, 0); ``leaky_relu``: x·slope where x < 0; ``clip``: min(max(x, low), high), so relu6 is 0..6."""
+
+    function: Literal["relu", "leaky_relu", "clip"] = "relu"
+    slope: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        require(self.function in ("relu", "leaky_relu", "clip"), f"unknown activation {self.function!r}")
+        for name in ("slope", "low", "high"):
+            require_real(name, getattr(self, name))
+        require(self.function != "clip" or self.low <= self.high, f"clip range {self.low}..{self.high} is empty")
+        return sources[0]
+
+
+@dataclass(frozen=True)
+class Pool(Op):
+    """Max or average over windows of ``(C, H, W)``; padding counts as −∞ for max and as zeros in the average.
+
+    Works on integers too when ``function`` is ``max``.
+    """
+
+    function: Literal["max", "average"]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        (source,) = sources
+        require(len(source.shape) == 3, f"Pool needs (C, H, W), got {source}")
+        require(self.function in ("max", "average"), f"unknown pooling {self.function!r}")
+        if self.function == "average":
+            require_floats(self, sources)
+        fits = all(2 * pad <= window for pad, window in zip(self.padding, self.kernel, strict=True))
+        require(fits, f"padding {self.padding} is more than half of the window {self.kernel}")
+        rows, cols = window_extent(source.shape[1:], self.kernel, self.stride, self.padding, self.kind)
+        return TensorType((source.shape[0], rows, cols), source.qtype)
+
+
+@dataclass(frozen=True)
+class Flatten(Op):
+    """``*O`` to a vector in C order (channels outermost for an image, as in torch)."""
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        return TensorType((prod(sources[0].shape),), sources[0].qtype)
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """Sum of two float32 tensors of one shape (a residual connection)."""
+
+    arity: ClassVar[int | None] = 2
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        require(sources[0].shape == sources[1].shape, f"Add needs equal shapes, got {sources[0]} and {sources[1]}")
+        return sources[0]
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Join along the first axis (features or channels)."""
+
+    arity: ClassVar[int | None] = None
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        first = sources[0]
+        same = all(s.shape[1:] == first.shape[1:] and s.qtype == first.qtype and s.shape for s in sources)
+        require(same, f"Concat needs equal types but for the first axis, got {', '.join(map(str, sources))}")
+        return TensorType((sum(s.shape[0] for s in sources), *first.shape[1:]), first.qtype)
+
+
+@dataclass(frozen=True)
+class Dueling(Op):
+    """``q = v + a − mean(a)`` from ``v [1]`` and ``a [A]``. Wang et al. 2016 [1511.06581], equation 9."""
+
+    arity: ClassVar[int | None] = 2
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        value, advantage = sources
+        fits = value.shape == (1,) and len(advantage.shape) == 1
+        require(fits, f"Dueling needs v [1] and a [A], got {value}, {advantage}")
+        return advantage
+
+
+@dataclass(frozen=True)
+class ArgMax(Op):
+    """Index of the largest entry of a vector, the lowest index on ties: the action, int32 ``()``.
+
+    With a NaN among the entries the index is in range, but which one is not defined: `Runtime` refuses such input.
+    """
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require(len(sources[0].shape) == 1, f"ArgMax needs a vector, got {sources[0]}")
+        return TensorType((), INT32)
