@@ -20,7 +20,7 @@ from nimbleq.version import VERSION
 
 @dataclass(frozen=True)
 class Args(Output):
-    """Make a run directory from a trained model. Nothing in the file is executed: only its tensors and plain JSON are read.
+    """Make a run directory from a trained model. Nothing in the file is executed: tensors and plain JSON are all it reads.
 
     Attributes:
         model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
@@ -52,8 +52,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
         spec = evaluate.spec
         if spec.obs.shape != imported.obs.shape or spec.actions != imported.actions:
             raise ConfigError(
-                f"{args.model} takes observations {imported.obs.shape} and chooses among {imported.actions} actions, but "
-                f"{args.env.id} gives {spec.obs.shape} and {spec.actions}: name the environment it was trained on with --env"
+                f"{args.model} takes observations {imported.obs.shape} and chooses among {imported.actions} actions, "
+                f"but {args.env.id} gives {spec.obs.shape} and {spec.actions}: name its own environment with --env"
             )
         policy = GraphPolicy(imported.graph)
         obs = golden_observations(evaluate, policy, episode_seeds("distill", 0, 8, start=1 << 20))

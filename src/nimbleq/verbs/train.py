@@ -114,7 +114,8 @@ def train_run(config: TrainConfig, run: RunDir, console: Console, resume: bool) 
     low, high = result["return_ci95"]
     console.say(
         f"trained {config.env.id} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
-        f"{result['return_mean']:.1f} (95 % interval {low:.1f} to {high:.1f}, {result['episodes']} episodes) → {run.path}"
+        f"{result['return_mean']:.1f} (95 % interval {low:.1f} to {high:.1f}, {result['episodes']} episodes) "
+        f"→ {run.path}"
     )
     return result
 
@@ -125,8 +126,8 @@ def _require_same(old: Any, new: dict[str, Any], run: RunDir) -> None:
     if changed:
         key = changed[0]
         raise ConfigError(
-            f"{run.path} was started with {key} = {before.get(key)}, not {now.get(key)}: resume with the same settings, "
-            "or choose another --out"
+            f"{run.path} was started with {key} = {before.get(key)}, not {now.get(key)}: resume with the same "
+            "settings, or choose another --out"
         )
 
 
