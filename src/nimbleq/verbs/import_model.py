@@ -20,7 +20,7 @@ from nimbleq.version import VERSION
 
 @dataclass(frozen=True)
 class Args(Output):
-    """Make a run directory from a trained model. Nothing in the file is executed: tensors and plain JSON are all it reads.
+    """Make a run directory from a trained model. Nothing in the file is executed: only tensors and JSON are read.
 
     Attributes:
         model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
