@@ -1,0 +1,1 @@
+"""From a teacher's graph to the smallest policy that provably keeps its return."""
