@@ -6,7 +6,7 @@ The public names load their rooms on first use, so ``import nimbleq`` is quick a
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nimbleq.version import VERSION as __version__
+from nimbleq.version import VERSION
 
 if TYPE_CHECKING:
     from nimbleq.bridge.torch_graph import to_graph
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nimbleq.graph.interpret import interpret
     from nimbleq.rl.presets import preset
     from nimbleq.rl.train import train
+
+__version__ = VERSION
 
 __all__ = [
     "EnvConfig",

@@ -42,7 +42,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.bridge.sb3 import import_sb3
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
-    from nimbleq.rl.evaluate import Evaluator, confidence95
+    from nimbleq.rl.evaluate import Evaluator, interval95
 
     run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
     if run.config.exists():
@@ -69,7 +69,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
             "imported": {"from": args.source, **imported.info},
         },
     )
-    low, high = confidence95(final.returns)
+    low, high = interval95(final.returns)
     result = {
         "run": str(run.path), "env": args.env.id, "from": args.source, "model_sha256": digest,
         "return_mean": float(final.returns.mean()), "return_ci95": [low, high], "episodes": args.episodes,
