@@ -1,0 +1,281 @@
+"""The frontier: every candidate that was tried, size against return against latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import log10
+from typing import Literal
+
+from nimbleq.report import units
+from nimbleq.report.markup import Markup, join
+from nimbleq.report.read import Record, Story
+from nimbleq.report.svg import (
+    Box,
+    Frame,
+    Point,
+    Scale,
+    axes,
+    legend,
+    line,
+    marker,
+    padded,
+    padded_log,
+    place_labels,
+    polyline,
+    rect,
+    svg,
+    text,
+    tipped,
+)
+
+Status = Literal["failed", "passed", "refused", "chosen", "teacher", "linear", "scratch"]
+MOST = 500
+"""Candidates drawn at most."""
+
+LOOKS: dict[Status, tuple[str, str]] = {
+    "failed": ("ring", "failed the screening"),
+    "passed": ("circle", "passed, but larger"),
+    "refused": ("cross", "certificate refused"),
+    "chosen": ("star", "chosen"),
+    "teacher": ("square", "teacher"),
+    "linear": ("up", "linear policy"),
+    "scratch": ("down", "same size, from scratch"),
+}
+"""Marker and meaning of each status. The shape alone tells them apart; the colour repeats it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One policy of the plot; ``ci`` is empty or its 95 % interval."""
+
+    name: str
+    status: Status
+    size_bytes: float
+    returns: float
+    ci: tuple[float, ...] = ()
+    macs: float | None = None
+    latency_us: float | None = None
+    detail: str = ""
+
+    def tip(self) -> str:
+        """What it says under the pointer."""
+        lines = [
+            self.name + (f" ({LOOKS[self.status][1]})" if self.name != LOOKS[self.status][1] else ""),
+            f"{units.size(self.size_bytes)}" + (f", {units.count(self.macs)} MACs" if self.macs is not None else ""),
+            f"return {units.value(self.returns)}" + (f" ({units.interval(self.ci)})" if self.ci else ""),
+            f"p50 {units.latency(self.latency_us)}" if self.latency_us is not None else "",
+            self.detail,
+        ]
+        return "\n".join(entry for entry in lines if entry)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What is drawn.
+
+    Attributes:
+        candidates: teacher and baselines included, least important first (drawn in that order).
+        random_return: of random play, or None.
+        margin_return: teacher minus the margin: the chosen policy must provably lie above, or None.
+        hidden: candidates that could not be drawn (no size or return) or were too many.
+    """
+
+    candidates: tuple[Candidate, ...]
+    random_return: float | None
+    margin_return: float | None
+    hidden: int
+
+
+def frontier_of(story: Story) -> Frontier | None:
+    """The frontier of a run, or None when nothing was compressed."""
+    found = story.compress
+    raw = found.records("candidates")
+    drawable = [c for c in (_candidate(record) for record in raw) if c is not None]
+    if not drawable:
+        return None
+    baselines = found.record("baselines")
+    named: tuple[Status, ...] = ("linear", "scratch")
+    fixed = [_candidate(baselines.record(kind), kind) for kind in named]
+    drawn = sorted(drawable, key=lambda c: list(LOOKS).index(c.status))[-MOST:]
+    return Frontier(
+        candidates=(*drawn, *(c for c in [*fixed, _teacher(story)] if c is not None)),
+        random_return=found.number("random_return_mean"),
+        margin_return=margin_return(found),
+        hidden=len(raw) - len(drawn),
+    )
+
+
+def margin_return(compress: Record) -> float | None:
+    """``teacher − δ`` with ``δ = (1 − keep)·(teacher − random)``."""
+    teacher, random, keep = (compress.number(key) for key in ("teacher_return_mean", "random_return_mean", "keep"))
+    return None if teacher is None or random is None or keep is None else teacher - (1 - keep) * (teacher - random)
+
+
+def _candidate(record: Record, kind: Status | None = None) -> Candidate | None:
+    size_bytes, returns = record.number("size_bytes"), record.number("return_mean")
+    if size_bytes is None or size_bytes <= 0 or returns is None:
+        return None
+    stated = record.text("status")
+    status = kind or next((s for s in LOOKS if s == stated), None) or "failed"
+    agreement, regret, episodes = (record.number(key) for key in ("agreement", "regret", "episodes"))
+    detail = [
+        f"same action as the teacher {units.percent(agreement)}" if agreement is not None else "",
+        f"regret {units.value(regret)}" if regret is not None else "",
+        f"{units.count(episodes)} episodes" if episodes is not None else "",
+    ]
+    return Candidate(
+        name=LOOKS[kind][1] if kind else record.text("name") or "candidate",
+        status=status,
+        size_bytes=size_bytes,
+        returns=returns,
+        ci=record.numbers("return_ci95") if len(record.numbers("return_ci95")) == 2 else (),
+        macs=record.number("macs"),
+        latency_us=record.number("latency_us"),
+        detail=", ".join(part for part in detail if part),
+    )
+
+
+def _teacher(story: Story) -> Candidate | None:
+    size_bytes, returns = (story.compress.number(key) for key in ("teacher_size_bytes", "teacher_return_mean"))
+    if size_bytes is None or size_bytes <= 0 or returns is None:
+        return None
+    return Candidate("teacher", "teacher", size_bytes, returns, macs=story.compress.number("teacher_macs"))
+
+
+def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no smaller candidate beats, by size."""
+    best: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.size_bytes, -c.returns)):
+        if not best or candidate.returns > best[-1].returns:
+            best.append(candidate)
+    return best
+
+
+def draw_frontier(frontier: Frontier, width: float) -> Markup:
+    """All candidates over the whole range of returns."""
+    returns = [c.returns for c in frontier.candidates]
+    returns += [v for v in (frontier.random_return, frontier.margin_return) if v is not None]
+    label = "Frontier: return against size of every candidate"
+    return _panel(frontier, padded(returns, 0.08), width, label, keyed=True)
+
+
+def draw_close_up(frontier: Frontier, width: float) -> Markup | None:
+    """The neighbourhood of the margin, or None when the whole picture shows it well enough or nobody lives there."""
+    teacher = next((c for c in frontier.candidates if c.status == "teacher"), None)
+    if teacher is None or frontier.margin_return is None:
+        return None
+    delta = abs(teacher.returns - frontier.margin_return)
+    returns = [c.returns for c in frontier.candidates] + [v for v in (frontier.random_return,) if v is not None]
+    if delta <= 0 or delta > 0.12 * (max(returns) - min(returns)):
+        return None
+    near = tuple(c for c in frontier.candidates if abs(c.returns - teacher.returns) <= 4 * delta)
+    if len(near) < 3:
+        return None
+    domain = padded([*(c.returns for c in near), frontier.margin_return - delta, teacher.returns + delta], 0.1)
+    return _panel(
+        replace(frontier, candidates=near), domain, width, "Close-up of the frontier at the margin", keyed=False
+    )
+
+
+def _panel(frontier: Frontier, domain: Point, width: float, label: str, *, keyed: bool) -> Markup:
+    entries = [
+        (marker(LOOKS[s][0], 0, 0, 5.5, s), LOOKS[s][1])
+        for s in LOOKS
+        if any(c.status == s for c in frontier.candidates)
+    ]
+    sized = _radii(frontier.candidates)
+    drawn_key, key_height = legend(entries, 14, 10, width - 14) if keyed else (Markup(""), 0.0)
+    frame = Frame(width, (360 if keyed else 280) + key_height, top=key_height + 30)
+    x = Scale(*padded_log((c.size_bytes for c in frontier.candidates), 0.08), *frame.x, log=True)
+    y = Scale(*domain, *frame.y)
+    parts = [
+        axes(frame, x, y, x_label="size of the model (logarithmic)", y_label="return",
+             x_format=units.size, y_format=units.trimmed),
+        drawn_key,
+        _levels(frontier, y, frame, shaded=not keyed),
+    ]  # fmt: skip
+    tried = [c for c in frontier.candidates if c.status in ("failed", "passed", "refused", "chosen")]
+    steps = _stairs([(x(c.size_bytes), y(c.returns)) for c in pareto(tried)])
+    if len(steps) > 1:
+        parts.append(polyline(steps, "line pareto"))
+    for candidate in frontier.candidates:
+        parts.append(_mark(candidate, x, y, sized.get(candidate.latency_us, 5.5)))
+    notable = [c for s in ("chosen", "teacher", "linear", "scratch") for c in frontier.candidates if c.status == s][:8]
+    words = [(x(c.size_bytes), y(c.returns), _words(c)) for c in notable]
+    places = place_labels(words, frame, _obstacles(frontier, x, y, frame))
+    for (_, _, said), (at_x, at_y, anchor), candidate in zip(words, places, notable, strict=True):
+        parts.append(
+            text(at_x, at_y, said, anchor=anchor, class_="label strong" if candidate.status == "chosen" else "label")
+        )
+    return svg(frame.width, frame.height, label, *parts)
+
+
+def _obstacles(frontier: Frontier, x: Scale, y: Scale, frame: Frame) -> list[Box]:
+    """Where labels should not lie: on marks, and on the lines and their captions that `_levels` draws."""
+    marks = [(x(c.size_bytes), y(c.returns)) for c in frontier.candidates]
+    boxes = [(a - 6, b - 6, a + 6, b + 6) for a, b in marks]
+    levels = [y(v) for v in (frontier.margin_return, frontier.random_return) if v is not None and y.low <= v <= y.high]
+    boxes += [(frame.x[0], level - 1, frame.x[1], level + 1) for level in levels]
+    if frontier.margin_return is not None and levels:
+        boxes.append((frame.x[1] - 160, levels[0], frame.x[1], levels[0] + 18))
+    return boxes
+
+
+def _words(candidate: Candidate) -> str:
+    name = {"linear": "linear", "scratch": "from scratch"}.get(candidate.status, candidate.status)
+    return f"{name} {units.size(candidate.size_bytes)}"
+
+
+def _mark(candidate: Candidate, x: Scale, y: Scale, radius: float) -> Markup:
+    at = x(candidate.size_bytes)
+    whisker = ""
+    if candidate.ci:
+        low, high = sorted(candidate.ci)
+        whisker = line((at, y.clamped(low)), (at, y.clamped(high)), f"whisker {candidate.status}")
+    mark = marker(LOOKS[candidate.status][0], at, y(candidate.returns), radius, candidate.status)
+    return tipped(join(whisker, mark), candidate.tip())
+
+
+def _levels(frontier: Frontier, y: Scale, frame: Frame, *, shaded: bool) -> Markup:
+    left, right = frame.x
+    parts = []
+    if frontier.margin_return is not None and y.low <= frontier.margin_return <= y.high:
+        level = y(frontier.margin_return)
+        if shaded:
+            parts.append(rect(left, level, right - left, frame.y[0] - level, "below"))
+        parts.append(line((left, level), (right, level), "margin"))
+        said = f"teacher − margin {units.value(frontier.margin_return)}"
+        parts.append(text(right - 4, level + 15, said, anchor="end", class_="label muted"))
+    if frontier.random_return is not None and y.low <= frontier.random_return <= y.high:
+        level = y(frontier.random_return)
+        parts.append(line((left, level), (right, level), "random"))
+        said = f"random play {units.value(frontier.random_return)}"
+        parts.append(text(left + 6, level - 5, said, class_="label muted"))
+    return join(*parts)
+
+
+def _stairs(points: Sequence[Point]) -> list[Point]:
+    """Points joined by horizontal then vertical steps: between two sizes the smaller model is what one has."""
+    steps = list(points[:1])
+    for before, after in pairwise(points):
+        steps += [(after[0], before[1]), after]
+    return steps
+
+
+def _radii(candidates: Sequence[Candidate]) -> dict[float | None, float]:
+    """Marker radius by latency, area growing with its logarithm; equal when all are."""
+    known = sorted({c.latency_us for c in candidates if c.latency_us is not None and c.latency_us > 0})
+    if len(known) < 2:
+        return {}
+    low, high = log10(known[0]), log10(known[-1])
+    return {value: (4.0**2 + (9.0**2 - 4.0**2) * (log10(value) - low) / (high - low)) ** 0.5 for value in known}
+
+
+def latency_note(frontier: Frontier) -> str:
+    """What marker size means here, or nothing when latencies were not measured."""
+    known = sorted(c.latency_us for c in frontier.candidates if c.latency_us is not None and c.latency_us > 0)
+    if len(set(known)) < 2:
+        return ""
+    return f" Larger marks decide more slowly: {units.latency(known[0])} to {units.latency(known[-1])}."

@@ -1,0 +1,197 @@
+"""The report: one file that needs nothing else, from the JSON of a run directory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from nimbleq.errors import NimbleqError
+from nimbleq.files import write_bytes
+from nimbleq.report import certificate, curve, frontier, latency, layers, origin, units
+from nimbleq.report.headline import headline
+from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
+from nimbleq.report.markup import Markup, join, tag
+from nimbleq.report.read import ArtefactFiles, Story, read_story
+from nimbleq.rundir import RunDir
+from nimbleq.version import VERSION
+
+
+def write_report(run: RunDir) -> Path:
+    """Write ``report.html`` into a run directory, from whatever has been done in it so far.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        FileError: a file of the run is not valid JSON, or the report cannot be written.
+    """
+    write_bytes(run.report, render(read_story(run)).encode())
+    return run.report
+
+
+def render(story: Story) -> str:
+    """The page as HTML source."""
+    script = package_file("tips.js")
+    pinned = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Nothing may be fetched and no other script may run, even if escaping had a hole.
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{pinned}'; img-src data:; base-uri 'none'"
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", f"{story.env} · nimbleq report"),
+        tag("style", Markup(package_file("style.css") + package_file("plot.css"))),
+    )
+    body = tag(
+        "body",
+        tag("main", headline(story), *_sections(story), tag("footer", f"Made by nimbleq {VERSION}.")),
+        tag("script", Markup(script)),
+    )
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def package_file(name: str) -> str:
+    """A file that lies beside this module."""
+    return files("nimbleq.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sections(story: Story) -> list[Markup]:
+    return [
+        section("curve", "Learning", _learning(story)),
+        section("frontier", "What was tried", _tried(story)),
+        section("certificate", "The certificate", _certificate(story)),
+        section("latency", "Time to decide", _latency(story)),
+        section("layers", "Layers", _layers(story)),
+        section("origin", "Checks and origin", _origin(story)),
+    ]
+
+
+def _command(story: Story, verb: str) -> str:
+    return next(line for line in origin.recipe(story) if line.startswith(f"nimbleq {verb} "))
+
+
+def _learning(story: Story) -> Markup:
+    drawn = curve.curve_of(story)
+    if drawn is None:
+        if story.imported and not story.train:
+            return missing("This policy was imported, so there is no learning curve.")
+        return missing("No learning curve has been recorded yet.", _command(story, "train"))
+    caption = "Greedy checks play without exploration; training episodes explore."
+    if drawn.training.band:
+        recorded = units.count(len(story.metrics.series("return_mean")))
+        caption += f" The training line averages the {recorded} points recorded; the band is their range."
+    if story.metrics.unreadable:
+        caption += (
+            f" {units.count(story.metrics.unreadable)} lines of metrics.jsonl could not be read and were left out."
+        )
+    return figure(lambda width: curve.draw_curve(drawn, width), caption)
+
+
+def _tried(story: Story) -> Markup:
+    found = frontier.frontier_of(story)
+    if found is None:
+        return missing("Nothing has been compressed yet.", _command(story, "compress"))
+    caption = (
+        "Further left is smaller, further up is better. Vertical bars are 95 % intervals over the screening episodes."
+    )
+    if found.margin_return is not None:
+        caption += " Below the dashed line more return is lost than was allowed."
+    caption += frontier.latency_note(found)
+    if found.hidden:
+        caption += f" {units.count(found.hidden)} further candidates without size or return are not drawn."
+    parts = [figure(lambda width: frontier.draw_frontier(found, width), caption)]
+    if frontier.draw_close_up(found, 820.0) is not None:
+        closer = "The same around the margin."
+        parts.append(figure(lambda width: frontier.draw_close_up(found, width) or Markup(""), closer))
+    everyone = sorted(found.candidates, key=lambda c: c.size_bytes)
+    rows = [
+        (
+            c.name, frontier.LOOKS[c.status][1], units.value(c.returns), units.interval(c.ci),
+            units.size(c.size_bytes), units.count(c.macs), units.latency(c.latency_us),
+        )
+        for c in everyone
+    ]  # fmt: skip
+    headings = ("policy", "status", "return", "95 % interval", "size", "MACs", "p50")
+    chosen = [k for k, c in enumerate(everyone) if c.status == "chosen"]
+    summary = tag("summary", f"All {len(rows)} policies in numbers")
+    return join(*parts, tag("details", summary, table(headings, rows, text_columns=2, strong=chosen)))
+
+
+def _certificate(story: Story) -> Markup:
+    found = story.certificate
+    if not found:
+        verb = "certify" if story.compress else "compress"
+        return missing("Nothing has been certified yet.", _command(story, verb))
+    verdict = certificate.verdict_of(found)
+    parts = [paragraph(sentence) for sentence in certificate.plain_words(found)]
+    if verdict is not None:
+        caption = (
+            "The line runs from the lower bound upwards: that is where the true difference lies."
+            " To be certified it must not reach into the shaded loss."
+        )
+        parts.insert(0, figure(lambda width: certificate.draw_verdict(verdict, width), caption))
+    rows = certificate.figures(found)
+    if rows:
+        parts.append(table(("beside it", "", "meaning"), rows, text_columns=3))
+    return join(*parts)
+
+
+def _latency(story: Story) -> Markup:
+    rows = latency.rows_of(story)
+    if not rows:
+        return missing("No decision has been timed yet.", _command(story, "bench" if story.compress else "compress"))
+    ours = latency.headline_row(rows)
+    caption = "Dots are medians, long ticks the 99th, short ticks the 99.9th percentile."
+    if any(row.what != "artefact" for row in rows):
+        caption += " Open dots ran the teacher, filled dots the compressed policy."
+    lines = [
+        (
+            row.engine, "compressed" if row.what == "artefact" else row.what,
+            units.latency(row.p50_us), units.latency(row.p99_us), units.latency(row.p999_us), "" if ours is None or row is ours else units.times(row.p50_us / ours.p50_us),
+        )
+        for row in rows
+    ]  # fmt: skip
+    against = f"p50 ÷ {ours.engine}" if ours is not None else ""
+    shown = table(
+        ("engine", "policy", "p50", "p99", "p99.9", against), lines, text_columns=2,
+        strong=[k for k, row in enumerate(rows) if row is ours],
+    )  # fmt: skip
+    return join(figure(lambda width: latency.draw_latency(rows, width), caption), shown)
+
+
+def _layers(story: Story) -> Markup:
+    parts = []
+    for heading, artefact in (("Teacher", story.teacher), ("Compressed", story.child)):
+        if artefact.path is not None and not (heading == "Compressed" and artefact == story.teacher):
+            parts += [tag("h3", heading), _layer_table(artefact)]
+    return join(*parts) if parts else missing("There is no model yet.", _command(story, "train"))
+
+
+def _layer_table(artefact: ArtefactFiles) -> Markup:
+    from nimbleq.graph.artefact import load_artefact
+
+    assert artefact.path is not None
+    try:
+        return layers.layer_table(load_artefact(artefact.path).graph)
+    except NimbleqError as error:
+        return missing(f"The layers cannot be shown: {error}")
+
+
+def _origin(story: Story) -> Markup:
+    parts = []
+    if story.verify:
+        parts += [paragraph(origin.verify_words(story.verify)), origin.verify_table(story.verify)]
+    else:
+        parts.append(missing("No emitted program has been verified yet.", _command(story, "verify")))
+    for artefact in dict.fromkeys(a.path for a in (story.teacher, story.child)):
+        parts.append(origin.provenance(story.child if artefact == story.child.path else story.teacher))
+    parts.append(pairs([(name, tag("code", value)) for name, value in origin.certificate_seeds(story.certificate)]))
+    parts += [tag("h3", "Do it again"), commands(origin.recipe(story))]
+    return join(*parts)

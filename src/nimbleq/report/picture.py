@@ -1,0 +1,34 @@
+"""The frontier as a picture of its own, for a README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nimbleq.errors import ConfigError
+from nimbleq.files import write_bytes
+from nimbleq.report.frontier import draw_frontier, frontier_of
+from nimbleq.report.markup import Markup, tag
+from nimbleq.report.page import package_file
+from nimbleq.report.read import read_story
+from nimbleq.report.svg import rect
+from nimbleq.rundir import RunDir
+
+_PLOT_STYLE = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}.paper{fill:#fff}"
+
+
+def write_frontier_svg(run: RunDir, path: Path, width: float = 820) -> Path:
+    """Write the frontier of a run as a standalone SVG on white paper, legible whatever lies behind it.
+
+    Raises:
+        ConfigError: nothing has been compressed in this run.
+        FileError: a file of the run is not valid JSON, or ``path`` cannot be written.
+    """
+    found = frontier_of(read_story(run))
+    if found is None:
+        raise ConfigError(f"{run.path} holds no frontier: run nimbleq compress {run.path} first")
+    drawing = draw_frontier(found, width)
+    opening, rest = drawing.split(">", 1)
+    style = tag("style", Markup(package_file("plot.css").replace(":root", "svg") + _PLOT_STYLE))
+    paper = rect(0, 0, width, 10_000, "paper")
+    write_bytes(path, f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{paper}{rest}\n'.encode())
+    return path

@@ -1,0 +1,187 @@
+"""What a run directory says, read without trusting it: a value of the wrong type counts as missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path, PurePath
+
+from nimbleq.errors import FileError
+from nimbleq.files import read_json
+from nimbleq.rundir import RunDir
+
+_LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object with typed access; false when it is empty."""
+
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.fields)
+
+    def number(self, key: str) -> float | None:
+        """A finite number, or None."""
+        return as_number(self.fields.get(key))
+
+    def text(self, key: str, longest: int = 160) -> str | None:
+        """A string, cut to ``longest`` characters, or None."""
+        value = self.fields.get(key)
+        return shortened(value, longest) if isinstance(value, str) else None
+
+    def flag(self, key: str) -> bool | None:
+        """A boolean, or None."""
+        value = self.fields.get(key)
+        return value if isinstance(value, bool) else None
+
+    def record(self, key: str) -> Record:
+        """A nested object (empty when there is none)."""
+        return as_record(self.fields.get(key))
+
+    def records(self, key: str) -> tuple[Record, ...]:
+        """A list of objects; entries that are none are left out."""
+        value = self.fields.get(key)
+        found = (as_record(item) for item in value) if isinstance(value, list) else ()
+        return tuple(record for record in found if record)
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers, or nothing when any entry is not one."""
+        value = self.fields.get(key)
+        found = tuple(as_number(item) for item in value) if isinstance(value, list) else ()
+        return tuple(item for item in found if item is not None) if None not in found else ()
+
+
+def shortened(value: str, longest: int = 160) -> str:
+    """Text cut to ``longest`` characters, the cut shown."""
+    return value if len(value) <= longest else value[: longest - 1] + "…"
+
+
+def as_number(value: object) -> float | None:
+    """A finite number of a size that can be drawn, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= _LARGEST and isfinite(value) else None
+
+
+def as_record(value: object) -> Record:
+    """A JSON object as a `Record`, anything else as an empty one."""
+    return Record(value) if isinstance(value, dict) else Record()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Attributes:
+    rows: the lines of ``metrics.jsonl``.
+    unreadable: lines that were not JSON objects (a killed run leaves half a line).
+    """
+
+    rows: tuple[Record, ...] = ()
+    unreadable: int = 0
+
+    def series(self, key: str, against: str = "step") -> tuple[tuple[float, float], ...]:
+        """``(against, key)`` of the lines that have both."""
+        pairs = ((row.number(against), row.number(key)) for row in self.rows)
+        return tuple((x, y) for x, y in pairs if x is not None and y is not None)
+
+
+@dataclass(frozen=True)
+class ArtefactFiles:
+    """The JSON files beside an artefact's model; ``path`` is None when there is no such artefact."""
+
+    path: Path | None = None
+    provenance: Record = Record()
+    certificate: Record = Record()
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything the report tells, one `Record` per verb (empty: it has not run)."""
+
+    run: RunDir
+    config: Record
+    train: Record
+    imported: Record
+    compress: Record
+    certify: Record
+    verify: Record
+    bench: Record
+    metrics: Metrics
+    teacher: ArtefactFiles
+    child: ArtefactFiles
+
+    @property
+    def env(self) -> str:
+        """Id of the environment."""
+        named = self.config.record("train").record("env").text("id") or self.imported.text("env")
+        return self.train.text("env") or named or "unknown environment"
+
+    @property
+    def certificate(self) -> Record:
+        """The latest certificate: of ``certify`` when it ran, else the one that lies in the artefact."""
+        return self.certify or self.child.certificate
+
+    @property
+    def certified(self) -> bool | None:
+        """The verdict, or None when there is none yet."""
+        verdict = self.certificate.flag("certified")
+        return self.compress.flag("certified") if verdict is None else verdict
+
+
+def read_story(run: RunDir) -> Story:
+    """Read a run directory.
+
+    Raises:
+        FileError: a file in it is not valid JSON.
+    """
+    results = {
+        verb: as_record(run.load_result(verb)) for verb in ("train", "import", "compress", "certify", "verify", "bench")
+    }
+    named = (results[verb].text("artefact", 4096) for verb in ("compress", "certify", "bench"))
+    # Only the last component counts: a foreign run directory must not lead the reader out of itself.
+    child = next((PurePath(name).name for name in named if name), "")
+    return Story(
+        run=run,
+        config=as_record(read_json(run.config)),
+        train=results["train"],
+        imported=results["import"],
+        compress=results["compress"],
+        certify=results["certify"],
+        verify=results["verify"],
+        bench=results["bench"],
+        metrics=_read_metrics(run.metrics),
+        teacher=_read_artefact(run.teacher),
+        child=_read_artefact(run.artefact(child)) if child not in ("", ".", "..") else ArtefactFiles(),
+    )
+
+
+def _read_artefact(path: Path) -> ArtefactFiles:
+    if not path.is_dir():
+        return ArtefactFiles()
+    return ArtefactFiles(path, _optional(path / "provenance.json"), _optional(path / "certificate.json"))
+
+
+def _optional(path: Path) -> Record:
+    return as_record(read_json(path)) if path.exists() else Record()
+
+
+def _read_metrics(path: Path) -> Metrics:
+    if not path.exists():
+        return Metrics()
+    rows = tuple(_lines(path))
+    return Metrics(tuple(row for row in rows if row), sum(not row for row in rows))
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                try:
+                    yield as_record(json.loads(line))
+                except ValueError:
+                    yield Record()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
