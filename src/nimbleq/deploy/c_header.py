@@ -1,0 +1,84 @@
+"""The words around the code: the comment on top of a C file, and the header."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.c_text import comment_safe
+from nimbleq.graph.cost import cost, node_macs
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.tensor import Float32
+from nimbleq.version import VERSION
+
+
+def title(graph: Graph, name: str, source: str) -> str:
+    """Comment: what made the file, from what, and what each layer costs."""
+    total = cost(graph)
+    rows = [f"   {'op':<12} {'output':<24} {'type':<24} {'MACs':>10} {'weight bytes':>13}"]
+    for node in graph.nodes:
+        size = sum(graph.weights[weight].nbytes for weight in node.op.weight_names())
+        kind = str(graph.types[node.output])
+        rows.append(f"   {node.op.kind:<12} {node.output:<24} {kind:<24} {node_macs(graph, node):>10} {size:>13}")
+    table = "\n".join(comment_safe(row).rstrip() for row in rows)
+    return f"""/* {name}: a policy written by nimbleq {VERSION}; do not edit.
+   from: {comment_safe(source) or "a graph in memory"}
+   one decision: {total.macs} multiply-accumulates; the model: {total.size_bytes} bytes
+
+{table}
+
+   Compile:  cc -std=c99 -O3 -march=native -c {name}.c
+   Any C99 compiler and processor will do; GCC and clang also use vectors. */
+"""
+
+
+def header(graph: Graph, name: str, top: str, arena_bytes: int, on_stack: bool) -> str:
+    """Text of ``<name>.h``."""
+    real = isinstance(graph.obs_type.qtype, Float32)
+    element = "float" if real else "uint8_t"
+    shape, guard = graph.obs_type.shape, f"NIMBLEQ_{name.upper()}_H"
+    layout = " row by row, channels outermost: (C, H, W)" if len(shape) == 3 else " in C order"
+    values = (
+        "in the units of the environment (normalisation is inside);\n"
+        "   every entry must be finite: NaN or infinity is refused with -1. Values so large that an intermediate\n"
+        "   overflows give an unspecified valid action."
+        if real
+        else "0..255 as the sensor gives them (scaling is inside)."
+    )
+    threads = (
+        "All functions may be called from several threads at once: the arena is on the stack."
+        if on_stack
+        else f"{name}_act and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
+        "   caller's workspace and may run in parallel, each thread with its own."
+    )
+    return f"""{top}
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
+   {values}
+   Action: 0..{graph.actions - 1}, the lowest index when action values tie. Action values: expected discounted return.
+   {threads} */
+#define {name.upper()}_OBS_SIZE {graph.obs_type.size}
+#define {name.upper()}_ACTIONS {graph.actions}
+#define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 64)}
+
+/* The greedy action, or -1 when the observation is refused. */
+int {name}_act(const {element} *obs);
+
+/* All action values into q[{graph.actions}]; 0, or -1 when the observation is refused (q is then untouched). */
+int {name}_q(const {element} *obs, float *q);
+
+/* The same with a workspace of {name.upper()}_WORKSPACE_BYTES bytes, aligned to 64. */
+int {name}_act_with(void *workspace, const {element} *obs);
+int {name}_q_with(void *workspace, const {element} *obs, float *q);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""

@@ -1,0 +1,1 @@
+"""C code of each op family; `nimbleq.deploy.c` puts the pieces together."""

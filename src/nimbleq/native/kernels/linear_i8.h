@@ -1,0 +1,114 @@
+/* int32 accumulators of W x + b, int8 weights, x as int16 (compressed to its non-zeros when `sparse`).
+   Weights in tiles of T groups of 16 outputs: [tile][in][16 T]. Two rows at a time are interleaved on the way into the
+   registers, so that any two non-zero inputs share one multiply-add; arithmetic wraps modulo 2^32 everywhere. */
+NQ_INLINE void nq_linear_tile_i8(
+    const int16_t *x, const int32_t *row, const int count, const int8_t *w, const int32_t *b, void *y, const int T,
+    const int sparse, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
+    const int32_t low, const int32_t high)
+{
+#if NQ_AVX2
+    __m256i acc[8];
+    NQ_UNROLL
+    for (int a = 0; a < 2 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
+    for (int k = 0; k < count; k += 2) {
+        const int pair = k + 1 < count;
+        const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
+        const int8_t *second = pair ? w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(16 * T) : first;
+        const uint32_t both = (uint32_t)(uint16_t)x[k] | (pair ? (uint32_t)(uint16_t)x[k + 1] << 16 : 0);
+        const __m256i xs = _mm256_set1_epi32((int32_t)both);
+        NQ_UNROLL
+        for (int t = 0; t < T; ++t) {
+            const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(first + 16 * t));
+            const __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(second + 16 * t));
+            const __m256i lo = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, c));
+            const __m256i hi = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, c));
+            acc[2 * t] = _mm256_add_epi32(acc[2 * t], _mm256_madd_epi16(lo, xs));
+            acc[2 * t + 1] = _mm256_add_epi32(acc[2 * t + 1], _mm256_madd_epi16(hi, xs));
+        }
+    }
+    NQ_UNROLL
+    for (int a = 0; a < 2 * T; ++a) {
+        if (store == NQ_BYTES)
+            nq_store8((unsigned char *)y + 8 * a,
+                      nq_requantize8(acc[a], multiplier + 8 * a, shift + 8 * a, zero_point, low, high), 8);
+        else nq_store32((int32_t *)y + 8 * a, acc[a], 8);
+    }
+#else
+    uint32_t acc[64];
+    for (int o = 0; o < 16 * T; ++o) acc[o] = (uint32_t)b[o];
+    for (int k = 0; k < count; ++k) {
+        const int8_t *line = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
+        const int32_t value = x[k];
+        for (int o = 0; o < 16 * T; ++o) acc[o] += (uint32_t)(value * line[o]);
+    }
+    for (int o = 0; o < 16 * T; ++o) {
+        if (store == NQ_BYTES)
+            ((unsigned char *)y)[o] = (unsigned char)nq_requantize(
+                (int32_t)acc[o], multiplier[o], shift[o], zero_point, low, high);
+        else ((int32_t *)y)[o] = (int32_t)acc[o];
+    }
+#endif
+}
+
+/* y[o] = w[o] . x + b[o] for few outputs, dense. Rows of w are `stride` apart. */
+NQ_INLINE void nq_linear_dot_i8(
+    const int16_t *x, const int8_t *w, const int32_t *b, int32_t *y, const int n_in, const int n_out, const int stride)
+{
+    const int whole = n_in / 16 * 16;
+    uint32_t total[8];
+    for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
+#if NQ_AVX2
+    __m256i acc[8];
+    NQ_UNROLL
+    for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
+    for (int k = 0; k < whole; k += 16) {
+        const __m256i part = _mm256_loadu_si256((const __m256i *)(const void *)(x + k));
+        NQ_UNROLL
+        for (int o = 0; o < n_out; ++o) {
+            const __m128i line = _mm_loadu_si128((const __m128i *)(const void *)(w + o * stride + k));
+            acc[o] = _mm256_add_epi32(acc[o], _mm256_madd_epi16(_mm256_cvtepi8_epi16(line), part));
+        }
+    }
+    NQ_UNROLL
+    for (int o = 0; o < n_out; ++o) {
+        __m128i v = _mm_add_epi32(_mm256_castsi256_si128(acc[o]), _mm256_extracti128_si256(acc[o], 1));
+        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
+        total[o] += (uint32_t)_mm_cvtsi128_si32(v);
+    }
+#else
+    for (int o = 0; o < n_out; ++o)
+        for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
+#endif
+    for (int o = 0; o < n_out; ++o) {
+        for (int k = whole; k < n_in; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
+        y[o] = (int32_t)total[o];
+    }
+}
+
+/* Non-zeros of bytes as int16 and their places, without branches; room for count + 8 entries. */
+NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, int32_t *row)
+{
+    int n = 0, i = 0;
+#if NQ_AVX2 && defined(__BMI2__) && defined(__x86_64__)
+    for (; i + 8 <= count; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, x + i, 8);
+        const __m128i v = _mm_cvtsi64_si128((long long)eight);
+        const unsigned mask = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) & 0xffu;
+        const uint64_t bytes = _pdep_u64(mask, 0x0101010101010101u) * 0xffu;
+        const __m128i places = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, bytes));
+        const __m128i values = _mm_cvtsi64_si128((long long)_pext_u64(eight, bytes));
+        _mm_storeu_si128((__m128i *)(void *)(value + n), _mm_cvtepu8_epi16(values));
+        _mm256_storeu_si256((__m256i *)(void *)(row + n),
+                            _mm256_add_epi32(_mm256_cvtepu8_epi32(places), _mm256_set1_epi32(i)));
+        n += __builtin_popcount(mask);
+    }
+#endif
+    for (; i < count; ++i) {
+        value[n] = x[i];
+        row[n] = i;
+        n += x[i] != 0;
+    }
+    return n;
+}

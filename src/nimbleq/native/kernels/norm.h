@@ -1,0 +1,26 @@
+/* Square root without libm: an estimate from the exponent, then Newton steps to the last bit or the one before. */
+NQ_INLINE float nq_sqrt(const float x)
+{
+    uint32_t bits;
+    float y;
+    if (!(x > 0.0f) || x > 3.4e38f) return x;
+    memcpy(&bits, &x, sizeof bits);
+    bits = 0x1fbd1df5u + (bits >> 1);
+    memcpy(&y, &bits, sizeof y);
+    for (int i = 0; i < 4; ++i) y = 0.5f * (y + x / y);
+    return y;
+}
+
+/* (x - mean) / sqrt(variance + eps), biased variance; weight and bias are applied by the caller. */
+NQ_INLINE void nq_normalise(const float *x, float *y, const int count, const float eps)
+{
+    float mean = 0.0f, variance = 0.0f;
+    for (int i = 0; i < count; ++i) mean += x[i];
+    mean /= (float)count;
+    for (int i = 0; i < count; ++i) {
+        y[i] = x[i] - mean;
+        variance += y[i] * y[i];
+    }
+    const float deviation = nq_sqrt(variance / (float)count + eps);
+    for (int i = 0; i < count; ++i) y[i] /= deviation;
+}
