@@ -128,7 +128,7 @@ class EvalConfig:
     Attributes:
         every: updates between checks.
         episodes: of a check.
-        stop_return: training ends when a check of ``final_episodes`` fresh episodes averages at least this (None: never).
+        stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
     """
 
@@ -224,3 +224,42 @@ def _fits(hint: Any, value: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def validate(config: TrainConfig) -> None:
+    """Refuse settings that cannot train.
+
+    Raises:
+        ConfigError: names the setting, its value and the range.
+    """
+    learner, replay, evaluation = config.learner, config.replay, config.evaluation
+    for name, value, ok, wanted in (
+        ("steps", config.steps, config.steps >= 1, "at least 1"),
+        ("envs", config.envs, config.envs >= 1, "at least 1"),
+        ("updates_per_step", config.updates_per_step, config.updates_per_step >= 1, "at least 1"),
+        ("seed", config.seed, config.seed >= 0, "at least 0"),
+        (
+            "network.hidden",
+            config.network.hidden,
+            all(width >= 1 for width in config.network.hidden),
+            "positive widths",
+        ),
+        ("network.obs_clip", config.network.obs_clip, config.network.obs_clip > 0, "positive"),
+        ("replay.capacity", replay.capacity, replay.capacity >= config.envs * replay.n_step, "at least envs · n_step"),
+        ("replay.n_step", replay.n_step, replay.n_step >= 1, "at least 1"),
+        ("replay.alpha", replay.alpha, replay.alpha >= 0, "at least 0"),
+        ("learner.batch_size", learner.batch_size, learner.batch_size >= 1, "at least 1"),
+        ("learner.gamma", learner.gamma, 0 <= learner.gamma <= 1, "within 0 and 1"),
+        ("learner.tau", learner.tau, 0 < learner.tau <= 1, "within 0 (excluded) and 1"),
+        ("learner.target_every", learner.target_every, learner.target_every >= 1, "at least 1"),
+        ("learner.lr", learner.lr, learner.lr > 0, "positive"),
+        ("learner.lr_end", learner.lr_end, learner.lr_end >= 0, "at least 0"),
+        ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
+        ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
+        ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
+        ("evaluation.every", evaluation.every, evaluation.every >= 1, "at least 1"),
+        ("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "at least 1"),
+        ("evaluation.final_episodes", evaluation.final_episodes, evaluation.final_episodes >= 1, "at least 1"),
+    ):
+        if not ok:
+            raise ConfigError(f"the setting {name} has to be {wanted}, not {value}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import losses
 from nimbleq.rl.networks import ObsNorm, QNetwork
-from nimbleq.types import Array, Batch, EnvSpec
+from nimbleq.types import Array, Batch, EnvSpec, Policy
 
 _SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
 
@@ -41,7 +41,7 @@ class Learner(Protocol):
         ...
 
     def set_obs_stats(self, mean: Array, std: Array) -> None:
-        """Statistics that normalise observations, ``float32[O]`` each (online and target); ignored without `ObsNorm`."""
+        """Statistics that normalise observations, ``float32[O]`` each, online and target; ignored without `ObsNorm`."""
         ...
 
     def arrays(self) -> dict[str, Array]:
@@ -71,6 +71,16 @@ def initial_network(config: TrainConfig, spec: EnvSpec, seed: int) -> QNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return QNetwork(spec, config.network)
+
+
+def greedy_policy(network: QNetwork) -> Policy:
+    """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
+
+    def act(obs: Array) -> Array:
+        with torch.no_grad():
+            return cast(Array, network(torch.from_numpy(obs)).argmax(dim=1).numpy())
+
+    return act
 
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:

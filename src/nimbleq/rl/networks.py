@@ -1,4 +1,4 @@
-"""The Q-network: a plain module made only of what the layer graph can express, so that it can be traced and exported."""
+"""The Q-network: a plain module made only of what the layer graph can express, so that it can be exported."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class QNetwork(nn.Module):
     """Preprocessing → torso → fully connected layers → Q-values, optionally dueling [1511.06581 eq. 9].
 
     Children (and so the names in ``state_dict``): ``prepare`` (`ObsNorm`, `Scale` or identity), ``torso``
-    (convolutions or flatten), ``body`` (Linear, [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when dueling, ``value``.
+    (convolutions or flatten), ``body`` (Linear, [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when
+    dueling, ``value``.
 
     Args:
         spec: observation and number of actions.

@@ -1,0 +1,243 @@
+"""Many environments as one: seeded lanes, and the vector of them that training steps.
+
+Autoreset and truncation live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+
+from nimbleq.config import EnvConfig
+from nimbleq.errors import EnvError
+from nimbleq.rl.gym import env_spec, make_env, time_limit
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Array, EnvSpec, Step
+
+Outcome = tuple[Array, Array, Array, Array]
+"""``next_obs[L, *O]``, ``reward float32[L]``, ``terminated bool[L]``, ``truncated bool[L]`` of the lanes stepped."""
+
+
+class Lanes(Protocol):
+    """Independent environments side by side. Nothing is reset unless asked: callers see every true last observation."""
+
+    spec: EnvSpec
+
+    def reset(self, lane: int, seed: int) -> Array:
+        """Start an episode that ``seed`` alone determines; its first observation ``[*O]``."""
+        ...
+
+    def step(self, lanes: Array, actions: Array) -> Outcome:
+        """Step ``lanes: int64[L]`` with ``actions: int64[L]``.
+
+        Raises:
+            EnvError: an environment returned NaN, infinity or another shape than it promised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the environments hold."""
+        ...
+
+
+def make_lanes(config: EnvConfig, count: int) -> Lanes:
+    """``count`` lanes, on the fastest engine there is for this environment.
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+    return CartPoleLanes(config, count) if config.id == "CartPole-v1" else ScalarLanes(config, count)
+
+
+class ScalarLanes:
+    """Lanes of any Gymnasium environments, stepped one after the other."""
+
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        self.name = config.id
+        self.envs = [make_env(config) for _ in range(count)]
+        self.spec = env_spec(self.envs[0])
+
+    def reset(self, lane: int, seed: int) -> Array:
+        """See `Lanes`."""
+        obs, _ = self.envs[lane].reset(seed=int(seed))
+        row = self._checked(obs, lane)
+        _check_finite(self.name, np.array([lane]), row[None], np.zeros(1))
+        return row
+
+    def step(self, lanes: Array, actions: Array) -> Outcome:
+        """See `Lanes`."""
+        count = len(lanes)
+        next_obs = np.empty((count, *self.spec.obs.shape), self.spec.obs.dtype)
+        reward = np.empty(count, np.float32)
+        terminated, truncated = np.empty(count, bool), np.empty(count, bool)
+        for row, (lane, action) in enumerate(zip(lanes.tolist(), actions.tolist(), strict=True)):
+            obs, reward[row], terminated[row], truncated[row], _ = self.envs[lane].step(action)
+            next_obs[row] = self._checked(obs, lane)
+        _check_finite(self.name, lanes, next_obs, reward)
+        return next_obs, reward, terminated, truncated
+
+    def _checked(self, obs: Array, lane: int) -> Array:
+        array = np.asarray(obs, self.spec.obs.dtype)
+        if array.shape != self.spec.obs.shape:
+            raise EnvError(
+                f"{self.name} (environment {lane}) returned an observation of shape {array.shape}, "
+                f"its observation space says {self.spec.obs.shape}"
+            )
+        return array
+
+    def close(self) -> None:
+        """See `Lanes`."""
+        for env in self.envs:
+            env.close()
+
+
+class CartPoleLanes:
+    """CartPole-v1 through Gymnasium's own vectorised implementation, 30 times faster than one after the other.
+
+    Episodes start from the state that the scalar environment draws from the same seed, and resets are ours: the vector
+    environment's automatic ones touch only lanes that nobody steps any more.
+    """
+
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        scalar = make_env(config)
+        self.name = config.id
+        self.spec = env_spec(scalar)
+        vector = gymnasium.make_vec(config.id, num_envs=count, vectorization_mode="vector_entry_point")
+        self.vector = vector.unwrapped
+        self.vector.max_episode_steps = time_limit(scalar)
+        self.vector.reset(seed=0)
+        self.actions = np.zeros(count, np.int64)
+
+    def reset(self, lane: int, seed: int) -> Array:
+        """See `Lanes`."""
+        state = seeding.np_random(int(seed))[0].uniform(-0.05, 0.05, 4)
+        self.vector.state[:, lane] = state
+        self.vector.steps[lane] = 0
+        self.vector.prev_done[lane] = False
+        return cast(Array, state.astype(np.float32))
+
+    def step(self, lanes: Array, actions: Array) -> Outcome:
+        """See `Lanes`."""
+        self.actions[lanes] = actions
+        obs, reward, terminated, truncated, _ = self.vector.step(self.actions)
+        outcome = obs[lanes], reward[lanes], terminated[lanes], truncated[lanes]
+        _check_finite(self.name, lanes, *outcome[:2])
+        return outcome
+
+    def close(self) -> None:
+        """See `Lanes`."""
+        self.vector.close()
+
+
+def _check_finite(name: str, lanes: Array, obs: Array, reward: Array) -> None:
+    for what, values in (("reward", reward[:, None]), ("observation", obs.reshape(len(obs), -1))):
+        if values.dtype != np.uint8 and not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).all(axis=1)))
+            bad = values[row][~np.isfinite(values[row])][0]
+            raise EnvError(
+                f"{name} (environment {lanes[row]}) returned {bad} in its {what}; training cannot learn from it"
+            )
+
+
+class VectorEnv:
+    """``N`` environments that restart by themselves, each episode from a seed of its own.
+
+    An episode is described by its seed and the actions since: that is what `arrays` holds, and how `load_arrays`
+    rebuilds environments that have no notion of saving.
+
+    Attributes:
+        spec: of one environment.
+        obs: ``[N, *O]`` what the next action is chosen from.
+        finished: ``(return, length)`` of the episodes that ended in the last `step`.
+    """
+
+    def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
+        self.name, self.seed, self.count = config.id, seed, envs
+        self.lanes = make_lanes(config, envs)
+        self.spec = self.lanes.spec
+        self.finished: list[tuple[float, int]] = []
+        self._all = np.arange(envs)
+        self._episode_seeds = episode_seeds("train", seed, envs)
+        self._started = envs
+        self._began = np.zeros(envs, np.int64)  # row of ``_actions`` with the first action of the running episode
+        self._actions: list[Array] = []
+        self._returns = np.zeros(envs)
+        self.obs = np.stack([self.lanes.reset(lane, self._episode_seeds[lane]) for lane in range(envs)])
+
+    def step(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``; those whose episode ends start the next one.
+
+        Raises:
+            EnvError: see `Lanes.step`; `arrays` then still describes the moment before.
+        """
+        obs = self.obs
+        next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
+        self._actions.append(np.array(action, np.int64))
+        self._returns += reward
+        self.finished = []
+        self.obs = next_obs
+        ended = np.flatnonzero(terminated | truncated)
+        if ended.size:
+            self.obs = next_obs.copy()
+            for lane in ended.tolist():
+                self._restart(lane)
+            self._forget()
+        return Step(obs, action, reward, terminated, truncated, next_obs)
+
+    def _restart(self, lane: int) -> None:
+        self.finished.append((float(self._returns[lane]), len(self._actions) - int(self._began[lane])))
+        self._episode_seeds[lane] = episode_seeds("train", self.seed, 1, start=self._started)[0]
+        self._started += 1
+        self._began[lane] = len(self._actions)
+        self._returns[lane] = 0.0
+        self.obs[lane] = self.lanes.reset(lane, self._episode_seeds[lane])
+
+    def _forget(self) -> None:
+        """Drop the actions that no running episode needs."""
+        unused = int(self._began.min())
+        if 2 * unused > len(self._actions):
+            del self._actions[:unused]
+            self._began -= unused
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state: seeds, actions, and the current observations to check a rebuild against."""
+        actions = np.stack(self._actions) if self._actions else np.zeros((0, self.count), np.int64)
+        return {
+            "seeds": self._episode_seeds.copy(),
+            "began": self._began.copy(),
+            "actions": actions,
+            "started": np.array([self._started]),
+            "obs": self.obs.copy(),
+        }
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Play the running episodes again up to where they were.
+
+        Raises:
+            EnvError: the environment does not repeat itself, so the run cannot go on from there.
+        """
+        self._episode_seeds, self._began = arrays["seeds"].copy(), arrays["began"].copy()
+        self._started = int(arrays["started"][0])
+        self._actions = [row.copy() for row in arrays["actions"]]
+        self._returns = np.zeros(self.count)
+        for time in range(len(self._actions) + 1):
+            for lane in np.flatnonzero(self._began == time):
+                self.obs[lane] = self.lanes.reset(int(lane), self._episode_seeds[lane])
+            running = np.flatnonzero(self._began <= time)
+            if time < len(self._actions) and running.size:
+                next_obs, reward, *_ = self.lanes.step(running, self._actions[time][running])
+                self.obs[running] = next_obs
+                self._returns[running] += reward
+        if not np.array_equal(self.obs, arrays["obs"]):
+            raise EnvError(
+                f"{self.name} does not repeat an episode from its seed and actions, so this run cannot be resumed "
+                "exactly; train again without resuming"
+            )
+
+    def close(self) -> None:
+        """Let go of what the environments hold."""
+        self.lanes.close()

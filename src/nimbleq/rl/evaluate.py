@@ -1,0 +1,269 @@
+"""Playing policies: many seeded episodes in lanes, one batched policy call per step of all lanes.
+
+Imports no torch, so that worker processes start fast and stay small.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from types import TracebackType
+from typing import Self, cast
+
+import numpy as np
+
+from nimbleq.config import EnvConfig
+from nimbleq.rl.envs import Lanes, make_lanes
+from nimbleq.rl.explore import epsilon_greedy
+from nimbleq.types import Array, EnvSpec, Episodes, Policy
+
+_NOISE_BLOCK = 256  # steps of exploration noise drawn at once
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Evaluator:
+    """`nimbleq.types.Evaluate` for one environment; a context manager.
+
+    An episode depends on its seed and the policy alone: neither on the number of lanes nor on the number of workers
+    (as far as the policy's own arithmetic does not depend on the size of its batch).
+
+    Args:
+        env: what to play.
+        workers: processes that share the episodes; with more than 1 the policy has to pickle (`GraphPolicy` does).
+        lanes: episodes played side by side in a process.
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+
+    def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 64) -> None:
+        self.env, self.workers, self.count = env, workers, lanes
+        first = make_lanes(env, 1)
+        self.spec: EnvSpec = first.spec
+        first.close()
+        self._lanes: Lanes | None = None
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
+        """See `nimbleq.types.Evaluate`."""
+        every = np.asarray(seeds, np.int64)
+        if self.workers <= 1:
+            if self._lanes is None:
+                self._lanes = make_lanes(self.env, self.count)
+            return _joined([play(self._lanes, self.count, policy, every, epsilon, keep_obs)], every, keep_obs)
+        if self._pool is None:
+            self._pool = _start_pool(self.workers)
+        chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
+        job = partial(_play_in_worker, self.env, self.count, policy, epsilon=epsilon, keep_obs=keep_obs)
+        return _joined(list(self._pool.map(job, chunks)), every, keep_obs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of environments and processes; the next call makes new ones."""
+        if self._lanes is not None:
+            self._lanes.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._lanes = self._pool = None
+
+
+class Played:
+    """Outcome of `play`: as `Episodes`, with the sampling keys of the kept observations.
+
+    Attributes:
+        returns: ``float64[E]``.
+        lengths: ``int64[E]``.
+        obs: ``[K, *O]`` those of the lowest keys.
+        keys: ``uint64[K]`` a hash of (episode seed, time).
+    """
+
+    def __init__(self, episodes: int, spec: EnvSpec) -> None:
+        self.returns = np.zeros(episodes)
+        self.lengths = np.zeros(episodes, np.int64)
+        self.obs = np.zeros((0, *spec.obs.shape), spec.obs.dtype)
+        self.keys = np.zeros(0, np.uint64)
+
+
+def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float, keep_obs: int) -> Played:
+    """Play one episode per seed on ``count`` lanes, refilling a lane as soon as its episode ends."""
+    played = Played(len(seeds), lanes.spec)
+    sample = _Sample(keep_obs)
+    active = np.arange(min(count, len(seeds)))  # lanes at work
+    episode = active.copy()  # episode that each lane plays
+    following = len(active)
+    obs = np.zeros((len(active), *lanes.spec.obs.shape), lanes.spec.obs.dtype)
+    noise = _Noise(len(active), lanes.spec.actions, epsilon)
+    for lane in active:
+        obs[lane] = lanes.reset(int(lane), seeds[episode[lane]])
+    while active.size:
+        playing = episode[active]
+        sample.offer(obs[active], seeds[playing], played.lengths[playing])
+        action = noise.apply(policy(obs[active]), active, seeds[playing], played.lengths[playing])
+        next_obs, reward, terminated, truncated = lanes.step(active, action)
+        obs[active] = next_obs
+        played.returns[playing] += reward
+        played.lengths[playing] += 1
+        over = terminated | truncated
+        if over.any():
+            retired = []
+            for lane in active[over].tolist():
+                if following < len(seeds):
+                    episode[lane], following = following, following + 1
+                    obs[lane] = lanes.reset(lane, seeds[episode[lane]])
+                else:
+                    retired.append(lane)
+            active = np.setdiff1d(active, retired, assume_unique=True)
+    sample.trim()
+    played.obs, played.keys = sample.taken(played.obs)
+    return played
+
+
+class _Noise:
+    """Random actions with probability ε, drawn per episode from a generator that the episode's seed starts."""
+
+    def __init__(self, lanes: int, actions: int, epsilon: float) -> None:
+        self.epsilon, self.actions = epsilon, actions
+        self.generators: list[np.random.Generator | None] = [None] * lanes
+        self.random = np.full((lanes, _NOISE_BLOCK), -1)  # the random action of a step, −1: the policy's
+
+    def apply(self, action: Array, lanes: Array, seeds: Array, time: Array) -> Array:
+        """``action: int[L]`` of ``lanes`` at step ``time: int[L]`` of the episodes that began from ``seeds``."""
+        action = np.asarray(action, np.int64)
+        if self.epsilon <= 0:
+            return action
+        column = time % _NOISE_BLOCK
+        for row in np.flatnonzero(column == 0).tolist():
+            lane = int(lanes[row])
+            if time[row] == 0:
+                self.generators[lane] = np.random.default_rng([int(seeds[row]), 1])
+            generator = cast(np.random.Generator, self.generators[lane])
+            self.random[lane] = epsilon_greedy(generator, np.full(_NOISE_BLOCK, -1), self.actions, self.epsilon)
+        random = self.random[lanes, column]
+        return np.where(random >= 0, random, action)
+
+
+class _Sample:
+    """A uniform sample without replacement: the ``keep`` visited observations with the lowest hash of (seed, time)."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
+        self.limit = np.uint64(np.iinfo(np.uint64).max)  # keys above it cannot be among the lowest any more
+        self.obs: list[Array] = []
+        self.keys: list[Array] = []
+        self.held = 0
+
+    def offer(self, obs: Array, seeds: Array, time: Array) -> None:
+        if self.keep == 0:
+            return
+        keys = _hash(seeds, time)
+        low = keys <= self.limit
+        if low.any():
+            self.obs.append(obs[low])
+            self.keys.append(keys[low])
+            self.held += int(low.sum())
+            if self.held > 2 * self.keep + 1_000:
+                self.trim()
+
+    def trim(self) -> None:
+        if self.held > self.keep:
+            obs, keys = np.concatenate(self.obs), np.concatenate(self.keys)
+            lowest = np.argsort(keys)[: self.keep]
+            self.obs, self.keys, self.held = [obs[lowest]], [keys[lowest]], self.keep
+            self.limit = keys[lowest[-1]]
+
+    def taken(self, empty: Array) -> tuple[Array, Array]:
+        return np.concatenate([empty, *self.obs]), np.concatenate([np.zeros(0, np.uint64), *self.keys])
+
+
+def _hash(seeds: Array, time: Array) -> Array:
+    """SplitMix64 of (seed, time): ``uint64[L]``."""
+    key = (seeds.astype(np.uint64) << np.uint64(32)) + time.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))
+
+
+def _joined(parts: list[Played], seeds: Array, keep_obs: int) -> Episodes:
+    returns = np.concatenate([part.returns for part in parts])
+    lengths = np.concatenate([part.lengths for part in parts])
+    if keep_obs == 0:
+        return Episodes(seeds, returns, lengths)
+    order = np.argsort(np.concatenate([part.keys for part in parts]))[:keep_obs]
+    return Episodes(seeds, returns, lengths, np.concatenate([part.obs for part in parts])[order])
+
+
+@cache
+def _lanes_of_worker(env: EnvConfig, count: int) -> Lanes:
+    return make_lanes(env, count)
+
+
+def _play_in_worker(
+    env: EnvConfig, count: int, policy: Policy, seeds: Array, *, epsilon: float, keep_obs: int
+) -> Played:
+    return play(_lanes_of_worker(env, count), count, policy, seeds, epsilon, keep_obs)
+
+
+def _start_pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes (spawned: no inherited threads or locks), one arithmetic thread each, deaf to Ctrl-C."""
+    pool = ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    with _environment(dict.fromkeys(_THREADS, "1")):
+        list(pool.map(abs, range(workers)))  # starts them all while the variables are set
+    return pool
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def interval95(returns: Array, resamples: int = 2_000) -> tuple[float, float]:
+    """95 % percentile-bootstrap interval of the mean of ``returns: float64[E]`` (Efron 1979), repeatable."""
+    rng = np.random.default_rng(0)
+    means = returns[rng.integers(len(returns), size=(resamples, len(returns)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def check_return(evaluate: Callable[[Array], Array], seeds: Array, needed: float) -> tuple[float, int]:
+    """Mean return over ``seeds``, given up after a quarter of them when it is clearly below ``needed``.
+
+    Args:
+        evaluate: seeds → returns.
+        seeds: one per episode.
+        needed: a mean that would matter (the best so far).
+
+    Returns:
+        The mean, and of how many episodes it is.
+    """
+    first = evaluate(seeds[: max(1, len(seeds) // 4)])
+    error = first.std(ddof=1) / len(first) ** 0.5 if len(first) > 1 else np.inf
+    if first.mean() + 3 * error < needed or len(first) == len(seeds):
+        return float(first.mean()), len(first)
+    returns = np.concatenate([first, evaluate(seeds[len(first) :])])
+    return float(returns.mean()), len(returns)

@@ -1,0 +1,20 @@
+"""ε-greedy exploration."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nimbleq.config import ExploreConfig
+from nimbleq.types import Array
+
+
+def epsilon_at(config: ExploreConfig, updates: int) -> float:
+    """ε after ``updates`` gradient steps: a linear ramp, constant after it."""
+    done = min(1.0, updates / config.updates) if config.updates > 0 else 1.0
+    return config.start + (config.end - config.start) * done
+
+
+def epsilon_greedy(rng: np.random.Generator, greedy: Array, actions: int, epsilon: float) -> Array:
+    """Each of ``greedy: int64[N]`` replaced by a uniformly random one of ``actions`` with probability ``epsilon``."""
+    random = rng.integers(actions, size=len(greedy))
+    return np.where(rng.random(len(greedy)) < epsilon, random, greedy)

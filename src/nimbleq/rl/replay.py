@@ -1,0 +1,148 @@
+"""Experience replay in three small parts: accumulate n-step windows, store transitions, sample batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from nimbleq.config import ReplayConfig
+from nimbleq.rl.priority import Priorities
+from nimbleq.types import Array, Batch, ObsSpec, Step
+
+
+class Transitions(NamedTuple):
+    """What is stored: see `Batch` for the meaning. Arrays of one length."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    discount: Array
+    next_obs: Array
+
+
+class NStepWindows:
+    """Sums rewards over windows of up to ``n`` steps for ``N`` environments at once.
+
+    A window closes when it is ``n`` steps long, or shorter when its episode ends, by termination **or by truncation**:
+    the next step belongs to another episode.
+    """
+
+    def __init__(self, n: int, gamma: float, envs: int, obs: ObsSpec) -> None:
+        self.n, self.gamma = n, gamma
+        self.time = 0  # windows that began at time t lie in row t % n
+        self.open = np.zeros(envs, np.int64)  # windows open per environment
+        self.obs = np.zeros((n, envs, *obs.shape), obs.dtype)
+        self.action = np.zeros((n, envs), np.int64)
+        self.reward = np.zeros((n, envs), np.float32)
+
+    def push(self, step: Step) -> list[Transitions]:
+        """Take in one step of all environments; the windows that it closes, oldest first."""
+        newest = self.time % self.n
+        self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
+        self.open += 1
+        ended = step.terminated | step.truncated
+        closed = []
+        for age in reversed(range(self.n)):
+            row = (self.time - age) % self.n
+            self.reward[row] += np.float32(self.gamma**age) * step.reward
+            due = np.flatnonzero((self.open > age) & (ended | (age == self.n - 1)))
+            if due.size:
+                discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
+                closed.append(
+                    Transitions(
+                        self.obs[row, due], self.action[row, due], self.reward[row, due], discount, step.next_obs[due]
+                    )
+                )
+        self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
+        self.time += 1
+        return closed
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state."""
+        state = {"open": self.open, "obs": self.obs, "action": self.action, "reward": self.reward}
+        return {name: value.copy() for name, value in state.items()} | {"time": np.array([self.time])}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned."""
+        self.time = int(arrays["time"][0])
+        self.open, self.obs = arrays["open"].copy(), arrays["obs"].copy()
+        self.action, self.reward = arrays["action"].copy(), arrays["reward"].copy()
+
+
+class Replay:
+    """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
+
+    Args:
+        config: capacity, n-step, prioritisation.
+        gamma: discount per step.
+        envs: environments that are stepped together.
+        obs: of one observation.
+    """
+
+    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec) -> None:
+        self.capacity = config.capacity
+        self.windows = NStepWindows(config.n_step, gamma, envs, obs)
+        self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
+        self.cursor = 0
+        self.size = 0
+        self.store = Transitions(
+            obs=np.empty((self.capacity, *obs.shape), obs.dtype),
+            action=np.empty(self.capacity, np.int64),
+            reward=np.empty(self.capacity, np.float32),
+            discount=np.empty(self.capacity, np.float32),
+            next_obs=np.empty((self.capacity, *obs.shape), obs.dtype),
+        )
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, step: Step) -> None:
+        """Remember one step of all environments (its windows, once they close)."""
+        for transitions in self.windows.push(step):
+            count = len(transitions.action)
+            slots = (self.cursor + np.arange(count)) % self.capacity
+            for kept, new in zip(self.store, transitions, strict=True):
+                kept[slots] = new
+            if self.priorities is not None:
+                self.priorities.add(slots)
+            self.cursor = (self.cursor + count) % self.capacity
+            self.size = min(self.size + count, self.capacity)
+
+    def sample(self, rng: np.random.Generator, count: int, beta: float = 1.0) -> Batch:
+        """``count`` transitions, with replacement; ``beta`` is the exponent of the importance weights."""
+        if self.priorities is None:
+            index, weight = rng.integers(self.size, size=count), np.ones(count, np.float32)
+        else:
+            index = self.priorities.sample(rng, count)
+            weight = self.priorities.weights(index, self.size, beta)
+        obs, action, reward, discount, next_obs = (field[index] for field in self.store)
+        return Batch(obs, action, reward, discount, next_obs, weight, index)
+
+    def reprioritize(self, index: Array, abs_td: Array) -> None:
+        """Hand back ``|TD error|: float32[B]`` of a batch (ignored by uniform replay)."""
+        if self.priorities is not None:
+            self.priorities.update(index, abs_td)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state; only the filled part of the ring."""
+        state = {name: value[: self.size] for name, value in self.store._asdict().items()}
+        state |= {f"windows.{name}": value for name, value in self.windows.arrays().items()}
+        if self.priorities is not None:
+            state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
+        return state | {"cursor": np.array([self.cursor])}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned."""
+        self.cursor, self.size = int(arrays["cursor"][0]), len(arrays["action"])
+        for name, kept in self.store._asdict().items():
+            kept[: self.size] = arrays[name]
+        self.windows.load_arrays(part(arrays, "windows"))
+        if self.priorities is not None:
+            self.priorities.load_arrays(part(arrays, "priorities"))
+
+
+def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays named ``<prefix>.<name>``, by ``name``."""
+    return {name.removeprefix(f"{prefix}."): value for name, value in arrays.items() if name.startswith(f"{prefix}.")}

@@ -1,0 +1,124 @@
+"""The state of a training run as one value, and its way to disk and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nimbleq.config import TrainConfig, to_dict
+from nimbleq.errors import ConfigError
+from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
+from nimbleq.rl.envs import VectorEnv
+from nimbleq.rl.learner import Learner, make_learner
+from nimbleq.rl.replay import Replay, part
+from nimbleq.rl.stats import ObsStats
+from nimbleq.types import Array
+
+
+@dataclass
+class Counters:
+    """Plain numbers of a run.
+
+    Attributes:
+        steps: environment steps so far.
+        seconds: of training in earlier sessions.
+        next_check: updates at which the next greedy check is due.
+        checked: episodes played in checks (their seeds are used up).
+        best_return: mean return of the best checked network (None: none was checked yet).
+        solved: a check reached ``stop_return`` and fresh episodes confirmed it.
+        metrics_bytes: length of ``metrics.jsonl``.
+        recent: returns of the last finished training episodes.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    next_check: int = 0
+    checked: int = 0
+    best_return: float | None = None
+    solved: bool = False
+    metrics_bytes: int = 0
+    recent: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TrainState:
+    """Everything that training changes: saving it and loading it back changes nothing that follows."""
+
+    config: TrainConfig
+    learner: Learner
+    envs: VectorEnv
+    replay: Replay
+    stats: ObsStats | None
+    explore_rng: np.random.Generator
+    replay_rng: np.random.Generator
+    best: dict[str, Array]
+    counters: Counters
+
+
+def new_state(config: TrainConfig) -> TrainState:
+    """The state before the first step; ``config.seed`` decides all of it."""
+    envs = VectorEnv(config.env, config.envs, config.seed)
+    obs = envs.spec.obs
+    learner = make_learner(config, envs.spec, config.seed)
+    explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
+    return TrainState(
+        config=config,
+        learner=learner,
+        envs=envs,
+        replay=Replay(config.replay, config.learner.gamma, config.envs, obs),
+        stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
+        explore_rng=explore,
+        replay_rng=replay,
+        best=learner.weights(),
+        counters=Counters(next_check=config.evaluation.every),
+    )
+
+
+def save_state(state: TrainState, folder: Path) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        FileError: see `save_checkpoint`.
+    """
+    groups = {
+        "learner": state.learner.arrays(),
+        "envs": state.envs.arrays(),
+        "replay": state.replay.arrays(),
+        "stats": state.stats.arrays() if state.stats is not None else {},
+        "best": state.best,
+    }
+    arrays = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
+    values: dict[str, Any] = {
+        "config": to_dict(state.config),
+        "counters": vars(state.counters),
+        "explore_rng": state.explore_rng.bit_generator.state,
+        "replay_rng": state.replay_rng.bit_generator.state,
+    }
+    save_checkpoint(folder, arrays, values)
+
+
+def load_state(config: TrainConfig, folder: Path) -> TrainState:
+    """Go on from a checkpoint.
+
+    Raises:
+        FileError: see `load_checkpoint`.
+        ConfigError: the checkpoint belongs to other settings.
+        EnvError: see `VectorEnv.load_arrays`.
+    """
+    arrays, values = load_checkpoint(folder)
+    if values["config"] != to_dict(config):
+        raise ConfigError(f"the checkpoint in {folder} was made with other settings: resume with the same ones")
+    state = new_state(config)
+    state.learner.load_arrays(part(arrays, "learner"))
+    state.envs.load_arrays(part(arrays, "envs"))
+    state.replay.load_arrays(part(arrays, "replay"))
+    if state.stats is not None:
+        state.stats.load_arrays(part(arrays, "stats"))
+    state.explore_rng.bit_generator.state = values["explore_rng"]
+    state.replay_rng.bit_generator.state = values["replay_rng"]
+    state.best = part(arrays, "best")
+    state.counters = Counters(**values["counters"])
+    return state

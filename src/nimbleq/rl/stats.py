@@ -1,0 +1,43 @@
+"""Running mean and deviation of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nimbleq.types import Array
+
+_MIN_STD = 1e-4  # a feature that never moved yet must not be divided by zero
+
+
+class ObsStats:
+    """Mean and standard deviation per feature over everything seen (Chan et al.'s parallel update, float64)."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(size)
+        self.squares = np.zeros(size)  # sum of squared differences from the mean
+
+    def add(self, obs: Array) -> None:
+        """Take in ``obs: [N, O]``."""
+        batch = obs.astype(np.float64)
+        mean, count = batch.mean(axis=0), len(batch)
+        delta, total = mean - self.mean, self.count + count
+        self.squares += np.square(batch - mean).sum(axis=0) + np.square(delta) * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count = total
+
+    def mean_std(self) -> tuple[Array, Array]:
+        """``float32[O]`` each."""
+        std = np.maximum(np.sqrt(self.squares / max(self.count, 1)), _MIN_STD)
+        return self.mean.astype(np.float32), std.astype(np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state."""
+        return {"count": np.array([self.count]), "mean": self.mean.copy(), "squares": self.squares.copy()}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned."""
+        self.count = int(arrays["count"][0])
+        self.mean, self.squares = arrays["mean"].copy(), arrays["squares"].copy()

@@ -1,0 +1,253 @@
+"""The training loop of deep Q-learning [1312.5602; Nature 2015], with the extensions that the config switches on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nimbleq.config import TrainConfig, validate
+from nimbleq.errors import EnvError
+from nimbleq.log import MetricsLog
+from nimbleq.rl.checkpoint import has_checkpoint
+from nimbleq.rl.evaluate import Evaluator, check_return, interval95
+from nimbleq.rl.explore import epsilon_at, epsilon_greedy
+from nimbleq.rl.learner import greedy_policy
+from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.state import TrainState, load_state, new_state, save_state
+from nimbleq.rundir import RunDir
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Array, Batch, EnvSpec, Episodes, Tick, no_tick
+
+_LOG_UPDATES = 100  # updates between two records of metrics
+_RECENT_EPISODES = 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves.
+
+    Attributes:
+        module: the best checked network.
+        spec: of the environment.
+        steps: environment steps.
+        updates: gradient steps.
+        seconds: wall-clock of training, checks included, the final evaluation not.
+        final: fresh greedy episodes of ``module``.
+        best_return: mean return of the check that chose ``module`` (None: none was due).
+        solved: training stopped because ``stop_return`` was reached.
+        learner: engine that did the updates.
+    """
+
+    module: QNetwork
+    spec: EnvSpec
+    steps: int
+    updates: int
+    seconds: float
+    final: Episodes
+    best_return: float | None
+    solved: bool
+    learner: str
+
+    def summary(self) -> dict[str, Any]:
+        """JSON values: the ``train`` result without the names of run and environment."""
+        return {
+            "steps": self.steps,
+            "updates": self.updates,
+            "train_seconds": self.seconds,
+            "return_mean": float(self.final.returns.mean()),
+            "return_ci95": list(interval95(self.final.returns)),
+            "episodes": len(self.final.returns),
+            "solved": self.solved,
+            "learner": self.learner,
+        }
+
+
+def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool = False) -> Trained:
+    """Train a Q-network; checkpoints and metrics go to ``run``.
+
+    Interrupted (Ctrl-C) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
+    same weights, bit for bit, as if nothing had happened. So it does after a kill, from the last checkpoint.
+
+    Args:
+        config: all settings.
+        run: where checkpoints and metrics lie.
+        tick: progress in environment steps.
+        resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
+
+    Raises:
+        ConfigError: settings out of range, or other ones than those of the checkpoint.
+        EnvError: unknown or unsupported environment; or it returned NaN (the state before that is saved).
+        FileError: the disk is full or the checkpoint damaged.
+    """
+    validate(config)
+    resuming = resume and has_checkpoint(run.checkpoint)
+    state = load_state(config, run.checkpoint) if resuming else new_state(config)
+    log = MetricsLog(run.metrics, run.path / "tensorboard", keep_bytes=state.counters.metrics_bytes)
+    with log, Evaluator(config.env) as evaluate:
+        session = _Session(state, run, log)
+        with _deferred_interrupt() as interrupted:
+            try:
+                _learn(session, evaluate, tick, interrupted)
+            except (KeyboardInterrupt, EnvError):
+                session.save()
+                raise
+            session.save()
+        module = QNetwork(state.envs.spec, config.network)
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in state.best.items()})
+        seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
+        final = evaluate(greedy_policy(module), seeds)
+    state.envs.close()
+    counters = state.counters
+    return Trained(
+        module=module.eval(),
+        spec=state.envs.spec,
+        steps=counters.steps,
+        updates=state.learner.updates,
+        seconds=session.seconds,
+        final=final,
+        best_return=counters.best_return,
+        solved=counters.solved,
+        learner=state.learner.name,
+    )
+
+
+def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """The loop: act, remember, learn; check now and then."""
+    state = session.state
+    config, counters = state.config, state.counters
+    learner, envs, replay = state.learner, state.envs, state.replay
+    while counters.steps < config.steps and not counters.solved:
+        epsilon = epsilon_at(config.explore, learner.updates)
+        action = epsilon_greedy(state.explore_rng, learner.act(envs.obs), envs.spec.actions, epsilon)  # [N]
+        step = envs.step(action)
+        replay.add(step)
+        counters.steps += config.envs
+        if state.stats is not None:
+            state.stats.add(step.obs)
+            learner.set_obs_stats(*state.stats.mean_std())
+        if counters.steps >= config.learn_start and len(replay) > 0:
+            for _ in range(config.updates_per_step):
+                beta = _ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
+                batch = replay.sample(state.replay_rng, config.learner.batch_size, beta)
+                abs_td = learner.update(batch)
+                replay.reprioritize(batch.index, abs_td)
+                if learner.updates % _LOG_UPDATES == 0:
+                    session.record(batch, abs_td, epsilon)
+        session.note_finished()
+        if learner.updates >= counters.next_check:
+            session.check(evaluate)
+        session.save_when_due()
+        tick(counters.steps, config.steps, session.note)
+        if interrupted():
+            raise KeyboardInterrupt
+
+
+@dataclass
+class _Session:
+    """One sitting at a run: the state, where it is saved, and what is told about it."""
+
+    state: TrainState
+    run: RunDir
+    log: MetricsLog
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        self.began = self.saved = time.monotonic()
+        self.earlier = self.state.counters.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Training time, earlier sessions included; it stands still once training is over."""
+        return self.state.counters.seconds
+
+    def clock(self) -> float:
+        """Bring the training time up to date."""
+        self.state.counters.seconds = self.earlier + time.monotonic() - self.began
+        return self.state.counters.seconds
+
+    def note_finished(self) -> None:
+        """Remember the returns of the training episodes that just ended."""
+        if self.state.envs.finished:
+            recent = self.state.counters.recent + [total for total, _ in self.state.envs.finished]
+            self.state.counters.recent = recent[-_RECENT_EPISODES:]
+
+    def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
+        """Write a line of metrics about an update."""
+        recent = self.state.counters.recent
+        self.log.write(
+            self.state.counters.steps,
+            update=self.state.learner.updates,
+            seconds=round(self.clock(), 3),
+            loss=float((batch.weight * np.square(abs_td)).mean()),
+            q_mean=float(self.state.learner.q(batch.obs).mean()),
+            epsilon=epsilon,
+            return_mean=float(np.mean(recent)) if recent else None,
+        )
+
+    def check(self, evaluate: Evaluator) -> None:
+        """Play greedily on fresh seeds; keep the network when it is the best so far, stop when it is good enough.
+
+        Policies swing between checks, so a check that reaches ``stop_return`` has to be confirmed by a larger one.
+        """
+        settings, counters, learner = self.state.config.evaluation, self.state.counters, self.state.learner
+
+        def returns(seeds: Array) -> Array:
+            return evaluate(learner.act, seeds.tolist()).returns
+
+        def fresh(count: int) -> Array:
+            seeds = episode_seeds("check", self.state.config.seed, count, start=counters.checked)
+            counters.checked += count
+            return seeds
+
+        best = -np.inf if counters.best_return is None else counters.best_return
+        mean, count = check_return(returns, fresh(settings.episodes), best)
+        if settings.stop_return is not None and mean >= settings.stop_return:
+            confirmed = returns(fresh(settings.final_episodes))
+            counters.solved = bool(confirmed.mean() >= settings.stop_return)
+            mean = (mean * count + confirmed.sum()) / (count + len(confirmed))
+        if mean >= best or counters.solved:
+            counters.best_return, self.state.best = float(mean), learner.weights()
+        counters.next_check = learner.updates + settings.every
+        self.note = f"return {mean:.1f}, best {counters.best_return:.1f}"
+        self.log.write(counters.steps, update=learner.updates, seconds=round(self.clock(), 3), check_return=float(mean))
+
+    def save_when_due(self) -> None:
+        """A checkpoint every ``checkpoint_seconds``."""
+        if time.monotonic() - self.saved >= self.state.config.checkpoint_seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.clock()
+        self.state.counters.metrics_bytes = self.log.position
+        save_state(self.state, self.run.checkpoint)
+        self.saved = time.monotonic()
+
+
+def _ramp(start: float, end: float, done: float) -> float:
+    return start + (end - start) * min(1.0, done)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C only sets a flag, so that it never tears a step apart; yields the flag's reader.
+
+    Outside the main thread signals cannot be handled and do not arrive either.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
