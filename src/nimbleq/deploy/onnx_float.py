@@ -24,7 +24,7 @@ def _affine(build: Build, node: Node, op: ops.Affine) -> None:
     x = build.source(node)
     if dtype == np.float64 or isinstance(qtype, Int):
         x = build.cast(x, dtype)
-    if offset := level_offset(qtype) if qtype != INT32 else 0:
+    if offset := level_offset(qtype):
         x = build.add("Sub", x, build.constant(offset, dtype, f"{node.output}/offset"))
     weights = build.graph.weights
     scaled = build.add("Mul", x, build.constant(weights[op.scale], dtype, f"{node.output}/scale"))
