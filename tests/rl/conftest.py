@@ -1,0 +1,29 @@
+"""Small, fast settings for tests of training."""
+
+import pytest
+
+from nimbleq.config import TrainConfig, with_changes
+from nimbleq.rl.presets import preset
+
+
+@pytest.fixture
+def small() -> TrainConfig:
+    """CartPole with a tiny network: 1,600 steps, two checks, about 40 updates."""
+    config: TrainConfig = with_changes(
+        preset("CartPole-v1"),
+        {
+            "network.hidden": (16,),
+            "replay.capacity": 1_000,
+            "learner.batch_size": 16,
+            "explore.updates": 20,
+            "evaluation.every": 20,
+            "evaluation.episodes": 4,
+            "evaluation.final_episodes": 8,
+            "evaluation.stop_return": None,
+            "steps": 1_600,
+            "envs": 4,
+            "learn_start": 200,
+            "checkpoint_seconds": 1e9,
+        },
+    )
+    return config
