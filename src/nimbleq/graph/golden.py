@@ -1,0 +1,115 @@
+"""Golden vectors: observations and the interpreter's answers, kept with an artefact so that any engine can be checked.
+
+The file is an ``.npz`` (a zip of ``.npy``). It is read without numpy's own loader: sizes are bounded before anything is
+unpacked, and no object array, so no pickle, is ever touched.
+"""
+
+from __future__ import annotations
+
+import io
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.errors import FileError
+from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.interpret import interpret
+from nimbleq.graph.tensor import Float32, TensorType
+from nimbleq.types import Array
+
+MAX_BYTES = 256 << 20
+"""Largest member of a golden file."""
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, KeyError,
+    SyntaxError, TypeError, MemoryError, tokenize.TokenError,
+)  # fmt: skip
+"""What the standard library and numpy raise on bad zip members and npy headers."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Attributes:
+    obs: ``[K, *O]`` float32 or uint8.
+    q: float32 ``[K, A]``.
+    action: int32 ``[K]``.
+    """
+
+    obs: Array
+    q: Array
+    action: Array
+
+
+def make_golden(graph: Graph, obs: Array) -> Golden:
+    """The interpreter's answers to ``obs[K, *O]``."""
+    stored = np.ascontiguousarray(obs, dtype=_obs_dtype(graph.obs_type))
+    result = interpret(graph, stored)
+    return Golden(stored, result[Q], result[ACTION])
+
+
+def write_golden(golden: Golden) -> bytes:
+    """The bytes of the file; the same answers always give the same bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("obs", "q", "action"):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, getattr(golden, name), allow_pickle=False)
+            # A ZipInfo of our own has a fixed date.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+def read_golden(data: bytes, graph: Graph) -> Golden:
+    """Golden vectors that fit ``graph``.
+
+    Raises:
+        FileError: damaged, oversized, of another shape or type than the graph's, or not finite.
+    """
+    obs_dtype = _obs_dtype(graph.obs_type)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            arrays = {name: _member(archive, f"{name}.npy") for name in ("obs", "q", "action")}
+    except _DAMAGE as error:
+        raise FileError(f"it is not a readable npz file ({error}): truncated or damaged") from error
+    count = len(arrays["obs"]) if arrays["obs"].ndim else 0
+    expected = {
+        "obs": ((count, *graph.obs_type.shape), obs_dtype),
+        "q": ((count, graph.actions), np.dtype(np.float32)),
+        "action": ((count,), np.dtype(np.int32)),
+    }
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if count == 0 or array.shape != shape or array.dtype != dtype:
+            raise FileError(f"{name} is {array.dtype}{array.shape}, the model needs {dtype}{shape}")
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise FileError(f"{name} holds NaN or infinity")
+    if arrays["action"].min() < 0 or arrays["action"].max() >= graph.actions:
+        raise FileError("it holds an action that the model does not have")
+    return Golden(**arrays)
+
+
+def _obs_dtype(kind: TensorType) -> np.dtype[np.float32] | np.dtype[np.uint8] | np.dtype[np.int32]:
+    if isinstance(kind.qtype, Float32):
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8) if (kind.qtype.low, kind.qtype.high) == (0, 255) else np.dtype(np.int32)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Array:
+    """One ``.npy`` of numbers, at most `MAX_BYTES` unpacked."""
+    with archive.open(name) as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{name} unpacks to more than {MAX_BYTES >> 20} MiB")
+    body = io.BytesIO(data)
+    if np.lib.format.read_magic(body) != (1, 0):
+        raise ValueError(f"{name} has an unknown npy version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(body)
+    if dtype.hasobject or dtype.kind not in "fiu" or fortran:
+        raise ValueError(f"{name} holds {dtype}, not plain numbers in C order")
+    values = np.frombuffer(data, dtype, offset=body.tell())
+    if any(extent < 0 for extent in shape) or values.size != np.prod([1, *shape], dtype=object):
+        raise ValueError(f"{name} does not hold the {shape} numbers that it announces")
+    return values.reshape(shape)
