@@ -13,6 +13,14 @@ from setuptools import Extension, setup
 FLAGS = os.environ.get("NIMBLEQ_CFLAGS", "-O3 -march=native").split()
 NATIVE = "src/nimbleq/native"
 
-EXTENSIONS: list[Extension] = []
+EXTENSIONS: list[Extension] = [
+    Extension(
+        "nimbleq.native._runtime",
+        [f"{NATIVE}/runtime/runtime.c"],
+        include_dirs=[numpy.get_include()],
+        extra_compile_args=FLAGS,
+        optional=True,
+    ),
+]
 
 setup(ext_modules=EXTENSIONS)

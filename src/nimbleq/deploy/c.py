@@ -1,7 +1,7 @@
 """A policy as one C99 file and its header: constants, a planned arena, no allocation, no libm, no dependencies.
 
-Images are kept as ``(H, W, C)`` inside; the caller's observation is ``(C, H, W)``, as everywhere. Integer graphs give the
-interpreter's integers with every compiler and on every processor; float graphs may differ by rounding.
+Images are kept as ``(H, W, C)`` inside; the caller's observation is ``(C, H, W)``, as everywhere. Integer graphs give
+the interpreter's integers with every compiler and on every processor; float graphs may differ by rounding.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def emit_c(graph: Graph, name: str = "policy", source: str = "") -> dict[str, st
     """C source and header of a policy.
 
     Args:
-        graph: one float32 or uint8 observation in, outputs ``q`` and ``action`` (an ArgMax of ``q`` is added if missing).
+        graph: one float32 or uint8 observation in, outputs ``q`` and ``action`` (an ArgMax of ``q`` is added if
+            missing).
         name: prefix of all C names and of the files.
         source: where the graph comes from (artefact and digest), for the comment on top.
 
@@ -220,7 +221,8 @@ def _functions(graph: Graph, name: str, bodies: dict[str, list[str]], arena_byte
     count = graph.obs_type.size
     refuse = f"    if (!nq_finite(obs, {count})) return -1;\n" if element == "float" else ""
     on_stack = arena_bytes <= STACK_BYTES
-    arena = f"{'' if on_stack else 'static '}union {{ double align; unsigned char bytes[{max(arena_bytes, 64)}]; }} arena NQ_ALIGN;"
+    storage = "" if on_stack else "static "
+    arena = f"{storage}union {{ double align; unsigned char bytes[{max(arena_bytes, 64)}]; }} arena NQ_ALIGN;"
     indented = {key: "\n".join(f"    {line}" for line in lines) for key, lines in bodies.items()}
     unused = "    (void)arena;\n    (void)obs;\n"
     return f"""

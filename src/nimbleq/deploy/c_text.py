@@ -17,10 +17,12 @@ KERNEL_ORDER = (
     "linear_f32", "linear_i8", "conv_f32", "conv_i8",
 )  # fmt: skip
 _TYPES = {"float32": "float", "float64": "double"}
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main".split()
-)
+_KEYWORDS = frozenset((
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double",
+    "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int",
+    "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
+    "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main",
+))  # fmt: skip
 
 
 @cache

@@ -26,7 +26,7 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     else:
         check_int_source(writer.type(source), "Conv2d")
         writer.use("requantize", "conv_i8")
-    in_channels, height, width = writer.type(source).shape
+    in_channels, _, width = writer.type(source).shape
     channels, rows, cols = writer.type(node.output).shape
     _, group_in, kh, kw = weight.shape
     x, lines = _bordered(writer, op, source, "float" if real else "int16_t")

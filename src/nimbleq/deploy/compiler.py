@@ -1,0 +1,119 @@
+"""Compiling emitted C into shared libraries, and the private cache that keeps them.
+
+The cache holds code that will be executed, so nobody else may be able to write there: its folder is 0700, owned by the
+user, not a link, and every library is checked for its owner and mode before it is opened. A library is built under a
+temporary name and renamed, so several processes may want the same one at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from nimbleq.errors import NimbleqError
+
+COMPILERS = ("cc", "gcc", "clang")
+FAST = ("-O3", "-march=native")
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+TIMEOUT_SECONDS = 600
+
+
+class CompileError(NimbleqError):
+    """The compiler is missing or refused the code."""
+
+
+def find_compiler() -> str | None:
+    """Path of the C compiler to use: ``$CC``, else the first of `COMPILERS` on the ``PATH``; None without any."""
+    wanted = os.environ.get("CC", "").split()
+    candidates = (*wanted[:1], *COMPILERS)
+    return next((path for name in candidates if (path := shutil.which(name))), None)
+
+
+def compile_library(files: Mapping[str, str], out: Path, compiler: str, flags: Sequence[str] = FAST) -> Path:
+    """Compile C texts into one shared library, strictly as C99 and without any warning.
+
+    Args:
+        files: name → text of ``.c`` and ``.h`` files.
+        out: the library; replaced atomically.
+
+    Raises:
+        CompileError: the compiler could not be run, or what it complained about first.
+    """
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text)
+        sources = sorted(name for name in files if name.endswith(".c"))
+        built = Path(folder) / "out.so"
+        command = [compiler, *STRICT, *flags, "-shared", "-fPIC", "-o", str(built), *sources]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CompileError(f"cannot run the compiler {compiler}: {error}") from error
+        if done.returncode != 0:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
+            raise CompileError(f"{compiler} {' '.join(flags)} refused the code: {first}")
+        built.chmod(0o500)
+        built.replace(out)
+    return out
+
+
+def cached_library(files: Mapping[str, str], compiler: str, flags: Sequence[str] = FAST) -> Path:
+    """The compiled library of ``files``, from the cache when the same text was compiled here before.
+
+    Raises:
+        CompileError: it does not compile, or the cache is not safe to use.
+    """
+    folder = cache_folder()
+    key = hashlib.sha256(
+        "\0".join([*_identity(compiler), *flags, *(x for f in sorted(files.items()) for x in f)]).encode()
+    )
+    library = folder / f"{key.hexdigest()}.so"
+    if not library.exists():
+        compile_library(files, library, compiler, flags)
+    _check_private(library)
+    return library
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/nimbleq/libraries`` (or under ``~/.cache``), made when missing.
+
+    Raises:
+        CompileError: it cannot be made, or somebody else could write there.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "nimbleq" / "libraries"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CompileError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+    _check_private(folder)
+    return folder
+
+
+def _check_private(path: Path) -> None:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise CompileError(f"{path} is not private to you: remove it, or set XDG_CACHE_HOME to another place")
+
+
+@cache
+def _identity(compiler: str) -> tuple[str, ...]:
+    """What the code depends on besides its text: the compiler's version and this processor."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return compiler, version, platform.machine(), platform.processor(), features

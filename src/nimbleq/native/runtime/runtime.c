@@ -1,0 +1,310 @@
+/* nimbleq.native._runtime: calls a compiled policy from Python for a few tens of nanoseconds.
+
+   Decider(path, name, shape, uint8, actions, error, fallback) opens the shared library of an emitted policy.
+     act(obs) -> int           one observation; float32 (or uint8), C-contiguous and of the right shape is the fast path
+     q(obs) -> float32[A]
+     run(obs[N, *O]) -> (int32[N], float32[N, A])
+     time_act(obs[K, *O], calls) -> float64[calls] nanoseconds of each call, timed here
+     time_empty(calls) -> float64[calls] of the same loop around nothing
+   A refused observation (not finite) raises `error`, or gives `fallback` when that is not negative; `refused` counts them. */
+#define PY_SSIZE_T_CLEAN
+#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+#include <Python.h>
+#include <dlfcn.h>
+#include <numpy/arrayobject.h>
+#include <stdint.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+typedef int (*act_fn)(const void *);
+typedef int (*q_fn)(const void *, float *);
+
+typedef struct {
+    PyObject_HEAD
+    act_fn act;
+    q_fn q;
+    void *library;
+    PyObject *error;
+    npy_intp shape[NPY_MAXDIMS];
+    npy_intp size;
+    int ndim;
+    int type_num;
+    int item;
+    int actions;
+    long fallback;
+    Py_ssize_t refused;
+} Decider;
+
+/* A borrowed pointer to the data when `obs` is ready to use, else NULL (no error set). */
+static inline const void *ready(const Decider *self, PyObject *obs, int lead)
+{
+    if (!PyArray_CheckExact(obs)) return NULL;
+    PyArrayObject *array = (PyArrayObject *)obs;
+    if (PyArray_TYPE(array) != self->type_num || PyArray_NDIM(array) != self->ndim + lead || !PyArray_ISCARRAY_RO(array))
+        return NULL;
+    const npy_intp *dims = PyArray_DIMS(array) + lead;
+    for (int i = 0; i < self->ndim; ++i)
+        if (dims[i] != self->shape[i]) return NULL;
+    return PyArray_DATA(array);
+}
+
+/* A new reference to a converted array. Floats are rounded to float32; bytes are never made from wider numbers. */
+static PyArrayObject *convert(const Decider *self, PyObject *obs, int lead)
+{
+    const int flags = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY |
+                      (self->type_num == NPY_FLOAT32 ? NPY_ARRAY_FORCECAST : 0);
+    PyObject *array = PyArray_FROM_OTF(obs, self->type_num, flags);
+    if (array == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return NULL;
+        PyErr_Clear();
+        PyErr_Format(self->error, "the observation does not convert to %s", self->item == 4 ? "float32" : "uint8");
+        return NULL;
+    }
+    if (ready(self, array, lead) == NULL) {
+        PyObject *got = PyObject_GetAttrString(array, "shape");
+        PyErr_Format(self->error, "the observation has shape %S; the policy takes %d numbers in %d axes%s", got,
+                     (int)self->size, self->ndim, lead ? " after the batch axis" : "");
+        Py_XDECREF(got);
+        Py_DECREF(array);
+        return NULL;
+    }
+    return (PyArrayObject *)array;
+}
+
+static PyObject *refuse(Decider *self)
+{
+    self->refused++;
+    if (self->fallback >= 0) return PyLong_FromLong(self->fallback);
+    PyErr_SetString(self->error, "the observation contains NaN or infinity, so there is no action for it");
+    return NULL;
+}
+
+static PyObject *decider_act(Decider *self, PyObject *obs)
+{
+    const void *data = ready(self, obs, 0);
+    if (data != NULL) {
+        const int action = self->act(data);
+        return action >= 0 ? PyLong_FromLong(action) : refuse(self);
+    }
+    PyArrayObject *array = convert(self, obs, 0);
+    if (array == NULL) return NULL;
+    const int action = self->act(PyArray_DATA(array));
+    Py_DECREF(array);
+    return action >= 0 ? PyLong_FromLong(action) : refuse(self);
+}
+
+static PyObject *decider_q(Decider *self, PyObject *obs)
+{
+    PyArrayObject *array = convert(self, obs, 0);
+    if (array == NULL) return NULL;
+    npy_intp dims[1] = {self->actions};
+    PyObject *q = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
+    const int status = q == NULL ? 0 : self->q(PyArray_DATA(array), (float *)PyArray_DATA((PyArrayObject *)q));
+    Py_DECREF(array);
+    if (status < 0) {
+        Py_DECREF(q);
+        self->refused++;
+        PyErr_SetString(self->error, "the observation contains NaN or infinity, so there are no action values for it");
+        return NULL;
+    }
+    return q;
+}
+
+static PyObject *decider_run(Decider *self, PyObject *obs)
+{
+    PyArrayObject *array = convert(self, obs, 1);
+    if (array == NULL) return NULL;
+    npy_intp dims[2] = {PyArray_DIM(array, 0), self->actions};
+    PyObject *actions = PyArray_SimpleNew(1, dims, NPY_INT32), *q = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
+    if (actions != NULL && q != NULL) {
+        const char *data = (const char *)PyArray_DATA(array);
+        int32_t *action = (int32_t *)PyArray_DATA((PyArrayObject *)actions);
+        float *values = (float *)PyArray_DATA((PyArrayObject *)q);
+        for (npy_intp i = 0; i < dims[0]; ++i) {
+            action[i] = self->act(data + i * self->size * self->item);
+            if (self->q(data + i * self->size * self->item, values + i * dims[1]) < 0)
+                for (npy_intp a = 0; a < dims[1]; ++a) values[i * dims[1] + a] = (float)Py_NAN;
+            if ((i & 1023) == 1023 && PyErr_CheckSignals() != 0) {
+                Py_CLEAR(q);
+                break;
+            }
+        }
+    }
+    Py_DECREF(array);
+    if (actions == NULL || q == NULL) {
+        Py_XDECREF(actions);
+        Py_XDECREF(q);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", actions, q);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+#if defined(__x86_64__)
+#define TICKS() ((uint64_t)__rdtsc())
+#else
+static uint64_t TICKS(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+#endif
+
+/* Nanoseconds per call; `act` NULL times the empty loop. */
+static PyObject *timed(act_fn act, const char *data, npy_intp count, npy_intp bytes, Py_ssize_t calls)
+{
+    npy_intp dims[1] = {calls};
+    PyObject *out = PyArray_SimpleNew(1, dims, NPY_FLOAT64);
+    if (out == NULL) return NULL;
+    double *ns = (double *)PyArray_DATA((PyArrayObject *)out);
+    volatile int sink = 0;
+    npy_intp next = 0;
+    const double start = seconds();
+    const uint64_t first = TICKS();
+    for (Py_ssize_t i = 0; i < calls; ++i) {
+        const char *obs = data + next * bytes;
+        next = next + 1 == count ? 0 : next + 1;
+        const uint64_t before = TICKS();
+        if (act != NULL) sink += act(obs);
+        const uint64_t after = TICKS();
+        ns[i] = (double)(after - before);
+    }
+    uint64_t last = TICKS();
+    double elapsed = seconds() - start;
+    while (elapsed < 2e-3) { /* long enough to know the length of a tick */
+        last = TICKS();
+        elapsed = seconds() - start;
+    }
+    const double tick = elapsed * 1e9 / (double)(last - first);
+    for (Py_ssize_t i = 0; i < calls; ++i) ns[i] *= tick;
+    return out;
+}
+
+static PyObject *decider_time_act(Decider *self, PyObject *args)
+{
+    PyObject *obs;
+    Py_ssize_t calls;
+    if (!PyArg_ParseTuple(args, "On", &obs, &calls)) return NULL;
+    PyArrayObject *array = convert(self, obs, 1);
+    if (array == NULL) return NULL;
+    if (PyArray_DIM(array, 0) < 1 || calls < 1) {
+        Py_DECREF(array);
+        PyErr_SetString(PyExc_ValueError, "timing needs at least one observation and one call");
+        return NULL;
+    }
+    PyObject *out = timed(self->act, (const char *)PyArray_DATA(array), PyArray_DIM(array, 0), self->size * self->item, calls);
+    Py_DECREF(array);
+    return out;
+}
+
+static PyObject *decider_time_empty(Decider *self, PyObject *args)
+{
+    Py_ssize_t calls;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "n", &calls)) return NULL;
+    if (calls < 1) {
+        PyErr_SetString(PyExc_ValueError, "timing needs at least one call");
+        return NULL;
+    }
+    return timed(NULL, "", 1, 0, calls);
+}
+
+static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "name", "shape", "uint8", "actions", "error", "fallback", NULL};
+    const char *path, *name;
+    PyObject *shape, *error;
+    int uint8;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!piOl", names, &path, &name, &PyTuple_Type, &shape, &uint8,
+                                     &self->actions, &error, &self->fallback))
+        return -1;
+    self->ndim = (int)PyTuple_GET_SIZE(shape);
+    if (self->ndim < 1 || self->ndim >= NPY_MAXDIMS || self->library != NULL) {
+        PyErr_SetString(PyExc_ValueError, "a Decider is made once, for observations of 1 axis or more");
+        return -1;
+    }
+    self->size = 1;
+    for (int i = 0; i < self->ndim; ++i) {
+        self->shape[i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
+        if (self->shape[i] == -1 && PyErr_Occurred()) return -1;
+        self->size *= self->shape[i];
+    }
+    self->type_num = uint8 ? NPY_UINT8 : NPY_FLOAT32;
+    self->item = uint8 ? 1 : 4;
+    Py_INCREF(error);
+    Py_XSETREF(self->error, error);
+    self->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (self->library != NULL) {
+        char symbol[128];
+        PyOS_snprintf(symbol, sizeof symbol, "%s_act", name);
+        *(void **)&self->act = dlsym(self->library, symbol);
+        PyOS_snprintf(symbol, sizeof symbol, "%s_q", name);
+        *(void **)&self->q = dlsym(self->library, symbol);
+    }
+    if (self->act == NULL || self->q == NULL) {
+        const char *why = dlerror();
+        PyErr_Format(PyExc_OSError, "cannot load %s: %s", path, why ? why : "no such function");
+        return -1;
+    }
+    return 0;
+}
+
+static void decider_dealloc(Decider *self)
+{
+    if (self->library != NULL) dlclose(self->library);
+    Py_XDECREF(self->error);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *decider_refused(Decider *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSsize_t(self->refused);
+}
+
+static PyMethodDef methods[] = {
+    {"act", (PyCFunction)decider_act, METH_O, "act(obs) -> int"},
+    {"q", (PyCFunction)decider_q, METH_O, "q(obs) -> float32[A]"},
+    {"run", (PyCFunction)decider_run, METH_O, "run(obs[N, *O]) -> (int32[N], float32[N, A])"},
+    {"time_act", (PyCFunction)decider_time_act, METH_VARARGS, "time_act(obs[K, *O], calls) -> float64[calls] ns"},
+    {"time_empty", (PyCFunction)decider_time_empty, METH_VARARGS, "time_empty(calls) -> float64[calls] ns"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getters[] = {
+    {"refused", (getter)decider_refused, NULL, "observations refused so far", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyTypeObject DeciderType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "nimbleq.native._runtime.Decider",
+    .tp_basicsize = sizeof(Decider),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "A compiled policy",
+    .tp_methods = methods,
+    .tp_getset = getters,
+    .tp_init = (initproc)decider_init,
+    .tp_dealloc = (destructor)decider_dealloc,
+    .tp_new = PyType_GenericNew,
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_runtime", "Compiled policies, called fast.", -1,
+                                    NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__runtime(void)
+{
+    import_array();
+    if (PyType_Ready(&DeciderType) < 0) return NULL;
+    PyObject *self = PyModule_Create(&module);
+    if (self != NULL && PyModule_AddObjectRef(self, "Decider", (PyObject *)&DeciderType) < 0) Py_CLEAR(self);
+    return self;
+}
