@@ -1,0 +1,168 @@
+"""Distillation: a student learns to act like its teacher on the states that it itself visits.
+
+Rounds of DAgger [1011.0686]: play the student (with a little ε-noise), ask the teacher for its values there, train on
+half student-visited, half teacher-visited states, repeat. The loss is METHODS' objective: KL between softened action
+distributions plus a Huber term on centred advantages; regret, not the loss, says how good a student is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nimbleq.bridge.torch_graph import from_module, to_module
+from nimbleq.compress.states import action_gap, q_values, visit
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.tensor import Float32
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Array, Evaluate, Tick, no_tick
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Attributes:
+    rounds: of playing and training.
+    updates: gradient steps per round.
+    batch_size: states per step, half of them student-visited from the second round on.
+    lr: peak of Adam's step size; cosine to zero over each round, the peak halves by the last round.
+    episodes: played by the student for each round's states.
+    states: kept from these.
+    epsilon: share of random actions while playing.
+    temperature: in median action gaps of the teacher.
+    advantage_weight: λ of the Huber term, on advantages in units of the temperature.
+    """
+
+    rounds: int = 4
+    updates: int = 1500
+    batch_size: int = 256
+    lr: float = 4e-3
+    episodes: int = 16
+    states: int = 8_000
+    epsilon: float = 0.02
+    temperature: float = 0.5
+    advantage_weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """States with the teacher's values: ``obs [K, *O]``, ``q float32[K, A]``."""
+
+    obs: Array
+    q: Array
+
+    def join(self, other: Labelled) -> Labelled:
+        """Both, one after the other."""
+        return Labelled(np.concatenate([self.obs, other.obs]), np.concatenate([self.q, other.q]))
+
+
+def label(teacher: Graph, obs: Array) -> Labelled:
+    """``obs`` with the teacher's values."""
+    return Labelled(obs, q_values(teacher, obs))
+
+
+def teacher_states(teacher: Graph, evaluate: Evaluate, config: DistillConfig, nonce: int) -> Labelled:
+    """States that the teacher visits, with its values there; the same for all students of a search."""
+    seeds = episode_seeds("distill", nonce, 2 * config.episodes)
+    return label(teacher, visit(GraphPolicy(teacher), evaluate, seeds, 2 * config.states, config.epsilon))
+
+
+def temperature(q: Array, config: DistillConfig) -> float:
+    """τ: ``config.temperature`` median action gaps, so that half of the states are a clear choice."""
+    return max(config.temperature * float(np.median(action_gap(q))), 1e-6)
+
+
+def distillation_loss(student_q: Tensor, teacher_q: Tensor, tau: float, advantage_weight: float) -> Tensor:
+    """``KL(softmax(Q_T/τ) ‖ softmax(Q_S/τ)) + λ·Huber((A_S − A_T)/τ)`` with ``A = Q − mean Q``; a scalar.
+
+    Policy distillation [1511.06295] with the temperature from the gaps; both ``q [B, A]``.
+    """
+    target = torch.log_softmax(teacher_q / tau, dim=1)
+    made = torch.log_softmax(student_q / tau, dim=1)
+    divergence = functional.kl_div(made, target, reduction="batchmean", log_target=True)
+    advantage_t = (teacher_q - teacher_q.mean(dim=1, keepdim=True)) / tau
+    advantage_s = (student_q - student_q.mean(dim=1, keepdim=True)) / tau
+    return divergence + advantage_weight * functional.smooth_l1_loss(advantage_s, advantage_t)
+
+
+def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: float, seed: int) -> Graph:
+    """``config.updates`` gradient steps; every batch takes equal parts of each of ``halves``."""
+    module = to_module(student)
+    tau = temperature(halves[0].q, config)
+    rng = np.random.default_rng(seed)
+    share = config.batch_size // len(halves)
+    pools = [(_tensor(student, part.obs), torch.from_numpy(part.q / tau)) for part in halves]
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
+    for update in range(config.updates):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + cos(pi * update / config.updates))
+        picks = [torch.from_numpy(rng.integers(0, len(obs), share)) for obs, _ in pools]
+        obs = torch.cat([pool[0][pick] for pool, pick in zip(pools, picks, strict=True)])
+        target = torch.cat([pool[1][pick] for pool, pick in zip(pools, picks, strict=True)])
+        loss = distillation_loss(module(obs) / tau, target, 1.0, config.advantage_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(module.parameters(), 10.0)
+        optimizer.step()
+    return from_module(student, module)
+
+
+def _tensor(student: Graph, obs: Array) -> Tensor:
+    dtype = np.float32 if isinstance(student.obs_type.qtype, Float32) else np.uint8
+    return torch.from_numpy(np.ascontiguousarray(obs, dtype))
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """Attributes:
+    graph: the trained student.
+    visited: states that it met on the way, with the teacher's values: for calibration and regret.
+    snapshots: the student after each round, the last one included.
+    """
+
+    graph: Graph
+    visited: Labelled
+    snapshots: tuple[Graph, ...]
+
+
+def distill(
+    teacher: Graph,
+    student: Graph,
+    evaluate: Evaluate,
+    from_teacher: Labelled,
+    config: DistillConfig,
+    nonce: int,
+    tick: Tick = no_tick,
+) -> Distilled:
+    """Train ``student`` (float, trainable) towards ``teacher``.
+
+    Args:
+        from_teacher: the teacher-visited half, from `teacher_states`.
+        nonce: seeds of episodes and of batches.
+        tick: progress in rounds.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # nets this small are slower on more
+    torch.manual_seed(nonce)
+    try:
+        visited: Labelled | None = None
+        snapshots: list[Graph] = []
+        for turn in range(config.rounds):
+            tick(turn, config.rounds, "distilling")
+            halves = [from_teacher] if visited is None else [from_teacher, visited]
+            lr = config.lr * (1 - 0.5 * turn / config.rounds)
+            student = fit(student, halves, config, lr, nonce + turn)
+            snapshots.append(student)
+            seeds = episode_seeds("distill", nonce, config.episodes, start=(turn + 2) * config.episodes)
+            met = visit(GraphPolicy(student), evaluate, seeds, config.states, config.epsilon)
+            visited = label(teacher, met) if visited is None else visited.join(label(teacher, met))
+        assert visited is not None
+        return Distilled(student, visited, tuple(snapshots))
+    finally:
+        torch.set_num_threads(threads)
