@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 from nimbleq.files import write_json
+from nimbleq.graph import ops
+from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.tensor import TensorType
 from nimbleq.rundir import RunDir
 
 Json = dict[str, Any]
@@ -65,7 +69,8 @@ def certificate(*, certified: bool) -> Json:
         "difference_mean": -0.83 if certified else -3.9, "difference_std": 55.2,
         "difference_lower95": lower, "margin": 4.37,
         "teacher_return_mean": 243.1, "student_return_mean": 242.27, "random_return_mean": -193.9,
-        "teacher_worst_decile": 121.4, "student_worst_decile": 117.9, "action_flips": 0.061, "dead_actions": [], "alpha": 0.05,
+        "teacher_worst_decile": 121.4, "student_worst_decile": 117.9, "action_flips": 0.061,
+        "dead_actions": [], "alpha": 0.05,
         "looks": [{"episodes": 1600, "level": 0.05, "difference_mean": -0.83, "lower": lower, "margin": 4.37}],
         "seeds": {"purpose": "certify", "nonce": 3141, "count": 1600, "pilot_count": 100},
         "reason": f"{'certified' if certified else 'refused'}: over 1600 paired episodes the mean return differs",
@@ -129,6 +134,32 @@ def results() -> dict[str, Json]:
         },
         "bench": {"artefact": "runs/lander/artefacts/small", "rows": rows},
     }  # fmt: skip
+
+
+def network(hidden: int) -> Graph:
+    """A float32 network 8 → hidden → hidden → 4."""
+    rng = np.random.default_rng(hidden)
+    widths = [8, hidden, hidden, 4]
+    weights, nodes, source = {}, [], "obs"
+    for k, (wide, out) in enumerate(pairwise(widths)):
+        weights[f"w{k}"] = rng.normal(size=(out, wide)).astype(np.float32)
+        weights[f"b{k}"] = np.zeros(out, np.float32)
+        made = "q" if k == 2 else f"h{k}"
+        nodes.append(Node(ops.Linear(f"w{k}", f"b{k}"), (source,), made))
+        source = made
+        if k < 2:
+            nodes.append(Node(ops.Activation(), (made,), f"a{k}"))
+            source = f"a{k}"
+    nodes.append(Node(ops.ArgMax(), ("q",), "action"))
+    return Graph({"obs": TensorType((8,))}, tuple(nodes), ("q", "action"), weights)
+
+
+def add_artefacts(run: RunDir) -> None:
+    """A teacher 8-256-256-4 and a child 8-32-32-4."""
+    obs = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    made = {"command": ["nimbleq", "run", "--env", "LunarLander-v3"], "versions": {"numpy": np.__version__}, "seed": 3}
+    save_artefact(run.teacher, network(256), obs, made)
+    save_artefact(run.artefact("small"), network(32), obs, made | {"parents": {"teacher": "4f" * 32}})
 
 
 def make_run(path: Path, told: dict[str, Json] | None = None, lines: int = 300) -> RunDir:

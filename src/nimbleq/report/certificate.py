@@ -102,7 +102,7 @@ def _compared(certificate: Record) -> str:
     if episodes > 0:
         said = (
             f"The teacher and the compressed policy each played the same {units.count(episodes)} episodes: the same"
-            " seeds, hence the same starts and the same chance events, and none that had been used to choose the policy."
+            " seeds, hence the same starts and the same chance events, and none that had helped to choose the policy."
         )
     else:
         said = (
@@ -128,8 +128,8 @@ def _why_that_many(certificate: Record) -> str:
     scatter, episodes = certificate.number("difference_std"), certificate.number("episodes")
     if scatter is not None and scatter > 0:
         said += (
-            f" From episode to episode the difference scatters by {units.value(scatter)} (standard deviation), and such a"
-            " loss has to be told from luck."
+            f" From episode to episode the difference scatters by {units.value(scatter)} (standard deviation),"
+            " and such a loss has to be told from luck."
         )
     elif scatter is not None:
         said += " In every pair of episodes both policies got the same return."

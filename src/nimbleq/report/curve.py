@@ -84,7 +84,8 @@ def draw_curve(curve: Curve, width: float) -> Markup:
     final, final_step = curve.final.number("return_mean"), curve.final.number("steps")
     returns = [y for _, y in every] + [v for v in (curve.threshold, final) if v is not None]
     steps = [x for x, _ in every] + [v for v in (final_step,) if v is not None]
-    frame = Frame(width, 330 if width > 500 else 290, top=58)
+    key, key_height = _key(curve, width)
+    frame = Frame(width, (290 if width > 500 else 250) + key_height, top=38 + key_height)
     x = Scale(min(0.0, min(steps)), max(max(steps), 1.0), *frame.x)
     y = Scale(*padded(returns), *frame.y)
 
@@ -110,7 +111,7 @@ def draw_curve(curve: Curve, width: float) -> Markup:
         parts.append(tipped(marker("circle", x(a), y(b), 3.2, "check"), tip))
     if final is not None and final_step is not None:
         parts.append(_final(curve.final, x(final_step), y))
-    parts.append(_key(curve, frame))
+    parts.append(key)
     return svg(frame.width, frame.height, "Learning curve: return against environment steps", *parts)
 
 
@@ -142,7 +143,7 @@ def _interpolate(points: Sequence[Point], at: float) -> float | None:
     return None
 
 
-def _key(curve: Curve, frame: Frame) -> Markup:
+def _key(curve: Curve, width: float) -> tuple[Markup, float]:
     entries = []
     if len(curve.training.means) > 1:
         entries.append((line((-7, 0), (7, 0), "line training"), "training episodes"))
@@ -152,5 +153,4 @@ def _key(curve: Curve, frame: Frame) -> Markup:
         )
     if curve.final.number("return_mean") is not None:
         entries.append((marker("star", 0, 0, 6, "chosen"), "final, 95 % interval"))
-    drawn, _ = legend(entries, frame.x[0], 10, frame.width - frame.x[0])
-    return drawn
+    return legend(entries, 14, 10, width - 14)

@@ -31,7 +31,7 @@ from nimbleq.report.svg import (
 )
 
 Status = Literal["failed", "passed", "refused", "chosen", "teacher", "linear", "scratch"]
-MOST = 500
+MOST = 300
 """Candidates drawn at most."""
 
 LOOKS: dict[Status, tuple[str, str]] = {
@@ -204,7 +204,7 @@ def _panel(frontier: Frontier, domain: Point, width: float, label: str, *, keyed
         parts.append(_mark(candidate, x, y, sized.get(candidate.latency_us, 5.5)))
     notable = [c for s in ("chosen", "teacher", "linear", "scratch") for c in frontier.candidates if c.status == s][:8]
     words = [(x(c.size_bytes), y(c.returns), _words(c)) for c in notable]
-    places = place_labels(words, frame, _obstacles(frontier, x, y, frame))
+    places = place_labels(words, frame, _obstacles(frontier, steps, x, y, frame))
     for (_, _, said), (at_x, at_y, anchor), candidate in zip(words, places, notable, strict=True):
         parts.append(
             text(at_x, at_y, said, anchor=anchor, class_="label strong" if candidate.status == "chosen" else "label")
@@ -212,10 +212,13 @@ def _panel(frontier: Frontier, domain: Point, width: float, label: str, *, keyed
     return svg(frame.width, frame.height, label, *parts)
 
 
-def _obstacles(frontier: Frontier, x: Scale, y: Scale, frame: Frame) -> list[Box]:
-    """Where labels should not lie: on marks, and on the lines and their captions that `_levels` draws."""
+def _obstacles(frontier: Frontier, steps: Sequence[Point], x: Scale, y: Scale, frame: Frame) -> list[Box]:
+    """Where labels should not lie: on marks and intervals, the stairs, and the lines and captions of `_levels`."""
     marks = [(x(c.size_bytes), y(c.returns)) for c in frontier.candidates]
     boxes = [(a - 6, b - 6, a + 6, b + 6) for a, b in marks]
+    ends = [(x(c.size_bytes), *(y.clamped(v) for v in sorted(c.ci))) for c in frontier.candidates if c.ci]
+    boxes += [(at - 1, top, at + 1, bottom) for at, bottom, top in ends]
+    boxes += [(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(steps)]
     levels = [y(v) for v in (frontier.margin_return, frontier.random_return) if v is not None and y.low <= v <= y.high]
     boxes += [(frame.x[0], level - 1, frame.x[1], level + 1) for level in levels]
     if frontier.margin_return is not None and levels:

@@ -62,7 +62,7 @@ def _tiles(story: Story) -> list[Markup]:
 
 
 def _return_tile(story: Story) -> Markup:
-    certificate, found, train = story.certificate, story.compress, story.train
+    certificate, found, train = story.certificate, story.compress, story.train or story.imported
     before = _first(
         certificate.number("teacher_return_mean"), found.number("teacher_return_mean"), train.number("return_mean")
     )

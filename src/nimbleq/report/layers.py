@@ -2,79 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from nimbleq.graph.cost import cost, node_macs
+from nimbleq.graph.cost import LayerCost, cost, layers
 from nimbleq.graph.graph import Graph
 from nimbleq.report import units
 from nimbleq.report.html import table
 from nimbleq.report.markup import Markup
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One op.
-
-    Attributes:
-        op: kind of the op.
-        shape: of its output, ``64`` or ``32 × 20 × 20``.
-        params: numbers stored.
-        macs: multiply-accumulates of one decision.
-        size_bytes: of what is stored.
-        format: number formats, output first, ``int32 ← int8``.
-    """
-
-    op: str
-    shape: str
-    params: int
-    macs: int
-    size_bytes: int
-    format: str
-
-
-def layers_of(graph: Graph) -> Iterator[Layer]:
-    """The layers in execution order, the observation first."""
-    for tensor in graph.inputs.values():
-        yield Layer("observation", _shape(tensor.shape), 0, 0, 0, str(tensor.qtype))
-    for node in graph.nodes:
-        stored = [graph.weights[name] for name in node.op.weight_names()]
-        made = graph.types[node.output]
-        weight = f", {stored[0].dtype} weights" if stored and node_macs(graph, node) else ""
-        yield Layer(
-            op=node.op.kind,
-            shape=_shape(made.shape),
-            params=sum(array.size for array in stored),
-            macs=node_macs(graph, node),
-            size_bytes=sum(array.nbytes for array in stored),
-            format=f"{made.qtype}{weight}",
-        )
+HEADINGS = ("layer", "output", "format", "parameters", "MACs", "bytes")
 
 
 def layer_table(graph: Graph) -> Markup:
-    """The layers of a graph and their sum."""
-    layers = list(layers_of(graph))
+    """The layers of a graph in execution order, the observation first, and their sum."""
     total = cost(graph)
+    found = layers(graph)
+    observation = [
+        ("observation", _shape(tensor.shape), str(tensor.qtype), *[units.MISSING] * 3)
+        for tensor in graph.inputs.values()
+    ]
     rows = [
         (
             layer.op,
-            layer.shape,
-            layer.format,
-            _some(layer.params),
-            _some(layer.macs),
-            units.size(layer.size_bytes or None),
+            _shape(layer.shape),
+            _format(graph, layer),
+            *map(_some, (layer.params, layer.macs, layer.size_bytes)),
         )
-        for layer in layers
+        for layer in found
     ]
-    params = sum(array.size for array in graph.weights.values())
-    memory = f"{units.size(total.peak_ram_bytes)} of activations at once"
-    rows.append(("total", "", memory, units.count(params), units.count(total.macs), units.size(total.size_bytes)))
-    headings = ("op", "output", "format", "parameters", "MACs", "bytes")
-    return table(headings, rows, text_columns=3, strong=(len(rows) - 1,))
+    memory = f"at most {units.size(total.peak_ram_bytes)} of activations"
+    sums = (sum(layer.params for layer in found), total.macs, total.size_bytes)
+    everything = [*observation, *rows, ("total", "", memory, *map(units.count, sums))]
+    return table(HEADINGS, everything, text_columns=3, strong=(len(everything) - 1,))
+
+
+def _format(graph: Graph, layer: LayerCost) -> str:
+    """Number format of the output, and of the weights where there is arithmetic with them."""
+    made = str(graph.types[layer.name].qtype)
+    node = graph.producer(layer.name)
+    if node is None or not layer.macs:
+        return made
+    weights = str(graph.weights[node.op.weight_names()[0]].dtype)
+    return made if made == weights else f"{made}, {weights} weights"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape)) or "one number"
+    return " × ".join(map(str, shape)) or "1"
 
 
 def _some(number: int) -> str:

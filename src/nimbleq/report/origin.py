@@ -42,7 +42,7 @@ def provenance(files: ArtefactFiles) -> Markup:
     """What an artefact says of its making."""
     if files.path is None:
         return Markup("")
-    rows = [(name, tag("code", value)) for name, value in _flat(files.provenance)]
+    rows = [(name, tag("code", value)) for name, value in _flat(files.provenance) if name != "format"]
     shown = pairs(rows) if rows else tag("p", "It says nothing of its making.", class_="missing")
     return join(tag("h3", f"Artefact {files.path.name}"), shown)
 
@@ -82,6 +82,7 @@ def recipe(story: Story) -> list[str]:
     artefact = (
         quote(f"{story.run.path}/artefacts/{story.child.path.name}") if story.child.path else f"{place}/artefacts/small"
     )
+    build = quote(f"{story.run.path}/build")
     if story.imported and not story.train:
         start = f"nimbleq import model.zip --from sb3 --env {quote(story.env)} --out {place}"
     else:
@@ -90,8 +91,8 @@ def recipe(story: Story) -> list[str]:
         start,
         f"nimbleq compress {place} --keep {0.99 if keep is None else keep:g}",
         f"nimbleq certify {artefact}",
-        f"nimbleq export {artefact} --to c --out build/",
-        "nimbleq verify build/",
+        f"nimbleq export {artefact} --to c --out {build}",
+        f"nimbleq verify {build}",
         f"nimbleq bench {artefact}",
         f"nimbleq report {place}",
     ]

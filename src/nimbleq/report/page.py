@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nimbleq.errors import NimbleqError
 from nimbleq.files import write_bytes
+from nimbleq.graph.artefact import load_artefact
 from nimbleq.report import certificate, curve, frontier, latency, layers, origin, units
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
@@ -47,7 +48,7 @@ def render(story: Story) -> str:
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
         tag("title", f"{story.env} · nimbleq report"),
-        tag("style", Markup(package_file("style.css") + package_file("plot.css"))),
+        tag("style", Markup(package_file("plot.css") + package_file("style.css"))),
     )
     body = tag(
         "body",
@@ -73,8 +74,10 @@ def _sections(story: Story) -> list[Markup]:
     ]
 
 
-def _command(story: Story, verb: str) -> str:
-    return next(line for line in origin.recipe(story) if line.startswith(f"nimbleq {verb} "))
+def _command(story: Story, verb: str | None) -> str:
+    """The command with this verb; None: the one that starts the run."""
+    lines = origin.recipe(story)
+    return next((line for line in lines if line.startswith(f"nimbleq {verb} ")), lines[0])
 
 
 def _learning(story: Story) -> Markup:
@@ -82,15 +85,14 @@ def _learning(story: Story) -> Markup:
     if drawn is None:
         if story.imported and not story.train:
             return missing("This policy was imported, so there is no learning curve.")
-        return missing("No learning curve has been recorded yet.", _command(story, "train"))
+        return missing("No learning curve has been recorded yet.", _command(story, None))
     caption = "Greedy checks play without exploration; training episodes explore."
     if drawn.training.band:
         recorded = units.count(len(story.metrics.series("return_mean")))
         caption += f" The training line averages the {recorded} points recorded; the band is their range."
     if story.metrics.unreadable:
-        caption += (
-            f" {units.count(story.metrics.unreadable)} lines of metrics.jsonl could not be read and were left out."
-        )
+        noun = "line" if story.metrics.unreadable == 1 else "lines"
+        caption += f" {units.count(story.metrics.unreadable)} {noun} of metrics.jsonl could not be read."
     return figure(lambda width: curve.draw_curve(drawn, width), caption)
 
 
@@ -105,10 +107,10 @@ def _tried(story: Story) -> Markup:
         caption += " Below the dashed line more return is lost than was allowed."
     caption += frontier.latency_note(found)
     if found.hidden:
-        caption += f" {units.count(found.hidden)} further candidates without size or return are not drawn."
+        caption += f" {units.count(found.hidden)} further candidates are not drawn."
     parts = [figure(lambda width: frontier.draw_frontier(found, width), caption)]
     if frontier.draw_close_up(found, 820.0) is not None:
-        closer = "The same around the margin."
+        closer = "The same, enlarged around the margin: nothing in the shaded part may be chosen."
         parts.append(figure(lambda width: frontier.draw_close_up(found, width) or Markup(""), closer))
     everyone = sorted(found.candidates, key=lambda c: c.size_bytes)
     rows = [
@@ -153,11 +155,13 @@ def _latency(story: Story) -> Markup:
         caption += " Open dots ran the teacher, filled dots the compressed policy."
     lines = [
         (
-            row.engine, "compressed" if row.what == "artefact" else row.what,
-            units.latency(row.p50_us), units.latency(row.p99_us), units.latency(row.p999_us), "" if ours is None or row is ours else units.times(row.p50_us / ours.p50_us),
+            row.engine,
+            "compressed" if row.what == "artefact" else row.what,
+            *(units.latency(value) for value in (row.p50_us, row.p99_us, row.p999_us)),
+            "" if ours is None or row is ours else units.times(row.p50_us / ours.p50_us),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     against = f"p50 ÷ {ours.engine}" if ours is not None else ""
     shown = table(
         ("engine", "policy", "p50", "p99", "p99.9", against), lines, text_columns=2,
@@ -171,12 +175,10 @@ def _layers(story: Story) -> Markup:
     for heading, artefact in (("Teacher", story.teacher), ("Compressed", story.child)):
         if artefact.path is not None and not (heading == "Compressed" and artefact == story.teacher):
             parts += [tag("h3", heading), _layer_table(artefact)]
-    return join(*parts) if parts else missing("There is no model yet.", _command(story, "train"))
+    return join(*parts) if parts else missing("There is no model yet.", _command(story, None))
 
 
 def _layer_table(artefact: ArtefactFiles) -> Markup:
-    from nimbleq.graph.artefact import load_artefact
-
     assert artefact.path is not None
     try:
         return layers.layer_table(load_artefact(artefact.path).graph)

@@ -12,7 +12,7 @@ from nimbleq.errors import FileError
 from nimbleq.files import read_json
 from nimbleq.rundir import RunDir
 
-_LARGEST = 1e15
+_LARGEST, _SMALLEST = 1e15, 1e-15
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ def shortened(value: str, longest: int = 160) -> str:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number of a size that can be drawn, or None."""
+    """A finite number of a size that can be drawn (what is smaller counts as 0), or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) <= _LARGEST and isfinite(value) else None
+    if not abs(value) <= _LARGEST or not isfinite(value):
+        return None
+    return float(value) if abs(value) >= _SMALLEST else 0.0
 
 
 def as_record(value: object) -> Record:
@@ -116,8 +118,9 @@ class Story:
     @property
     def env(self) -> str:
         """Id of the environment."""
-        named = self.config.record("train").record("env").text("id") or self.imported.text("env")
-        return self.train.text("env") or named or "unknown environment"
+        configured = (self.config.record("train").record("env"), self.config.record("env"))
+        stated = (self.train.text("env"), self.imported.text("env"), *(env.text("id") for env in configured))
+        return next((env for env in stated if env), "unknown environment")
 
     @property
     def certificate(self) -> Record:

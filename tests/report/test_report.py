@@ -1,0 +1,278 @@
+"""The report as a reader gets it: complete, self-contained, safe, and calm about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.report import write_frontier_svg, write_report
+from nimbleq.report.page import render
+from nimbleq.report.read import read_story
+from nimbleq.report.units import NARROW
+from nimbleq.rundir import RunDir
+from tests.report.example import add_artefacts, certificate, make_run, results
+
+VOID = {"meta", "link", "br", "hr"}
+HOSTILE = "</style></title></svg><script>alert(1)</script><img src=x onerror='alert(2)'>\"&\x00\ud800\u202e"
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and collects elements and text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All that is to be read, with plain spaces."""
+        return re.sub(r"\s+", " ", " ".join(self.words).replace(NARROW, " "))
+
+
+def page_of(run: RunDir) -> tuple[str, Page]:
+    """Write the report; its source, and what a browser makes of it."""
+    source = write_report(run).read_text(encoding="utf-8")
+    page = Page(source)
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in ("href", "src") or value == "data:,"
+            assert name in ("content", "aria-label", "class") or not re.search(r"nan|inf", value or ""), (
+                tag,
+                name,
+                value,
+            )
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert len(source.encode()) < 1_000_000
+    return source, page
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    made = make_run(tmp_path / "run")
+    add_artefacts(made)
+    return made
+
+
+def test_the_whole_line_is_told(run: RunDir) -> None:
+    source, page = page_of(run)
+    for expected in (
+        "LunarLander-v3", "243.1", "242.3", "×141", "1.95 kB", "×48.7", "46 ns", "certified", "68 608",
+        "220 000 environment steps in 22.5 s", "aim 225", "teacher − margin 238.7", "random play −193.9",
+        "linear 160 B", "from scratch 1.95 kB", "each played the same 1 600 episodes", "margin −4.37", "bound −3.1",
+        "measured −0.83", "117.9, teacher 121.4", "6.1 %", "onnxruntime", "×213", "200 512 answers", "not one differed", "4f4f4f",
+        "--seed 3 --out",
+    ):  # fmt: skip
+        assert expected in page.text, expected
+    assert "@import" not in source
+    assert not re.search(r"https?://", source)
+
+
+def test_every_candidate_is_marked_and_has_a_tooltip(run: RunDir) -> None:
+    source, page = page_of(run)
+    for candidate in results()["compress"]["candidates"]:
+        assert page.text.count(candidate["name"]) >= 3  # wide plot, narrow plot, table
+    wide = source.split('id="frontier"')[1].split('class="narrow"')[0]
+    assert wide.count('class="tip"') == 13
+
+
+def test_layers_sum_up(run: RunDir) -> None:
+    _, page = page_of(run)
+    params = 8 * 256 + 256 + 256 * 256 + 256 + 256 * 4 + 4
+    assert f"{params:,}".replace(",", " ") in page.text
+    assert f"{params * 4:,}".replace(",", " ") in page.text
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (
+            (),
+            [
+                "No learning curve",
+                "nimbleq train",
+                "Nothing has been compressed",
+                "No decision has been timed",
+                "no model yet",
+            ],
+        ),
+        (("train",), ["243.6", "Nothing has been compressed yet. Run nimbleq compress", "nimbleq verify"]),
+        (("train", "compress"), ["×141", "Nothing has been certified yet. Run nimbleq certify", "nimbleq bench"]),
+        (("train", "compress", "certify"), ["certified", "No decision has been timed yet. Run nimbleq bench"]),
+    ],
+)
+def test_what_is_missing_names_its_command(tmp_path: Path, kept: tuple[str, ...], expected: list[str]) -> None:
+    told = {verb: value for verb, value in results().items() if verb in kept}
+    _, page = page_of(make_run(tmp_path / "run", told, lines=300 if kept else 0))
+    words = page.text.replace("  ", " ")
+    for sentence in expected:
+        assert sentence in words, sentence
+
+
+def test_an_imported_policy_has_no_learning_curve(tmp_path: Path) -> None:
+    _, page = page_of(make_run(tmp_path / "run", {"import": {"env": "CartPole-v1", "from": "sb3"}}, lines=0))
+    assert "This policy was imported, so there is no learning curve." in page.text
+    assert "nimbleq import" in page.text
+
+
+def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
+    _, page = page_of(make_run(tmp_path / "run", results() | {"certify": certificate(certified=False)}))
+    assert "not above −4.37: refused" in page.text
+    assert "Reason given: over 1600 paired episodes" in page.text
+    assert "more episodes or a larger candidate may do" in page.text
+    assert "bound −6.4 ≤ −4.37" in page.text
+
+
+def test_a_refusal_after_the_pilot(tmp_path: Path) -> None:
+    refused = certificate(certified=False) | {"episodes": 0, "planned_episodes": 10**9}
+    _, page = page_of(make_run(tmp_path / "run", results() | {"certify": refused}))
+    assert "Only a pilot of 100 paired episodes was played" in page.text
+    assert "No number of episodes would show it" in page.text
+
+
+def hostile(value: Any) -> Any:
+    """The same JSON with every string, keys included, replaced by an attack."""
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()} | {HOSTILE: HOSTILE}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return HOSTILE if isinstance(value, str) and value not in ("artefact", "chosen") else value
+
+
+def test_nothing_can_be_injected(tmp_path: Path) -> None:
+    told = {verb: hostile(value) for verb, value in results().items()}
+    told["compress"]["artefact"] = "../../small"
+    run = make_run(tmp_path / "run", told)
+    run.config.write_text(json.dumps({"train": {"env": {"id": HOSTILE}}}))
+    folder = run.artefact("small")
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text(json.dumps({HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}))
+    source, page = page_of(run)
+    tags = {tag for tag, _ in page.elements}
+    assert "img" not in tags
+    assert "alert(1)" in page.text
+    assert "<img" not in source
+    assert not re.search("[\x00\ud800-\udfff\u202e]", source)
+
+
+WRONG: list[Any] = [None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400, "x", [], [1, "x"], {}, {"a": [None]}]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_values_of_the_wrong_kind_count_as_missing(tmp_path: Path, wrong: Any) -> None:
+    def spoil(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: spoil(item) for key, item in value.items()}
+        return [spoil(item) for item in value] if isinstance(value, list) and value else wrong
+
+    run = make_run(tmp_path / "run", {}, lines=0)
+    run.result("train").parent.mkdir(parents=True)
+    for verb, value in results().items():
+        run.result(verb).write_text(json.dumps(spoil(value)))
+    row = json.dumps(dict.fromkeys(("step", "return_mean", "seconds", "check_return"), wrong))
+    run.metrics.write_text(f"{row}\n{row}\n[1]\n")
+    page_of(run)
+    for verb in results():
+        run.result(verb).write_text(json.dumps(wrong))
+    page_of(run)
+
+
+def test_each_number_alone_may_be_odd(tmp_path: Path) -> None:
+    told = results()
+    for row in told["bench"]["rows"]:
+        del row["histogram"]
+    run = make_run(tmp_path / "run", told, lines=20)
+    for verb, value in told.items():
+        for key in value:
+            if isinstance(value[key], int | float):
+                for odd in (0, -3.5, 1e-300):
+                    run.result(verb).write_text(json.dumps(value | {key: odd}))
+                    render(read_story(run))
+        run.save_result(verb, value)
+
+
+@pytest.mark.parametrize("odd", [0, -3.5, 1e-300, 1e15])
+@pytest.mark.parametrize("key", ["size_bytes", "macs", "return_mean", "latency_us", "p50_us", "p999_us", "max_q_error"])
+def test_each_column_may_be_odd(tmp_path: Path, key: str, odd: float) -> None:
+    told = results()
+    for rows in (told["compress"]["candidates"], told["bench"]["rows"], told["verify"]["targets"]):
+        for row in rows[::2]:
+            row[key] = odd
+    page_of(make_run(tmp_path / "run", told, lines=20))
+
+
+def test_dark_colours_come_last(run: RunDir) -> None:
+    source, _ = page_of(run)
+    assert source.index("--paper: #ffffff") < source.index("prefers-color-scheme: dark")
+
+
+def test_a_long_run_stays_small(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", lines=0)
+    rows = ({"step": k * 16, "seconds": k / 1e3, "return_mean": float(k % 500)} for k in range(100_000))
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 16000')
+    source, page = page_of(run)
+    assert "100 000 points recorded" in page.text
+    assert "1 line of metrics.jsonl could not be read" in page.text
+    assert len(source) < 200_000
+
+
+def test_many_candidates_are_limited(tmp_path: Path) -> None:
+    told = results()
+    told["compress"]["candidates"] *= 300
+    source, page = page_of(make_run(tmp_path / "run", told))
+    assert "further candidates" in page.text
+    assert len(source) < 1_000_000
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.result("compress").write_text('{"artefact": "sm')
+    with pytest.raises(FileError, match=r"compress\.json is not valid JSON"):
+        write_report(run)
+
+
+def test_a_tampered_artefact_shows_in_the_layers(run: RunDir) -> None:
+    model = run.artefact("small") / "model.json"
+    model.write_text(model.read_text()[:-20])
+    _, page = page_of(run)
+    assert "The layers cannot be shown" in page.text
+
+
+def test_the_same_run_gives_the_same_report(run: RunDir) -> None:
+    assert write_report(run).read_bytes() == write_report(run).read_bytes()
+
+
+def test_the_picture_stands_alone(run: RunDir, tmp_path: Path) -> None:
+    root = ElementTree.fromstring(write_frontier_svg(run, tmp_path / "frontier.svg").read_text(encoding="utf-8"))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "chosen 1.95" in "".join(root.itertext())
+    assert root.find("{http://www.w3.org/2000/svg}rect[@class='paper']") is not None
+
+
+def test_no_picture_without_candidates(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nimbleq compress"):
+        write_frontier_svg(make_run(tmp_path / "run", {}), tmp_path / "frontier.svg")
