@@ -48,7 +48,7 @@ class Artefact:
     path: the folder.
     graph: the model.
     golden: observations and answers.
-    provenance: what made it, as it was given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
+    provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
     certificate: what was shown, as it was given to `attach_certificate`; None when nothing was.
     digest: over model, weights and golden vectors; see `digest`.
     """

@@ -1,0 +1,148 @@
+"""Graph → trainable module, and trained weights → graph."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nimbleq.bridge.lowering import to_array
+from nimbleq.errors import UnsupportedOpError
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Graph, Q
+from nimbleq.graph.tensor import Float32
+
+
+class GraphModule(nn.Module):
+    """Computes what ``graph`` computes, with its weights as parameters.
+
+    Scales and shifts of Affine (observation normalisation, a folded BatchNorm) are buffers: they are not trained.
+    Weights that several ops share are one parameter.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self._attributes: dict[str, str] = {}
+        fixed = {name for node in graph.nodes if isinstance(node.op, ops.Affine) for name in node.op.weight_names()}
+        used = dict.fromkeys(name for node in graph.nodes for name in node.op.weight_names())
+        for index, name in enumerate(used):
+            value = torch.tensor(graph.weights[name])
+            self._attributes[name] = f"weight_{index}"
+            if name in fixed:
+                self.register_buffer(self._attributes[name], value)
+            else:
+                self.register_parameter(self._attributes[name], nn.Parameter(value))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """``obs[B, *O] → q: float32[B, A]``."""
+        raw = not isinstance(self.graph.obs_type.qtype, Float32)
+        tensors = {self.graph.obs_name: obs.float() if raw else obs}
+        for node in self.graph.nodes:
+            if not isinstance(node.op, ops.ArgMax):
+                sources = [tensors[name] for name in node.inputs]
+                tensors[node.output] = _forward(node.op, sources, self)
+        return tensors[Q]
+
+    def weight(self, name: str) -> Tensor:
+        """The parameter or buffer that stands for a weight of the graph."""
+        value: Tensor = getattr(self, self._attributes[name])
+        return value
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weight name → its present value."""
+        return {name: self.weight(name).detach() for name in self._attributes}
+
+
+def to_module(graph: Graph) -> GraphModule:
+    """A trainable module for a float32 graph: ``forward(obs) → q``.
+
+    Raises:
+        UnsupportedOpError: the graph has integer layers, which have no gradient.
+    """
+    for node in graph.nodes:
+        floats = all(graph.weights[name].dtype.kind == "f" for name in node.op.weight_names())
+        if not floats or isinstance(node.op, ops.Quantize | ops.Dequantize | ops.Requantize):
+            hint = "it is integer arithmetic: train the float graph and quantize it again"
+            raise UnsupportedOpError(f"{node.op.kind} (which makes {node.output})", "a trainable module", hint)
+    return GraphModule(graph)
+
+
+def from_module(graph: Graph, module: GraphModule) -> Graph:
+    """``graph`` with the weights that ``module = to_module(graph)`` has now."""
+    return graph.with_weights({name: to_array(value) for name, value in module.weights().items()})
+
+
+@singledispatch
+def _forward(op: ops.Op, sources: list[Tensor], module: GraphModule) -> Tensor:
+    """One op in torch."""
+    raise UnsupportedOpError(op.kind, "a trainable module", "train the network before this op is put in")
+
+
+def _optional(module: GraphModule, name: str | None) -> Tensor | None:
+    return None if name is None else module.weight(name)
+
+
+@_forward.register
+def _affine(op: ops.Affine, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return sources[0] * module.weight(op.scale) + module.weight(op.shift)
+
+
+@_forward.register
+def _linear(op: ops.Linear, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return F.linear(sources[0], module.weight(op.weight), _optional(module, op.bias))
+
+
+@_forward.register
+def _conv2d(op: ops.Conv2d, sources: list[Tensor], module: GraphModule) -> Tensor:
+    weight, bias = module.weight(op.weight), _optional(module, op.bias)
+    if op.pad_value:
+        rows, cols = op.padding
+        padded = F.pad(sources[0], (cols, cols, rows, rows), value=float(op.pad_value))
+        return F.conv2d(padded, weight, bias, op.stride, groups=op.groups)
+    return F.conv2d(sources[0], weight, bias, op.stride, op.padding, groups=op.groups)
+
+
+@_forward.register
+def _activation(op: ops.Activation, sources: list[Tensor], module: GraphModule) -> Tensor:
+    if op.function == "relu":
+        return F.relu(sources[0])
+    if op.function == "leaky_relu":
+        return F.leaky_relu(sources[0], op.slope)
+    return torch.clamp(sources[0], op.low, op.high)
+
+
+@_forward.register
+def _layer_norm(op: ops.LayerNorm, sources: list[Tensor], module: GraphModule) -> Tensor:
+    x = sources[0]
+    return F.layer_norm(x, x.shape[1:], _optional(module, op.weight), _optional(module, op.bias), op.eps)
+
+
+@_forward.register
+def _pool(op: ops.Pool, sources: list[Tensor], module: GraphModule) -> Tensor:
+    if op.function == "max":
+        return F.max_pool2d(sources[0], op.kernel, op.stride, op.padding)
+    return F.avg_pool2d(sources[0], op.kernel, op.stride, op.padding)
+
+
+@_forward.register
+def _flatten(op: ops.Flatten, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return torch.flatten(sources[0], 1)
+
+
+@_forward.register
+def _add(op: ops.Add, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return sources[0] + sources[1]
+
+
+@_forward.register
+def _concat(op: ops.Concat, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return torch.cat(sources, dim=1)
+
+
+@_forward.register
+def _dueling(op: ops.Dueling, sources: list[Tensor], module: GraphModule) -> Tensor:
+    value, advantage = sources
+    return value + advantage - advantage.mean(dim=1, keepdim=True)
