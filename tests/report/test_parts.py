@@ -102,8 +102,12 @@ def test_markers_are_drawn_without_nan() -> None:
 
 def test_labels_keep_clear_of_each_other() -> None:
     frame = Frame(400, 300)
-    (_, first, _), (_, second, _) = place_labels([(200, 100, "chosen 2 kB"), (206, 102, "teacher 2 kB")], frame)
-    assert abs(first - second) >= 12
+    points = [(200.0 + 5 * k, 150.0 + 2 * k, "candidate 2 kB") for k in range(5)]
+    spans = []
+    for x, y, anchor in place_labels(points, frame):
+        left = {"start": x, "middle": x - 45, "end": x - 90}[anchor]
+        assert all(abs(y - other) >= 12 or left >= end or left + 90 <= start for start, end, other in spans)
+        spans.append((left, left + 90, y))
 
 
 def test_a_long_series_is_averaged_with_its_extremes() -> None:

@@ -84,8 +84,8 @@ def test_the_whole_line_is_told(run: RunDir) -> None:
         "LunarLander-v3", "243.1", "242.3", "×141", "1.95 kB", "×48.7", "46 ns", "certified", "68 608",
         "220 000 environment steps in 22.5 s", "aim 225", "teacher − margin 238.7", "random play −193.9",
         "linear 160 B", "from scratch 1.95 kB", "each played the same 1 600 episodes", "margin −4.37", "bound −3.1",
-        "measured −0.83", "117.9, teacher 121.4", "6.1 %", "onnxruntime", "×213", "200 512 answers", "not one differed", "4f4f4f",
-        "--seed 3 --out",
+        "measured −0.83", "117.9, teacher 121.4", "6.1 %", "onnxruntime", "×213", "200 512 answers",
+        "not one differed", "4f4f4f", "--seed 3 --out",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "@import" not in source

@@ -132,7 +132,7 @@ def _why_that_many(certificate: Record) -> str:
             " and such a loss has to be told from luck."
         )
     elif scatter is not None:
-        said += " In every pair of episodes both policies got the same return."
+        said += " From episode to episode the difference did not vary at all."
     planned = certificate.number("planned_episodes")
     if planned is None:
         return said
