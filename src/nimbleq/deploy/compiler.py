@@ -30,10 +30,9 @@ class CompileError(NimbleqError):
     """The compiler is missing or refused the code."""
 
 
-def find_compiler() -> str | None:
-    """Path of the C compiler to use: ``$CC``, else the first of `COMPILERS` on the ``PATH``; None without any."""
-    wanted = os.environ.get("CC", "").split()
-    candidates = (*wanted[:1], *COMPILERS)
+def find_compiler(names: Sequence[str] = ()) -> str | None:
+    """Path of a C compiler: the first of ``names`` on the ``PATH``; without names ``$CC``, then `COMPILERS`."""
+    candidates = names or (*os.environ.get("CC", "").split()[:1], *COMPILERS)
     return next((path for name in candidates if (path := shutil.which(name))), None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,19 @@ class Decider(Protocol):
 
     def run(self, obs: Array, /) -> tuple[Array, Array]:
         """``obs[N, *O]`` → ``action int32[N]`` (−1: refused) and ``q float32[N, A]`` (then NaN)."""
+        ...
+
+
+@runtime_checkable
+class TimedDecider(Decider, Protocol):
+    """A policy that can time itself inside C."""
+
+    def time_act(self, obs: Array, calls: int, /) -> Array:
+        """``float64[calls]`` nanoseconds per call, going round in ``obs[K, *O]``."""
+        ...
+
+    def time_empty(self, calls: int, /) -> Array:
+        """The same loop around nothing."""
         ...
 
 

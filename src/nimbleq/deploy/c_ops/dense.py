@@ -130,7 +130,8 @@ def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: No
     few = epilogue is None and n_out <= FEW_OUTPUTS
     sparse = not few and source in writer.sparse and n_in >= SPARSE_INPUTS and writer.c_type(source) == "uint8_t"
     lines = [f"int16_t *const value = {writer.take_scratch('int16_t', n_in + 8)};"]
-    row, count = "0", str(n_in)
+    even = n_in + n_in % 2
+    row, count = "0", str(even)
     if sparse:
         row, count = "row", "count"
         lines += [
@@ -139,12 +140,13 @@ def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: No
         ]
     else:
         lines.append(f"for (int i = 0; i < {n_in}; ++i) value[i] = (int16_t){x}[i];")
+        lines += [f"value[{n_in}] = 0;"] if n_in % 2 else []
     if few:
         stride = -(-n_in // 16) * 16
         w, b = writer.constant("w", pad_to(weight, stride)), writer.constant("b", bias)
         return [*lines, f"nq_linear_dot_i8(value, {w}, {b}, {y}, {n_in}, {n_out}, {stride});"]
     width = -(-n_out // 16) * 16
-    rows = pad_to(weight, width, axis=0).T
+    rows = pad_to(pad_to(weight, width, axis=0), even).T
     tiles = [rows[:, start : start + 8 * TILE] for start in range(0, width, 8 * TILE)]
     w = writer.constant("w", np.concatenate([np.ascontiguousarray(tile).reshape(-1) for tile in tiles]))
     b = writer.constant("b", pad_to(bias, width))
@@ -158,7 +160,7 @@ def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: No
     for tile in tiles:
         m, s = (name if name == "0" else f"{name} + {done}" for name in (multiplier, shift))
         lines.append(
-            f"nq_linear_tile_i8(value, {row}, {count}, {w} + {done * n_in}, {b} + {done}, {y} + {done}, "
+            f"nq_linear_tile_i8(value, {row}, {count}, {w} + {done * even}, {b} + {done}, {y} + {done}, "
             f"{tile.shape[1] // 16}, {int(sparse)}, {store}, {m}, {s}, {rest});"
         )
         done += tile.shape[1]

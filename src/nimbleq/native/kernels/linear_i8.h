@@ -1,6 +1,7 @@
 /* int32 accumulators of W x + b, int8 weights, x as int16 (compressed to its non-zeros when `sparse`).
    Weights in tiles of T groups of 16 outputs: [tile][in][16 T]. Two rows at a time are interleaved on the way into the
-   registers, so that any two non-zero inputs share one multiply-add; arithmetic wraps modulo 2^32 everywhere. */
+   registers, so that any two non-zero inputs share one multiply-add. `count` is even: the caller adds a zero at the end
+   if it has to. */
 NQ_INLINE void nq_linear_tile_i8(
     const int16_t *x, const int32_t *row, const int count, const int8_t *w, const int32_t *b, void *y, const int T,
     const int sparse, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
@@ -11,11 +12,11 @@ NQ_INLINE void nq_linear_tile_i8(
     NQ_UNROLL
     for (int a = 0; a < 2 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
     for (int k = 0; k < count; k += 2) {
-        const int pair = k + 1 < count;
         const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
-        const int8_t *second = pair ? w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(16 * T) : first;
-        const uint32_t both = (uint32_t)(uint16_t)x[k] | (pair ? (uint32_t)(uint16_t)x[k + 1] << 16 : 0);
-        const __m256i xs = _mm256_set1_epi32((int32_t)both);
+        const int8_t *second = w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(16 * T);
+        int32_t both;
+        memcpy(&both, x + k, sizeof both);
+        const __m256i xs = _mm256_set1_epi32(both);
         NQ_UNROLL
         for (int t = 0; t < T; ++t) {
             const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(first + 16 * t));
@@ -86,7 +87,7 @@ NQ_INLINE void nq_linear_dot_i8(
     }
 }
 
-/* Non-zeros of bytes as int16 and their places, without branches; room for count + 8 entries. */
+/* Non-zeros of bytes as int16 and their places, without branches, made even with a zero; room for count + 8 entries. */
 NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, int32_t *row)
 {
     int n = 0, i = 0;
@@ -110,5 +111,7 @@ NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, i
         row[n] = i;
         n += x[i] != 0;
     }
-    return n;
+    value[n] = 0;
+    row[n] = 0;
+    return (n + 1) / 2 * 2;
 }

@@ -1,0 +1,189 @@
+"""Latency of one decision, engine beside engine on the same core.
+
+Engines take turns in rounds, so that a machine that slows down slows all of them. `nimbleq-c` is timed inside C, call
+by call; the others from Python, with the clock around each call, which is how they would be called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.decider import TimedDecider
+from nimbleq.deploy.runtime import Runtime
+from nimbleq.errors import NimbleqError
+from nimbleq.graph.graph import Graph
+from nimbleq.types import Array, Tick, no_tick
+
+ROUNDS = 7
+CALLS = 2000
+SECONDS_PER_TURN = 0.25
+_BINS = 40
+Timer = Callable[[int], Array]
+"""``calls → float64[calls]`` nanoseconds of each."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Latency of one engine.
+
+    Attributes:
+        engine: ``nimbleq-c`` (timed in C), ``nimbleq-python``, ``onnxruntime``, ``empty-c`` and ``empty-python`` (the
+            timed loops around nothing), or what the caller named.
+        what: ``"artefact"`` or ``"teacher"``.
+        p50_us, p99_us, p999_us: percentiles over all rounds.
+        calls: timed calls.
+        histogram: ``{"edges_us": [...], "counts": [...]}``, logarithmic bins.
+    """
+
+    engine: str
+    what: str
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    calls: int
+    histogram: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Attributes:
+    rows: one per engine.
+    ratios: engine → median over the rounds of its p50 ÷ the p50 of ``nimbleq-c`` (or ``nimbleq-python``) in that round.
+    rounds: how many rounds were run.
+    cpu: the core that all of it ran on; None where a process cannot be bound to a core.
+    """
+
+    rows: tuple[Row, ...]
+    ratios: dict[str, float]
+    rounds: int
+    cpu: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+
+
+def bench(
+    graph: Graph,
+    obs: Array,
+    others: Mapping[str, Callable[[Array], object]] | None = None,
+    *,
+    teacher: Mapping[str, Callable[[Array], object]] | None = None,
+    onnx: bool = True,
+    rounds: int = ROUNDS,
+    calls: int = CALLS,
+    tick: Tick = no_tick,
+) -> Bench:
+    """Time one decision of ``graph`` with every engine here, and of ``others``.
+
+    Args:
+        obs: ``[K, *O]`` observations to go round in (branches and caches then see what they would in use).
+        others: name → function of one observation ``[*O]``; e.g. torch eager.
+        teacher: the same for the network that the artefact came from.
+        onnx: also time ONNX Runtime when it is installed.
+        rounds: at least 5 make the median ratio mean something.
+        calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
+    """
+    timers: dict[tuple[str, str], Timer] = {}
+    runtime = Runtime(graph)
+    decider = runtime.decider
+    if isinstance(decider, TimedDecider):
+        timed = decider
+        timers["nimbleq-c", "artefact"] = lambda count: timed.time_act(obs, count)
+        timers["empty-c", "artefact"] = lambda count: timed.time_empty(count)
+    timers["nimbleq-python", "artefact"] = _timer(runtime.act, obs)
+    timers["empty-python", "artefact"] = _timer(_nothing, obs)
+    session = _onnx(graph) if onnx else None
+    if session is not None:
+        timers["onnxruntime", "artefact"] = _timer(session, obs)
+    timers |= {(name, "artefact"): _timer(call, obs) for name, call in (others or {}).items()}
+    timers |= {(name, "teacher"): _timer(call, obs) for name, call in (teacher or {}).items()}
+    with _one_core() as cpu:
+        counts = {key: _warm_up(timer, calls) for key, timer in timers.items()}
+        times: dict[tuple[str, str], list[Array]] = {key: [] for key in timers}
+        for index in range(rounds):
+            for key, timer in timers.items():
+                times[key].append(timer(counts[key]) / 1e3)
+            tick(index + 1, rounds, "")
+    rows = tuple(_row(*key, np.concatenate(samples)) for key, samples in times.items())
+    base = times.get(("nimbleq-c", "artefact"), times["nimbleq-python", "artefact"])
+    ratios = {
+        name if what == "artefact" else f"{name} ({what})": float(
+            np.median([np.median(one) / np.median(ours) for one, ours in zip(samples, base, strict=True)])
+        )
+        for (name, what), samples in times.items()
+    }
+    return Bench(rows, ratios, rounds, cpu)
+
+
+def _nothing(obs: Array) -> None:
+    """What the empty loop calls."""
+
+
+def _timer(call: Callable[[Array], object], obs: Array) -> Timer:
+    singles = [np.ascontiguousarray(one) for one in obs]
+
+    def run(count: int) -> Array:
+        times = np.empty(count)
+        clock, size = perf_counter_ns, len(singles)
+        for index in range(count):
+            one = singles[index % size]
+            start = clock()
+            call(one)
+            times[index] = clock() - start
+        return times
+
+    return run
+
+
+def _warm_up(timer: Timer, calls: int) -> int:
+    """Runs the engine until it is warm; how many calls to make per round."""
+    timer(5)
+    typical = max(float(np.median(timer(20))), 1.0)
+    count = int(np.clip(SECONDS_PER_TURN * 1e9 / typical, 20, calls))
+    timer(min(count, 200))
+    return count
+
+
+def _row(engine: str, what: str, times_us: Array) -> Row:
+    p50, p99, p999 = (float(value) for value in np.percentile(times_us, [50, 99, 99.9]))
+    positive = np.maximum(times_us, 1e-3)
+    edges = np.geomspace(positive.min() * 0.999, positive.max() * 1.001, _BINS + 1)
+    counts, _ = np.histogram(positive, edges)
+    histogram = {"edges_us": [float(edge) for edge in edges], "counts": [float(count) for count in counts]}
+    return Row(engine, what, p50, p99, p999, len(times_us), histogram)
+
+
+def _onnx(graph: Graph) -> Callable[[Array], object] | None:
+    """ONNX Runtime's own ``run`` on this graph; None where it is not installed."""
+    try:
+        from nimbleq.deploy.onnx import emit_onnx
+        from nimbleq.deploy.onnx_session import load_onnx_policy
+
+        policy = load_onnx_policy(emit_onnx(graph))
+    except NimbleqError:
+        return None
+    run, name = policy.session.run, policy.input_name
+    return lambda obs: run(["action"], {name: obs[None]})
+
+
+@contextmanager
+def _one_core() -> Iterator[int | None]:
+    """Binds this thread to the last core it may use."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield None
+        return
+    allowed = os.sched_getaffinity(0)
+    cpu = max(allowed)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield cpu
+    finally:
+        os.sched_setaffinity(0, allowed)

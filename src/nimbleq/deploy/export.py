@@ -1,0 +1,152 @@
+"""Writing an artefact for its targets: a build folder that can be verified on its own.
+
+<name>.c, <name>.h, example.c     target c
+model.onnx                        target onnx: float, or the exact integers
+model_qdq.onnx                    target onnx, integer graphs: the form that runtimes fuse into int8 kernels
+oracle/                           the artefact itself: what everything here is checked against
+build.json                        what is here, with hashes
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.c_text import identifier
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_folder, write_json
+from nimbleq.graph import ops
+from nimbleq.graph.artefact import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS, Artefact, load_artefact
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.tensor import Float32
+from nimbleq.version import VERSION
+
+TARGETS = ("c", "onnx")
+MANIFEST = "build.json"
+ORACLE = "oracle"
+FORMAT = 1
+
+
+def export(artefact: Path, targets: Sequence[str], out: Path, name: str = "policy") -> dict[str, Any]:
+    """Write ``artefact`` for ``targets`` into ``out``, all or nothing; an older build there is replaced.
+
+    Args:
+        targets: of `TARGETS`.
+        name: of the C functions and files.
+
+    Returns:
+        The manifest, as in ``build.json``: format, nimbleq, name, artefact_digest, targets, files (name → SHA-256).
+
+    Raises:
+        ConfigError: an unknown target, or ``out`` holds something that is not a build.
+        FileError: the artefact is damaged, or ``out`` cannot be written.
+        UnsupportedOpError: a target cannot express an op.
+    """
+    identifier(name)
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown or not targets:
+        raise ConfigError(f"unknown target {', '.join(unknown) or '(none)'}: use {' or '.join(TARGETS)}")
+    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not a build of nimbleq: choose another folder")
+    loaded = load_artefact(artefact)
+    contents: dict[str, bytes] = {}
+    for target in dict.fromkeys(targets):
+        contents |= _c_files(loaded, name) if target == "c" else _onnx_files(loaded, name)
+    manifest = {
+        "format": FORMAT,
+        "nimbleq": VERSION,
+        "name": name,
+        "artefact_digest": loaded.digest,
+        "targets": list(dict.fromkeys(targets)),
+        "files": {file: sha256(data) for file, data in contents.items()},
+    }
+
+    def fill(folder: Path) -> None:
+        for file, data in contents.items():
+            write_bytes(folder / file, data)
+        (folder / ORACLE).mkdir()
+        for part in (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE):
+            if (artefact / part).exists():
+                shutil.copyfile(artefact / part, folder / ORACLE / part)
+        write_json(folder / MANIFEST, manifest)
+
+    write_folder(out, fill)
+    return manifest
+
+
+def load_build(folder: Path) -> tuple[dict[str, Any], Artefact]:
+    """The manifest and the oracle of a build.
+
+    Raises:
+        FileError: not a build, of a newer format, or a file is not what was exported.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise FileError(f"{folder} is not a build: there is no {MANIFEST}; make one with nimbleq export")
+    manifest = read_json(folder / MANIFEST)
+    keys = {"format": int, "name": str, "artefact_digest": str, "targets": list, "files": dict}
+    if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in keys.items()):
+        raise FileError(f"{folder / MANIFEST} does not describe a build: export again")
+    if manifest["format"] > FORMAT:
+        raise FileError(
+            f"{folder / MANIFEST} has format {manifest['format']}; this nimbleq reads up to {FORMAT}: upgrade"
+        )
+    for file, expected in manifest["files"].items():
+        if Path(file).name != file:
+            raise FileError(f"{folder / MANIFEST} names the file {file!r} outside the build: export again")
+        if sha256(read_bytes(folder / file)) != expected:
+            raise FileError(f"{folder / file} was changed after the export: export again")
+    oracle = load_artefact(folder / ORACLE)
+    if oracle.digest != manifest["artefact_digest"]:
+        raise FileError(f"{folder / ORACLE} is not the artefact that was exported: export again")
+    return manifest, oracle
+
+
+def is_integer(graph: Graph) -> bool:
+    """True when every layer computes in integers, so that every engine has to give the same bits."""
+    floats = (ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Pool, ops.Activation, ops.Affine)
+    return not any(isinstance(n.op, floats) and isinstance(graph.types[n.output].qtype, Float32) for n in graph.nodes)
+
+
+def _source(artefact: Artefact) -> str:
+    return f"artefact {artefact.path.name}, digest {artefact.digest}"
+
+
+def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
+    files = emit_c(artefact.graph, name, _source(artefact))
+    files["example.c"] = _example(artefact.graph, name)
+    return {file: text.encode() for file, text in files.items()}
+
+
+def _onnx_files(artefact: Artefact, name: str) -> dict[str, bytes]:
+    from nimbleq.deploy.onnx import emit_onnx
+
+    graph, source = artefact.graph, _source(artefact)
+    files = {"model.onnx": emit_onnx(graph, name, source=source)}
+    if any(isinstance(node.op, ops.Requantize) for node in graph.nodes):
+        files["model_qdq.onnx"] = emit_onnx(graph, name, source=source, exact=False)
+    return files
+
+
+def _example(graph: Graph, name: str) -> str:
+    """A program that decides once; the compile line is on top."""
+    element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
+    upper = name.upper()
+    return f"""/* cc -std=c99 -O3 -march=native example.c {name}.c -o example && ./example */
+#include "{name}.h"
+
+#include <stdio.h>
+
+static {element} obs[{upper}_OBS_SIZE]; /* zeros: fill in what the sensors say */
+
+int main(void)
+{{
+    float q[{upper}_ACTIONS];
+    if ({name}_q(obs, q) < 0) return 1;
+    for (int a = 0; a < {upper}_ACTIONS; ++a) printf("q[%d] = %g\\n", a, (double)q[a]);
+    printf("action %d\\n", {name}_act(obs));
+    return 0;
+}}
+"""

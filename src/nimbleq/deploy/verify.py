@@ -1,0 +1,197 @@
+"""Every engine against the interpreter: golden vectors and random observations.
+
+Integer graphs are compared bit for bit, action values and actions. Float graphs may differ by rounding: action values
+within `tolerance`, and the action equal unless the interpreter's two best values are closer than that.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.compiler import FAST, CompileError, compile_library, find_compiler
+from nimbleq.deploy.decider import open_library
+from nimbleq.deploy.export import is_integer, load_build
+from nimbleq.deploy.samples import sample_observations
+from nimbleq.errors import NimbleqError
+from nimbleq.graph.golden import Golden
+from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.interpret import interpret
+from nimbleq.types import Array, Tick, no_tick
+
+OBSERVATIONS = 100_000
+CHUNK = 1024
+Run = Callable[[Array], tuple[Array, Array]]
+"""``obs[N, *O] → (action[N], q[N, A])``."""
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """Attributes:
+    target: e.g. ``"c (gcc -O3 -march=native)"``.
+    observations: how many were compared.
+    mismatches: how many of them disagreed.
+    max_q_error: largest difference of an action value.
+    """
+
+    target: str
+    observations: int
+    mismatches: int
+    max_q_error: float
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """Attributes:
+    checked: observations, summed over targets.
+    mismatches: disagreements, summed over targets.
+    targets: one result per target.
+    """
+
+    checked: int
+    mismatches: int
+    targets: tuple[TargetResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"targets": [asdict(target) for target in self.targets]}
+
+
+def verify(
+    graph: Graph, golden: Golden, targets: Mapping[str, Run], observations: int = OBSERVATIONS, tick: Tick = no_tick
+) -> VerifyResult:
+    """Compare ``targets`` with the interpreter.
+
+    Args:
+        golden: its observations and the answers stored with them are checked first, then ``observations`` random ones.
+        targets: name → how to run it.
+
+    Raises:
+        NimbleqError: the interpreter no longer gives the golden answers (a damaged artefact or a changed nimbleq).
+    """
+    exact = is_integer(graph)
+    counts = dict.fromkeys(targets, 0)
+    wrong = dict.fromkeys(targets, 0)
+    error = dict.fromkeys(targets, 0.0)
+    rng = np.random.default_rng(len(golden.obs))
+    total, done = len(golden.obs) + observations, 0
+    while done < total:
+        stored = golden.obs[done : done + CHUNK]
+        obs = stored if len(stored) else sample_observations(rng, graph, golden.obs, min(CHUNK, total - done))
+        answers = interpret(graph, obs)
+        if len(stored):
+            _check_golden(golden, answers, done, exact)
+        for name, run in targets.items():
+            action, q = run(obs)
+            bad, largest = _compare(answers, action, q, exact)
+            counts[name] += len(obs)
+            wrong[name] += bad
+            error[name] = max(error[name], largest)
+        done += len(obs)
+        tick(done, total, f"{sum(wrong.values())} mismatches")
+    results = tuple(TargetResult(name, counts[name], wrong[name], error[name]) for name in targets)
+    return VerifyResult(sum(counts.values()), sum(wrong.values()), results)
+
+
+def tolerance(q: Array) -> Array:
+    """Largest accepted rounding difference per observation, ``[N, 1]``: 2⁻¹² of the largest |q|, at least 10⁻⁴.
+
+    A few hundred float32 roundings of the values inside stay far below it.
+    """
+    limit: Array = np.maximum(1e-4, np.abs(q).max(axis=1, keepdims=True) * 2.0**-12)
+    return limit
+
+
+def _compare(answers: Mapping[str, Array], action: Array, q: Array, exact: bool) -> tuple[int, float]:
+    """Mismatches and the largest difference."""
+    difference = np.abs(q.astype(np.float64) - answers[Q])
+    difference = np.where(np.isfinite(difference), difference, np.inf)
+    largest = float(difference.max(initial=0.0))
+    if exact:
+        same = (difference == 0).all(axis=1) & (action == answers[ACTION])
+        return int(np.count_nonzero(~same)), largest
+    limit = tolerance(answers[Q])
+    chosen = np.take_along_axis(answers[Q], np.clip(action, 0, None)[:, None].astype(np.int64), axis=1)
+    tied = answers[Q].max(axis=1, keepdims=True) - chosen <= 2 * limit
+    same = (difference <= limit).all(axis=1) & tied[:, 0] & (action >= 0)
+    return int(np.count_nonzero(~same)), largest
+
+
+def _check_golden(golden: Golden, answers: Mapping[str, Array], start: int, exact: bool) -> None:
+    stored = {Q: golden.q[start : start + CHUNK], ACTION: golden.action[start : start + CHUNK]}
+    bad, largest = _compare(stored, answers[ACTION], answers[Q], exact)
+    if bad:
+        raise NimbleqError(
+            f"the interpreter disagrees with {bad} golden answers (by up to {largest:g}): do not deploy this"
+        )
+
+
+def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
+    """Verify everything that `nimbleq.deploy.export.export` wrote into ``folder``.
+
+    C is compiled as plain scalar code and as fast as possible, with every compiler found. The QDQ
+    model rounds its own way, so it is not among the targets that have to agree.
+
+    Raises:
+        FileError: not a build, or files were changed.
+        NimbleqError: a target cannot be run here (no compiler, no onnxruntime); says what to install.
+    """
+    manifest, oracle = load_build(folder)
+    graph, name = oracle.graph, str(manifest["name"])
+    with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
+        targets: dict[str, Run] = {}
+        if "c" in manifest["targets"]:
+            texts = {file: (folder / file).read_text() for file in (f"{name}.c", f"{name}.h")}
+            targets |= c_targets(graph, texts, name, Path(scratch))
+        if "onnx" in manifest["targets"]:
+            targets["onnx"] = onnx_target((folder / "model.onnx").read_bytes())
+        return verify(graph, oracle.golden, targets, observations, tick)
+
+
+def verify_graph(graph: Graph, golden: Golden, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
+    """As `verify_build` for the C of a graph that was not exported."""
+    with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
+        return verify(graph, golden, c_targets(graph, emit_c(graph), "policy", Path(scratch)), observations, tick)
+
+
+def c_targets(graph: Graph, files: Mapping[str, str], name: str, folder: Path) -> dict[str, Run]:
+    """The C text, compiled in several ways into ``folder``.
+
+    Raises:
+        CompileError: there is no compiler, or one refuses the code.
+    """
+    fast = find_compiler()
+    if fast is None:
+        raise CompileError("verifying C needs a C compiler: install gcc or clang")
+    builds = [(fast, ("-O1", "-DNQ_SCALAR")), (fast, FAST)]
+    other = find_compiler(("clang",))
+    if other is not None and other != fast:
+        builds.append((other, FAST))
+    targets: dict[str, Run] = {}
+    for index, (compiler, flags) in enumerate(builds):
+        library = compile_library(files, folder / f"{index}.so", compiler, flags)
+        targets[f"c ({Path(compiler).name} {' '.join(flags)})"] = open_library(library, name, graph).run
+    return targets
+
+
+def onnx_target(model: bytes) -> Run:
+    """An ONNX model in ONNX Runtime.
+
+    Raises:
+        NimbleqError: onnxruntime is not installed.
+    """
+    from nimbleq.deploy.onnx_session import load_onnx_policy
+
+    session = load_onnx_policy(model)
+
+    def run(obs: Array) -> tuple[Array, Array]:
+        answers = session(obs)
+        return answers[ACTION], answers[Q]
+
+    return run
