@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -61,7 +62,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both."""
-        self._stream.close()
+        with contextlib.suppress(OSError):  # what could not be written was reported by `write`
+            self._stream.close()
         if self._events is not None:
             self._events.close()
 

@@ -37,7 +37,7 @@ def test_squared_and_huber_weigh_each_error() -> None:
 def test_a_chain_of_three_states_is_solved_exactly(
     target: Literal["none", "hard", "polyak"], double: bool, dueling: bool
 ) -> None:
-    """Action 1 leads 0 → 1 → 2 → end with reward 1 at the end, action 0 stays: Q*(s, 1) = γ^(2−s), Q*(s, 0) = γ·Q*(s, 1)."""
+    """Action 1 leads 0 → 1 → 2 → end (reward 1), action 0 stays: Q*(s, 1) = γ^(2−s), Q*(s, 0) = γ·Q*(s, 1)."""
     gamma = 0.5
     config = TrainConfig(
         network=NetworkConfig(hidden=(32,), layer_norm=False, dueling=dueling, normalize_obs=False),

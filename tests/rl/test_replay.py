@@ -31,11 +31,9 @@ def oracle(steps: list[Step], n: int) -> set[tuple[float, int, float, float, flo
     found = set()
     for env in range(len(steps[0].action)):
         for start in range(len(steps)):
-            total, k = 0.0, 0
-            for time in range(start, len(steps)):
-                step = steps[time]
-                total += GAMMA**k * step.reward[env]
-                k += 1
+            total = 0.0
+            for k, step in enumerate(steps[start:], start=1):
+                total += GAMMA ** (k - 1) * step.reward[env]
                 over = step.terminated[env] or step.truncated[env]
                 if k == n or over:
                     discount = 0.0 if step.terminated[env] else GAMMA**k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,23 @@ def save_checkpoint(folder: Path, arrays: Mapping[str, Array], values: Mapping[s
     Raises:
         FileError: the disk is full or not writable; the old checkpoint is untouched.
     """
-    path, fresh = folder / _NAME, folder / f".{_NAME}.tmp"
+    path, fresh = folder / _NAME, folder / ".fresh"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)  # what a killed process left
+        fresh.mkdir(parents=True)
         save_file(
             {name: value.copy(order="C") if not value.flags.c_contiguous else value for name, value in arrays.items()},
-            fresh,
+            fresh / _NAME,
             {"format": str(_FORMAT), "values": json.dumps(dict(values), allow_nan=False)},
         )
-        with fresh.open("rb+") as stream:
+        with (fresh / _NAME).open("rb+") as stream:
             os.fsync(stream.fileno())
-        fresh.replace(path)
+        (fresh / _NAME).replace(path)
     except (OSError, SafetensorError) as error:
-        fresh.unlink(missing_ok=True)
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise FileError(f"cannot write the checkpoint {path}: {reason}; the one before it is unchanged") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def has_checkpoint(folder: Path) -> bool:

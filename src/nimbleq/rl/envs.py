@@ -32,7 +32,7 @@ class Lanes(Protocol):
         ...
 
     def step(self, lanes: Array, actions: Array) -> Outcome:
-        """Step ``lanes: int64[L]`` with ``actions: int64[L]``.
+        """Step ``lanes: int64[L]`` with ``actions: int64[L]``; the others lose their episode.
 
         Raises:
             EnvError: an environment returned NaN, infinity or another shape than it promised.
