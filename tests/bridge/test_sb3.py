@@ -287,13 +287,30 @@ def test_truncated_at_any_length(good: Path, tmp_path: Path) -> None:
 def test_damaged_bytes_never_give_a_traceback(good: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.zip"
-    for _ in range(60):
-        data = bytearray(good.read_bytes())
-        for position in rng.integers(0, len(data), 8):
-            data[position] = rng.integers(0, 256)
-        path.write_bytes(data)
+    with zipfile.ZipFile(good) as archive:
+        tensors = archive.read("policy.pth")
+    for outside in (True, False) * 40:
+        data = bytearray(good.read_bytes() if outside else tensors)
+        # Inside, near the pickle and the directory, where the zip's own check sums do not help.
+        focus = len(data) if outside else 1500
+        for position in rng.integers(0, focus, 6):
+            data[position if rng.random() < 0.5 else -position - 1] = rng.integers(0, 256)
+        if outside:
+            path.write_bytes(data)
+        else:
+            rewritten(good, path, policy__pth=bytes(data))
         with contextlib.suppress(FileError):
             import_sb3(path)
+
+
+def test_names_that_are_no_text_are_refused(good: Path, tmp_path: Path) -> None:
+    # Marked as UTF-8 in the zip's directory, and not UTF-8.
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é", b"")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    assert "not a zip" in refusal(path)
+    refusal(rewritten(good, tmp_path / "inner.zip", policy__pth=path.read_bytes()))
 
 
 def test_zip_bombs_are_not_unpacked(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import pickle
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from nimbleq.types import Array
 
 _MAX_BYTES: Mapping[str, int] = {"data": 256 << 20, "policy.pth": 1 << 30, "_stable_baselines3_version": 1 << 10}
 """Unpacked size allowed per member, far beyond any DQN."""
+_NO_ZIP = (zipfile.BadZipFile, NotImplementedError, ValueError)
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError)
 _BAD_TENSORS = (
     pickle.UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError, ValueError,
@@ -62,7 +64,7 @@ def read_archive(path: Path) -> Archive:
             version = _member(archive, "_stable_baselines3_version", path) if named else b"unknown"
     except FileNotFoundError:
         raise FileError(f"there is no file {path}") from None
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise FileError(f"{path} is not a zip, or a damaged one ({error}): expected what DQN.save wrote") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
@@ -95,7 +97,10 @@ def _settings(data: bytes, path: Path) -> Mapping[str, Any]:
 def _tensors(data: bytes, path: Path) -> Mapping[str, Array]:
     _check_inner_size(data, path)
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of its own older file formats, which it still reads.
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _BAD_TENSORS as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise FileError(f"{path}: 'policy.pth' is damaged or holds more than tensors ({reason})") from error
@@ -125,7 +130,7 @@ def _check_inner_size(data: bytes, path: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as inner:
             total = sum(member.file_size for member in inner.infolist())
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise FileError(f"{path}: 'policy.pth' is truncated or damaged ({error})") from error
     if total > _MAX_BYTES["policy.pth"]:
         raise FileError(f"{path}: 'policy.pth' unpacks to {total:,} bytes, more than a policy needs")
