@@ -9,15 +9,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nimbleq.errors import ConfigError, FileError
+from nimbleq.graph.artefact import attach_certificate, save_artefact
 from nimbleq.report import write_frontier_svg, write_report
 from nimbleq.report.page import render
 from nimbleq.report.read import read_story
 from nimbleq.report.units import NARROW
 from nimbleq.rundir import RunDir
-from tests.report.example import add_artefacts, certificate, make_run, results
+from tests.report.example import add_artefacts, certificate, make_run, network, results
 
 VOID = {"meta", "link", "br", "hr"}
 HOSTILE = "</style></title></svg><script>alert(1)</script><img src=x onerror='alert(2)'>\"&\x00\ud800\u202e"
@@ -168,9 +170,9 @@ def test_nothing_can_be_injected(tmp_path: Path) -> None:
     told["compress"]["artefact"] = "../../small"
     run = make_run(tmp_path / "run", told)
     run.config.write_text(json.dumps({"train": {"env": {"id": HOSTILE}}}))
-    folder = run.artefact("small")
-    folder.mkdir(parents=True)
-    (folder / "provenance.json").write_text(json.dumps({HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}))
+    obs = np.zeros((1, 8), np.float32)
+    attack = {HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}
+    save_artefact(run.artefact("small"), network(4), obs, attack, certificate(certified=True) | {"reason": HOSTILE})
     source, page = page_of(run)
     tags = {tag for tag, _ in page.elements}
     assert "img" not in tags
@@ -255,11 +257,19 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
         write_report(run)
 
 
-def test_a_tampered_artefact_shows_in_the_layers(run: RunDir) -> None:
+def test_a_tampered_artefact_is_not_called_certified(run: RunDir) -> None:
     model = run.artefact("small") / "model.json"
     model.write_text(model.read_text()[:-20])
     _, page = page_of(run)
-    assert "The layers cannot be shown" in page.text
+    assert "Cannot be shown" in page.text
+    assert "not intact" in page.text
+    assert "Whatever was certified no longer holds" in page.text
+
+
+def test_the_verdict_on_the_files_as_they_are_counts(run: RunDir) -> None:
+    attach_certificate(run.artefact("small"), certificate(certified=False))
+    _, page = page_of(run)
+    assert "not above −4.37: refused" in page.text
 
 
 def test_the_same_run_gives_the_same_report(run: RunDir) -> None:

@@ -20,6 +20,8 @@ def headline(story: Story) -> Markup:
 
 def verdict_words(story: Story) -> tuple[str, str]:
     """The verdict in a word, and its class."""
+    if story.child.problem:
+        return "not intact", "bad"
     return {True: ("certified", "good"), False: ("refused", "bad"), None: ("not certified yet", "open")}[
         story.certified
     ]
@@ -78,6 +80,8 @@ def _return_tile(story: Story) -> Markup:
 
 
 def _promise(story: Story) -> str:
+    if story.child.problem:
+        return "the artefact's files were changed or damaged"
     keep = _first(story.certificate.number("keep"), story.compress.number("keep"))
     bound, margin = story.certificate.number("difference_lower95"), story.certificate.number("margin")
     if bound is not None and margin is not None:

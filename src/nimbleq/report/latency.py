@@ -38,6 +38,7 @@ class Row:
         engine: its name.
         what: ``"artefact"`` (compressed) or ``"teacher"``.
         p50_us, p99_us, p999_us: percentiles.
+        ratio: p50 beside that of our C, as the benchmark measured it side by side; None when it did not.
         histogram: ``(low_us, high_us, count)`` per bin; empty when there is none.
     """
 
@@ -46,6 +47,7 @@ class Row:
     p50_us: float
     p99_us: float | None
     p999_us: float | None
+    ratio: float | None
     histogram: tuple[tuple[float, float, float], ...]
 
     @property
@@ -54,20 +56,26 @@ class Row:
         return self.engine.startswith("nimbleq")
 
     @property
+    def idle(self) -> bool:
+        """A timed loop around nothing."""
+        return self.engine.startswith("empty")
+
+    @property
     def name(self) -> str:
         """Engine, and what it ran where that is not the artefact."""
         return self.engine if self.what == "artefact" else f"{self.engine}, {self.what}"
 
 
 def rows_of(story: Story) -> tuple[Row, ...]:
-    """The timed engines, fastest first."""
-    found = [row for row in map(_row, story.bench.records("rows")) if row is not None]
-    return tuple(sorted(found, key=lambda row: row.p50_us)[:MOST])
+    """The timed engines, fastest first, then the empty loops."""
+    ratios = story.bench.record("ratios")
+    found = [row for row in (_row(record, ratios) for record in story.bench.records("rows")) if row is not None]
+    return tuple(sorted(found, key=lambda row: (row.idle, row.p50_us))[:MOST])
 
 
 def headline_row(rows: Sequence[Row]) -> Row | None:
     """The engine that a deployment would use: our C, else our Python runtime, else the fastest."""
-    mine = [row for row in rows if row.what == "artefact"]
+    mine = [row for row in rows if row.what == "artefact" and not row.idle]
     for engine in ("nimbleq-c", "nimbleq-python"):
         for row in mine:
             if row.engine == engine:
@@ -75,14 +83,16 @@ def headline_row(rows: Sequence[Row]) -> Row | None:
     return mine[0] if mine else None
 
 
-def _row(record: Record) -> Row | None:
+def _row(record: Record, ratios: Record) -> Row | None:
     p50 = record.number("p50_us")
     if p50 is None or p50 <= 0:
         return None
     tails = (record.number(key) for key in ("p99_us", "p999_us"))
     p99, p999 = (value if value is not None and value > 0 else None for value in tails)
     what = record.text("what") or "artefact"
-    return Row(record.text("engine") or "unnamed", what, p50, p99, p999, _histogram(record.record("histogram")))
+    engine = record.text("engine") or "unnamed"
+    ratio = ratios.number(engine if what == "artefact" else f"{engine} ({what})")
+    return Row(engine, what, p50, p99, p999, ratio, _histogram(record.record("histogram")))
 
 
 def _histogram(record: Record) -> tuple[tuple[float, float, float], ...]:
@@ -118,7 +128,7 @@ def draw_latency(rows: Sequence[Row], width: float) -> Markup:
 
 
 def _draw_row(row: Row, x: Scale, base: float, height: float, frame: Frame, *, slim: bool) -> Markup:
-    class_ = ("ours" if row.ours else "peer") + ("" if row.what == "artefact" else " parent")
+    class_ = ("ours" if row.ours else "idle" if row.idle else "peer") + ("" if row.what == "artefact" else " parent")
     name = row.name if len(row.name) <= 34 else row.name[:33] + "…"
     words = "label strong" if row.ours else "label"
     parts = [
@@ -174,6 +184,8 @@ def _entries(rows: Sequence[Row]) -> list[tuple[Markup, str]]:
     ]
     if any(row.histogram for row in rows):
         entries.append((polygon([(-7, 5), (-3, -5), (1, 0), (7, 4), (7, 5)], "ridge ours"), "distribution"))
-    if any(not row.ours for row in rows):
+    if any(not row.ours and not row.idle for row in rows):
         entries.append((marker("circle", 0, 0, 5, "peer"), "peers"))
+    if any(row.idle for row in rows):
+        entries.append((marker("circle", 0, 0, 5, "idle"), "empty loop"))
     return entries

@@ -8,7 +8,7 @@ from shlex import quote
 from nimbleq.report import units
 from nimbleq.report.html import pairs, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import ArtefactFiles, Record, Story, shortened
+from nimbleq.report.read import Model, Record, Story, shortened
 
 
 def verify_table(verify: Record) -> Markup:
@@ -38,13 +38,13 @@ def verify_words(verify: Record) -> str:
     return said + ("not one differed." if mismatches == 0 else f"{units.count(mismatches)} differed.")
 
 
-def provenance(files: ArtefactFiles) -> Markup:
+def provenance(model: Model) -> Markup:
     """What an artefact says of its making."""
-    if files.path is None:
+    if model.path is None or model.problem:
         return Markup("")
-    rows = [(name, tag("code", value)) for name, value in _flat(files.provenance) if name != "format"]
+    rows = [(name, tag("code", value)) for name, value in _flat(model.provenance)]
     shown = pairs(rows) if rows else tag("p", "It says nothing of its making.", class_="missing")
-    return join(tag("h3", f"Artefact {files.path.name}"), shown)
+    return join(tag("h3", f"Artefact {model.path.name}"), shown)
 
 
 def _flat(record: Record, prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:

@@ -7,14 +7,12 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
-from nimbleq.errors import NimbleqError
 from nimbleq.files import write_bytes
-from nimbleq.graph.artefact import load_artefact
 from nimbleq.report import certificate, curve, frontier, latency, layers, origin, units
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import ArtefactFiles, Story, read_story
+from nimbleq.report.read import Story, read_story
 from nimbleq.rundir import RunDir
 from nimbleq.version import VERSION
 
@@ -128,6 +126,8 @@ def _tried(story: Story) -> Markup:
 
 def _certificate(story: Story) -> Markup:
     found = story.certificate
+    if story.child.problem:
+        return missing(f"Whatever was certified no longer holds: {story.child.problem}.", _command(story, "compress"))
     if not found:
         verb = "certify" if story.compress else "compress"
         return missing("Nothing has been certified yet.", _command(story, verb))
@@ -153,16 +153,18 @@ def _latency(story: Story) -> Markup:
     caption = "Dots are medians, long ticks the 99th, short ticks the 99.9th percentile."
     if any(row.what != "artefact" for row in rows):
         caption += " Open dots ran the teacher, filled dots the compressed policy."
+    if any(row.idle for row in rows):
+        caption += " The empty loops show what timing itself and interruptions by the machine cost."
     lines = [
         (
             row.engine,
             "compressed" if row.what == "artefact" else row.what,
             *(units.latency(value) for value in (row.p50_us, row.p99_us, row.p999_us)),
-            "" if ours is None or row is ours else units.times(row.p50_us / ours.p50_us),
+            "" if row is ours else units.times(row.ratio),
         )
         for row in rows
     ]
-    against = f"p50 ÷ {ours.engine}" if ours is not None else ""
+    against = "× nimbleq-c" if any(row.ratio for row in rows) else ""
     shown = table(
         ("engine", "policy", "p50", "p99", "p99.9", against), lines, text_columns=2,
         strong=[k for k, row in enumerate(rows) if row is ours],
@@ -172,18 +174,11 @@ def _latency(story: Story) -> Markup:
 
 def _layers(story: Story) -> Markup:
     parts = []
-    for heading, artefact in (("Teacher", story.teacher), ("Compressed", story.child)):
-        if artefact.path is not None and not (heading == "Compressed" and artefact == story.teacher):
-            parts += [tag("h3", heading), _layer_table(artefact)]
+    for heading, model in (("Teacher", story.teacher), ("Compressed", story.child)):
+        if model.path is not None and not (heading == "Compressed" and model.path == story.teacher.path):
+            shown = layers.layer_table(model.graph) if model.graph else missing(f"Cannot be shown: {model.problem}")
+            parts += [tag("h3", heading), shown]
     return join(*parts) if parts else missing("There is no model yet.", _command(story, None))
-
-
-def _layer_table(artefact: ArtefactFiles) -> Markup:
-    assert artefact.path is not None
-    try:
-        return layers.layer_table(load_artefact(artefact.path).graph)
-    except NimbleqError as error:
-        return missing(f"The layers cannot be shown: {error}")
 
 
 def _origin(story: Story) -> Markup:
@@ -192,8 +187,8 @@ def _origin(story: Story) -> Markup:
         parts += [paragraph(origin.verify_words(story.verify)), origin.verify_table(story.verify)]
     else:
         parts.append(missing("No emitted program has been verified yet.", _command(story, "verify")))
-    for artefact in dict.fromkeys(a.path for a in (story.teacher, story.child)):
-        parts.append(origin.provenance(story.child if artefact == story.child.path else story.teacher))
+    models = {model.path: model for model in (story.teacher, story.child)}
+    parts += [origin.provenance(model) for model in models.values()]
     parts.append(pairs([(name, tag("code", value)) for name, value in origin.certificate_seeds(story.certificate)]))
     parts += [tag("h3", "Do it again"), commands(origin.recipe(story))]
     return join(*parts)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path, PurePath
 
-from nimbleq.errors import FileError
+from nimbleq.errors import FileError, NimbleqError
 from nimbleq.files import read_json
+from nimbleq.graph.artefact import load_artefact
+from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir
 
 _LARGEST, _SMALLEST = 1e15, 1e-15
@@ -91,12 +93,22 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class ArtefactFiles:
-    """The JSON files beside an artefact's model; ``path`` is None when there is no such artefact."""
+class Model:
+    """An artefact of the run.
+
+    Attributes:
+        path: its folder; None when there is no such artefact.
+        graph: None when it is missing or not intact.
+        provenance: what it says of its making.
+        certificate: what was shown about it; bound to its files by their digests.
+        problem: why it cannot be trusted; empty when it is intact.
+    """
 
     path: Path | None = None
+    graph: Graph | None = None
     provenance: Record = Record()
     certificate: Record = Record()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,8 @@ class Story:
     verify: Record
     bench: Record
     metrics: Metrics
-    teacher: ArtefactFiles
-    child: ArtefactFiles
+    teacher: Model
+    child: Model
 
     @property
     def env(self) -> str:
@@ -124,12 +136,14 @@ class Story:
 
     @property
     def certificate(self) -> Record:
-        """The latest certificate: of ``certify`` when it ran, else the one that lies in the artefact."""
-        return self.certify or self.child.certificate
+        """What was shown about the compressed artefact as it is now; empty when its files are not intact."""
+        return Record() if self.child.problem else self.child.certificate or self.certify
 
     @property
     def certified(self) -> bool | None:
         """The verdict, or None when there is none yet."""
+        if self.child.problem:
+            return False
         verdict = self.certificate.flag("certified")
         return self.compress.flag("certified") if verdict is None else verdict
 
@@ -156,19 +170,20 @@ def read_story(run: RunDir) -> Story:
         verify=results["verify"],
         bench=results["bench"],
         metrics=_read_metrics(run.metrics),
-        teacher=_read_artefact(run.teacher),
-        child=_read_artefact(run.artefact(child)) if child not in ("", ".", "..") else ArtefactFiles(),
+        teacher=_read_model(run.teacher),
+        child=_read_model(run.artefact(child)) if child not in ("", ".", "..") else Model(),
     )
 
 
-def _read_artefact(path: Path) -> ArtefactFiles:
+def _read_model(path: Path) -> Model:
     if not path.is_dir():
-        return ArtefactFiles()
-    return ArtefactFiles(path, _optional(path / "provenance.json"), _optional(path / "certificate.json"))
-
-
-def _optional(path: Path) -> Record:
-    return as_record(read_json(path)) if path.exists() else Record()
+        return Model()
+    try:
+        artefact = load_artefact(path)
+    except NimbleqError as error:
+        return Model(path, problem=str(error))
+    provenance = Record({**artefact.provenance, "digest": artefact.digest})
+    return Model(path, artefact.graph, provenance, as_record(artefact.certificate))
 
 
 def _read_metrics(path: Path) -> Metrics:
