@@ -1,4 +1,4 @@
-"""The whole line over several seeds: ``python benchmarks/line.py`` → ``results/line.{md,json}`` and the README's picture.
+"""The whole line over several seeds: ``python benchmarks/line.py`` → ``results/line.{md,json}`` and the picture.
 
 Every row is one ``nimbleq run --json`` in a process of its own, training included; nothing is retried or left out.
 """

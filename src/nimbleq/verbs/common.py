@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from nimbleq.config import EnvConfig
+from nimbleq.config import EnvConfig, TrainConfig, from_dict
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_json
 from nimbleq.graph.artefact import Artefact, load_artefact
@@ -23,7 +23,7 @@ RUN_FORMAT = 1
 """Version of ``config.json``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """Options that every verb has.
 
@@ -47,22 +47,49 @@ def provenance(parents: Mapping[str, str], **facts: Any) -> dict[str, Any]:
     return {"command": command, "versions": versions, "parents": dict(parents), **facts}
 
 
+def _read_config(run: RunDir) -> dict[str, Any]:
+    config = read_json(run.config)
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise FileError(f"{run.config} is not a nimbleq run configuration: it has no format number")
+    if config["format"] > RUN_FORMAT:
+        raise FileError(f"{run.config} has format {config['format']}, newer than this nimbleq {VERSION}: upgrade it")
+    return config
+
+
 def run_env(run: RunDir) -> EnvConfig:
     """The environment a run belongs to.
 
     Raises:
         FileError: ``config.json`` is damaged or newer than this nimbleq.
     """
-    config = read_json(run.config)
+    config = _read_config(run)
+    if "train" in config:
+        return saved_config(run).env
+    return cast(EnvConfig, _from_file(EnvConfig, config.get("env"), run))
+
+
+def saved_config(run: RunDir) -> TrainConfig:
+    """The settings a run was started with.
+
+    Raises:
+        FileError: it was imported, not trained, or its ``config.json`` is damaged.
+    """
+    saved = _read_config(run).get("train")
+    if saved is None:
+        raise FileError(f"{run.path} was imported, not trained: there is nothing to resume")
+    return cast(TrainConfig, _from_file(TrainConfig, saved, run))
+
+
+def _from_file(kind: type, value: Any, run: RunDir) -> Any:
     try:
-        if config["format"] > RUN_FORMAT:
-            raise FileError(
-                f"{run.config} has format {config['format']}, newer than this nimbleq {VERSION}: upgrade it"
-            )
-        env = (config["train"] or config)["env"] if "train" in config else config["env"]
-        return EnvConfig(id=str(env["id"]), max_episode_steps=env["max_episode_steps"])
-    except (KeyError, TypeError) as error:
-        raise FileError(f"{run.config} is not a nimbleq run configuration: {error} is missing or malformed") from None
+        return from_dict(kind, value)
+    except ConfigError as error:
+        raise FileError(f"{run.config}: {error}") from None
+
+
+def run_seed(run: RunDir) -> int:
+    """The seed a run was started with; 0 for an imported one."""
+    return saved_config(run).seed if "train" in _read_config(run) else 0
 
 
 def load_teacher(run: RunDir) -> Artefact:

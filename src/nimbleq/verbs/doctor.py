@@ -24,7 +24,7 @@ PURPOSES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """Say what is installed and which engines work here."""
 

@@ -12,7 +12,7 @@ from nimbleq.console import Console, size_text
 from nimbleq.verbs.common import Output, artefact_and_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """Write an artefact as source or model files.
 

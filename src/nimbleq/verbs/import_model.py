@@ -18,7 +18,7 @@ from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, proven
 from nimbleq.version import VERSION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """Make a run directory from a trained model. Nothing in the file is executed: only tensors and JSON are read.
 

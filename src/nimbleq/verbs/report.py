@@ -13,7 +13,7 @@ from nimbleq.rundir import open_run
 from nimbleq.verbs.common import Output
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """Write one self-contained HTML file about a run.
 

@@ -19,7 +19,7 @@ from nimbleq.verbs import bench, certify, compress, export, train, verify
 from nimbleq.verbs.common import Output
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """The whole line: train → compress → certify → export → verify → bench → report.
 
@@ -62,7 +62,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     certified = _step(run, "certify", of, console, lambda: certify.certify_run(small, run, console))
     exported = _step(run, "export", of | {"to": list(args.to)}, console,
                      lambda: export.export_artefact(small, args.to, build, console))  # fmt: skip
-    verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_run(build, run, console))
+    verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_folder(build, console))
     timed = _step(run, "bench", of, console, lambda: bench.bench_run(small, run, console))
     report = str(write_report(run))
     result = {

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import TrainConfig, from_dict, to_dict
+from nimbleq.config import TrainConfig, to_dict
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError, FileError
+from nimbleq.errors import ConfigError
 from nimbleq.files import read_json, write_json
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
-from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance, run_env
+from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance, saved_config
 from nimbleq.version import VERSION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Args(Output):
     """Train a deep Q-network. The preset of the environment gives every default below.
 
@@ -59,21 +59,6 @@ def preset_for(env: str, name: str, max_episode_steps: int | None) -> TrainConfi
     from nimbleq.rl.presets import preset
 
     return preset(env, name, max_episode_steps=max_episode_steps)
-
-
-def saved_config(run: RunDir) -> TrainConfig:
-    """The settings a run was started with.
-
-    Raises:
-        FileError: it was imported, not trained, or its ``config.json`` is damaged.
-    """
-    run_env(run)
-    saved = read_json(run.config).get("train")
-    if saved is None:
-        raise FileError(f"{run.path} was imported, not trained: there is nothing to resume")
-    config = from_dict(TrainConfig, saved)
-    assert isinstance(config, TrainConfig)
-    return config
 
 
 def default_out(preset: str, config: TrainConfig) -> Path:
