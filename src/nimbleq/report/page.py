@@ -158,7 +158,7 @@ def _latency(story: Story) -> Markup:
     lines = [
         (
             row.engine,
-            "compressed" if row.what == "artefact" else row.what,
+            "nothing" if row.idle else "compressed" if row.what == "artefact" else row.what,
             *(units.latency(value) for value in (row.p50_us, row.p99_us, row.p999_us)),
             "" if row is ours else units.times(row.ratio),
         )

@@ -194,7 +194,7 @@ def place_labels(
     character: float = 6.9,
     height: float = 14,
 ) -> list[tuple[float, float, str]]:
-    """Baseline positions ``(x, y, text-anchor)`` for labels beside points, the first place that collides with nothing.
+    """Baseline positions ``(x, y, text-anchor)`` for labels beside points, where they collide with least.
 
     Args:
         anchors: ``(x, y, words)`` in order of importance.
@@ -217,8 +217,8 @@ def place_labels(
             (box, option) for box, option in boxes
             if box[0] >= frame.x[0] and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.y[0]
         ]  # fmt: skip
-        free = [entry for entry in inside if not any(_overlap(entry[0], other) for other in taken)]
-        box, option = (free or inside or boxes)[0]
+        # The first of the places that fewest things lie in.
+        box, option = min(inside or boxes, key=lambda entry: sum(_overlap(entry[0], other) for other in taken))
         taken.append(box)
         placed.append(option)
     return placed
