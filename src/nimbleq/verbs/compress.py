@@ -138,9 +138,10 @@ def _tell(result: dict[str, Any], console: Console) -> None:
         for row in result["candidates"]
     ]  # fmt: skip
     console.table("candidates", ("policy", "bits", "size", "MACs", "return", "µs", ""), rows)
+    smaller = result["teacher_size_bytes"] / result["size_bytes"]
+    fewer = result["teacher_macs"] / max(result["macs"], 1)
     verdict = "certified" if result["certified"] else "NOT certified"
     console.say(
-        f"{result['artefact']}: {size_text(result['size_bytes'])} "
-        f"(×{result['teacher_size_bytes'] / result['size_bytes']:.0f} smaller), "
-        f"{result['macs']:,} multiply-accumulates (×{result['teacher_macs'] / max(result['macs'], 1):.0f} fewer), {verdict} at keep = {result['keep']:g}"
+        f"{result['artefact']}: {size_text(result['size_bytes'])} (×{smaller:.0f} smaller), {result['macs']:,} "
+        f"multiply-accumulates (×{fewer:.0f} fewer), {verdict} at keep = {result['keep']:g}"
     )
