@@ -6,6 +6,7 @@ wheel that has to run elsewhere).
 """
 
 import os
+from pathlib import Path
 
 import numpy
 from setuptools import Extension, setup
@@ -17,6 +18,14 @@ EXTENSIONS: list[Extension] = [
     Extension(
         "nimbleq.native._runtime",
         [f"{NATIVE}/runtime/runtime.c"],
+        include_dirs=[numpy.get_include()],
+        extra_compile_args=FLAGS,
+        optional=True,
+    ),
+    Extension(
+        "nimbleq.native._learner",
+        [f"{NATIVE}/learner/{name}.c" for name in ("module", "layout", "step")],
+        depends=[str(header) for header in Path(NATIVE, "learner").glob("*.h")],
         include_dirs=[numpy.get_include()],
         extra_compile_args=FLAGS,
         optional=True,

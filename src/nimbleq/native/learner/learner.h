@@ -1,0 +1,81 @@
+/* A Q-learner for fully connected networks: everything that one gradient step changes, and the step itself.
+ *
+ * Sizes: B batch, O observation, A actions, P = PANEL samples or inputs that are processed side by side.
+ */
+#ifndef NIMBLEQ_LEARNER_H
+#define NIMBLEQ_LEARNER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_LAYERS 64
+
+typedef enum { TARGET_NONE, TARGET_HARD, TARGET_POLYAK } Target;
+
+/* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
+typedef struct {
+    size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
+    bool normalize, layer_norm, dueling, double_q, huber;
+    Target target;
+    int64_t target_every, lr_updates;
+    double obs_clip, tau, lr, lr_end, adam_eps, max_grad_norm, reward_scale;
+} Options;
+
+/* One Linear. Weights are stored as panels [in / P][out][P], the unused inputs of the last panel are zero. */
+typedef struct {
+    size_t in, out, panels; /* panels = ceil(in / P) */
+    size_t weight, bias;    /* offsets in floats from the start of the parameters */
+    /* Workspace of the backward pass. */
+    float *input;       /* [panels][B rounded up to P][P] the layer's inputs, batch-major */
+    float *delta;       /* [B / P][out][P] pre-activations, then their gradients */
+    float *inverse_std; /* [B / P][P] of LayerNorm */
+} Layer;
+
+typedef struct {
+    Options options;
+    size_t layers;
+    Layer layer[MAX_LAYERS]; /* the last one is the head: A advantages, then the value when dueling */
+    int64_t updates;         /* gradient steps done */
+
+    /* State, one block of `state_count` floats: */
+    float *state;
+    size_t state_count, param_count;
+    float *param, *target;     /* target == param without a target network */
+    float *moment1, *moment2;  /* Adam's */
+    float *mean, *inverse_std; /* of the observations, [ceil(O / P) * P] */
+
+    /* Workspace; nothing in it outlives a call. */
+    float *work;
+    size_t capacity; /* samples that the workspace holds, a multiple of P */
+    size_t widest;   /* features of the widest layer, rounded up to P */
+    float *x, *z, *q_next, *grad;
+} Learner;
+
+/* A batch of B transitions, C-contiguous; see nimbleq.types.Batch. */
+typedef struct {
+    const float *obs;      /* [B, O] */
+    const int64_t *action; /* [B], each in 0..A-1 */
+    const float *reward, *discount;
+    const float *next_obs; /* [B, O] */
+    const float *weight;
+} Batch;
+
+/* Lays the learner out and allocates its state (zeros) and a workspace for `batch` samples. False: out of memory, and
+ * nothing is held. */
+bool learner_create(Learner *self, const Options *options, size_t batch);
+void learner_free(Learner *self);
+
+/* Makes room for batches of `batch` samples; keeps a larger workspace. False: out of memory, nothing changed. */
+bool learner_reserve(Learner *self, size_t batch);
+
+/* q[count, A] of the online network for obs[count, O]. */
+void learner_q(Learner *self, const float *obs, size_t count, float *q);
+
+/* Greedy actions; ties go to the lowest index. */
+void learner_act(Learner *self, const float *obs, size_t count, int64_t *action);
+
+/* One gradient step; abs_td[size] receives |TD error| before it. size <= capacity. */
+void learner_update(Learner *self, const Batch *batch, size_t size, float *abs_td);
+
+#endif

@@ -1,0 +1,246 @@
+/* Python type `nimbleq.native._learner.Learner`. The meaning of every argument is in nimbleq/rl/native_learner.py. */
+#define PY_SSIZE_T_CLEAN
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#include <Python.h>
+#include <numpy/arrayobject.h>
+
+#include "learner.h"
+#include "vec.h"
+
+typedef struct {
+    PyObject_HEAD
+    Learner learner;
+} LearnerObject;
+
+/* hidden: a tuple of widths. */
+static bool read_hidden(PyObject *hidden, Options *options)
+{
+    const Py_ssize_t count = PyTuple_GET_SIZE(hidden);
+    if (count > MAX_LAYERS - 1) {
+        PyErr_Format(PyExc_ValueError, "at most %d hidden layers", MAX_LAYERS - 1);
+        return false;
+    }
+    options->hidden_layers = (size_t)count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const Py_ssize_t width = PyNumber_AsSsize_t(PyTuple_GET_ITEM(hidden, i), PyExc_OverflowError);
+        if (width == -1 && PyErr_Occurred())
+            return false;
+        if (width < 1) {
+            PyErr_SetString(PyExc_ValueError, "hidden widths are at least 1");
+            return false;
+        }
+        options->hidden[i] = (size_t)width;
+    }
+    return true;
+}
+
+static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
+                            "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
+                            "max_grad_norm", "reward_scale", NULL};
+    Options o = {0};
+    Py_ssize_t obs, actions, batch;
+    PyObject *hidden;
+    int normalize, layer_norm, dueling, double_q, huber, target;
+    long long target_every, lr_updates;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!npppppiLLddddddd", names, &obs, &actions, &PyTuple_Type, &hidden,
+                                     &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &target,
+                                     &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
+                                     &o.max_grad_norm, &o.reward_scale))
+        return NULL;
+    if (obs < 1 || actions < 1 || batch < 1 || target_every < 1 || lr_updates < 1 || target < TARGET_NONE ||
+        target > TARGET_POLYAK) {
+        PyErr_SetString(PyExc_ValueError, "sizes, target_every and lr_updates are at least 1, target is 0, 1 or 2");
+        return NULL;
+    }
+    o.obs = (size_t)obs, o.actions = (size_t)actions;
+    o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
+    o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
+    if (!read_hidden(hidden, &o))
+        return NULL;
+    LearnerObject *self = (LearnerObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    if (!learner_create(&self->learner, &o, (size_t)batch)) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void learner_dealloc(LearnerObject *self)
+{
+    learner_free(&self->learner);
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+/* The bytes of the state, writable; their owner is this object, so that views keep it alive. */
+static int learner_getbuffer(LearnerObject *self, Py_buffer *view, int flags)
+{
+    const Py_ssize_t bytes = (Py_ssize_t)(self->learner.state_count * sizeof(float));
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->learner.state, bytes, 0, flags);
+}
+
+/* A C-contiguous array of `type` with `dims` dimensions (borrowing the memory when it is one already), or NULL. */
+static PyArrayObject *array_of(PyObject *object, int type, int dims)
+{
+    return (PyArrayObject *)PyArray_FROMANY(object, type, dims, dims, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+}
+
+enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, INPUTS };
+
+static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
+{
+    const npy_intp updates = PyArray_DIM(in[OBS], 0), batch = PyArray_DIM(in[OBS], 1);
+    for (int i = 0; i < INPUTS; i++)
+        if (PyArray_DIM(in[i], 0) != updates || PyArray_DIM(in[i], 1) != batch || batch < 1 ||
+            (PyArray_NDIM(in[i]) == 3 && PyArray_DIM(in[i], 2) != (npy_intp)self->learner.options.obs)) {
+            PyErr_Format(PyExc_ValueError, "arrays of a batch disagree in shape (observations have %zu features)",
+                         self->learner.options.obs);
+            return false;
+        }
+    const npy_int64 *action = PyArray_DATA(in[ACTION]), actions = (npy_int64)self->learner.options.actions;
+    for (npy_intp i = 0; i < updates * batch; i++)
+        if (action[i] < 0 || action[i] >= actions) {
+            PyErr_Format(PyExc_ValueError, "action %lld is not one of 0..%lld", (long long)action[i],
+                         (long long)actions - 1);
+            return false;
+        }
+    return true;
+}
+
+/* Runs all updates of checked arrays; returns |TD error| [U, B]. */
+static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
+{
+    const size_t updates = (size_t)PyArray_DIM(in[OBS], 0), size = (size_t)PyArray_DIM(in[OBS], 1);
+    const size_t obs = self->learner.options.obs;
+    if (!learner_reserve(&self->learner, size))
+        return PyErr_NoMemory();
+    PyObject *abs_td = PyArray_SimpleNew(2, PyArray_DIMS(in[OBS]), NPY_FLOAT32);
+    if (abs_td == NULL)
+        return NULL;
+    for (size_t u = 0; u < updates; u++) {
+        const Batch batch = {
+            .obs = (const float *)PyArray_DATA(in[OBS]) + u * size * obs,
+            .action = (const int64_t *)PyArray_DATA(in[ACTION]) + u * size,
+            .reward = (const float *)PyArray_DATA(in[REWARD]) + u * size,
+            .discount = (const float *)PyArray_DATA(in[DISCOUNT]) + u * size,
+            .next_obs = (const float *)PyArray_DATA(in[NEXT_OBS]) + u * size * obs,
+            .weight = (const float *)PyArray_DATA(in[WEIGHT]) + u * size,
+        };
+        learner_update(&self->learner, &batch, size, (float *)PyArray_DATA((PyArrayObject *)abs_td) + u * size);
+    }
+    return abs_td;
+}
+
+static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32};
+    if (count != INPUTS) {
+        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight)");
+        return NULL;
+    }
+    PyArrayObject *in[INPUTS] = {NULL};
+    bool ok = true;
+    for (int i = 0; i < INPUTS && ok; i++) {
+        in[i] = array_of(args[i], types[i], i == OBS || i == NEXT_OBS ? 3 : 2);
+        ok = in[i] != NULL;
+    }
+    PyObject *abs_td = ok && check_batch(self, in) ? run_updates(self, in) : NULL;
+    for (int i = 0; i < INPUTS; i++)
+        Py_XDECREF(in[i]);
+    return abs_td;
+}
+
+static PyArrayObject *checked_obs(const LearnerObject *self, PyObject *object)
+{
+    PyArrayObject *obs = array_of(object, NPY_FLOAT32, 2);
+    if (obs != NULL && PyArray_DIM(obs, 1) != (npy_intp)self->learner.options.obs) {
+        PyErr_Format(PyExc_ValueError, "observations have %zd features, not %zu", (Py_ssize_t)PyArray_DIM(obs, 1),
+                     self->learner.options.obs);
+        Py_CLEAR(obs);
+    }
+    return obs;
+}
+
+static PyObject *learner_q_method(LearnerObject *self, PyObject *object)
+{
+    PyArrayObject *obs = checked_obs(self, object);
+    if (obs == NULL)
+        return NULL;
+    npy_intp shape[2] = {PyArray_DIM(obs, 0), (npy_intp)self->learner.options.actions};
+    PyObject *q = PyArray_SimpleNew(2, shape, NPY_FLOAT32);
+    if (q != NULL)
+        learner_q(&self->learner, PyArray_DATA(obs), (size_t)shape[0], PyArray_DATA((PyArrayObject *)q));
+    Py_DECREF(obs);
+    return q;
+}
+
+static PyObject *learner_act_method(LearnerObject *self, PyObject *object)
+{
+    PyArrayObject *obs = checked_obs(self, object);
+    if (obs == NULL)
+        return NULL;
+    npy_intp shape[1] = {PyArray_DIM(obs, 0)};
+    PyObject *action = PyArray_SimpleNew(1, shape, NPY_INT64);
+    if (action != NULL)
+        learner_act(&self->learner, PyArray_DATA(obs), (size_t)shape[0], PyArray_DATA((PyArrayObject *)action));
+    Py_DECREF(obs);
+    return action;
+}
+
+static PyObject *get_updates(LearnerObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(self->learner.updates);
+}
+
+static int set_updates(LearnerObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    const long long updates = value == NULL ? -1 : PyLong_AsLongLong(value);
+    if (updates < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "updates is a count");
+        return -1;
+    }
+    self->learner.updates = updates;
+    return 0;
+}
+
+static PyMethodDef methods[] = {
+    {"update_many", (PyCFunction)(void (*)(void))learner_update_many, METH_FASTCALL,
+     "Gradient steps on stacked batches [U, B, ...]; returns |TD error| float32[U, B]."},
+    {"q", (PyCFunction)learner_q_method, METH_O, "float32[B, O] -> float32[B, A]."},
+    {"act", (PyCFunction)learner_act_method, METH_O, "float32[B, O] -> greedy action int64[B]."},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef getset[] = {
+    {"updates", (getter)get_updates, (setter)set_updates, "Gradient steps done.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A fused Q-learner; as a buffer it is its own state (bytes of float32)."},
+    {Py_tp_new, learner_new},
+    {Py_tp_dealloc, learner_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_bf_getbuffer, learner_getbuffer},
+    {0, NULL},
+};
+static PyType_Spec spec = {"nimbleq.native._learner.Learner", sizeof(LearnerObject), 0, Py_TPFLAGS_DEFAULT, slots};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_learner", .m_size = 0};
+
+PyMODINIT_FUNC PyInit__learner(void)
+{
+    import_array();
+    PyObject *module = PyModule_Create(&definition);
+    PyObject *type = module == NULL ? NULL : PyType_FromSpec(&spec);
+    const bool ok = type != NULL && PyModule_AddObjectRef(module, "Learner", type) == 0 &&
+                    PyModule_AddIntConstant(module, "PANEL", PANEL) == 0;
+    Py_XDECREF(type);
+    if (!ok)
+        Py_CLEAR(module);
+    return module;
+}

@@ -1,0 +1,248 @@
+"""The native learner: a whole TD step of a fully connected Q-network in C, with the mathematics of `TorchLearner`.
+
+On small networks a framework spends most of a step between its operations. Here one call does the forward passes of
+both networks, the loss, the backward pass, Adam and the target network, and `NativeLearner.update_many` does several
+such steps. Weights agree with `TorchLearner`'s within float rounding (the sums are in another order).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+import numpy as np
+
+from nimbleq.config import NetworkConfig, TrainConfig
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.rl.learner import initial_network
+from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+
+_TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
+_MAX_HIDDEN = 63
+
+
+def native_available(network: NetworkConfig, obs: ObsSpec | None = None) -> str | None:
+    """Why the native learner cannot train this network, in words for a person; None when it can."""
+    if network.torso != "mlp":
+        return f"the native learner has no {network.torso} torso, only fully connected layers"
+    if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
+        return f"the native learner takes float32 vectors, not {obs.dtype} observations of shape {obs.shape}"
+    if len(network.hidden) > _MAX_HIDDEN:
+        return f"the native learner has at most {_MAX_HIDDEN} hidden layers"
+    if _extension() is None:
+        return "the native learner was not compiled when nimbleq was installed (is there a C compiler?)"
+    return None
+
+
+def make_native_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> NativeLearner:
+    """A fresh learner that starts from the same weights as ``TorchLearner(config, spec, seed)``.
+
+    Raises:
+        ConfigError: `native_available` gives a reason.
+    """
+    return NativeLearner(config, spec, seed)
+
+
+def _extension() -> ModuleType | None:
+    try:
+        return importlib.import_module("nimbleq.native._learner")
+    except ModuleNotFoundError:
+        return None
+
+
+class NativeLearner:
+    """`nimbleq.rl.learner.Learner` in C on one thread: float32 vectors, fully connected layers, any setting.
+
+    The same batches give the same bits. Calls must not overlap (they share a workspace).
+
+    Raises:
+        ConfigError: `native_available` gives a reason.
+    """
+
+    name = "native"
+
+    def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
+        extension = _extension()
+        reason = native_available(config.network, spec.obs)
+        if extension is None or reason is not None:
+            raise ConfigError(f"{reason}; use --learner torch")
+        network, learner = config.network, config.learner
+        self.updates = 0
+        self._core = extension.Learner(
+            obs=spec.obs.shape[0],
+            actions=spec.actions,
+            hidden=tuple(network.hidden),
+            batch=learner.batch_size,
+            normalize=network.normalize_obs,
+            layer_norm=network.layer_norm,
+            dueling=network.dueling,
+            double=learner.double,
+            huber=learner.loss == "huber",
+            target=_TARGETS.index(learner.target),
+            target_every=learner.target_every,
+            lr_updates=learner.lr_updates,
+            obs_clip=network.obs_clip,
+            tau=learner.tau,
+            lr=learner.lr,
+            lr_end=learner.lr_end,
+            adam_eps=learner.adam_eps,
+            max_grad_norm=learner.max_grad_norm,
+            reward_scale=learner.reward_scale,
+        )
+        views = _StateViews(np.frombuffer(self._core, np.float32), extension.PANEL, config, spec)
+        self._online, self._target, self._adam_m, self._adam_v = views.groups
+        initial = {key: value.numpy() for key, value in initial_network(config, spec, seed).state_dict().items()}
+        for group in (self._online, self._target):
+            for key, view in group.items():
+                view.write(initial[key])
+
+    def q(self, obs: Array) -> Array:
+        """Online Q-values: ``obs[B, O] → float32[B, A]``."""
+        q: Array = self._core.q(obs)
+        return q
+
+    def act(self, obs: Array) -> Array:
+        """Greedy actions: ``obs[B, O] → int64[B]``; ties go to the lowest index."""
+        action: Array = self._core.act(obs)
+        return action
+
+    def update(self, batch: Batch) -> Array:
+        """One gradient step; returns ``|TD error|: float32[B]`` before it."""
+        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]))[0]
+        self.updates += 1
+        return abs_td
+
+    def update_many(self, batches: Batch) -> Array:
+        """``U`` gradient steps, one after the other, without Python in between.
+
+        Args:
+            batches: a `Batch` whose arrays have a leading axis ``U``: ``obs[U, B, O]``, ``action[U, B]``, …
+
+        Returns:
+            ``|TD error|: float32[U, B]``, each row before its own step.
+
+        Raises:
+            ValueError: shapes disagree, or an action does not exist; nothing was changed.
+        """
+        abs_td: Array = self._core.update_many(*batches[:6])
+        self.updates += len(abs_td)
+        return abs_td
+
+    def set_obs_stats(self, mean: Array, std: Array) -> None:
+        """Statistics that normalise observations, ``float32[O]`` each; ignored without normalisation."""
+        if "prepare.mean" in self._online:
+            self._online["prepare.mean"].write(mean)
+            self._online["prepare.inverse_std"].write(1 / std)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state, as copies, named as `TorchLearner.arrays` names it."""
+        state = {key: view.read() for key, view in self._named()}
+        return state | {"updates": np.array([self.updates], np.int64)}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` (or `TorchLearner.arrays`) returned; from the former bit for bit.
+
+        Raises:
+            FileError: an array is missing or has another shape; nothing was changed.
+        """
+        for key, view in self._named():
+            if key not in arrays or arrays[key].shape != view.shape:
+                raise FileError(f"the learner's state needs {key} of shape {view.shape}; it is from another network")
+        if "updates" not in arrays:
+            raise FileError("the learner's state has no updates counter")
+        for key, view in self._named():
+            view.write(arrays[key])
+        self.updates = self._core.updates = int(arrays["updates"][0])
+
+    def weights(self) -> dict[str, Array]:
+        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
+        return {key: view.read() for key, view in self._online.items()}
+
+    def _named(self) -> Iterator[tuple[str, _View]]:
+        groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}
+        for prefix, group in groups.items():
+            for key, view in group.items():
+                yield f"{prefix}.{key}", view
+
+
+class _View:
+    """Reads and writes one named array in the C state, translating its layout.
+
+    Args:
+        memory: ``float32[P panels, out, P]`` (a weight, cut to the rows of its name) or ``float32[n]``.
+        shape: as PyTorch has it, ``[out, in]`` or ``[n]``.
+    """
+
+    def __init__(self, memory: Array, shape: tuple[int, ...]) -> None:
+        self.memory = memory
+        self.shape = shape
+
+    def read(self) -> Array:
+        """A copy, ``float32`` of `shape`."""
+        if len(self.shape) == 1:
+            return self.memory.copy()
+        rows = self.memory.transpose(1, 0, 2).reshape(self.shape[0], -1)
+        return np.ascontiguousarray(rows[:, : self.shape[1]])
+
+    def write(self, values: Array) -> None:
+        """From ``[out, in]`` or ``[n]``; the padding stays zero."""
+        if len(self.shape) == 1:
+            self.memory[:] = values
+            return
+        panels, rows, width = self.memory.shape
+        padded = np.zeros((rows, panels * width), np.float32)
+        padded[:, : self.shape[1]] = values
+        self.memory[:] = padded.reshape(rows, panels, width).transpose(1, 0, 2)
+
+
+class _StateViews:
+    """Names for the state of the C learner, in the order in which native/learner/layout.c places it.
+
+    Attributes:
+        groups: views of the online network, the target network (empty without one), and Adam's two moments.
+    """
+
+    def __init__(self, state: Array, panel: int, config: TrainConfig, spec: EnvSpec) -> None:
+        self.state = state
+        self.panel = panel
+        self.used = 0
+        has_target = config.learner.target != "none"
+        online = self._parameters(config.network, spec)
+        target = self._parameters(config.network, spec) if has_target else {}
+        adam_m = self._parameters(config.network, spec)
+        adam_v = self._parameters(config.network, spec)
+        if config.network.normalize_obs:
+            size = spec.obs.shape[0]
+            buffers = {
+                "prepare.mean": _View(self._take(size), (size,)),
+                "prepare.inverse_std": _View(self._take(size), (size,)),
+            }
+            online |= buffers
+            target |= buffers if has_target else {}  # both networks normalise with the same statistics
+        self.groups = (online, target, adam_m, adam_v)
+
+    def _take(self, size: int) -> Array:
+        part = self.state[self.used : self.used + size]
+        self.used += -(-size // self.panel) * self.panel
+        return part
+
+    def _parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
+        views: dict[str, _View] = {}
+        inputs = spec.obs.shape[0]
+        for i, outputs in enumerate(network.hidden):
+            views |= self._linear(inputs, {f"body.{i * (3 if network.layer_norm else 2)}": outputs})
+            inputs = outputs
+        return views | self._linear(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
+
+    def _linear(self, inputs: int, outputs: dict[str, int]) -> dict[str, _View]:
+        """One Linear in C, whose outputs may belong to several in PyTorch (advantages, then the value)."""
+        panels, total = -(-inputs // self.panel), sum(outputs.values())
+        weight = self._take(panels * total * self.panel).reshape(panels, total, self.panel)
+        bias = self._take(total)
+        views, first = {}, 0
+        for name, size in outputs.items():
+            views[f"{name}.weight"] = _View(weight[:, first : first + size], (size, inputs))
+            views[f"{name}.bias"] = _View(bias[first : first + size], (size,))
+            first += size
+        return views

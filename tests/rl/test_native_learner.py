@@ -1,0 +1,216 @@
+"""The C learner against the PyTorch learner, update by update and after a thousand; its state; its errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, with_changes
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.rl import native_learner
+from nimbleq.rl.learner import TorchLearner
+from nimbleq.rl.native_learner import NativeLearner, make_native_learner, native_available
+from nimbleq.types import Batch, EnvSpec, ObsSpec
+
+pytestmark = pytest.mark.skipif(
+    native_available(NetworkConfig()) is not None, reason="the native learner was not compiled"
+)
+
+CONFIG = TrainConfig(
+    network=NetworkConfig(hidden=(24, 20), layer_norm=False, normalize_obs=False),
+    learner=LearnerConfig(batch_size=32, max_grad_norm=0.0, loss="huber", target="hard", target_every=50),
+)
+# Each is a change to CONFIG; together they meet every field of LearnerConfig and NetworkConfig that applies.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "layer_norm": {"network.layer_norm": True},
+    "dueling": {"network.dueling": True},
+    "normalised": {"network.normalize_obs": True, "network.obs_clip": 1.5},
+    "mse": {"learner.loss": "mse"},
+    "clipped": {"learner.max_grad_norm": 0.05},
+    "no_target": {"learner.target": "none"},
+    "single": {"learner.double": False},
+    "polyak": {"learner.target": "polyak", "learner.tau": 0.05},
+    "ramp": {"learner.lr": 2e-3, "learner.lr_end": 1e-4, "learner.lr_updates": 300},
+    "scaled": {"learner.reward_scale": 0.1, "learner.adam_eps": 1e-4},
+    "linear": {"network.hidden": ()},
+    "deep_odd": {"network.hidden": (1, 37, 17, 5), "network.layer_norm": True, "learner.batch_size": 21},
+    "wide": {"network.hidden": (130, 64), "learner.batch_size": 50, "network.layer_norm": True},
+    "everything": {
+        "network.layer_norm": True,
+        "network.dueling": True,
+        "network.normalize_obs": True,
+        "learner.max_grad_norm": 0.5,
+        "learner.target": "polyak",
+        "learner.loss": "mse",
+        "learner.lr_end": 1e-4,
+        "learner.lr_updates": 500,
+    },
+}
+UPDATES = 1_000
+
+
+def spec_of(obs: int = 7, actions: int = 3) -> EnvSpec:
+    return EnvSpec(ObsSpec((obs,)), actions)
+
+
+def stacked_batches(count: int, size: int, spec: EnvSpec, seed: int = 0) -> Batch:
+    """A learnable problem (so that both learners settle): rewards depend on the observation and the action."""
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(2, count, size, *spec.obs.shape)).astype(np.float32)
+    action = rng.integers(spec.actions, size=(count, size))
+    reward = (obs[0, ..., 0] * (action - 1) + 0.1 * rng.normal(size=(count, size))).astype(np.float32)
+    discount = (0.9 ** rng.integers(1, 4, size=(count, size)) * (rng.random((count, size)) > 0.1)).astype(np.float32)
+    weight = rng.uniform(0.2, 1, size=(count, size)).astype(np.float32)
+    return Batch(obs[0], action, reward, discount, obs[1], weight, np.zeros((count, size), np.int64))
+
+
+def one(batches: Batch, update: int) -> Batch:
+    return Batch(*(array[update] for array in batches))
+
+
+def pair(config: TrainConfig, spec: EnvSpec) -> tuple[TorchLearner, NativeLearner]:
+    learners = TorchLearner(config, spec, seed=3), NativeLearner(config, spec, seed=3)
+    for learner in learners:
+        learner.set_obs_stats(np.full(spec.obs.shape, 0.2, np.float32), np.full(spec.obs.shape, 1.3, np.float32))
+    return learners
+
+
+def largest_difference(a: dict[str, Any], b: dict[str, Any]) -> float:
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[name] - b[name]).max()) for name in a)
+
+
+@pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
+def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
+    """Tight over ten updates; after a thousand rounding has been through Adam's 1/sqrt(v) and ReLU's corners."""
+    config: TrainConfig = with_changes(CONFIG, changes)
+    spec = spec_of()
+    theirs, ours = pair(config, spec)
+    batches = stacked_batches(UPDATES, config.learner.batch_size, spec)
+    assert largest_difference(theirs.arrays(), ours.arrays()) == 0
+    for update in range(10):
+        batch = one(batches, update)
+        assert ours.update(batch) == pytest.approx(theirs.update(batch), abs=2e-5)
+    assert largest_difference(theirs.arrays(), ours.arrays()) < 5e-6
+    for update in range(10, UPDATES):
+        theirs.update(one(batches, update))
+    ours.update_many(Batch(*(array[10:] for array in batches)))
+    assert ours.updates == theirs.updates == UPDATES
+    assert largest_difference(theirs.weights(), ours.weights()) < 2e-3
+    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=2e-3)
+
+
+@pytest.mark.parametrize("obs", [1, 8, 16, 17, 40])
+@pytest.mark.parametrize("actions", [1, 2, 9])
+def test_any_width_and_batch(obs: int, actions: int) -> None:
+    spec = spec_of(obs, actions)
+    config = with_changes(CONFIG, {"network.dueling": True, "network.layer_norm": True, "learner.max_grad_norm": 1.0})
+    theirs, ours = pair(config, spec)
+    for size in (1, 15, 16, 33, 100):  # also beyond the configured batch size
+        batch = one(stacked_batches(1, size, spec, seed=size), 0)
+        assert ours.update(batch) == pytest.approx(theirs.update(batch), abs=2e-5)
+        assert ours.q(batch.obs) == pytest.approx(theirs.q(batch.obs), abs=1e-5)
+        assert np.array_equal(ours.act(batch.obs), ours.q(batch.obs).argmax(axis=1))
+    assert largest_difference(theirs.weights(), ours.weights()) < 5e-6
+
+
+def test_saved_and_loaded_it_goes_on_bit_for_bit() -> None:
+    config, spec = with_changes(CONFIG, OPTIONS["everything"]), spec_of()
+    batches = stacked_batches(100, 32, spec)
+    straight = NativeLearner(config, spec, seed=0)
+    straight.update_many(batches)
+    first, second = NativeLearner(config, spec, seed=0), NativeLearner(config, spec, seed=1)
+    for update in range(50):
+        first.update(one(batches, update))
+    second.load_arrays(first.arrays())
+    second.update_many(Batch(*(array[50:] for array in batches)))
+    its = second.arrays()
+    assert all(np.array_equal(value, its[name]) for name, value in straight.arrays().items())
+
+
+def test_state_moves_between_engines() -> None:
+    config, spec = with_changes(CONFIG, OPTIONS["everything"]), spec_of()
+    theirs, ours = pair(config, spec)
+    batches = stacked_batches(20, 32, spec)
+    for update in range(10):
+        theirs.update(one(batches, update))
+    ours.load_arrays(theirs.arrays())
+    for update in range(10, 20):
+        batch = one(batches, update)
+        assert ours.update(batch) == pytest.approx(theirs.update(batch), abs=2e-5)
+    assert largest_difference(theirs.arrays(), ours.arrays()) < 1e-5
+
+
+def test_denormals_are_flushed_only_inside() -> None:
+    learner = NativeLearner(CONFIG, spec_of(), seed=0)
+    learner.update_many(stacked_batches(2, 32, spec_of()))
+    assert np.float32(1e-30) * np.float32(1e-10) > 0
+
+
+def test_nan_is_not_hidden() -> None:
+    learner = NativeLearner(with_changes(CONFIG, {"network.normalize_obs": True}), spec_of(), seed=0)
+    batch = one(stacked_batches(1, 32, spec_of()), 0)
+    batch.obs[5, 2] = np.nan
+    assert np.isnan(learner.q(batch.obs)[5]).all()
+    assert np.isnan(learner.update(batch)[5])
+
+
+def test_padding_stays_zero() -> None:
+    learner = NativeLearner(CONFIG, spec_of(), seed=0)
+    learner.update_many(stacked_batches(20, 32, spec_of()))
+    for view in learner._adam_m.values():
+        if len(view.shape) == 2:
+            used = view.read()
+            assert np.abs(view.memory).sum(dtype=np.float64) == pytest.approx(np.abs(used).sum(dtype=np.float64))
+
+
+def test_bad_batches_change_nothing() -> None:
+    spec = spec_of()
+    learner = NativeLearner(CONFIG, spec, seed=0)
+    before = learner.arrays()
+    batches = stacked_batches(2, 32, spec)
+    for wrong, message in (
+        (batches._replace(action=np.full((2, 32), 3)), "action 3"),
+        (batches._replace(action=np.full((2, 32), -1)), "action -1"),
+        (batches._replace(reward=batches.reward[:1]), "disagree"),
+        (batches._replace(next_obs=batches.next_obs[..., :-1]), "7 features"),
+        (batches._replace(obs=batches.obs[0]), "depth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learner.update_many(wrong)
+    with pytest.raises(ValueError, match="features"):
+        learner.q(np.zeros((2, 6), np.float32))
+    assert largest_difference(before, learner.arrays()) == 0
+
+
+def test_foreign_state_is_refused() -> None:
+    learner = NativeLearner(CONFIG, spec_of(), seed=0)
+    with pytest.raises(FileError, match=r"online\.body\.0\.weight"):
+        learner.load_arrays(NativeLearner(CONFIG, spec_of(obs=9), seed=0).arrays())
+    arrays = learner.arrays()
+    del arrays["updates"]
+    with pytest.raises(FileError, match="updates"):
+        learner.load_arrays(arrays)
+
+
+def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NetworkConfig()
+    assert native_available(network, ObsSpec((4,))) is None
+    assert "torso" in str(native_available(replace(network, torso="nature")))
+    assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
+    assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))
+    monkeypatch.setattr(native_learner, "_extension", lambda: None)
+    assert "compiler" in str(native_available(network))
+    with pytest.raises(ConfigError, match="compiler"):
+        make_native_learner(CONFIG, spec_of(), 0)
+
+
+def test_views_keep_the_learner_alive() -> None:
+    """Arrays over the C state own a reference to it: reading them after the learner is gone is safe."""
+    views = [NativeLearner(CONFIG, spec_of(), seed=0)._online["advantage.weight"].memory for _ in range(50)]
+    assert all(np.array_equal(a, b) for a, b in pairwise(views))
