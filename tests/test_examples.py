@@ -1,0 +1,45 @@
+"""Every example runs as its docstring says, and what it prints is true."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *words: Path) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_example_is_tested() -> None:
+    named = Path(__file__).read_text()
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in named] == []
+
+
+def test_own_torch_network(tmp_path: Path) -> None:
+    assert "same action as torch on 1000 of 1000" in run("own_torch_network.py", tmp_path)
+    assert (tmp_path / "policy.c").exists()
+    assert (tmp_path / "artefact" / "model.json").exists()
+
+
+def test_own_environment(tmp_path: Path) -> None:
+    printed = run("own_environment.py", tmp_path / "run")
+    assert "room at 15.0 °C, outside 2 °C: heater high" in printed
+    assert "room at 23.0 °C, outside 2 °C: heater off" in printed
+
+
+def test_sb3_to_c(tmp_path: Path) -> None:
+    stable_baselines3 = pytest.importorskip("stable_baselines3")
+    pytest.importorskip("onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stable_baselines3.DQN("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=10).save(tmp_path / "model.zip")
+    printed = run("sb3_to_c.py", tmp_path / "model.zip", tmp_path / "out")
+    assert "MlpPolicy, observations (4,) float32, 2 actions" in printed
+    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"policy.c", "policy.h", "policy.onnx"}
