@@ -1,0 +1,56 @@
+"""Small policies with known shapes for the tests of deployment."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.tensor import TensorType
+
+
+def mlp(*widths: int, seed: int = 0) -> Graph:
+    """A float ReLU network ``widths[0] → … → widths[-1]``."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+    nodes: list[Node] = []
+    tensor = "obs"
+    for index, (n_in, n_out) in enumerate(pairwise(widths)):
+        last = index == len(widths) - 2
+        weights[f"w{index}"] = (rng.normal(size=(n_out, n_in)) / np.sqrt(n_in / 2)).astype(np.float32)
+        weights[f"b{index}"] = (rng.normal(size=n_out) * 0.05).astype(np.float32)
+        nodes.append(Node(ops.Linear(f"w{index}", f"b{index}"), (tensor,), "q" if last else f"h{index}"))
+        if not last:
+            nodes.append(Node(ops.Activation("relu"), (f"h{index}",), f"r{index}"))
+            tensor = f"r{index}"
+    nodes.append(Node(ops.ArgMax(), ("q",), "action"))
+    return Graph({"obs": TensorType((widths[0],))}, tuple(nodes), ("q", "action"), weights)
+
+
+def int_mlp(*widths: int, seed: int = 0, shift: int = 38) -> Graph:
+    """An int8 network; ``shift`` below 31 leaves the range that the vector code handles."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {
+        "inverse": np.full(widths[0], 32, np.float32),
+        "zero": np.full(widths[0], 128, np.int32),
+        "scale": np.full(1, 0.01, np.float32),
+        "none": np.zeros(1, np.int32),
+    }
+    nodes = [Node(ops.Quantize("inverse", "zero", 8, False), ("obs",), "x")]
+    tensor = "x"
+    for index, (n_in, n_out) in enumerate(pairwise(widths)):
+        weights[f"w{index}"] = rng.integers(-128, 128, (n_out, n_in)).astype(np.int8)
+        offset = (128 if index == 0 else 0) * weights[f"w{index}"].astype(np.int64).sum(axis=1)
+        weights[f"b{index}"] = (rng.integers(-500, 500, n_out) - offset).astype(np.int32)
+        nodes.append(Node(ops.Linear(f"w{index}", f"b{index}"), (tensor,), f"a{index}"))
+        tensor = f"a{index}"
+        if index < len(widths) - 2:
+            weights[f"m{index}"] = rng.integers(2**30, 2**31, n_out).astype(np.int32)
+            weights[f"s{index}"] = np.full(n_out, shift, np.int32)
+            requantize = ops.Requantize(f"m{index}", f"s{index}", 0, 0, 255, 8, False)
+            nodes.append(Node(requantize, (tensor,), f"r{index}"))
+            tensor = f"r{index}"
+    nodes += [Node(ops.ArgMax(), (tensor,), "action"), Node(ops.Dequantize("scale", "none"), (tensor,), "q")]
+    return Graph({"obs": TensorType((widths[0],))}, tuple(nodes), ("q", "action"), weights)

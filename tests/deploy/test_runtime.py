@@ -1,0 +1,155 @@
+"""Runtime: engines, the cache, bad observations, and life without a compiler or the extension."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nimbleq.deploy import runtime as runtime_module
+from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.compiler import CompileError, cached_library, find_compiler
+from nimbleq.deploy.decider import CtypesDecider, ObservationError
+from nimbleq.deploy.runtime import Runtime
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.interpret import interpret
+from tests.deploy.nets import int_mlp, mlp
+
+GRAPH = mlp(4, 16, 3)
+OBS = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+ENGINES = [pytest.param("c", marks=needs_compiler), "onnxruntime", "numpy"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_interpreters_answers(engine: str) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    policy, want = Runtime(GRAPH, engine), interpret(GRAPH, OBS)
+    assert [policy.act(obs) for obs in OBS] == want["action"].tolist()
+    np.testing.assert_allclose([policy.q_values(obs) for obs in OBS], want["q"], atol=1e-5)
+    assert policy.status.engine == engine
+    assert policy.status.ok
+    assert policy.status.latency_us > 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_observations_that_are_not_finite_are_refused(engine: str, bad: float) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    policy, obs = Runtime(GRAPH, engine), OBS[0].copy()
+    obs[3] = bad
+    with pytest.raises(ObservationError, match="NaN or infinity"):
+        policy.act(obs)
+    with pytest.raises(ObservationError, match="NaN or infinity"):
+        policy.q_values(obs)
+    assert policy.status.refused == 2
+    assert not policy.status.ok
+    careful = Runtime(GRAPH, engine, fallback_action=2)
+    assert careful.act(obs) == 2
+    assert careful.status.refused == 1
+
+
+@pytest.mark.parametrize("engine", [pytest.param("c", marks=needs_compiler), "numpy"])
+def test_observations_are_converted_or_refused_with_a_reason(engine: str) -> None:
+    policy, want = Runtime(GRAPH, engine), int(interpret(GRAPH, OBS[:1])["action"][0])
+    strided = np.repeat(OBS[0], 2)[::2]
+    for same in (OBS[0].astype(np.float64), OBS[0].tolist(), strided, OBS[0].astype(">f4")):
+        assert policy.act(same) == want
+    assert policy.act(np.array([1, 0, 2, 3])) == policy.act(np.array([1, 0, 2, 3], np.float32))
+    for wrong in (OBS[:1], OBS[0, :3]):
+        with pytest.raises(ObservationError, match="shape"):
+            policy.act(wrong)
+    with pytest.raises(ObservationError, match="does not convert"):
+        policy.act("a string")  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_it_says_so_and_still_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    policy = Runtime(GRAPH)
+    assert policy.status.engine in ("onnxruntime", "numpy")
+    assert "no C compiler" in policy.status.reason
+    assert not policy.status.ok
+    assert policy.act(OBS[0]) == interpret(GRAPH, OBS[:1])["action"][0]
+    with pytest.raises(CompileError, match="no C compiler"):
+        Runtime(GRAPH, "c")
+
+
+@needs_compiler
+def test_without_the_extension_ctypes_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nimbleq.native._runtime", None)
+    monkeypatch.delattr("nimbleq.native._runtime", raising=False)
+    policy = Runtime(GRAPH, "c")
+    assert isinstance(policy.decider, CtypesDecider)
+    assert [policy.act(obs) for obs in OBS] == interpret(GRAPH, OBS)["action"].tolist()
+    actions, q = policy.decider.run(OBS)
+    np.testing.assert_allclose(q, interpret(GRAPH, OBS)["q"], atol=1e-5)
+    with pytest.raises(ObservationError, match="NaN"):
+        policy.act(OBS[0] * np.nan)
+    assert len(actions) == len(OBS)
+
+
+@needs_compiler
+def test_the_cache_is_private_and_used_again(tmp_path: Path) -> None:
+    compiler = str(find_compiler())
+    first = cached_library(emit_c(GRAPH), compiler)
+    stamp = first.stat().st_mtime_ns
+    assert cached_library(emit_c(GRAPH), compiler) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert first.parent.stat().st_mode & 0o777 == 0o700
+    assert cached_library(emit_c(mlp(4, 16, 3, seed=1)), compiler) != first
+    first.parent.chmod(0o777)
+    with pytest.raises(CompileError, match="not private"):
+        cached_library(emit_c(GRAPH), compiler)
+    first.parent.chmod(0o700)
+    moved = first.with_suffix(".moved")
+    first.rename(moved)
+    first.symlink_to(moved)
+    with pytest.raises(CompileError, match="not private"):
+        cached_library(emit_c(GRAPH), compiler)
+
+
+def _act_once(cache: str) -> int:
+    os.environ["XDG_CACHE_HOME"] = cache
+    return int(Runtime(GRAPH, "c").act(OBS[0]))
+
+
+@needs_compiler
+def test_processes_may_compile_the_same_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        actions = pool.map(_act_once, [str(tmp_path / "shared")] * 3)
+    assert len(set(actions)) == 1
+    assert len(list((tmp_path / "shared" / "nimbleq" / "libraries").iterdir())) == 1
+
+
+@needs_compiler
+def test_integer_policies_and_artefacts(tmp_path: Path) -> None:
+    graph = int_mlp(4, 20, 3)
+    save_artefact(tmp_path / "small", graph, OBS, {"command": "test"})
+    policy = Runtime(tmp_path / "small")
+    assert [policy.act(obs) for obs in OBS] == interpret(graph, OBS)["action"].tolist()
+    with pytest.raises(FileError, match="no such folder"):
+        Runtime(tmp_path / "missing")
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown engine"):
+        Runtime(GRAPH, "cuda")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="fallback action 3"):
+        Runtime(GRAPH, "numpy", fallback_action=3)
+
+
+def test_deciding_does_not_import_torch() -> None:
+    assert "torch" not in vars(runtime_module)
