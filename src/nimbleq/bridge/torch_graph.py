@@ -43,7 +43,8 @@ def to_graph(module: nn.Module, obs: ObsSpec) -> Graph:
         try:
             values[node] = _lower(lowering, root, node, values)
         except GraphError as error:
-            raise lowering.unsupported(_op_name(node), str(error)) from None
+            layer = type(root.get_submodule(str(node.target))).__name__ if node.op == "call_module" else _op_name(node)
+            raise lowering.unsupported(layer, str(error)) from None
     raise AssertionError("a trace ends in an output")
 
 
