@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from nimbleq.console import Console
-from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.graph.artefact import load_artefact
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array
 from nimbleq.verbs.common import Output, artefact_and_run, load_teacher
 
 
@@ -39,10 +37,11 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 def bench_run(artefact: Path, run: RunDir, console: Console, rounds: int = 7) -> dict[str, Any]:
     """Time one artefact of ``run``; returns the verb's JSON object."""
+    from nimbleq.bridge.eager import eager_policy
     from nimbleq.deploy.bench import bench
 
     small, teacher = load_artefact(artefact), load_teacher(run)
-    others = {("torch", "teacher"): torch_eager(teacher)}
+    others = {("torch", "teacher"): eager_policy(teacher.graph)}
     with console.progress("bench") as tick:
         result = bench(
             {"artefact": small.graph, "teacher": teacher.graph}, small.golden.obs, others, rounds=rounds, tick=tick
@@ -52,19 +51,3 @@ def bench_run(artefact: Path, run: RunDir, console: Console, rounds: int = 7) ->
     ]
     console.table("one decision, µs", ("engine", "of", "p50", "p99", "p99.9"), rows)
     return {"artefact": str(artefact), **result.to_dict()}
-
-
-def torch_eager(artefact: Artefact) -> Callable[[Array], object]:
-    """The policy as a PyTorch user would call it: one observation to an action, no gradients."""
-    import torch
-
-    from nimbleq.bridge.torch_graph import to_module
-
-    torch.set_num_threads(1)
-    module = to_module(artefact.graph).eval()
-
-    def act(obs: Array) -> object:
-        with torch.inference_mode():
-            return module(torch.from_numpy(obs)[None]).argmax(1).item()
-
-    return act
