@@ -76,6 +76,7 @@ class LearnerConfig:
     """One gradient step.
 
     Attributes:
+        engine: ``native`` (C, fully connected nets on vectors), ``torch`` (everything), or ``auto``: native where it can.
         batch_size: transitions per update.
         gamma: discount per step.
         double: the online net chooses the next action, the target net values it [1509.06461].
@@ -91,6 +92,7 @@ class LearnerConfig:
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
+    engine: Literal["auto", "native", "torch"] = "auto"
     batch_size: int = 64
     gamma: float = 0.99
     double: bool = True

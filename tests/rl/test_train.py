@@ -52,7 +52,8 @@ class Stop:
 
 
 VARIANTS = {
-    "uniform": {},
+    "torch": {"learner.engine": "torch"},
+    "native": {},  # where it was compiled
     "prioritized": {"replay.prioritized": True, "learner.target": "hard", "learner.target_every": 13},
     "polyak": {"learner.target": "polyak", "network.dueling": True, "network.normalize_obs": False, "replay.n_step": 1},
 }

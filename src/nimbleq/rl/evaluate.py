@@ -41,26 +41,35 @@ class Evaluator:
         EnvError: see `make_env`.
     """
 
-    def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 64) -> None:
+    def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 128) -> None:
         self.env, self.workers, self.count = env, workers, lanes
         first = make_lanes(env, 1)
         self.spec: EnvSpec = first.spec
         first.close()
         self._lanes: Lanes | None = None
+        self._made = 0  # lanes in ``_lanes``
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
         """See `nimbleq.types.Evaluate`."""
         every = np.asarray(seeds, np.int64)
         if self.workers <= 1:
-            if self._lanes is None:
-                self._lanes = make_lanes(self.env, self.count)
-            return _joined([play(self._lanes, self.count, policy, every, epsilon, keep_obs)], every, keep_obs)
+            lanes = self._lanes_for(len(every))
+            return _joined([play(lanes, self._made, policy, every, epsilon, keep_obs)], every, keep_obs)
         if self._pool is None:
             self._pool = _start_pool(self.workers)
         chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
         job = partial(_play_in_worker, self.env, self.count, policy, epsilon=epsilon, keep_obs=keep_obs)
         return _joined(list(self._pool.map(job, chunks)), every, keep_obs)
+
+    def _lanes_for(self, episodes: int) -> Lanes:
+        """As many lanes as are of use: a few episodes don't pay for environments that nobody plays."""
+        wanted = min(self.count, episodes)
+        if self._lanes is None or self._made < wanted:
+            if self._lanes is not None:
+                self._lanes.close()
+            self._lanes, self._made = make_lanes(self.env, wanted), wanted
+        return self._lanes
 
     def __enter__(self) -> Self:
         return self

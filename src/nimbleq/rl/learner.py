@@ -62,7 +62,17 @@ class Learner(Protocol):
 
 
 def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
-    """A fresh learner; the same seed gives the same initial weights on every engine."""
+    """A fresh learner; the same seed gives the same initial weights on every engine.
+
+    Raises:
+        ConfigError: the native engine was asked for and cannot train this network.
+    """
+    from nimbleq.rl.native_learner import make_native_learner, native_available  # it builds on this module
+
+    if config.learner.engine == "native" or (
+        config.learner.engine == "auto" and native_available(config.network, spec.obs) is None
+    ):
+        return make_native_learner(config, spec, seed)
     return TorchLearner(config, spec, seed)
 
 

@@ -183,7 +183,7 @@ class _View:
         if len(self.shape) == 1:
             return self.memory.copy()
         rows = self.memory.transpose(1, 0, 2).reshape(self.shape[0], -1)
-        return np.ascontiguousarray(rows[:, : self.shape[1]])
+        return np.array(rows[:, : self.shape[1]], order="C")  # always a copy, also where the layouts agree
 
     def write(self, values: Array) -> None:
         """From ``[out, in]`` or ``[n]``; the padding stays zero."""

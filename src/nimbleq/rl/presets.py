@@ -26,7 +26,7 @@ _CARTPOLE_LONG = TrainConfig(
         batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
     ),
     explore=ExploreConfig(end=0.02, updates=300),
-    evaluation=EvalConfig(every=50, episodes=20),
+    evaluation=EvalConfig(every=100, episodes=8),
     steps=400_000,
     envs=64,
 )

@@ -1,0 +1,76 @@
+"""Settings: changed by name, written and read back, checked, and every one of them used."""
+
+import ast
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from nimbleq.config import TrainConfig, from_dict, to_dict, validate, with_changes
+from nimbleq.errors import ConfigError
+
+SRC = Path(__file__).parents[1] / "src" / "nimbleq"
+
+
+def leaves(kind: Any) -> set[str]:
+    hints = get_type_hints(kind)
+    names: set[str] = set()
+    for field in fields(kind):
+        names |= leaves(hints[field.name]) if is_dataclass(hints[field.name]) else {field.name}
+    return names
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    """As an attribute, in a file that is not the one that declares and checks them."""
+    read = {
+        node.attr
+        for path in SRC.rglob("*.py")
+        if path.name not in ("config.py", "presets.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    assert leaves(TrainConfig) - read == set()
+
+
+def test_dotted_changes_reach_nested_settings() -> None:
+    changed = with_changes(TrainConfig(), {"learner.lr": 0.5, "seed": 3})
+    assert (changed.learner.lr, changed.seed) == (0.5, 3)
+    assert TrainConfig().learner.lr != 0.5
+    with pytest.raises(ConfigError, match=r"no setting 'lrr' in LearnerConfig"):
+        with_changes(TrainConfig(), {"learner.lrr": 0.5})
+
+
+def test_json_and_back() -> None:
+    config = with_changes(
+        TrainConfig(), {"network.hidden": (8, 4), "env.max_episode_steps": 7, "evaluation.stop_return": 1}
+    )
+    assert from_dict(TrainConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"sed": 1}, "sed"),
+        ({"learner": {"lr": "fast"}}, r"learner\.lr"),
+        ({"learner": {"target": "sometimes"}}, r"learner\.target"),
+        ({"learner": 3}, "learner"),
+        ({"envs": True}, "envs"),
+    ],
+)
+def test_bad_json_is_named(value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_dict(TrainConfig, value)
+
+
+def test_the_defaults_are_valid_and_the_impossible_is_named() -> None:
+    validate(TrainConfig())
+    for name, value in {
+        "steps": 0,
+        "replay.n_step": 0,
+        "learner.tau": 0.0,
+        "explore.end": 2.0,
+        "network.hidden": (0,),
+    }.items():
+        with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
+            validate(with_changes(TrainConfig(), {name: value}))
