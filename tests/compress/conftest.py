@@ -35,7 +35,7 @@ def mlp() -> Callable[..., tuple[Graph, Array]]:
 
 @pytest.fixture(scope="session")
 def cnn() -> Callable[..., tuple[Graph, Array]]:
-    """``(seed, padding) → (uint8 conv → relu → pool → conv → relu → flatten → linear → relu → linear, observations)``."""
+    """``(seed, padding) → (uint8 → 2 × (conv → relu), a pool between → 2 linear, observations)``."""
 
     def make(seed: int, padding: int = 1) -> tuple[Graph, Array]:
         rng = np.random.default_rng(seed)

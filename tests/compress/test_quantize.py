@@ -17,7 +17,7 @@ from nimbleq.graph.tensor import TensorType
 
 
 def error_bound(graph: Graph, quantized: Graph, obs: np.ndarray) -> np.ndarray:
-    """Largest error of each action value of a quantized MLP (min-max ranges, ``obs`` inside them), by interval arithmetic.
+    """Largest error of each action value of a quantized MLP on ``obs``, which the ranges cover: intervals.
 
     Input rounding, weight rounding, bias rounding and requantization, each at its worst and none cancelling.
     """

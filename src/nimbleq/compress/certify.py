@@ -303,17 +303,21 @@ def _on_visited_states(teacher: Graph, student: Graph, evaluate: Evaluate, nonce
 def _reason(verdict: Verdict, planned: Plan, keep: float, cap: int, teacher: float, rand: float) -> str:
     """The verdict as one sentence."""
     if teacher <= rand:
-        return f"refused: the teacher ({teacher:.1f}) is no better than random play ({rand:.1f}), so there is no return to keep"
+        return f"refused: the teacher ({teacher:.1f}) is no better than random play ({rand:.1f}): no return to keep"
     measured = (
         f"over {verdict.episodes} paired episodes the student's mean return differs by {verdict.difference_mean:+.2f}, "
-        f"and with 95 % confidence by no less than {verdict.difference_lower95:+.2f}; {-verdict.margin:+.2f} is allowed at "
-        f"keep = {keep:g}"
+        f"and with 95 % confidence by no less than {verdict.difference_lower95:+.2f}; "
+        f"{-verdict.margin:+.2f} is allowed at keep = {keep:g}"
     )
     if verdict.certified:
         return f"certified: {measured}"
-    pilot = f"the pilot's mean return differs by {verdict.difference_mean:+.2f} with a deviation of {verdict.difference_std:.1f}"
+    pilot = (
+        f"the pilot's mean return differs by {verdict.difference_mean:+.2f} with a deviation of "
+        f"{verdict.difference_std:.1f}"
+    )
     if planned.episodes >= _HOPELESS:
         return f"refused: {pilot}, which is not within {-verdict.margin:+.2f}, all that keep = {keep:g} allows"
     if planned.episodes > cap:
-        return f"refused: {pilot}; to show {-verdict.margin:+.2f} would need {planned.episodes} episodes, the limit is {cap}"
+        showing = f"to show {-verdict.margin:+.2f} would need {planned.episodes} episodes"
+        return f"refused: {pilot}; {showing}, the limit is {cap}"
     return f"refused: {measured}"

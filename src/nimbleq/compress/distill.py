@@ -13,7 +13,7 @@ from math import cos, pi
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from nimbleq.bridge.torch_graph import from_module, to_module
@@ -41,8 +41,8 @@ class DistillConfig:
 
     rounds: int = 4
     updates: int = 1500
-    batch_size: int = 256
-    lr: float = 4e-3
+    batch_size: int = 512
+    lr: float = 1e-2
     episodes: int = 16
     states: int = 8_000
     epsilon: float = 0.02
@@ -78,17 +78,20 @@ def temperature(q: Array, config: DistillConfig) -> float:
     return max(config.temperature * float(np.median(action_gap(q))), 1e-6)
 
 
-def distillation_loss(student_q: Tensor, teacher_q: Tensor, tau: float, advantage_weight: float) -> Tensor:
-    """``KL(softmax(Q_T/τ) ‖ softmax(Q_S/τ)) + λ·Huber((A_S − A_T)/τ)`` with ``A = Q − mean Q``; a scalar.
+def distillation_loss(scaled: Tensor, probability: Tensor, advantage: Tensor, weight: float) -> Tensor:
+    """``KL(softmax(Q_T/τ) ‖ softmax(Q_S/τ)) + λ·Huber((A_S − A_T)/τ)`` with ``A = Q − mean Q``, a scalar, up to the
+    teacher's entropy (a constant).
 
-    Policy distillation [1511.06295] with the temperature from the gaps; both ``q [B, A]``.
+    Policy distillation [1511.06295] with the temperature from the gaps.
+
+    Args:
+        scaled: student's values over τ, ``[B, A]``.
+        probability: ``softmax(Q_T/τ) [B, A]``.
+        advantage: ``A_T/τ [B, A]``.
+        weight: λ.
     """
-    target = torch.log_softmax(teacher_q / tau, dim=1)
-    made = torch.log_softmax(student_q / tau, dim=1)
-    divergence = functional.kl_div(made, target, reduction="batchmean", log_target=True)
-    advantage_t = (teacher_q - teacher_q.mean(dim=1, keepdim=True)) / tau
-    advantage_s = (student_q - student_q.mean(dim=1, keepdim=True)) / tau
-    return divergence + advantage_weight * functional.smooth_l1_loss(advantage_s, advantage_t)
+    cross_entropy = -(probability * functional.log_softmax(scaled, dim=1)).sum(dim=1).mean()
+    return cross_entropy + weight * functional.smooth_l1_loss(scaled - scaled.mean(dim=1, keepdim=True), advantage)
 
 
 def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: float, seed: int) -> Graph:
@@ -96,21 +99,28 @@ def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: f
     module = to_module(student)
     tau = temperature(halves[0].q, config)
     rng = np.random.default_rng(seed)
-    share = config.batch_size // len(halves)
-    pools = [(_tensor(student, part.obs), torch.from_numpy(part.q / tau)) for part in halves]
+    obs = _tensor(student, np.concatenate([half.obs for half in halves]))
+    target = torch.from_numpy(np.concatenate([half.q for half in halves]) / np.float32(tau))
+    probability = torch.softmax(target, dim=1)
+    advantage = target - target.mean(dim=1, keepdim=True)
+    picks = torch.from_numpy(_picks(rng, [len(half.obs) for half in halves], config))
     optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
-    for update in range(config.updates):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * 0.5 * (1 + cos(pi * update / config.updates))
-        picks = [torch.from_numpy(rng.integers(0, len(obs), share)) for obs, _ in pools]
-        obs = torch.cat([pool[0][pick] for pool, pick in zip(pools, picks, strict=True)])
-        target = torch.cat([pool[1][pick] for pool, pick in zip(pools, picks, strict=True)])
-        loss = distillation_loss(module(obs) / tau, target, 1.0, config.advantage_weight)
+    for update, pick in enumerate(picks):
+        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / config.updates))
+        scaled = module(obs[pick]) / tau
+        loss = distillation_loss(scaled, probability[pick], advantage[pick], config.advantage_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.parameters(), 10.0)
         optimizer.step()
     return from_module(student, module)
+
+
+def _picks(rng: np.random.Generator, sizes: Sequence[int], config: DistillConfig) -> Array:
+    """``int64[updates, batch]`` indices into the parts laid end to end, equally many from each."""
+    share = config.batch_size // len(sizes)
+    starts = np.cumsum([0, *sizes[:-1]])
+    parts = [start + rng.integers(0, size, (config.updates, share)) for start, size in zip(starts, sizes, strict=True)]
+    return np.concatenate(parts, axis=1)
 
 
 def _tensor(student: Graph, obs: Array) -> Tensor:

@@ -102,14 +102,16 @@ def _ablation(graph: Graph, units: Units, obs: Array, means: dict[str, Array]) -
 
 
 def _spread(graph: Graph, units: Units, variances: dict[str, Array]) -> Array:
-    """``float64[groups]`` summed variance of each group where it is read: 0 for dead units."""
+    """``float64[groups]`` summed variance of each group where it is read: 0 exactly for dead units."""
     count = max((int(groups.max(initial=-1)) for groups in units.of.values()), default=-1) + 1
     spread = np.zeros(count)
     for node in graph.nodes:
         if isinstance(node.op, ops.Linear | ops.Conv2d | ops.LayerNorm | ops.Add | ops.Dueling):
             for name in node.inputs:
                 groups = units.of[name]
-                np.add.at(spread, groups[groups != FIXED], variances[name][groups != FIXED])
+                # A constant unit still counts in the statistics of a LayerNorm, so it is not free to go.
+                moves = np.ones(len(groups)) if isinstance(node.op, ops.LayerNorm) else variances[name]
+                np.add.at(spread, groups[groups != FIXED], moves[groups != FIXED])
     return spread
 
 

@@ -1,4 +1,4 @@
-"""Statistics of a group-sequential one-sided test: quantiles, alpha spending, boundaries. Standard library and numpy."""
+"""Statistics of a group-sequential one-sided test: quantiles, alpha spending, boundaries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def normal_quantile(probability: float) -> float:
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t; Cornish–Fisher expansion (Abramowitz & Stegun 26.7.5), error < 1e-3 from 10 degrees up."""
+    """Quantile of Student's t; Cornish–Fisher expansion, Abramowitz & Stegun 26.7.5 (error < 1e-3 from 10 degrees)."""
     z = normal_quantile(probability)
     terms = (
         (z**3 + z) / 4,
@@ -85,7 +85,7 @@ def lower_bound(sample: Array, level: float, deviation: float | None = None) -> 
     """One-sided lower confidence bound of the mean of ``sample`` ``[n]`` at error ``level``.
 
     Student's t, moved down further where the sample is skewed to the left: a t interval is too hopeful about rare
-    large losses (Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations"). Never moved up.
+    large losses (Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations").
 
     Args:
         sample: at least two values.

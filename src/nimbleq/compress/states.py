@@ -17,7 +17,9 @@ USED_SHARE = 0.005
 """An action counts as used by the teacher from this share of its states on."""
 
 
-def visit(policy: Policy, evaluate: Evaluate, seeds: Sequence[int], keep_obs: int, epsilon: float = 0.0) -> Array:
+def visit(
+    policy: Policy, evaluate: Evaluate, seeds: Sequence[int] | Array, keep_obs: int, epsilon: float = 0.0
+) -> Array:
     """``[K, *O]`` at most ``keep_obs`` observations that ``policy`` meets on ``seeds``."""
     obs = evaluate(policy, [int(seed) for seed in seeds], epsilon=epsilon, keep_obs=keep_obs).obs
     assert obs is not None, "the evaluator returned no observations though keep_obs was positive"

@@ -1,0 +1,332 @@
+"""The search: from a linear policy upward, the smallest candidate that passes selection and is then certified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from nimbleq.compress.certify import ALPHA, Certificate, Returns, certify, check_keep, plan, random_returns
+from nimbleq.compress.distill import DistillConfig
+from nimbleq.compress.recipe import Context, Distill, Fold, FreezeNorms, Int8, Prune, Recipe, Student, apply, describe
+from nimbleq.compress.states import compare_graphs
+from nimbleq.errors import ConfigError
+from nimbleq.graph import ops
+from nimbleq.graph.cost import cost
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Array, Evaluate, Tick, no_tick
+
+Status = Literal["failed", "passed", "refused", "chosen"]
+_ATTEMPT_SHARES = (0.6, 0.25, 0.15)
+"""Alpha of each attempt to certify, as shares of 5 %. All attempts together err with at most 5 % (Bonferroni), so they
+may share seeds: the teacher's episodes are played once."""
+_LADDER: tuple[tuple[int, ...], ...] = (
+    (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
+)  # fmt: skip
+_SHARES = (0.0625, 0.125, 0.25, 0.5)
+_GOLDEN = 256
+
+
+@dataclass(frozen=True)
+class CompressConfig:
+    """Attributes:
+    keep: share of the teacher's return over random play to keep, in (0, 1].
+    recipe: ``auto`` tries float32 and int8; or one of them only; or a tuple of passes that is the only candidate.
+    hidden: widths of the students to try in this order (None: a ladder from a linear policy upward).
+    seed: of students and of all episode seeds.
+    select_episodes: paired episodes that a candidate has to pass before it may be certified.
+    max_episodes: of the certificate.
+    distill: settings of distillation.
+    """
+
+    keep: float = 0.99
+    recipe: Literal["auto", "int8", "float32"] | Recipe = "auto"
+    hidden: tuple[tuple[int, ...], ...] | None = None
+    seed: int = 0
+    select_episodes: int = 300
+    max_episodes: int = 4_000
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One thing that was tried.
+
+    Attributes:
+        name: short and unique.
+        recipe: passes in words.
+        hidden: widths of its layers before the last.
+        bits: of its weights.
+        graph: the policy.
+        size_bytes, macs: what it costs.
+        returns: ``float64[E]`` on the first ``E`` selection seeds; fewer when it was hopeless early.
+        agreement, regret: beside the teacher, on states that the candidate visits.
+        status: ``failed`` selection, ``passed`` it, ``refused`` the certificate, or ``chosen``.
+    """
+
+    name: str
+    recipe: str
+    hidden: tuple[int, ...]
+    bits: int
+    graph: Graph
+    size_bytes: int
+    macs: int
+    returns: Array
+    agreement: float
+    regret: float
+    status: Status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the graph left out; the latency is for the one who measures it."""
+        mean, half = float(self.returns.mean()), 1.96 * float(self.returns.std(ddof=1)) / sqrt(len(self.returns))
+        return {
+            "name": self.name,
+            "recipe": self.recipe,
+            "hidden": list(self.hidden),
+            "bits": self.bits,
+            "size_bytes": self.size_bytes,
+            "macs": self.macs,
+            "episodes": len(self.returns),
+            "return_mean": mean,
+            "return_ci95": [mean - half, mean + half],
+            "agreement": self.agreement,
+            "regret": self.regret,
+            "latency_us": None,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Result of `compress`.
+
+    Attributes:
+        best: the chosen candidate; when nothing was certified, the best that was tried (see ``certificate``).
+        certificate: of ``best``.
+        candidates: all that was tried, smallest first.
+        linear: the linear policy, always tried, as a baseline.
+        golden_obs: ``[K, *O]`` states that ``best`` visits.
+        teacher_size_bytes, teacher_macs: cost of the teacher.
+        teacher_return_mean: on the selection seeds, or those of the certificate.
+    """
+
+    best: Candidate
+    certificate: Certificate
+    candidates: tuple[Candidate, ...]
+    linear: Candidate
+    golden_obs: Array
+    teacher_size_bytes: int
+    teacher_macs: int
+    teacher_return_mean: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``compress`` result without the artefact's place and the time it took."""
+        return {
+            "size_bytes": self.best.size_bytes,
+            "teacher_size_bytes": self.teacher_size_bytes,
+            "macs": self.best.macs,
+            "teacher_macs": self.teacher_macs,
+            "return_mean": self.certificate.student_return_mean,
+            "teacher_return_mean": self.certificate.teacher_return_mean,
+            "random_return_mean": self.certificate.random_return_mean,
+            "keep": self.certificate.keep,
+            "certified": self.certificate.certified,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "baselines": {"linear": self.linear.to_dict(), "scratch": None},
+        }
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A recipe to try, with its name."""
+
+    name: str
+    recipe: Recipe
+
+
+def compress(
+    teacher: Graph, evaluate: Evaluate, config: CompressConfig | None = None, tick: Tick = no_tick
+) -> Compression:
+    """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
+
+    Candidates are made from small to large. Each plays the ``select`` seeds beside the teacher, and is dropped as soon
+    as it is hopeless. The smallest that passes is certified on ``certify`` seeds; when that is refused, the next larger
+    one gets what is left of the 5 % of error.
+
+    Args:
+        teacher: float policy.
+        evaluate: plays episodes.
+        tick: progress in candidates.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    config = config or CompressConfig()
+    check_keep(config.keep)
+    if config.select_episodes < 2 or config.max_episodes < 2:
+        raise ConfigError("select_episodes and max_episodes have to be at least 2")
+    return _Search(teacher, evaluate, config, tick).run()
+
+
+class _Search:
+    """State of one search."""
+
+    def __init__(self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick) -> None:
+        self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
+        self.context = Context(teacher, evaluate, config.distill, config.seed)
+        self.returns = Returns(GraphPolicy(teacher), evaluate)
+        self.rand = random_returns(evaluate, config.seed)
+        self.seeds = episode_seeds("select", config.seed, config.select_episodes)
+        self.tried: list[Candidate] = []
+        self.attempts = 0
+
+    def run(self) -> Compression:
+        families = list(self._families())
+        certificate: Certificate | None = None
+        for number, family in enumerate(families):
+            self.tick(number, len(families), describe(family[0].recipe[:1]) or "teacher")
+            self.tried += [self._try(trial) for trial in family]
+            later = families[number + 1][0] if number + 1 < len(families) else None
+            while (best := self._smallest_passing()) is not None and self.attempts < len(_ATTEMPT_SHARES):
+                if later is not None and _least_size(later, self.teacher) < best.size_bytes:
+                    break  # the next family may still hold something smaller
+                certificate = self._certify(best)
+                self._mark(best, "chosen" if certificate.certified else "refused")
+                if certificate.certified:
+                    break
+            if (certificate is not None and certificate.certified) or self.attempts == len(_ATTEMPT_SHARES):
+                break
+        return self._result(certificate)
+
+    def _families(self) -> Iterator[tuple[_Trial, ...]]:
+        """Groups of candidates that share their expensive beginning, from small to large."""
+        recipe = self.config.recipe
+        if isinstance(recipe, tuple):
+            yield (_Trial("recipe", recipe),)
+            return
+        if recipe not in ("auto", "int8", "float32"):
+            raise ConfigError(f"there is no recipe {recipe!r}; choose from auto, int8, float32")
+        teacher_bytes = cost(self.teacher).size_bytes
+        if _is_mlp(self.teacher) or self.config.hidden is not None:
+            for hidden in self.config.hidden or _LADDER:
+                start: Recipe = (Student(hidden), Distill(), Fold())
+                trials = self._formats("x".join(map(str, hidden)) or "linear", start)
+                if _least_size(trials[0], self.teacher) < teacher_bytes / 2:
+                    yield trials
+        else:
+            for share in _SHARES:
+                yield self._formats(f"pruned-{share:g}", (Fold(), FreezeNorms(), Prune(share), Distill(), Fold()))
+        whole: Recipe = (Fold(), Prune(1.0), Fold())
+        yield self._formats("teacher", whole)
+
+    def _formats(self, name: str, start: Recipe) -> tuple[_Trial, ...]:
+        """int8 first (a weight is smaller), then float32, as the recipe allows."""
+        made = {"int8": _Trial(f"{name}-int8", (*start, Int8())), "float32": _Trial(f"{name}-float32", start)}
+        return tuple(trial for kind, trial in made.items() if self.config.recipe in ("auto", kind))
+
+    def _try(self, trial: _Trial) -> Candidate:
+        """Make a candidate and play it on the selection seeds, in growing portions."""
+        graph = apply(trial.recipe, self.context)
+        compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
+        student = Returns(GraphPolicy(graph), self.evaluate)
+        total, status, played = self.config.select_episodes, "failed", 0
+        for played in sorted({max(2, total // 10), max(2, total // 3), total}):
+            seeds = self.seeds[:played]
+            teacher_return = self.returns(seeds)
+            difference = student(seeds) - teacher_return
+            margin = (1 - self.config.keep) * float(teacher_return.mean() - self.rand.mean())
+            error = float(difference.std(ddof=1)) / sqrt(played)
+            if float(difference.mean()) + 2 * error < -margin or margin < 0:
+                break
+        else:
+            # Half a standard error off: what looks equal only by luck is not worth a certificate's episodes.
+            needed = plan(difference - 0.5 * error, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
+            status = "passed" if needed.episodes <= self.config.max_episodes else "failed"
+        spent = cost(graph)
+        return Candidate(
+            name=trial.name,
+            recipe=describe(trial.recipe),
+            hidden=_hidden(graph),
+            bits=min(
+                8 * graph.weights[n.op.weight].itemsize
+                for n in graph.nodes
+                if isinstance(n.op, ops.Linear | ops.Conv2d)
+            ),
+            graph=graph,
+            size_bytes=spent.size_bytes,
+            macs=spent.macs,
+            returns=student(self.seeds[:played]),
+            agreement=compared.agreement,
+            regret=compared.regret,
+            status=status,  # type: ignore[arg-type]
+        )
+
+    def _smallest_passing(self) -> Candidate | None:
+        return min((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes, default=None)
+
+    def _certify(self, candidate: Candidate) -> Certificate:
+        alpha = ALPHA * _ATTEMPT_SHARES[self.attempts]
+        self.attempts += 1
+        return certify(
+            self.teacher,
+            candidate.graph,
+            self.evaluate,
+            self.config.keep,
+            nonce=self.config.seed,
+            alpha=alpha,
+            max_episodes=self.config.max_episodes,
+            teacher_returns=self.returns,
+            rand=self.rand,
+        )
+
+    def _mark(self, candidate: Candidate, status: Status) -> None:
+        self.tried[self.tried.index(candidate)] = replace(candidate, status=status)
+
+    def _result(self, certificate: Certificate | None) -> Compression:
+        chosen = next((c for c in self.tried if c.status == "chosen"), None)
+        if chosen is None:
+            # Nothing holds: the best effort is what came closest on the selection seeds, and its refusal says why.
+            chosen = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
+            if self.attempts < len(_ATTEMPT_SHARES):
+                certificate = self._certify(chosen)
+        assert certificate is not None
+        linear = next((c for c in self.tried if not c.hidden), None) or self._try(
+            _Trial("linear-float32", (Student(()), Distill(), Fold()))
+        )
+        teacher_cost = cost(self.teacher)
+        obs = self.context.visited(chosen.graph)
+        return Compression(
+            best=chosen,
+            certificate=certificate,
+            candidates=tuple(sorted(self.tried, key=lambda c: c.size_bytes)),
+            linear=linear,
+            golden_obs=obs[np.linspace(0, len(obs) - 1, min(_GOLDEN, len(obs))).astype(np.int64)],
+            teacher_size_bytes=teacher_cost.size_bytes,
+            teacher_macs=teacher_cost.macs,
+            teacher_return_mean=certificate.teacher_return_mean,
+        )
+
+
+def _is_mlp(graph: Graph) -> bool:
+    return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
+
+
+def _hidden(graph: Graph) -> tuple[int, ...]:
+    widths = [graph.types[n.output].shape[0] for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
+    return tuple(widths[:-1])
+
+
+def _least_size(trial: _Trial, teacher: Graph) -> int:
+    """A lower bound of the size of a trial, as int8 (with a scale per observation feature and unit) or as float32."""
+    first = trial.recipe[0]
+    if not isinstance(first, Student):
+        return 0 if not trial.recipe else cost(teacher).size_bytes // 4
+    widths = (teacher.obs_type.size, *first.hidden, teacher.actions)
+    pairs = list(zip(widths, widths[1:], strict=False))
+    weights, biases, scales = sum(a * b for a, b in pairs), sum(widths[1:]), sum(widths[:-1])
+    return min(weights + 4 * biases + 8 * scales, 4 * (weights + biases))
