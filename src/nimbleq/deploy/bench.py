@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -36,7 +37,7 @@ class Row:
     Attributes:
         engine: ``nimbleq-c`` (timed in C), ``nimbleq-python``, ``onnxruntime``, ``empty-c`` and ``empty-python`` (the
             timed loops around nothing), or what the caller named.
-        what: ``"artefact"`` or ``"teacher"``.
+        what: which graph, e.g. ``"artefact"`` or ``"teacher"``.
         p50_us, p99_us, p999_us: percentiles over all rounds.
         calls: timed calls.
         histogram: ``{"edges_us": [...], "counts": [...]}``, logarithmic bins.
@@ -55,7 +56,8 @@ class Row:
 class Bench:
     """Attributes:
     rows: one per engine.
-    ratios: engine → median over the rounds of its p50 ÷ the p50 of ``nimbleq-c`` (or ``nimbleq-python``) in that round.
+    ratios: engine → median over the rounds of its p50 ÷ that of ``nimbleq-c`` (else ``nimbleq-python``) on the first
+        graph.
     rounds: how many rounds were run.
     cpu: the core that all of it ran on; None where a process cannot be bound to a core.
     """
@@ -71,40 +73,31 @@ class Bench:
 
 
 def bench(
-    graph: Graph,
+    graphs: Mapping[str, Graph],
     obs: Array,
-    others: Mapping[str, Callable[[Array], object]] | None = None,
+    others: Mapping[tuple[str, str], Callable[[Array], object]] | None = None,
     *,
-    teacher: Mapping[str, Callable[[Array], object]] | None = None,
     onnx: bool = True,
     rounds: int = ROUNDS,
     calls: int = CALLS,
     tick: Tick = no_tick,
 ) -> Bench:
-    """Time one decision of ``graph`` with every engine here, and of ``others``.
+    """Time one decision of every graph with every engine here, and ``others`` among them.
 
     Args:
+        graphs: what it is (``"artefact"``, ``"teacher"``) → policy; the first one is what ratios refer to.
         obs: ``[K, *O]`` observations to go round in (branches and caches then see what they would in use).
-        others: name → function of one observation ``[*O]``; e.g. torch eager.
-        teacher: the same for the network that the artefact came from.
+        others: (engine, what) → function of one observation ``[*O]``; e.g. torch eager.
         onnx: also time ONNX Runtime when it is installed.
         rounds: at least 5 make the median ratio mean something.
         calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
     """
     timers: dict[tuple[str, str], Timer] = {}
-    runtime = Runtime(graph)
-    decider = runtime.decider
-    if isinstance(decider, TimedDecider):
-        timed = decider
-        timers["nimbleq-c", "artefact"] = lambda count: timed.time_act(obs, count)
-        timers["empty-c", "artefact"] = lambda count: timed.time_empty(count)
-    timers["nimbleq-python", "artefact"] = _timer(runtime.act, obs)
-    timers["empty-python", "artefact"] = _timer(_nothing, obs)
-    session = _onnx(graph) if onnx else None
-    if session is not None:
-        timers["onnxruntime", "artefact"] = _timer(session, obs)
-    timers |= {(name, "artefact"): _timer(call, obs) for name, call in (others or {}).items()}
-    timers |= {(name, "teacher"): _timer(call, obs) for name, call in (teacher or {}).items()}
+    for what, graph in graphs.items():
+        timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, onnx).items()}
+    timers |= {key: _timer(call, obs) for key, call in (others or {}).items()}
+    first = next(iter(graphs))
+    timers["empty-python", first] = _timer(_nothing, obs)
     with _one_core() as cpu:
         counts = {key: _warm_up(timer, calls) for key, timer in timers.items()}
         times: dict[tuple[str, str], list[Array]] = {key: [] for key in timers}
@@ -113,14 +106,29 @@ def bench(
                 times[key].append(timer(counts[key]) / 1e3)
             tick(index + 1, rounds, "")
     rows = tuple(_row(*key, np.concatenate(samples)) for key, samples in times.items())
-    base = times.get(("nimbleq-c", "artefact"), times["nimbleq-python", "artefact"])
+    base = times.get(("nimbleq-c", first), times["nimbleq-python", first])
     ratios = {
-        name if what == "artefact" else f"{name} ({what})": float(
+        engine if what == first else f"{engine} ({what})": float(
             np.median([np.median(one) / np.median(ours) for one, ours in zip(samples, base, strict=True)])
         )
-        for (name, what), samples in times.items()
+        for (engine, what), samples in times.items()
     }
     return Bench(rows, ratios, rounds, cpu)
+
+
+def _engines(graph: Graph, obs: Array, onnx: bool) -> dict[str, Timer]:
+    """The engines that run one graph on this machine."""
+    timers: dict[str, Timer] = {}
+    runtime = Runtime(graph)
+    decider = runtime.decider
+    if isinstance(decider, TimedDecider):
+        timers["nimbleq-c"] = partial(decider.time_act, obs)
+        timers["empty-c"] = decider.time_empty
+    timers["nimbleq-python"] = _timer(runtime.act, obs)
+    session = onnx_engine(graph) if onnx else None
+    if session is not None:
+        timers["onnxruntime"] = _timer(session, obs)
+    return timers
 
 
 def _nothing(obs: Array) -> None:
@@ -161,7 +169,7 @@ def _row(engine: str, what: str, times_us: Array) -> Row:
     return Row(engine, what, p50, p99, p999, len(times_us), histogram)
 
 
-def _onnx(graph: Graph) -> Callable[[Array], object] | None:
+def onnx_engine(graph: Graph) -> Callable[[Array], object] | None:
     """ONNX Runtime's own ``run`` on this graph; None where it is not installed."""
     try:
         from nimbleq.deploy.onnx import emit_onnx

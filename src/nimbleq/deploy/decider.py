@@ -74,13 +74,13 @@ class CtypesDecider:
     ) -> None:
         opened = ctypes.CDLL(str(library))
         self._act, self._q = opened[f"{name}_act"], opened[f"{name}_q"]
-        self._shape, self._dtype = shape, np.dtype(np.uint8 if uint8 else np.float32)
+        self._shape, self._uint8 = shape, uint8
         self._actions, self._fallback = actions, fallback
         self.refused = 0
 
     def act(self, obs: Array) -> int:
         """See `Decider.act`."""
-        ready = as_observation(obs, self._shape, self._dtype)
+        ready = as_observation(obs, self._shape, self._uint8)
         action = int(self._act(ready.ctypes.data_as(ctypes.c_void_p)))
         if action >= 0:
             return action
@@ -91,7 +91,7 @@ class CtypesDecider:
 
     def q(self, obs: Array) -> Array:
         """See `Decider.q`."""
-        ready, q = as_observation(obs, self._shape, self._dtype), np.empty(self._actions, np.float32)
+        ready, q = as_observation(obs, self._shape, self._uint8), np.empty(self._actions, np.float32)
         if self._q(ready.ctypes.data_as(ctypes.c_void_p), q.ctypes.data_as(ctypes.c_void_p)) < 0:
             self.refused += 1
             raise refusal()
@@ -101,28 +101,25 @@ class CtypesDecider:
         """See `Decider.run`."""
         actions, q = np.empty(len(obs), np.int32), np.full((len(obs), self._actions), np.nan, np.float32)
         for index, one in enumerate(obs):
-            ready = as_observation(one, self._shape, self._dtype).ctypes.data_as(ctypes.c_void_p)
+            ready = as_observation(one, self._shape, self._uint8).ctypes.data_as(ctypes.c_void_p)
             actions[index] = self._act(ready)
             self._q(ready, q[index].ctypes.data_as(ctypes.c_void_p))
         return actions, q
 
 
-def as_observation(obs: Array, shape: tuple[int, ...], dtype: np.dtype[np.uint8] | np.dtype[np.float32]) -> Array:
-    """``obs`` as a contiguous array of ``dtype``.
+def as_observation(obs: Array, shape: tuple[int, ...], uint8: bool) -> Array:
+    """``obs`` as a contiguous uint8 or float32 array. Floats are rounded; bytes are never made from wider numbers.
 
     Raises:
         ObservationError: another shape, or numbers that do not convert.
     """
-    try:
-        given = np.asarray(obs)
-        ready = np.ascontiguousarray(given.astype(dtype, casting="same_kind" if dtype == np.float32 else "safe"))
-    except (TypeError, ValueError):
-        if np.asarray(obs).dtype.kind in "iub" and dtype == np.float32:
-            ready = np.ascontiguousarray(obs, dtype)
-        else:
-            raise ObservationError(f"the observation does not convert to {dtype}") from None
-    if ready.shape != shape:
-        raise ObservationError(f"the observation has shape {ready.shape}, the policy takes {shape}")
+    given: Array = np.asarray(obs)
+    dtype = np.dtype(np.uint8) if uint8 else np.dtype(np.float32)
+    if given.dtype.kind not in "biuf" or (uint8 and not np.can_cast(given.dtype, dtype)):
+        raise ObservationError(f"the observation does not convert to {dtype}")
+    if given.shape != shape:
+        raise ObservationError(f"the observation has shape {given.shape}, the policy takes {shape}")
+    ready: Array = np.ascontiguousarray(given, dtype)
     return ready
 
 

@@ -143,15 +143,13 @@ class BatchDecider:
     def __init__(self, graph: Graph, answer: Callable[[Array], tuple[Array, Array]], fallback: int) -> None:
         self._answer, self._fallback = answer, fallback
         self._shape = graph.obs_type.shape
-        self._dtype: np.dtype[np.uint8] | np.dtype[np.float32] = np.dtype(np.uint8)
-        if isinstance(graph.obs_type.qtype, Float32):
-            self._dtype = np.dtype(np.float32)
+        self._uint8 = not isinstance(graph.obs_type.qtype, Float32)
         self.refused = 0
 
     def _ready(self, obs: Array) -> Array | None:
         """The observation, or None when it is not finite."""
-        ready = as_observation(obs, self._shape, self._dtype)
-        if self._dtype == np.uint8 or np.isfinite(ready).all():
+        ready = as_observation(obs, self._shape, self._uint8)
+        if self._uint8 or np.isfinite(ready).all():
             return ready[None]
         self.refused += 1
         return None
@@ -176,7 +174,7 @@ class BatchDecider:
     def run(self, obs: Array) -> tuple[Array, Array]:
         """See `Decider.run`."""
         good: Array = np.all(np.isfinite(obs).reshape(len(obs), -1), axis=1)
-        action, q = self._answer(np.where(good.reshape((-1,) + (1,) * (obs.ndim - 1)), obs, 0).astype(self._dtype))
+        action, q = self._answer(np.where(good.reshape((-1,) + (1,) * (obs.ndim - 1)), obs, 0).astype(obs.dtype))
         return np.where(good, action, -1).astype(np.int32), np.where(good[:, None], q, np.nan).astype(np.float32)
 
 

@@ -30,4 +30,5 @@ def sample_observations(rng: np.random.Generator, graph: Graph, near: Array, cou
     close = base + rng.normal(size=shape) * 0.05 * spread
     wide = rng.uniform(lowest - spread, highest + spread, shape)
     extreme = rng.choice(np.array([-100.0, -1.0, 0.0, 1.0, 100.0]), shape) * spread
-    return np.select([kind == 0, kind == 1], [close, wide], extreme).astype(np.float32)
+    real: Array = np.select([kind == 0, kind == 1], [close, wide], extreme)
+    return real.astype(np.float32)
