@@ -5,7 +5,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from nimbleq.compress.certify import certify, judge, plan, worst_decile
+from nimbleq.compress.certify import certify, worst_decile
+from nimbleq.compress.noninferiority import judge, plan
 from nimbleq.compress.sequential import boundaries, floor_episodes, lower_bound, spent, student_quantile
 from nimbleq.errors import ConfigError
 from nimbleq.seeds import episode_seeds

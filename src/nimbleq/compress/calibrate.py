@@ -22,7 +22,7 @@ _CLIP_RATIOS = np.linspace(0.4, 1.0, 31)
 
 @dataclass(frozen=True)
 class Range:
-    """What 8-bit levels have to cover: ``low`` and ``high``, each ``[C]`` (one value, or one per observation feature)."""
+    """What 8-bit levels have to cover: ``low`` and ``high``, each ``[C]`` (one, or one per observation feature)."""
 
     low: Array
     high: Array

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from nimbleq.compress.certify import ALPHA, Certificate, Returns, certify, check_keep, plan, random_returns
+from nimbleq.compress.certify import Certificate, certify, check_keep, random_returns
 from nimbleq.compress.distill import DistillConfig
+from nimbleq.compress.noninferiority import ALPHA, Returns, plan
 from nimbleq.compress.recipe import Context, Distill, Fold, FreezeNorms, Int8, Prune, Recipe, Student, apply, describe
+from nimbleq.compress.result import Candidate, Compression, Status
 from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
@@ -19,9 +22,8 @@ from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Evaluate, Tick, no_tick
+from nimbleq.types import Evaluate, Tick, no_tick
 
-Status = Literal["failed", "passed", "refused", "chosen"]
 _ATTEMPT_SHARES = (0.6, 0.25, 0.15)
 """Alpha of each attempt to certify, as shares of 5 %. All attempts together err with at most 5 % (Bonferroni), so they
 may share seeds: the teacher's episodes are played once."""
@@ -51,94 +53,6 @@ class CompressConfig:
     select_episodes: int = 300
     max_episodes: int = 4_000
     distill: DistillConfig = field(default_factory=DistillConfig)
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """One thing that was tried.
-
-    Attributes:
-        name: short and unique.
-        recipe: passes in words.
-        hidden: widths of its layers before the last.
-        bits: of its weights.
-        graph: the policy.
-        size_bytes, macs: what it costs.
-        returns: ``float64[E]`` on the first ``E`` selection seeds; fewer when it was hopeless early.
-        agreement, regret: beside the teacher, on states that the candidate visits.
-        status: ``failed`` selection, ``passed`` it, ``refused`` the certificate, or ``chosen``.
-    """
-
-    name: str
-    recipe: str
-    hidden: tuple[int, ...]
-    bits: int
-    graph: Graph
-    size_bytes: int
-    macs: int
-    returns: Array
-    agreement: float
-    regret: float
-    status: Status
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the graph left out; the latency is for the one who measures it."""
-        mean, half = float(self.returns.mean()), 1.96 * float(self.returns.std(ddof=1)) / sqrt(len(self.returns))
-        return {
-            "name": self.name,
-            "recipe": self.recipe,
-            "hidden": list(self.hidden),
-            "bits": self.bits,
-            "size_bytes": self.size_bytes,
-            "macs": self.macs,
-            "episodes": len(self.returns),
-            "return_mean": mean,
-            "return_ci95": [mean - half, mean + half],
-            "agreement": self.agreement,
-            "regret": self.regret,
-            "latency_us": None,
-            "status": self.status,
-        }
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Result of `compress`.
-
-    Attributes:
-        best: the chosen candidate; when nothing was certified, the best that was tried (see ``certificate``).
-        certificate: of ``best``.
-        candidates: all that was tried, smallest first.
-        linear: the linear policy, always tried, as a baseline.
-        golden_obs: ``[K, *O]`` states that ``best`` visits.
-        teacher_size_bytes, teacher_macs: cost of the teacher.
-        teacher_return_mean: on the selection seeds, or those of the certificate.
-    """
-
-    best: Candidate
-    certificate: Certificate
-    candidates: tuple[Candidate, ...]
-    linear: Candidate
-    golden_obs: Array
-    teacher_size_bytes: int
-    teacher_macs: int
-    teacher_return_mean: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``compress`` result without the artefact's place and the time it took."""
-        return {
-            "size_bytes": self.best.size_bytes,
-            "teacher_size_bytes": self.teacher_size_bytes,
-            "macs": self.best.macs,
-            "teacher_macs": self.teacher_macs,
-            "return_mean": self.certificate.student_return_mean,
-            "teacher_return_mean": self.certificate.teacher_return_mean,
-            "random_return_mean": self.certificate.random_return_mean,
-            "keep": self.certificate.keep,
-            "certified": self.certificate.certified,
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "baselines": {"linear": self.linear.to_dict(), "scratch": None},
-        }
 
 
 @dataclass(frozen=True)
@@ -234,7 +148,8 @@ class _Search:
         graph = apply(trial.recipe, self.context)
         compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
         student = Returns(GraphPolicy(graph), self.evaluate)
-        total, status, played = self.config.select_episodes, "failed", 0
+        total = self.config.select_episodes
+        status: Status = "failed"
         for played in sorted({max(2, total // 10), max(2, total // 3), total}):
             seeds = self.seeds[:played]
             teacher_return = self.returns(seeds)
@@ -263,7 +178,7 @@ class _Search:
             returns=student(self.seeds[:played]),
             agreement=compared.agreement,
             regret=compared.regret,
-            status=status,  # type: ignore[arg-type]
+            status=status,
         )
 
     def _smallest_passing(self) -> Candidate | None:
@@ -327,6 +242,6 @@ def _least_size(trial: _Trial, teacher: Graph) -> int:
     if not isinstance(first, Student):
         return 0 if not trial.recipe else cost(teacher).size_bytes // 4
     widths = (teacher.obs_type.size, *first.hidden, teacher.actions)
-    pairs = list(zip(widths, widths[1:], strict=False))
-    weights, biases, scales = sum(a * b for a, b in pairs), sum(widths[1:]), sum(widths[:-1])
+    weights = sum(a * b for a, b in pairwise(widths))
+    biases, scales = sum(widths[1:]), sum(widths[:-1])
     return min(weights + 4 * biases + 8 * scales, 4 * (weights + biases))

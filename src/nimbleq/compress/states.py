@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.graph import Graph, Q
 from nimbleq.graph.interpret import GraphPolicy, interpret
 from nimbleq.types import Array, Evaluate, Policy
 
@@ -101,8 +101,3 @@ class ConstantPolicy:
 
     def __call__(self, obs: Array) -> Array:
         return np.full(len(obs), self.action, np.int64)
-
-
-def is_policy(graph: Graph) -> bool:
-    """Whether ``graph`` has the outputs that compression works on."""
-    return Q in graph.outputs and ACTION in graph.outputs
