@@ -22,9 +22,8 @@ def sample_observations(rng: np.random.Generator, graph: Graph, near: Array, cou
         low, high = graph.obs_type.qtype.low, graph.obs_type.qtype.high
         close = np.clip(base.astype(np.int64) + rng.integers(-8, 9, shape), low, high)
         extreme = rng.choice(np.array([low, high]), shape)
-        return np.select([kind == 0, kind == 1], [close, rng.integers(low, high + 1, shape)], extreme).astype(
-            near.dtype
-        )
+        pixels: Array = np.select([kind == 0, kind == 1], [close, rng.integers(low, high + 1, shape)], extreme)
+        return pixels.astype(near.dtype)
     lowest, highest = near.min(axis=0).astype(np.float64), near.max(axis=0).astype(np.float64)
     spread = np.maximum(highest - lowest, 1e-3)
     close = base + rng.normal(size=shape) * 0.05 * spread
