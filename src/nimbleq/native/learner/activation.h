@@ -29,7 +29,7 @@ static void relu_backward(const float *g, float *d, size_t width)
         vf part_[4][2] = {{{0}}};                                                                                      \
         size_t n = 0;                                                                                                  \
         for (; n + 4 <= (width); n += 4)                                                                               \
-            _Pragma("GCC unroll 4") for (size_t i_ = 0; i_ < 4; i_++)                                                  \
+            UNROLL for (size_t i_ = 0; i_ < 4; i_++)                                                                   \
             {                                                                                                          \
                 const size_t at = (n + i_) * PANEL;                                                                    \
                 part_[i_][0] += (F0);                                                                                  \

@@ -9,6 +9,16 @@
 #include "learner.h"
 #include "transpose.h"
 
+/* memcpy of a few floats, without a call. */
+INLINE void copy_short(float *to, const float *from, size_t count)
+{
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        __builtin_memcpy(to + i, from + i, 4 * sizeof *to);
+    for (; i < count; i++)
+        to[i] = from[i];
+}
+
 /* Reads obs[count <= P, O] into self->x, feature-major and normalised; missing samples are zeros. `kept`, unless NULL,
  * receives the batch-major panels as Layer.input wants them, `stride` floats apart. */
 static void pack_obs(Learner *self, const float *obs, size_t count, float *kept, size_t stride)
@@ -20,7 +30,7 @@ static void pack_obs(Learner *self, const float *obs, size_t count, float *kept,
         const size_t width = size - first < PANEL ? size - first : PANEL;
         memset(block, 0, sizeof block);
         for (size_t s = 0; s < count; s++)
-            memcpy(block + s * PANEL, obs + s * size + first, width * sizeof *obs);
+            copy_short(block + s * PANEL, obs + s * size + first, width);
         if (self->options.normalize)
             for (size_t at = 0; at < count * PANEL; at += LANES) {
                 const size_t feature = first + at % PANEL;

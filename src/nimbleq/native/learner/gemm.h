@@ -25,13 +25,13 @@ INLINE void dot_tile(const int rows, const size_t row, const size_t step, const 
                      const float *restrict b, size_t length, vf acc[ROWS][2])
 {
     vf sums[ROWS][2];
-    _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) sums[i][0] = acc[i][0], sums[i][1] = acc[i][1];
+    UNROLL for (int i = 0; i < rows; i++) sums[i][0] = acc[i][0], sums[i][1] = acc[i][1];
     while (length > 0) {
         const size_t count = length < PANEL ? length : PANEL;
         const float *scalar = a;
         for (size_t c = 0; c < count; c++, scalar += step, b += PANEL) {
             const vf b0 = load(b), b1 = load(b + LANES);
-            _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)
+            UNROLL for (int i = 0; i < rows; i++)
             {
                 sums[i][0] += scalar[(size_t)i * row] * b0;
                 sums[i][1] += scalar[(size_t)i * row] * b1;
@@ -40,7 +40,26 @@ INLINE void dot_tile(const int rows, const size_t row, const size_t step, const 
         a += block;
         length -= count;
     }
-    _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) acc[i][0] = sums[i][0], acc[i][1] = sums[i][1];
+    UNROLL for (int i = 0; i < rows; i++) acc[i][0] = sums[i][0], acc[i][1] = sums[i][1];
+}
+
+/* The same for the first half of each b[c] only (acc[i][0]), when the other half is padding; `length` is a multiple of
+ * PANEL, row = PANEL and step = 1. */
+INLINE void dot_tile_narrow(const int rows, const size_t block, const float *restrict a, const float *restrict b,
+                            size_t length, vf acc[ROWS][2])
+{
+    vf even[ROWS], odd[ROWS];
+    UNROLL for (int i = 0; i < rows; i++) even[i] = odd[i] = splat(0);
+    for (; length > 0; length -= PANEL, a += block)
+        for (size_t c = 0; c < PANEL; c += 2, b += 2 * PANEL) {
+            const vf b0 = load(b), b1 = load(b + PANEL);
+            UNROLL for (int i = 0; i < rows; i++)
+            {
+                even[i] += a[i * PANEL + c] * b0;
+                odd[i] += a[i * PANEL + c + 1] * b1;
+            }
+        }
+    UNROLL for (int i = 0; i < rows; i++) acc[i][0] = even[i] + odd[i];
 }
 
 /* Calls TILE(rows, first) over `total` rows in tiles of at most ROWS whose heights differ by at most one: short tiles
@@ -77,9 +96,9 @@ static void gemm_forward(const float *w, const float *bias, const float *x, floa
 #define TILE(rows, n)                                                                                                  \
     {                                                                                                                  \
         vf acc[ROWS][2];                                                                                               \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(bias[n + i]);             \
+        UNROLL for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(bias[n + i]);                              \
         dot_tile(rows, PANEL, 1, out * PANEL, w + n * PANEL, x, in, acc);                                              \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)                                                         \
+        UNROLL for (int i = 0; i < rows; i++)                                                                          \
         {                                                                                                              \
             store(z + (n + i) * PANEL, acc[i][0]);                                                                     \
             store(z + (n + i) * PANEL + LANES, acc[i][1]);                                                             \
@@ -97,9 +116,9 @@ static void gemm_input_gradient(const float *w, const float *d, float *g, size_t
 #define TILE(rows, k)                                                                                                  \
     {                                                                                                                  \
         vf acc[ROWS][2];                                                                                               \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(0);                       \
+        UNROLL for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(0);                                        \
         dot_tile(rows, 1, PANEL, PANEL * PANEL, w + k, d, out, acc);                                                   \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)                                                         \
+        UNROLL for (int i = 0; i < rows; i++)                                                                          \
         {                                                                                                              \
             store(g + (k + i) * PANEL, acc[i][0]);                                                                     \
             store(g + (k + i) * PANEL + LANES, acc[i][1]);                                                             \

@@ -44,35 +44,50 @@ INLINE void weight_gradient(const Layer *layer, size_t padded_batch, Sink *sink,
 {
     for (size_t p = 0; p < layer->panels; p++) {
         const float *input = layer->input + p * padded_batch * PANEL;
-        const size_t at = layer->weight + p * layer->out * PANEL;
-#define TILE(rows, n)                                                                                                  \
+        const size_t at = layer->weight + p * layer->out * PANEL, block = layer->out * PANEL;
+#define WIDE(rows, n)                                                                                                  \
     {                                                                                                                  \
         vf acc[ROWS][2];                                                                                               \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(0);                       \
-        dot_tile(rows, PANEL, 1, layer->out * PANEL, layer->delta + n * PANEL, input, padded_batch, acc);              \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++)                                                         \
+        UNROLL for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = splat(0);                                        \
+        dot_tile(rows, PANEL, 1, block, layer->delta + n * PANEL, input, padded_batch, acc);                           \
+        UNROLL for (int i = 0; i < rows; i++)                                                                          \
         {                                                                                                              \
             sink_vector(sink, store_only, at + (n + i) * PANEL, acc[i][0]);                                            \
             sink_vector(sink, store_only, at + (n + i) * PANEL + LANES, acc[i][1]);                                    \
         }                                                                                                              \
     }
-        FOR_TILES(layer->out, TILE);
-#undef TILE
+#define NARROW(rows, n)                                                                                                \
+    {                                                                                                                  \
+        vf acc[ROWS][2];                                                                                               \
+        dot_tile_narrow(rows, block, layer->delta + n * PANEL, input, padded_batch, acc);                              \
+        UNROLL for (int i = 0; i < rows; i++) sink_vector(sink, store_only, at + (n + i) * PANEL, acc[i][0]);          \
+    }
+        if (layer->in - p * PANEL > LANES)
+            FOR_TILES(layer->out, WIDE);
+        else
+            FOR_TILES(layer->out, NARROW);
+#undef WIDE
+#undef NARROW
     }
 }
 
 INLINE void bias_gradient(const Layer *layer, size_t panels, Sink *sink, const bool store_only)
 {
     for (size_t first = 0; first < layer->out; first += LANES) {
-        vf grad = splat(0);
-        for (size_t i = 0; i < LANES && first + i < layer->out; i++) {
+        vf total[LANES];
+        for (size_t i = 0; i < LANES; i++) {
+            total[i] = splat(0);
+            if (first + i >= layer->out)
+                continue;
             const float *delta = layer->delta + (first + i) * PANEL;
-            vf total = splat(0);
             for (size_t p = 0; p < panels; p++, delta += layer->out * PANEL)
-                total += load(delta) + load(delta + LANES);
-            grad[i] = sum(total);
+                total[i] += load(delta) + load(delta + LANES);
         }
-        sink_vector(sink, store_only, layer->bias + first, grad);
+        transpose_vectors(total);
+        for (int half = LANES / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; i++)
+                total[i] += total[i + half];
+        sink_vector(sink, store_only, layer->bias + first, total[0]);
     }
 }
 

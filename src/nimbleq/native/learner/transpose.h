@@ -18,7 +18,7 @@
 #endif
 
 #define SWAP(s)                                                                                                        \
-    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++)                                                           \
+    UNROLL for (int i = 0; i < LANES; i++)                                                                             \
     {                                                                                                                  \
         if (i & (s))                                                                                                   \
             continue;                                                                                                  \
@@ -27,10 +27,9 @@
         row[i + (s)] = __builtin_shufflevector(a, b, INDICES(HIGH, s));                                                \
     }
 
-INLINE void transpose_square(const float *in, float *out)
+/* row[i][j] <-> row[j][i]. */
+INLINE void transpose_vectors(vf row[LANES])
 {
-    vf row[LANES];
-    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) row[i] = load(in + i * PANEL);
 #if LANES >= 16
     SWAP(8)
 #endif
@@ -39,7 +38,14 @@ INLINE void transpose_square(const float *in, float *out)
 #endif
     SWAP(2)
     SWAP(1)
-    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) store(out + i * PANEL, row[i]);
+}
+
+INLINE void transpose_square(const float *in, float *out)
+{
+    vf row[LANES];
+    UNROLL for (int i = 0; i < LANES; i++) row[i] = load(in + i * PANEL);
+    transpose_vectors(row);
+    UNROLL for (int i = 0; i < LANES; i++) store(out + i * PANEL, row[i]);
 }
 
 /* out[j][i] = in[i][j], both [PANEL][PANEL]. */

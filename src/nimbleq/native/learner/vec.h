@@ -34,6 +34,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Before a loop with a constant count whose arrays are to live in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef vf vf_in_memory __attribute__((may_alias));

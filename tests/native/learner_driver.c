@@ -1,0 +1,90 @@
+/* Trains small networks of awkward shapes on fixed pseudo-random batches and prints one checksum line per network, for
+ * comparing vector widths and for running under sanitizers. Every array is exactly as large as it is said to be. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "learner.h"
+#include "vec.h"
+
+static uint32_t state = 1;
+
+static float uniform(void)
+{
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / 8388608.0f - 1.0f;
+}
+
+static float *uniforms(size_t count)
+{
+    float *values = malloc(count * sizeof *values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = uniform();
+    return values;
+}
+
+/* The same weights whatever the panel width. */
+static void set_weights(Learner *learner)
+{
+    for (size_t l = 0; l < learner->layers; l++) {
+        const Layer *layer = &learner->layer[l];
+        for (size_t n = 0; n < layer->out; n++)
+            for (size_t k = 0; k < layer->in; k++)
+                learner->param[layer->weight + (k / PANEL * layer->out + n) * PANEL + k % PANEL] =
+                    uniform() / sqrtf((float)layer->in);
+    }
+    memcpy(learner->target, learner->param, learner->param_count * sizeof *learner->param);
+    for (size_t i = 0; i < learner->options.obs; i++)
+        learner->inverse_std[i] = 1.5f;
+}
+
+static void train(const Options *options, size_t batch_size)
+{
+    Learner learner;
+    if (!learner_create(&learner, options, 1) || !learner_reserve(&learner, batch_size))
+        exit(1);
+    set_weights(&learner);
+    float *obs = uniforms(batch_size * options->obs), *next_obs = uniforms(batch_size * options->obs);
+    float *reward = uniforms(batch_size), *discount = uniforms(batch_size), *weight = uniforms(batch_size);
+    float *abs_td = malloc(batch_size * sizeof *abs_td), *q = malloc(batch_size * options->actions * sizeof *q);
+    int64_t *action = malloc(batch_size * sizeof *action);
+    for (size_t i = 0; i < batch_size; i++) {
+        action[i] = (int64_t)(i % options->actions);
+        weight[i] = vabs(splat(weight[i]))[0];
+    }
+    const Batch batch = {obs, action, reward, discount, next_obs, weight};
+    double td_total = 0, q_total = 0;
+    for (int update = 0; update < 10; update++) {
+        learner_update(&learner, &batch, batch_size, abs_td);
+        for (size_t i = 0; i < batch_size; i++)
+            td_total += abs_td[i];
+    }
+    learner_q(&learner, obs, batch_size, q);
+    learner_act(&learner, obs, batch_size, action);
+    for (size_t i = 0; i < batch_size * options->actions; i++)
+        q_total += q[i];
+    printf("%.9g %.9g\n", td_total / (double)batch_size, q_total / (double)batch_size);
+    free(obs), free(next_obs), free(reward), free(discount), free(weight), free(abs_td), free(q), free(action);
+    learner_free(&learner);
+}
+
+int main(void)
+{
+    const size_t hidden[][3] = {{5, 7, 0}, {0, 0, 0}, {16, 32, 64}, {1, 33, 13}, {70, 0, 0}};
+    const size_t obs[] = {3, 1, 16, 17, 40}, actions[] = {2, 1, 5, 3, 18}, batch[] = {1, 7, 32, 33, 64};
+    for (size_t c = 0; c < sizeof obs / sizeof *obs; c++)
+        for (int bits = 0; bits < 8; bits++) {
+            Options options = {
+                .obs = obs[c], .actions = actions[c], .normalize = bits & 1, .layer_norm = bits >> 1 & 1,
+                .dueling = bits & 1, .double_q = bits >> 2, .huber = bits >> 1 & 1, .target = (Target)(bits % 3),
+                .target_every = 3, .lr_updates = 5, .obs_clip = 1, .tau = 0.1, .lr = 1e-3, .lr_end = 1e-4,
+                .adam_eps = 1e-5, .max_grad_norm = bits >> 2 ? 0.5 : 0, .reward_scale = 0.5,
+            };
+            while (options.hidden_layers < 3 && hidden[c][options.hidden_layers] > 0) {
+                options.hidden[options.hidden_layers] = hidden[c][options.hidden_layers];
+                options.hidden_layers++;
+            }
+            train(&options, batch[c]);
+        }
+    return 0;
+}
