@@ -9,11 +9,12 @@ from nimbleq.compress.states import ConstantPolicy, action_gap, actions, compare
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
 
 
 def test_distillation_lowers_regret_and_plays(balance, balance_teacher):
-    config = DistillConfig(rounds=2, updates=200, episodes=4, states=500)
+    config = DistillConfig(rounds=2, updates=200, last_updates=200, episodes=4, states=500)
     known = teacher_states(balance_teacher, balance, config, 0)
     fresh = mlp_student(balance_teacher.obs_type, (8,), 2, known.obs, np.random.default_rng(0))
     made = distill(balance_teacher, fresh, balance, known, config, 0)
@@ -25,7 +26,7 @@ def test_distillation_lowers_regret_and_plays(balance, balance_teacher):
 
 
 def test_distillation_is_repeatable(balance, balance_teacher):
-    config = DistillConfig(rounds=1, updates=20, episodes=2, states=100)
+    config = DistillConfig(rounds=1, updates=20, last_updates=20, episodes=2, states=100)
     known = teacher_states(balance_teacher, balance, config, 3)
     fresh = mlp_student(balance_teacher.obs_type, (4,), 2, known.obs, np.random.default_rng(0))
     one, two = (distill(balance_teacher, fresh, balance, known, config, 3).graph for _ in range(2))
@@ -65,14 +66,8 @@ def test_comparison_by_hand():
 
 def test_visited_states_are_the_policy_s_own(balance, balance_teacher):
     seeds = episode_seeds("distill", 0, 4)
-    falling, held = (
-        visit(policy, balance, seeds, 1000) for policy in (ConstantPolicy(), balance_teacher_policy(balance_teacher))
-    )
+    falling, held = (visit(p, balance, seeds, 1000) for p in (ConstantPolicy(), GraphPolicy(balance_teacher)))
     assert np.abs(held[:, 2]).max() < np.abs(falling[:, 2]).max()
-
-
-def balance_teacher_policy(graph):
-    return lambda obs: actions(graph, obs)
 
 
 def test_frozen_norms_stay_close(mlp):

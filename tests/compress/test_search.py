@@ -14,7 +14,7 @@ from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
 
-FAST = DistillConfig(rounds=2, updates=150, episodes=4, states=500)
+FAST = DistillConfig(rounds=2, updates=150, last_updates=150, episodes=4, states=500)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_recipe_of_passes_is_one_candidate(balance, balance_teacher):
 
 
 def test_when_nothing_holds_it_says_so(balance, balance_teacher):
-    hopeless = DistillConfig(rounds=1, updates=1, episodes=2, states=100)
+    hopeless = DistillConfig(rounds=1, updates=1, last_updates=1, episodes=2, states=100)
 
     def upside_down(graph, context):
         last = {"q.weight"} & set(graph.weights) or {graph.nodes[-2].op.weight}

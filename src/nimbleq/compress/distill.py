@@ -30,6 +30,7 @@ class DistillConfig:
     """Attributes:
     rounds: of playing and training.
     updates: gradient steps per round.
+    last_updates: gradient steps of the last round, on all that was collected.
     batch_size: states per step, half of them student-visited from the second round on.
     lr: peak of Adam's step size; cosine to zero over each round, the peak halves by the last round.
     episodes: played by the student for each round's states.
@@ -39,8 +40,9 @@ class DistillConfig:
     advantage_weight: λ of the Huber term, on advantages in units of the temperature.
     """
 
-    rounds: int = 4
-    updates: int = 1500
+    rounds: int = 3
+    updates: int = 1000
+    last_updates: int = 4000
     batch_size: int = 512
     lr: float = 1e-2
     episodes: int = 16
@@ -94,8 +96,8 @@ def distillation_loss(scaled: Tensor, probability: Tensor, advantage: Tensor, we
     return cross_entropy + weight * functional.smooth_l1_loss(scaled - scaled.mean(dim=1, keepdim=True), advantage)
 
 
-def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: float, seed: int) -> Graph:
-    """``config.updates`` gradient steps; every batch takes equal parts of each of ``halves``."""
+def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, updates: int, lr: float, seed: int) -> Graph:
+    """``updates`` gradient steps, the step size falling from ``lr`` to zero; each batch takes equally from ``halves``."""
     module = to_module(student)
     tau = temperature(halves[0].q, config)
     rng = np.random.default_rng(seed)
@@ -103,10 +105,10 @@ def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: f
     target = torch.from_numpy(np.concatenate([half.q for half in halves]) / np.float32(tau))
     probability = torch.softmax(target, dim=1)
     advantage = target - target.mean(dim=1, keepdim=True)
-    picks = torch.from_numpy(_picks(rng, [len(half.obs) for half in halves], config))
+    picks = torch.from_numpy(_picks(rng, [len(half.obs) for half in halves], updates, config.batch_size))
     optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
     for update, pick in enumerate(picks):
-        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / config.updates))
+        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / updates))
         scaled = module(obs[pick]) / tau
         loss = distillation_loss(scaled, probability[pick], advantage[pick], config.advantage_weight)
         optimizer.zero_grad(set_to_none=True)
@@ -115,11 +117,11 @@ def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, lr: f
     return from_module(student, module)
 
 
-def _picks(rng: np.random.Generator, sizes: Sequence[int], config: DistillConfig) -> Array:
+def _picks(rng: np.random.Generator, sizes: Sequence[int], updates: int, batch_size: int) -> Array:
     """``int64[updates, batch]`` indices into the parts laid end to end, equally many from each."""
-    share = config.batch_size // len(sizes)
+    share = batch_size // len(sizes)
     starts = np.cumsum([0, *sizes[:-1]])
-    parts = [start + rng.integers(0, size, (config.updates, share)) for start, size in zip(starts, sizes, strict=True)]
+    parts = [start + rng.integers(0, size, (updates, share)) for start, size in zip(starts, sizes, strict=True)]
     return np.concatenate(parts, axis=1)
 
 
@@ -167,7 +169,8 @@ def distill(
             tick(turn, config.rounds, "distilling")
             halves = [from_teacher] if visited is None else [from_teacher, visited]
             lr = config.lr * (1 - 0.5 * turn / config.rounds)
-            student = fit(student, halves, config, lr, nonce + turn)
+            updates = config.last_updates if turn == config.rounds - 1 else config.updates
+            student = fit(student, halves, config, updates, lr, nonce + turn)
             snapshots.append(student)
             seeds = episode_seeds("distill", nonce, config.episodes, start=(turn + 2) * config.episodes)
             met = visit(GraphPolicy(student), evaluate, seeds, config.states, config.epsilon)
