@@ -97,7 +97,7 @@ def distillation_loss(scaled: Tensor, probability: Tensor, advantage: Tensor, we
 
 
 def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, updates: int, lr: float, seed: int) -> Graph:
-    """``updates`` gradient steps, the step size falling from ``lr`` to zero; each batch takes equally from ``halves``."""
+    """``updates`` gradient steps, the step size falling from ``lr`` to zero; batches draw equally from ``halves``."""
     module = to_module(student)
     tau = temperature(halves[0].q, config)
     rng = np.random.default_rng(seed)
