@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     discount: Array
     next_obs: Array
     weight: Array
-    index: Array
+    index: Array  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -294,3 +294,23 @@ def test_observations_of_another_shape_are_refused() -> None:
     graph = random_graph(np.random.default_rng(2), obs="vector")
     with pytest.raises(NimbleqError, match="takes observations"):
         run_onnx(emit_onnx(graph), np.zeros((1, graph.obs_type.size + 1), np.float32))
+
+
+@pytest.mark.parametrize("pad_value", [0, 7])
+@pytest.mark.parametrize("exact", [True, False])
+def test_float_layers_may_read_a_raw_image(exact: bool, pad_value: int) -> None:
+    """What folding /255 into the first convolution leaves: float32 weights on uint8 pixels."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv": rng.normal(size=(5, 3, 3, 3)).astype(np.float32),
+        "linear": rng.normal(size=(4, 5 * 6 * 6)).astype(np.float32),
+    }
+    nodes = (
+        Node(ops.Conv2d("conv", padding=(1, 1), pad_value=pad_value), ("obs",), "h"),
+        Node(ops.Flatten(), ("h",), "f"),
+        Node(ops.Linear("linear"), ("f",), Q),
+        Node(ops.ArgMax(), (Q,), ACTION),
+    )
+    graph = Graph({"obs": TensorType((3, 6, 6), UINT8)}, nodes, (Q, ACTION), weights)
+    obs = random_obs(rng, graph, 50)
+    assert_close(graph, obs, run_onnx(emit_onnx(graph, exact=exact), obs), 1e-5)

@@ -103,7 +103,9 @@ def _emit(build: Build, node: Node) -> None:
 
 
 def _is_real(build: Build, node: Node) -> bool:
-    """Whether everything that ``node`` touches is float32."""
+    """Whether ``node`` computes in float32: its weights are, or everything that it touches."""
+    if isinstance(node.op, ops.Linear | ops.Conv2d):
+        return build.graph.weights[node.op.weight].dtype == np.float32
     return all(isinstance(build.qtype(tensor), Float32) for tensor in (*node.inputs, node.output))
 
 

@@ -39,7 +39,7 @@ def _linear(build: Build, node: Node, op: ops.Linear) -> None:
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
-    x, attributes = convolution_input(build, node, op, build.levels(node))
+    x, attributes = convolution_input(build, node, op, build.levels(node), build.qtype(node.inputs[0]))
     total = build.add("ConvInteger", x, *_factors(build, node, build.graph.weights[op.weight]), **attributes)
     _biased(build, node, op, total)
 

@@ -10,7 +10,7 @@ import numpy as np
 from nimbleq.deploy.onnx_build import Build, level_offset
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
-from nimbleq.graph.tensor import INT32, Float32, Int
+from nimbleq.graph.tensor import FLOAT32, INT32, Float32, Int, QType
 
 Emit = Callable[[Build, Node, Any], None]
 """``(build, node, node.op)``: adds the nodes of one op."""
@@ -36,12 +36,23 @@ def _affine(build: Build, node: Node, op: ops.Affine) -> None:
 
 
 def _linear(build: Build, node: Node, op: ops.Linear) -> None:
-    build.add("Gemm", build.source(node), *_parameters(build, node, op), out=node.output, transB=1)
+    build.add("Gemm", _numbers(build, node), *_parameters(build, node, op), out=node.output, transB=1)
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
-    x, attributes = convolution_input(build, node, op, build.source(node))
+    x, attributes = convolution_input(build, node, op, _numbers(build, node), FLOAT32)
     build.add("Conv", x, *_parameters(build, node, op), out=node.output, **attributes)
+
+
+def _numbers(build: Build, node: Node) -> str:
+    """The input as float32, also where it is stored as levels (a raw image whose /255 is in the weights)."""
+    qtype, x = build.qtype(node.inputs[0]), build.source(node)
+    if isinstance(qtype, Float32):
+        return x
+    x = build.cast(x, np.float32)
+    if offset := level_offset(qtype):
+        x = build.add("Sub", x, build.constant(offset, np.float32, f"{node.output}/offset"))
+    return x
 
 
 def _parameters(build: Build, node: Node, op: ops.Linear | ops.Conv2d) -> list[str]:
@@ -52,16 +63,16 @@ def _parameters(build: Build, node: Node, op: ops.Linear | ops.Conv2d) -> list[s
     return names
 
 
-def convolution_input(build: Build, node: Node, op: ops.Conv2d, x: str) -> tuple[str, dict[str, Any]]:
+def convolution_input(build: Build, node: Node, op: ops.Conv2d, x: str, qtype: QType) -> tuple[str, dict[str, Any]]:
     """What a convolution reads, and its attributes: a border that is not zero is padded before.
 
     Args:
-        x: ONNX name of the stored input.
+        x: ONNX name of the input.
+        qtype: its number format.
     """
     rows, cols = op.padding
     pads = [rows, cols, rows, cols]
     if op.pad_value and any(pads):
-        qtype = build.qtype(node.inputs[0])
         dtype = np.float32 if isinstance(qtype, Float32) else np.uint8
         extents = build.constant([0, 0, rows, cols, 0, 0, rows, cols], np.int64, f"{node.output}/pads")
         border = build.constant(op.pad_value + level_offset(qtype), dtype, f"{node.output}/border")

@@ -97,7 +97,7 @@ def _linear(build: Build, node: Node, op: ops.Linear) -> None:
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
-    x, attributes = convolution_input(build, node, op, build.levels(node))
+    x, attributes = convolution_input(build, node, op, build.levels(node), build.qtype(node.inputs[0]))
     build.add("Conv", *_dequantized(build, node, op, x), out=node.output, **attributes)
 
 
