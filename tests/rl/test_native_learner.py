@@ -87,7 +87,7 @@ def largest_difference(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
 def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
-    """Tight over ten updates; after a thousand rounding has been through Adam's 1/sqrt(v) and ReLU's corners."""
+    """Measured in four of the cases: at most 2e-6 apart after a thousand updates (the problem lets both settle)."""
     config: TrainConfig = with_changes(CONFIG, changes)
     spec = spec_of()
     theirs, ours = pair(config, spec)
@@ -101,8 +101,8 @@ def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
         theirs.update(one(batches, update))
     ours.update_many(Batch(*(array[10:] for array in batches)))
     assert ours.updates == theirs.updates == UPDATES
-    assert largest_difference(theirs.weights(), ours.weights()) < 2e-3
-    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=2e-3)
+    assert largest_difference(theirs.weights(), ours.weights()) < 1e-4
+    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=1e-4)
 
 
 @pytest.mark.parametrize("obs", [1, 8, 16, 17, 40])
