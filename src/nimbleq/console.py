@@ -77,8 +77,7 @@ def _bar(title: str) -> Iterator[Tick]:
             if now - shown < 0.1 and done < total:
                 return
             shown = now
-            rate = f"{done / max(now - start, 1e-9):,.0f}/s"
-            progress.update(task, completed=done, total=total, note=note, rate=rate)
+            progress.update(task, completed=done, total=total, note=note, rate=rate_text(done / max(now - start, 1e-9)))
 
         yield tick
 
@@ -94,10 +93,17 @@ def _plain(title: str) -> Tick:
         last = now
         rate = done / (now - start)
         left = (total - done) / rate if rate > 0 else float("inf")
-        eta = f"{left:.0f} s left" if left < 1e6 else "?"
-        print(f"{title}: {done:,.0f}/{total:,.0f} ({rate:,.0f}/s, {eta}) {note}", file=sys.stderr, flush=True)
+        eta = f"{left:.0f} s left" if left < 1e6 else "just begun"
+        print(f"{title}: {done:,.0f}/{total:,.0f} ({rate_text(rate)}, {eta}) {note}", file=sys.stderr, flush=True)
 
     return tick
+
+
+def rate_text(per_second: float) -> str:
+    """``"1,562/s"``, or ``"24 s each"`` where little happens in a second."""
+    if per_second <= 0:
+        return "–"
+    return f"{per_second:,.0f}/s" if per_second >= 1 else f"{1 / per_second:.0f} s each"
 
 
 def size_text(size_bytes: float) -> str:

@@ -115,7 +115,6 @@ def _summary(result: dict[str, Any], console: Console) -> None:
             ["PyTorch, p50", latency("torch", "teacher"), latency("torch", "artefact"), ""],
         ],
     )  # fmt: skip
-    verdict = "certified" if certificate["certified"] else "REFUSED"
-    console.say(f"{verdict}: keeps {certificate['keep']:.0%} of the teacher's return. {certificate['reason']}")
+    console.say(certificate["reason"])
     console.say(f"verified: {result['verify']['checked']:,} answers, {result['verify']['mismatches']} mismatches")
     console.say(f"report: {result['report']}")
