@@ -72,7 +72,7 @@ class Runtime:
             FileError: the artefact is missing or damaged.
             NimbleqError: the engine asked for does not work here; says why.
         """
-        self.graph = model if isinstance(model, Graph) else load_artefact(Path(model)).graph
+        self.graph = model if isinstance(model, Graph) else load_artefact(model).graph
         if engine not in ("auto", "c", "onnxruntime", "numpy"):
             raise ConfigError(f"unknown engine {engine!r}: use auto, c, onnxruntime or numpy")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:

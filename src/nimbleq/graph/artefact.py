@@ -104,13 +104,14 @@ def save_artefact(
     return load_artefact(path)
 
 
-def load_artefact(path: Path) -> Artefact:
+def load_artefact(path: Path | str) -> Artefact:
     """Read and check the artefact in the folder ``path``.
 
     Raises:
         FileError: a file is missing, damaged, newer than this nimbleq, not what was hashed, or not a valid model; names
             the file and what is wrong.
     """
+    path = Path(path)
     if not path.is_dir():
         raise FileError(f"{path} is not an artefact: there is no such folder")
     model, contents = _model_of(path)
