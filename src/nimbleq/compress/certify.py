@@ -91,7 +91,7 @@ def certify(
     purpose: Purpose = "certify",
     nonce: int = 0,
     alpha: float = ALPHA,
-    pilot_episodes: int = 100,
+    pilot_episodes: int = 300,
     max_episodes: int = 4_000,
     teacher_returns: Returns | None = None,
     rand: Array | None = None,
@@ -106,7 +106,7 @@ def certify(
         purpose, nonce: which stream of seeds judges; never one that chose the student. A re-check takes a fresh nonce.
         alpha: chance of certifying a student that is worse than allowed.
         pilot_episodes: played first, on seeds of their own, to plan.
-        max_episodes: a plan above this is refused, and says how many it would need.
+        max_episodes: a plan that has less than an even chance with this many is refused, and says how many it needs.
         teacher_returns: the teacher's returns where some are known already.
         rand: ``[m]`` returns of the random policy where they are known already.
         tick: progress in episodes.
@@ -124,7 +124,7 @@ def certify(
     margin = (1 - keep) * float(other.mean() - rand.mean())
     seeds = {"purpose": purpose, "nonce": nonce, "count": 0, "pilot_count": pilot_episodes}
     better = float(other.mean()) > float(rand.mean())
-    planned = plan(own - other, margin, keep, alpha) if better else Plan(HOPELESS, (HOPELESS,), 0.0, 0.0)
+    planned = plan(own - other, margin, keep, alpha, max_episodes) if better else Plan(HOPELESS, (HOPELESS,), 0.0, 0.0)
     verdict = Verdict(
         False, 0, float((own - other).mean()), float((own - other).std(ddof=1)), -float("inf"), margin, ()
     )

@@ -40,13 +40,13 @@ class DistillConfig:
     advantage_weight: λ of the Huber term, on advantages in units of the temperature.
     """
 
-    rounds: int = 3
-    updates: int = 1000
-    last_updates: int = 4000
+    rounds: int = 6
+    updates: int = 1500
+    last_updates: int = 8000
     batch_size: int = 512
     lr: float = 1e-2
-    episodes: int = 16
-    states: int = 8_000
+    episodes: int = 48
+    states: int = 12_000
     epsilon: float = 0.02
     temperature: float = 0.5
     advantage_weight: float = 0.1

@@ -54,7 +54,7 @@ class Plan:
     deviation: float
 
 
-def plan(difference: Array, margin: float, keep: float, alpha: float = ALPHA) -> Plan:
+def plan(difference: Array, margin: float, keep: float, alpha: float = ALPHA, most: int = HOPELESS) -> Plan:
     """Sample size for 90 % power, from a pilot's paired differences.
 
     ``n = ((z_{1−α} + z_{.9})·σ/(δ + d))²`` with ``d`` the pilot's mean difference shrunk towards zero by the positive
@@ -65,6 +65,7 @@ def plan(difference: Array, margin: float, keep: float, alpha: float = ALPHA) ->
         margin: ``δ ≥ 0``; with none (``keep = 1``) only a proven improvement passes.
         keep: share of the return to keep.
         alpha: error of the whole test.
+        most: episodes that can be afforded; a plan above it is cut to it where that still has an even chance.
     """
     sigma, mean = float(difference.std(ddof=1)), float(difference.mean())
     error = sigma / sqrt(len(difference))
@@ -73,8 +74,13 @@ def plan(difference: Array, margin: float, keep: float, alpha: float = ALPHA) ->
     fewest = max(_FEWEST, floor_episodes(keep, alpha))
     if room <= 0 or (sigma == 0 and margin <= 0):
         return Plan(HOPELESS, (HOPELESS,), expected, sigma)
-    needed = _SEQUENTIAL_INFLATION * ((normal_quantile(1 - alpha) + normal_quantile(POWER)) * sigma / room) ** 2
+    needed, even_chance = (
+        _SEQUENTIAL_INFLATION * ((normal_quantile(1 - alpha) + normal_quantile(power)) * sigma / room) ** 2
+        for power in (POWER, 0.5)
+    )
     episodes = max(ceil(min(needed, HOPELESS)), fewest)
+    if even_chance <= most < episodes and fewest <= most:
+        episodes = most
     early = (ceil(share * episodes) for share in _LOOKS[:-1])
     # A look below the floor could not pass, and one just before the end would only cost alpha.
     looks = tuple(n for n in early if fewest <= n <= 0.9 * episodes)

@@ -50,7 +50,7 @@ class CompressConfig:
     recipe: Literal["auto", "int8", "float32"] | Recipe = "auto"
     hidden: tuple[tuple[int, ...], ...] | None = None
     seed: int = 0
-    select_episodes: int = 300
+    select_episodes: int = 1_000
     max_episodes: int = 4_000
     distill: DistillConfig = field(default_factory=DistillConfig)
 
@@ -97,25 +97,23 @@ class _Search:
         self.rand = random_returns(evaluate, config.seed)
         self.seeds = episode_seeds("select", config.seed, config.select_episodes)
         self.tried: list[Candidate] = []
-        self.attempts = 0
+        self.certificates: dict[str, Certificate] = {}  # by the candidate's name
 
     def run(self) -> Compression:
         families = list(self._families())
-        certificate: Certificate | None = None
         for number, family in enumerate(families):
             self.tick(number, len(families), describe(family[0].recipe[:1]) or "teacher")
             self.tried += [self._try(trial) for trial in family]
             later = families[number + 1][0] if number + 1 < len(families) else None
-            while (best := self._smallest_passing()) is not None and self.attempts < len(_ATTEMPT_SHARES):
+            while (best := self._smallest_passing()) is not None and self._attempts_left():
                 if later is not None and _least_size(later, self.teacher) < best.size_bytes:
                     break  # the next family may still hold something smaller
-                certificate = self._certify(best)
-                self._mark(best, "chosen" if certificate.certified else "refused")
-                if certificate.certified:
-                    break
-            if (certificate is not None and certificate.certified) or self.attempts == len(_ATTEMPT_SHARES):
+                if self._certify(best).certified:
+                    return self._result(self._mark(best, "chosen"))
+                self._mark(best, "refused")
+            if not self._attempts_left():
                 break
-        return self._result(certificate)
+        return self._result(self._best_effort())
 
     def _families(self) -> Iterator[tuple[_Trial, ...]]:
         """Groups of candidates that share their expensive beginning, from small to large."""
@@ -150,7 +148,7 @@ class _Search:
         student = Returns(GraphPolicy(graph), self.evaluate)
         total = self.config.select_episodes
         status: Status = "failed"
-        for played in sorted({max(2, total // 10), max(2, total // 3), total}):
+        for played in sorted({max(2, total // part) for part in (30, 10, 3, 1)}):
             seeds = self.seeds[:played]
             teacher_return = self.returns(seeds)
             difference = student(seeds) - teacher_return
@@ -159,8 +157,8 @@ class _Search:
             if float(difference.mean()) + 2 * error < -margin or margin < 0:
                 break
         else:
-            # Half a standard error off: what looks equal only by luck is not worth a certificate's episodes.
-            needed = plan(difference - 0.5 * error, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
+            # A standard error off: what looks equal only by luck is not worth a certificate's episodes.
+            needed = plan(difference - error, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
             status = "passed" if needed.episodes <= self.config.max_episodes else "failed"
         spent = cost(graph)
         return Candidate(
@@ -184,10 +182,12 @@ class _Search:
     def _smallest_passing(self) -> Candidate | None:
         return min((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes, default=None)
 
+    def _attempts_left(self) -> bool:
+        return len(self.certificates) < len(_ATTEMPT_SHARES)
+
     def _certify(self, candidate: Candidate) -> Certificate:
-        alpha = ALPHA * _ATTEMPT_SHARES[self.attempts]
-        self.attempts += 1
-        return certify(
+        alpha = ALPHA * _ATTEMPT_SHARES[len(self.certificates)]
+        self.certificates[candidate.name] = certify(
             self.teacher,
             candidate.graph,
             self.evaluate,
@@ -198,18 +198,24 @@ class _Search:
             teacher_returns=self.returns,
             rand=self.rand,
         )
+        return self.certificates[candidate.name]
 
-    def _mark(self, candidate: Candidate, status: Status) -> None:
-        self.tried[self.tried.index(candidate)] = replace(candidate, status=status)
+    def _mark(self, candidate: Candidate, status: Status) -> Candidate:
+        marked = replace(candidate, status=status)
+        self.tried[[c.name for c in self.tried].index(candidate.name)] = marked
+        return marked
 
-    def _result(self, certificate: Certificate | None) -> Compression:
-        chosen = next((c for c in self.tried if c.status == "chosen"), None)
-        if chosen is None:
-            # Nothing holds: the best effort is what came closest on the selection seeds, and its refusal says why.
-            chosen = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
-            if self.attempts < len(_ATTEMPT_SHARES):
-                certificate = self._certify(chosen)
-        assert certificate is not None
+    def _best_effort(self) -> Candidate:
+        """Nothing holds: the refusal that came closest, or else the refusal of what did best on the selection seeds."""
+        refused = [c for c in self.tried if c.name in self.certificates]
+        if refused:
+            return max(refused, key=lambda c: self.certificates[c.name].difference_lower95)
+        best = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
+        certificate = self._certify(best)
+        return self._mark(best, "chosen" if certificate.certified else "refused")
+
+    def _result(self, chosen: Candidate) -> Compression:
+        certificate = self.certificates[chosen.name]
         linear = next((c for c in self.tried if not c.hidden), None) or self._try(
             _Trial("linear-float32", (Student(()), Distill(), Fold()))
         )
