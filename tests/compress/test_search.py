@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from nimbleq.compress import search
+from nimbleq.compress.certify import certify
 from nimbleq.compress.distill import DistillConfig
 from nimbleq.compress.quantize import quantize
 from nimbleq.compress.recipe import Distill, Fold, Int8, Student
@@ -60,6 +63,23 @@ def test_seeds_that_chose_never_certify(balance, balance_teacher, fast):
     # Nothing is made or selected on them: before the certificate starts nobody has played one.
     assert not certifying & {seed for _, seeds in asked[:first] for seed in seeds}
     assert certifying <= {seed for _, seeds in asked for seed in seeds}
+
+
+def test_a_refusal_belongs_to_the_policy_it_is_about(balance, balance_teacher, fast, monkeypatch):
+    refusals = {}
+
+    def refuse(teacher, student, evaluate, keep, **options):
+        bound = -100.0 - 10 * (len(refusals) != 1)  # the second attempt comes closest
+        made = replace(certify(teacher, student, evaluate, keep, **options), certified=False, difference_lower95=bound)
+        refusals[id(student)] = made
+        return made
+
+    monkeypatch.setattr(search, "certify", refuse)
+    made = compress(balance_teacher, balance, fast)
+    assert len(refusals) == 3
+    assert not made.certificate.certified
+    assert made.certificate is refusals[id(made.best.graph)]
+    assert made.certificate.difference_lower95 == -100.0
 
 
 def test_int8_only_gives_integers(balance, balance_teacher, fast):
