@@ -76,7 +76,7 @@ class LearnerConfig:
     """One gradient step.
 
     Attributes:
-        engine: ``native`` (C, fully connected nets on vectors), ``torch`` (everything), or ``auto``: native where it can.
+        engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything), ``auto`` (native where it can).
         batch_size: transitions per update.
         gamma: discount per step.
         double: the online net chooses the next action, the target net values it [1509.06461].

@@ -14,29 +14,29 @@ import pytest
 from tests.e2e.support import one_line
 
 
-def test_unknown_verb_option_and_value(cli: Any) -> None:
-    assert "there is no verb 'tran'" in one_line(cli("tran"))
-    assert "--frobnicate" in one_line(cli("train", "--frobnicate", "3"))
-    assert "--learner.lr" in one_line(cli("train", "--learner.lr", "fast"))
+def test_unknown_verb_option_and_value(inline: Any) -> None:
+    assert "there is no verb 'tran'" in one_line(inline("tran"))
+    assert "--frobnicate" in one_line(inline("train", "--frobnicate", "3"))
+    assert "--learner.lr" in one_line(inline("train", "--learner.lr", "fast"))
 
 
-def test_unknown_and_continuous_environments(cli: Any, tmp_path: Path) -> None:
+def test_unknown_and_continuous_environments(inline: Any, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert "CartPole-v99" in one_line(cli("train", "--env", "CartPole-v99", "--out", out))
-    assert "continuous" in one_line(cli("train", "--env", "Pendulum-v1", "--out", out))
+    assert "CartPole-v99" in one_line(inline("train", "--env", "CartPole-v99", "--out", out))
+    assert "continuous" in one_line(inline("train", "--env", "Pendulum-v1", "--out", out))
     assert not out.exists(), "a run that never started leaves nothing behind"
 
 
 @pytest.mark.parametrize("verb", ["compress", "report"])
-def test_a_folder_that_is_no_run(cli: Any, tmp_path: Path, verb: str) -> None:
-    assert "not a run directory" in one_line(cli(verb, tmp_path / "nowhere"))
-    assert "not a run directory" in one_line(cli(verb, tmp_path))
+def test_a_folder_that_is_no_run(inline: Any, tmp_path: Path, verb: str) -> None:
+    assert "not a run directory" in one_line(inline(verb, tmp_path / "nowhere"))
+    assert "not a run directory" in one_line(inline(verb, tmp_path))
 
 
 @pytest.mark.parametrize("keep", ["1.5", "0", "-1", "nan"])
-def test_keep_out_of_range(cli: Any, line: tuple[Path, Any], keep: str) -> None:
+def test_keep_out_of_range(inline: Any, line: tuple[Path, Any], keep: str) -> None:
     run, _ = line
-    assert "keep" in one_line(cli("compress", run, "--keep", keep))
+    assert "keep" in one_line(inline("compress", run, "--keep", keep))
 
 
 def copy_of_small(line: tuple[Path, Any], tmp_path: Path) -> Path:
@@ -47,7 +47,7 @@ def copy_of_small(line: tuple[Path, Any], tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["model.json", "weights.safetensors", "golden.npz", "provenance.json", "certificate.json"]
 )
-def test_tampering_and_truncation_are_seen(cli: Any, line: tuple[Path, Any], tmp_path: Path, name: str) -> None:
+def test_tampering_and_truncation_are_seen(inline: Any, line: tuple[Path, Any], tmp_path: Path, name: str) -> None:
     small = copy_of_small(line, tmp_path)
     good = (small / name).read_bytes()
     flipped = bytearray(good)
@@ -55,28 +55,28 @@ def test_tampering_and_truncation_are_seen(cli: Any, line: tuple[Path, Any], tmp
     for damaged in (bytes(flipped), good[: len(good) // 2], b""):
         (small / name).write_bytes(damaged)
         for verb in ("certify", "export", "bench"):
-            assert name in one_line(cli(verb, small, *(["--out", tmp_path / "build"] if verb == "export" else [])))
+            assert name in one_line(inline(verb, small, *(["--out", tmp_path / "build"] if verb == "export" else [])))
     (small / name).unlink()
     if name != "certificate.json":
-        assert name in one_line(cli("certify", small))
+        assert name in one_line(inline("certify", small))
     assert not (tmp_path / "build").exists()
 
 
-def test_a_forged_certificate_is_refused(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+def test_a_forged_certificate_is_refused(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
     small = copy_of_small(line, tmp_path)
     certificate = json.loads((small / "certificate.json").read_text())
     text = json.dumps(certificate).replace('"keep": 0.99', '"keep": 1.0')
     assert text != json.dumps(certificate)
     (small / "certificate.json").write_text(text)
-    assert "certificate.json" in one_line(cli("certify", small))
+    assert "certificate.json" in one_line(inline("certify", small))
 
 
-def test_an_artefact_from_the_future(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+def test_an_artefact_from_the_future(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
     small = copy_of_small(line, tmp_path)
     model = json.loads((small / "model.json").read_text())
     model["format"] += 1
     (small / "model.json").write_text(json.dumps(model))
-    assert "newer" in one_line(cli("export", small, "--out", tmp_path / "build"))
+    assert "newer" in one_line(inline("export", small, "--out", tmp_path / "build"))
 
 
 @pytest.mark.parametrize("place", ["obs", "reward"])
@@ -84,7 +84,7 @@ def test_nan_from_an_environment_stops_training_and_keeps_the_checkpoint(cli: An
     run = tmp_path / "run"
     done = cli("train", "--env", f"broken_envs:Nan{place.title()}-v0", "--learn-start", "200", "--out", run)
     message = one_line(done)
-    assert "NaN" in message or "not finite" in message
+    assert "returned NaN in its " in message
     assert any((run / "checkpoint").iterdir())
     lines = (run / "metrics.jsonl").read_text().splitlines()
     for text in lines:
@@ -103,20 +103,20 @@ def test_a_full_disk_is_one_line(cli: Any, tmp_path: Path) -> None:
     assert cli(*words, "--resume", "--json").code == 0
 
 
-def test_files_that_are_no_sb3_zip(cli: Any, tmp_path: Path) -> None:
+def test_files_that_are_no_sb3_zip(inline: Any, tmp_path: Path) -> None:
     text = tmp_path / "model.zip"
     text.write_text("hello")
     words = ("import", text, "--from", "sb3", "--env", "CartPole-v1", "--out", tmp_path / "run")
-    assert "zip" in one_line(cli(*words))
+    assert "zip" in one_line(inline(*words))
     with zipfile.ZipFile(text, "w") as archive:
         archive.writestr("readme.txt", "not a model")
-    assert "model.zip" in one_line(cli(*words))
+    assert "model.zip" in one_line(inline(*words))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_training_does_not_overwrite_the_first(cli: Any, line: tuple[Path, Any]) -> None:
+def test_a_second_training_does_not_overwrite_the_first(inline: Any, line: tuple[Path, Any]) -> None:
     run, _ = line
-    assert "--resume" in one_line(cli("train", "--env", "CartPole-v1", "--out", run))
+    assert "--resume" in one_line(inline("train", "--env", "CartPole-v1", "--out", run))
 
 
 def test_errors_are_json_too(cli: Any, tmp_path: Path) -> None:

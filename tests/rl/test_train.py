@@ -149,7 +149,7 @@ def test_nan_stops_cleanly_with_a_checkpoint(small: TrainConfig, tmp_path: Path)
     gymnasium.register("test/LateNan-v0", entry_point=LateNan, max_episode_steps=20)
     try:
         config = with_changes(small, {"env.id": "test/LateNan-v0"})
-        with pytest.raises(EnvError, match=r"test/LateNan-v0 .* returned nan in its observation"):
+        with pytest.raises(EnvError, match=r"test/LateNan-v0 .* returned NaN in its observation"):
             train(config, RunDir(tmp_path))
     finally:
         del gymnasium.registry["test/LateNan-v0"]

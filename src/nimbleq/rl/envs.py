@@ -137,10 +137,9 @@ def _check_finite(name: str, lanes: Array, obs: Array, reward: Array) -> None:
     for what, values in (("reward", reward[:, None]), ("observation", obs.reshape(len(obs), -1))):
         if values.dtype != np.uint8 and not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values).all(axis=1)))
-            bad = values[row][~np.isfinite(values[row])][0]
-            raise EnvError(
-                f"{name} (environment {lanes[row]}) returned {bad} in its {what}; training cannot learn from it"
-            )
+            bad = "NaN" if np.isnan(values[row]).any() else "infinity"
+            where = f"{name} (environment {lanes[row]})"
+            raise EnvError(f"{where} returned {bad} in its {what}: nothing can be learnt from that, mend it")
 
 
 class VectorEnv:
