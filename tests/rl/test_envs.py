@@ -119,7 +119,7 @@ def test_what_cannot_be_played_is_refused_in_one_line(name: str, words: str) -> 
     ("name", "words"),
     [
         ("test/NanObs-v0", r"test/NanObs-v0 \(environment 0\) returned NaN in its observation"),
-        ("test/InfReward-v0", r"test/InfReward-v0 \(environment 0\) returned inf in its reward"),
+        ("test/InfReward-v0", r"test/InfReward-v0 \(environment 0\) returned infinity in its reward"),
         ("test/OtherShape-v0", r"test/OtherShape-v0 \(environment 0\) returned an observation of shape \(5,\)"),
     ],
 )
