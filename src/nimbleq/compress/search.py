@@ -1,11 +1,12 @@
-"""The search: from a linear policy upward, the smallest candidate that passes selection and is then certified."""
+"""The search: among a ladder of sizes, the smallest candidate that passes selection and is then certified."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
-from math import sqrt
+from math import ceil, log2, sqrt
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ class CompressConfig:
     """Attributes:
     keep: share of the teacher's return over random play to keep, in (0, 1].
     recipe: ``auto`` tries float32 and int8; or one of them only; or a tuple of passes that is the only candidate.
-    hidden: widths of the students to try in this order (None: a ladder from a linear policy upward).
+    hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
     seed: of students and of all episode seeds.
     select_episodes: paired episodes that a candidate has to pass before it may be certified.
     max_episodes: of the certificate.
@@ -68,9 +69,9 @@ def compress(
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
-    Candidates are made from small to large. Each plays the ``select`` seeds beside the teacher, and is dropped as soon
-    as it is hopeless. The smallest that passes is certified on ``certify`` seeds; when that is refused, the next larger
-    one gets what is left of the 5 % of error.
+    The ladder of sizes is halved until the smallest that suffices is found. Each candidate plays the ``select`` seeds
+    beside the teacher, and is dropped as soon as it is hopeless. The smallest that passes is certified on ``certify``
+    seeds; when that is refused, the next larger one gets what is left of the 5 % of error.
 
     Args:
         teacher: float policy.
@@ -98,22 +99,47 @@ class _Search:
         self.seeds = episode_seeds("select", config.seed, config.select_episodes)
         self.tried: list[Candidate] = []
         self.certificates: dict[str, Certificate] = {}  # by the candidate's name
+        self.made = 0  # families
 
     def run(self) -> Compression:
         families = list(self._families())
-        for number, family in enumerate(families):
-            self.tick(number, len(families), describe(family[0].recipe[:1]) or "teacher")
-            self.tried += [self._try(trial) for trial in family]
-            later = families[number + 1][0] if number + 1 < len(families) else None
-            while (best := self._smallest_passing()) is not None and self._attempts_left():
-                if later is not None and _least_size(later, self.teacher) < best.size_bytes:
-                    break  # the next family may still hold something smaller
+        # Whether a size suffices is taken to grow with the size: halve the ladder instead of climbing it. The linear
+        # policy comes first: it is cheap, and where it holds there is nothing to search.
+        low, high, middle = 0, len(families), 0
+        while low < high:
+            if self._passing(families, middle):
+                high = middle
+            else:
+                low = middle + 1
+            middle = (low + high) // 2
+        for number in range(high, len(families)):
+            for best in self._passing(families, number):
+                if not self._attempts_left():
+                    return self._result(self._best_effort())
                 if self._certify(best).certified:
                     return self._result(self._mark(best, "chosen"))
                 self._mark(best, "refused")
-            if not self._attempts_left():
-                break
         return self._result(self._best_effort())
+
+    def _passing(self, families: list[tuple[_Trial, ...]], number: int) -> list[Candidate]:
+        """The candidates of a family that pass selection, smallest first; made when they are asked for."""
+        family = families[number]
+        names = [trial.name for trial in family]
+        if not any(candidate.name in names for candidate in self.tried):
+            self.context.tick = partial(self._within, families=len(families), note=family[0].name)
+            for trial in family:
+                smaller = cost(apply(trial.recipe, self.context)).size_bytes
+                # What is larger than a sibling that passes can never be chosen.
+                if all(c.status != "passed" or smaller < c.size_bytes for c in self.tried if c.name in names):
+                    self.tried.append(self._try(trial))
+            self.made += 1
+        passing = [c for c in self.tried if c.name in names and c.status == "passed"]
+        return sorted(passing, key=lambda c: c.size_bytes)
+
+    def _within(self, done: float, total: float, _: str = "", *, families: int, note: str) -> None:
+        """Progress inside a family; the search is expected to make the linear one and a logarithm of the rest."""
+        expected = max(2 + ceil(log2(families)), self.made + 1)
+        self.tick(self.made + done / total, expected, note)
 
     def _families(self) -> Iterator[tuple[_Trial, ...]]:
         """Groups of candidates that share their expensive beginning, from small to large."""
@@ -123,12 +149,12 @@ class _Search:
             return
         if recipe not in ("auto", "int8", "float32"):
             raise ConfigError(f"there is no recipe {recipe!r}; choose from auto, int8, float32")
-        teacher_bytes = cost(self.teacher).size_bytes
+        affordable = cost(self.teacher).macs // 2
         if _is_mlp(self.teacher) or self.config.hidden is not None:
             for hidden in self.config.hidden or _LADDER:
                 start: Recipe = (Student(hidden), Distill(), Fold())
                 trials = self._formats("x".join(map(str, hidden)) or "linear", start)
-                if _least_size(trials[0], self.teacher) < teacher_bytes / 2:
+                if self.config.hidden is not None or _mlp_macs(self.teacher, hidden) <= affordable:
                     yield trials
         else:
             for share in _SHARES:
@@ -178,9 +204,6 @@ class _Search:
             regret=compared.regret,
             status=status,
         )
-
-    def _smallest_passing(self) -> Candidate | None:
-        return min((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes, default=None)
 
     def _attempts_left(self) -> bool:
         return len(self.certificates) < len(_ATTEMPT_SHARES)
@@ -242,12 +265,6 @@ def _hidden(graph: Graph) -> tuple[int, ...]:
     return tuple(widths[:-1])
 
 
-def _least_size(trial: _Trial, teacher: Graph) -> int:
-    """A lower bound of the size of a trial, as int8 (with a scale per observation feature and unit) or as float32."""
-    first = trial.recipe[0]
-    if not isinstance(first, Student):
-        return 0 if not trial.recipe else cost(teacher).size_bytes // 4
-    widths = (teacher.obs_type.size, *first.hidden, teacher.actions)
-    weights = sum(a * b for a, b in pairwise(widths))
-    biases, scales = sum(widths[1:]), sum(widths[:-1])
-    return min(weights + 4 * biases + 8 * scales, 4 * (weights + biases))
+def _mlp_macs(teacher: Graph, hidden: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a student of these widths."""
+    return sum(a * b for a, b in pairwise((teacher.obs_type.size, *hidden, teacher.actions)))
