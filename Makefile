@@ -26,5 +26,11 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest
 
+# Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README.
+bench: install
+	$(BIN)/python benchmarks/decide.py
+	$(BIN)/python benchmarks/td_step.py
+	$(BIN)/python benchmarks/line.py --seeds 0 1 2
+
 clean:
 	rm -rf $(VENV) build src/*.egg-info

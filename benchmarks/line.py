@@ -18,6 +18,8 @@ from nimbleq.report.picture import write_frontier_svg
 from nimbleq.rundir import RunDir
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+MARK, END = "<!-- line: written by `make bench` -->", "<!-- /line -->"
 HEADER = (
     "| environment | seed | training | teacher's return | small: size | smaller | fewer MACs | kept (99 % asked) "
     "| episodes | decision in C | whole line |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
@@ -51,6 +53,22 @@ def row(result: dict[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def slim(result: dict[str, Any]) -> dict[str, Any]:
+    """Without the histograms."""
+    if "bench" not in result:
+        return result
+    rows = [{key: value for key, value in r.items() if key != "histogram"} for r in result["bench"]["rows"]]
+    return result | {"bench": result["bench"] | {"rows": rows}}
+
+
+def into_readme(table: str) -> None:
+    """Put the table between its marks."""
+    text = README.read_text()
+    before, rest = text.split(MARK, 1)
+    _, after = rest.split(END, 1)
+    README.write_text(f"{before}{MARK}\n{table}\n{END}{after}")
+
+
 def main() -> None:
     """Run all, write the table after each so that a stop loses nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,7 +86,8 @@ def main() -> None:
                 print(row(results[-1]), flush=True)
                 RESULTS.mkdir(exist_ok=True)
                 (RESULTS / "line.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
-                (RESULTS / "line.json").write_text(json.dumps(results, indent=1) + "\n")
+                (RESULTS / "line.json").write_text(json.dumps([slim(r) for r in results], indent=1) + "\n")
+                into_readme(HEADER + "\n".join(map(row, results)))
                 if seed == args.seeds[0]:
                     write_frontier_svg(RunDir(out), RESULTS / f"frontier-{env}.svg")
 

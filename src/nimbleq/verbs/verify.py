@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from nimbleq.console import Console
+from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import Output
 
 
@@ -28,6 +29,9 @@ class Args(Output):
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Verify every target of the build."""
     result = verify_folder(args.build, console, args.observations)
+    run = RunDir(args.build.parent)
+    if run.config.exists():  # the build of a run: its report tells of it
+        run.save_result("verify", result)
     return result, not result["mismatches"]
 
 
