@@ -61,6 +61,7 @@ class ReplayConfig:
         prioritized: draw in proportion to ``|TD error|^alpha`` [1511.05952].
         alpha: exponent of the priority.
         beta_start, beta_end: exponent of the importance weights, annealed linearly over the run.
+        compress: keep images compressed (lossless): a fraction of the memory, some time per sample.
     """
 
     capacity: int = 50_000
@@ -69,6 +70,7 @@ class ReplayConfig:
     alpha: float = 0.6
     beta_start: float = 0.4
     beta_end: float = 1.0
+    compress: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nimbleq.config import ReplayConfig
+from nimbleq.rl.frames import SharedFrames, shares_frames
 from nimbleq.rl.priority import Priorities
 from nimbleq.types import Array, Batch, ObsSpec, Step
 
@@ -74,6 +75,9 @@ class NStepWindows:
 class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
+    Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the numbers
+    of its planes. Anything else is kept as it is.
+
     Args:
         config: capacity, n-step, prioritisation.
         gamma: discount per step.
@@ -83,6 +87,9 @@ class Replay:
 
     def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec) -> None:
         self.capacity = config.capacity
+        self.frames = SharedFrames(obs, envs, config.compress) if shares_frames(obs) else None
+        if self.frames is not None:
+            obs = ObsSpec(obs.shape[:1], "int32")
         self.windows = NStepWindows(config.n_step, gamma, envs, obs)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
         self.cursor = 0
@@ -100,9 +107,16 @@ class Replay:
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments (its windows, once they close)."""
+        if self.frames is not None:
+            step = self.frames.take(step)
         for transitions in self.windows.push(step):
             count = len(transitions.action)
             slots = (self.cursor + np.arange(count)) % self.capacity
+            if self.frames is not None:  # the window's reference to obs becomes the slot's
+                self.frames.hold(transitions.next_obs)
+                forgotten = slots[slots < self.size]
+                self.frames.release(self.store.obs[forgotten])
+                self.frames.release(self.store.next_obs[forgotten])
             for kept, new in zip(self.store, transitions, strict=True):
                 kept[slots] = new
             if self.priorities is not None:
@@ -118,6 +132,8 @@ class Replay:
             index = self.priorities.sample(rng, count)
             weight = self.priorities.weights(index, self.size, beta)
         obs, action, reward, discount, next_obs = (field[index] for field in self.store)
+        if self.frames is not None:
+            obs, next_obs = self.frames.images(obs, next_obs)
         return Batch(obs, action, reward, discount, next_obs, weight, index)
 
     def reprioritize(self, index: Array, abs_td: Array) -> None:
@@ -131,6 +147,8 @@ class Replay:
         state |= {f"windows.{name}": value for name, value in self.windows.arrays().items()}
         if self.priorities is not None:
             state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
+        if self.frames is not None:
+            state |= {f"frames.{name}": value for name, value in self.frames.arrays().items()}
         return state | {"cursor": np.array([self.cursor])}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -141,6 +159,8 @@ class Replay:
         self.windows.load_arrays(part(arrays, "windows"))
         if self.priorities is not None:
             self.priorities.load_arrays(part(arrays, "priorities"))
+        if self.frames is not None:
+            self.frames.load_arrays(part(arrays, "frames"))
 
 
 def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
