@@ -82,12 +82,12 @@ def status(field: str) -> int:
 
 
 def rate(replay: Replay, size: int, seconds: float) -> float:
-    """Batches a second."""
-    rng, began, batches = np.random.default_rng(1), time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    """Batches a second of processor time."""
+    rng, began, batches = np.random.default_rng(1), time.process_time(), 0
+    while time.process_time() - began < seconds:
         replay.sample(rng, size)
         batches += 1
-    return batches / (time.perf_counter() - began)
+    return batches / (time.process_time() - began)
 
 
 def measure(path: str, transitions: int, compress: bool, prioritized: bool) -> dict[str, Any]:
@@ -99,28 +99,28 @@ def measure(path: str, transitions: int, compress: bool, prioritized: bool) -> d
     config = ReplayConfig(capacity=transitions, n_step=3, prioritized=prioritized, compress=compress)
     replay = Replay(config, 0.99, ENVS, ObsSpec((STACK, 84, 84), "uint8"))
     seconds = 0.0
-    full = wrapped = 0
-    for step in range(int(1.1 * transitions) // ENVS + 4):
+    full = 0
+    steps = int(1.1 * transitions) // ENVS + 4
+    for _ in range(steps):
         made = player.step()
-        began = time.perf_counter()
+        began = time.process_time()
         replay.add(made)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         if not full and len(replay) == transitions:
             full = status("VmRSS") - before
-    added = (step + 1) * ENVS
     wrapped = status("VmRSS") - before
     row: dict[str, Any] = {
         "compress": compress,
         "transitions": len(replay),
         "full_gb": full / 1e9,
         "wrapped_gb": wrapped / 1e9,
-        "add_us": 1e6 * seconds / added,
+        "add_us": 1e6 * seconds / (steps * ENVS),
         "batches_32": rate(replay, 32, 3.0),
         "batches_256": rate(replay, 256, 3.0),
     }
-    began = time.perf_counter()
+    began = time.process_time()
     arrays = replay.arrays()
-    row["checkpoint_seconds"] = time.perf_counter() - began
+    row["checkpoint_seconds"] = time.process_time() - began
     row["checkpoint_gb"] = sum(value.nbytes for value in arrays.values()) / 1e9
     row["peak_gb"] = (status("VmHWM") - before) / 1e9
     return row
@@ -131,12 +131,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Replay of stacked 84×84×4 Atari observations, n = 3",
         "",
-        f"Recorded play of {', '.join(GAMES)}; {ENVS} environments; GB are 10⁹ bytes of resident memory, all of the replay "
-        "(frames, transitions, sum tree). *Wrapped* is after a tenth of the ring was overwritten. Storing both observations "
-        "takes 56.4 GB per million. Rates are of one thread on a machine with other work.",
+        f"Recorded play of {', '.join(GAMES)}; {ENVS} environments; GB are 10⁹ bytes of resident memory, all of the "
+        "replay (frames, transitions, sum tree). *Wrapped* is after a tenth of the ring was overwritten. Storing both "
+        "observations takes 56.4 GB per million. Times are processor time of one thread (other work ran beside).",
         "",
-        "| kept | transitions | full GB | wrapped GB | GB per million | add µs | batches of 32 /s | of 256 /s | checkpoint GB "
-        "| s | peak GB meanwhile |",
+        "| kept | transitions | full GB | wrapped GB | GB per million | add µs | batches of 32 /s | of 256 /s "
+        "| checkpoint GB | s | peak GB meanwhile |",
         "|" + "---|" * 11,
     ]
     for row in rows:

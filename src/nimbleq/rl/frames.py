@@ -29,7 +29,7 @@ def share(new: Array, old: Array) -> Array:
     """Which plane shows the same as each plane of ``new: uint8[N, C, P]``, within its environment.
 
     Returns:
-        ``int32[N, C]``: ``j`` for plane ``j`` of ``old``; else ``C + j`` for the earlier plane ``j`` of ``new``; else −1.
+        ``int32[N, C]``: ``j`` for plane ``j`` of ``old``, else ``C + j`` for plane ``j`` < c of ``new``, else −1.
     """
     envs, planes, _ = new.shape
     source = np.full((envs, planes), -1, np.int32)
@@ -57,8 +57,8 @@ class SharedFrames:
         self._planes.hold(self._ids.ravel()[1:])
 
     def take(self, step: Step) -> Step:
-        """``step`` with numbers in place of images. The planes of ``obs`` are held for the caller, to be released; those
-        of ``next_obs`` last until the next call unless they are held too.
+        """``step`` with numbers in place of images. The planes of ``obs`` are held for the caller, to be released;
+        those of ``next_obs`` last until the next call unless they are held too.
         """
         obs = self._show(step.obs)
         self._planes.hold(obs)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nimbleq.types import Array
 
-_OFFSET = 1e-6  # ε of the paper: no transition is ever forgotten
+_OFFSET = np.float32(1e-6)  # ε of the paper: no transition is ever forgotten
 _FAN = 8  # children per node, as in native/replay/tree.h
 
 
@@ -153,7 +153,7 @@ class Priorities:
 
     def update(self, index: Array, abs_td: Array) -> None:
         """New priorities from ``|TD error|: float32[B]``."""
-        priority = (abs_td.astype(np.float64) + _OFFSET) ** self.alpha
+        priority = (abs_td + _OFFSET) ** np.float32(self.alpha)
         self.tree.set(index, priority)
         self.highest = max(self.highest, float(priority.max()))
 
@@ -162,11 +162,10 @@ class Priorities:
         slices = (np.arange(count) + rng.random(count)) * (self.tree.total / count)
         return self.tree.find(slices)
 
-    def weights(self, index: Array, size: int, beta: float) -> Array:
-        """``float32[B]``: ``(N·P(i))^−β`` over the batch's maximum, for ``size`` = N stored transitions (§3.4)."""
-        probability = self.tree.get(index) / self.tree.total
-        weight = (size * probability) ** -beta
-        return cast(Array, (weight / weight.max()).astype(np.float32))
+    def weights(self, index: Array, beta: float) -> Array:
+        """``float32[B]``: ``(N·P(i))^−β`` over the batch's maximum (§3.4), in which N and the total cancel out."""
+        priority = self.tree.get(index)
+        return cast(Array, (priority / priority.min()).astype(np.float32) ** np.float32(-beta))
 
     def arrays(self) -> dict[str, Array]:
         """Complete state."""

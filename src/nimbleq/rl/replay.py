@@ -75,8 +75,8 @@ class NStepWindows:
 class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
-    Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the numbers
-    of its planes. Anything else is kept as it is.
+    Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the
+    numbers of its planes. Anything else is kept as it is.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -130,7 +130,7 @@ class Replay:
             index, weight = rng.integers(self.size, size=count), np.ones(count, np.float32)
         else:
             index = self.priorities.sample(rng, count)
-            weight = self.priorities.weights(index, self.size, beta)
+            weight = self.priorities.weights(index, beta)
         obs, action, reward, discount, next_obs = (field[index] for field in self.store)
         if self.frames is not None:
             obs, next_obs = self.frames.images(obs, next_obs)
