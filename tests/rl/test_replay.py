@@ -104,6 +104,7 @@ def test_uniform_sampling_is_uniform() -> None:
     assert (batch.weight == 1).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.lists(st.tuples(st.integers(0, 69), st.floats(0, 100)), min_size=1, max_size=40))
 def test_the_sum_tree_equals_a_cumulative_sum(capacity: int, writes: list[tuple[int, float]]) -> None:
     tree, plain = SumTree(capacity), np.zeros(capacity)

@@ -89,7 +89,7 @@ class SumTree:
             child = level.reshape(-1, _FAN)[node]  # [B, 8]
             until = _running(child)
             chosen = (until <= mass[:, None]).sum(axis=1)
-            last = _FAN - 1 - np.argmax(child[:, ::-1] > 0, axis=1)
+            last = ((child > 0) * np.arange(_FAN)).max(axis=1)
             chosen = np.where(chosen == _FAN, last, chosen)  # rounding must not lead past the end
             before = np.where(chosen > 0, until[np.arange(len(mass)), chosen - 1], 0.0)
             mass = mass - before
