@@ -157,8 +157,9 @@ class PlainPlanes:
                 if shorter is not None:
                     codes[number], keys[number] = shorter, key
             before = number
-        numbers = (np.array(values, np.int32) for values in (keys, self.references, self.spare))
-        return bytearray(b"".join(codes)), np.array([len(code) for code in codes], np.uint32), *numbers
+        length = np.array([len(code) for code in codes], np.uint32)
+        key, references, spare = (np.array(values, np.int32) for values in (keys, self.references, self.spare))
+        return bytearray(b"".join(codes)), length, key, references, spare
 
     def load(self, codes: Array, length: Array, key: Array, references: Array, spare: Array) -> None:
         """See `Planes`."""

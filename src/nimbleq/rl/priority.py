@@ -120,10 +120,11 @@ def _sums(child: Array) -> Array:
 
 def _running(child: Array) -> Array:
     """``float64[B, 8] → float64[B, 8]`` running sums, in the order of ``descend`` in native/replay/tree.h."""
-    pairs = child.reshape(-1, 2, _FAN // 2).copy()
-    pairs[:, :, 1:] += child.reshape(-1, 2, _FAN // 2)[:, :, :-1]
-    until = pairs.copy()
-    until[:, :, 2:] += pairs[:, :, :-2]
+    x = child.reshape(-1, 2, _FAN // 2)
+    until = x.copy()
+    until[:, :, 1:3] += x[:, :, 0:2]
+    until[:, :, 2] += x[:, :, 0]
+    until[:, :, 3] += until[:, :, 2]
     until[:, 1] += until[:, :1, -1]
     return until.reshape(-1, _FAN)
 

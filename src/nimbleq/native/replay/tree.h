@@ -89,12 +89,13 @@ static void tree_load(Tree *tree, const double *values)
 typedef double Four __attribute__((vector_size(32), aligned(32)));
 typedef int64_t FourTruths __attribute__((vector_size(32)));
 
-/* x0, x0 + x1, (x1 + x2) + x0, (x2 + x3) + (x0 + x1) */
+/* x0, x0 + x1, (x1 + x2) + x0, ((x1 + x2) + x0) + x3: never falling, whatever the rounding, and level over a zero. */
 static inline Four running(Four x)
 {
     const Four zero = {0};
-    const Four pairs = x + __builtin_shufflevector(zero, x, 0, 4, 5, 6);
-    return pairs + __builtin_shufflevector(zero, pairs, 0, 1, 4, 5);
+    const Four pairs = x + __builtin_shufflevector(zero, x, 0, 4, 5, 0);
+    const Four threes = pairs + __builtin_shufflevector(zero, x, 0, 0, 4, 0);
+    return threes + __builtin_shufflevector(zero, threes, 0, 0, 0, 6);
 }
 
 /* The child of a node that holds *mass, which becomes the mass within that child. */
@@ -108,7 +109,7 @@ static inline int64_t descend(const double *restrict child, double *mass)
     until[0] = (Four){0};
     const FourTruths passed = (until[1] <= all) + (until[2] <= all); /* true is -1 */
     int64_t chosen = -(passed[0] + passed[1] + passed[2] + passed[3]);
-    if (__builtin_expect(chosen == FAN, 0)) { /* rounding must not lead past the end nor to an empty leaf */
+    if (__builtin_expect(chosen == FAN, 0)) { /* rounding must not lead past the end */
         chosen = FAN - 1;
         while (chosen > 0 && child[chosen] <= 0.0)
             chosen--;
