@@ -57,10 +57,10 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
         else:
             store, scales = "NQ_ACCUMULATOR", "0, 0, 0, 0, 0"
             if epilogue is not None:
-                multipliers, shifts, rest = requantize_arrays(writer, epilogue, channels)
+                store, multipliers, shifts, rest = requantize_arrays(writer, epilogue, channels)
                 m = writer.constant("m", _per_group(multipliers, op.groups, start, vectors * 8))
-                s = writer.constant("s", _per_group(shifts, op.groups, start, vectors * 8, filler=31))
-                store, scales = "NQ_BYTES", f"{m} + {offset}, {s} + {offset}, {rest}"
+                s = writer.constant("s", _per_group(shifts, op.groups, start, vectors * 8, filler=33))
+                scales = f"{m} + {offset}, {s} + {offset}, {rest}"
             call = (
                 f"nq_conv_i8({x} + g * {group_in}, {y} + g * {group_out} + {start}, {w} + g * {step}, "
                 f"{b} + {offset}, {geometry}, {store}, {scales});"
@@ -100,7 +100,7 @@ def _packed(weight: Array, groups: int, start: int, width: int, kxn: int, run: i
     if real:
         return lines
     pairs = pad_to(lines, -(-run // 2) * 2, axis=3).reshape(groups, kh, kxn, -1, 2, width)
-    return pairs.transpose(0, 1, 2, 3, 5, 4)
+    return pairs.transpose(0, 1, 2, 3, 5, 4).astype(np.int16)
 
 
 def _per_group(values: Array, groups: int, start: int, width: int, filler: int = 0) -> Array:

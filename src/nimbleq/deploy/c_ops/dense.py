@@ -106,18 +106,19 @@ def check_int_source(kind: TensorType, op: str) -> None:
         raise UnsupportedOpError(op, "c", f"its input is {kind}; int8 kernels take at most 15 bits (16 signed)")
 
 
-def requantize_arrays(writer: Writer, epilogue: Node, count: int) -> tuple[Array, Array, str]:
-    """Multipliers and shifts of ``count`` channels, and the scalar arguments after them."""
+def requantize_arrays(writer: Writer, epilogue: Node, count: int) -> tuple[str, Array, Array, str]:
+    """How to store ``count`` channels, their multipliers and shifts, and the scalar arguments after them."""
     assert isinstance(epilogue.op, ops.Requantize)
     op, weights = epilogue.op, writer.graph.weights
     multiplier = np.broadcast_to(weights[op.multiplier], (count,))
     shift = np.broadcast_to(weights[op.shift], (count,))
-    return multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}"
+    store = "NQ_BYTES_HIGH" if shift.min() >= 33 else "NQ_BYTES"
+    return store, multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}"
 
 
 def pad_shift(shift: Array, extent: int) -> Array:
     """Shifts with harmless padding."""
-    return np.concatenate([shift, np.full(extent - len(shift), 31, np.int32)])
+    return np.concatenate([shift, np.full(extent - len(shift), 33, np.int32)])
 
 
 def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: Node | None) -> list[str]:
@@ -152,8 +153,7 @@ def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: No
     b = writer.constant("b", pad_to(bias, width))
     store, multiplier, shift, rest = "NQ_ACCUMULATOR", "0", "0", "0, 0, 0"
     if epilogue is not None:
-        multipliers, shifts, rest = requantize_arrays(writer, epilogue, n_out)
-        store = "NQ_BYTES"
+        store, multipliers, shifts, rest = requantize_arrays(writer, epilogue, n_out)
         multiplier = writer.constant("m", pad_to(multipliers, width))
         shift = writer.constant("s", pad_shift(shifts, width))
     done = 0
