@@ -29,8 +29,8 @@ def mlp(*widths: int, seed: int = 0) -> Graph:
     return Graph({"obs": TensorType((widths[0],))}, tuple(nodes), ("q", "action"), weights)
 
 
-def int_mlp(*widths: int, seed: int = 0, shift: int = 38) -> Graph:
-    """An int8 network; ``shift`` below 31 leaves the range that the vector code handles."""
+def int_mlp(*widths: int, seed: int = 0, shift: int = 38, high: int = 255) -> Graph:
+    """An int8 network; ``shift`` below 31 leaves the range that the vector code handles, ``high`` clamps hidden bytes."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {
         "inverse": np.full(widths[0], 32, np.float32),
@@ -49,7 +49,7 @@ def int_mlp(*widths: int, seed: int = 0, shift: int = 38) -> Graph:
         if index < len(widths) - 2:
             weights[f"m{index}"] = rng.integers(2**30, 2**31, n_out).astype(np.int32)
             weights[f"s{index}"] = np.full(n_out, shift, np.int32)
-            requantize = ops.Requantize(f"m{index}", f"s{index}", 0, 0, 255, 8, False)
+            requantize = ops.Requantize(f"m{index}", f"s{index}", 0, 0, high, 8, False)
             nodes.append(Node(requantize, (tensor,), f"r{index}"))
             tensor = f"r{index}"
     nodes += [Node(ops.ArgMax(), (tensor,), "action"), Node(ops.Dequantize("scale", "none"), (tensor,), "q")]

@@ -19,7 +19,7 @@ NQ_INLINE void nq_conv_tile_i8(
         for (int kx = 0; kx < kxn; ++kx) {
             const int start = ky * row_stride + kx * kx_stride;
             for (int k = 0; k < pairs; ++k, w += 16 * V) {
-                __m256i line[2];
+                __m256i line[8];
                 NQ_UNROLL
                 for (int v = 0; v < V; ++v)
                     line[v] = _mm256_loadu_si256((const __m256i *)(const void *)(w + 16 * v));
@@ -83,4 +83,15 @@ NQ_INLINE void nq_conv_i8(
         nq_conv_tile_i8(pixel, place, y, w, b, P, V, kh, width * in_channels, kxn, in_channels, run, keep, store,
                         multiplier, shift, zero_point, low, high);
     }
+}
+
+/* One tile of a dense layer: one pixel, V vectors of outputs, `count` (even) inputs. */
+NQ_INLINE void nq_linear_pairs_i8(
+    const int16_t *x, const int count, void *y, const int16_t *w, const int32_t *b, const int V, const int store,
+    const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    const int16_t *const pixel[1] = {x};
+    const int place[1] = {0};
+    nq_conv_tile_i8(pixel, place, y, w, b, 1, V, 1, 0, 1, 0, count, 8 * V, store, multiplier, shift, zero_point, low,
+                    high);
 }

@@ -3,8 +3,8 @@
    registers, so that any two non-zero inputs share one multiply-add. `count` is even: the caller adds a zero at the end
    if it has to. */
 NQ_INLINE void nq_linear_tile_i8(
-    const int16_t *x, const int32_t *row, const int count, const int8_t *w, const int32_t *b, void *y, const int T,
-    const int sparse, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
+    const int16_t *x, const int32_t *row, const int count, const int sparse, void *y, const int8_t *w, const int32_t *b,
+    const int T, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
     const int32_t low, const int32_t high)
 {
 #if NQ_AVX2
