@@ -22,7 +22,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8, TensorType
-from tests.deploy.nets import int_mlp, mlp
+from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import Numbers, random_graph, random_obs
 
 GCC, CLANG = shutil.which("gcc"), shutil.which("clang")
@@ -118,6 +118,8 @@ def test_bytes_times_bytes_agree_with_the_interpreter(compiler: str, flags: Sequ
         int_mlp(5, 37, 70, 9, shift=35, high=127),
         int_mlp(3, 130, 97, 3, shift=35, high=127),
         int_mlp(3, 40, 40, 40, 6, shift=32, high=127),
+        int_conv(),
+        int_conv(16, (0, 0)),
         *(seven_bits(random_graph(np.random.default_rng(seed), numbers="int", obs="image")) for seed in range(4)),
     ]
     texts = [emit_c(graph)["policy.c"] for graph in graphs]
