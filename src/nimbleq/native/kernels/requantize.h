@@ -116,7 +116,7 @@ NQ_INLINE void nq_store_tile(
             } else {
                 unsigned char part[16];
                 _mm_storeu_si128((__m128i *)(void *)part, both);
-                for (int i = 8 * v; i < keep; ++i) bytes[i] = part[i - 8 * v];
+                for (int i = 0; i < 16 && 8 * v + i < keep; ++i) bytes[8 * v + i] = part[i];
             }
         }
     }
