@@ -30,7 +30,7 @@ def mlp(*widths: int, seed: int = 0) -> Graph:
 
 
 def int_mlp(*widths: int, seed: int = 0, shift: int = 38, high: int = 255) -> Graph:
-    """An int8 network; ``shift`` below 31 leaves the range that the vector code handles, ``high`` clamps hidden bytes."""
+    """An int8 network; ``shift`` below 31 leaves the range of the vector code, ``high`` clamps hidden bytes."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {
         "inverse": np.full(widths[0], 32, np.float32),
