@@ -1,0 +1,50 @@
+"""docs/environments.md: the environment in it trains, and the commands in it run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import one_line
+
+PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+
+
+def block(language: str) -> str:
+    [text] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return str(text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page")
+    (path / "delivery.py").write_text(block("python"))
+    return path
+
+
+def test_the_commands_of_the_page(cli: Any, folder: Path) -> None:
+    train, watch = (line.split()[1:] for line in block("console").splitlines())
+    done = cli(*train, "--json", cwd=folder)
+    assert done.code == 0, done.err
+    assert done.json["env"] == "delivery:Delivery"
+    assert done.json["return_mean"] > 9, "the shortest way pays 9.5 to 9.8"
+    done = cli(*watch, "--json", cwd=folder)
+    assert done.code == 0, done.err
+    assert len(done.json["returns"]) == 2
+    assert done.json["gif"] is None, "it draws no pictures"
+    asked = cli(*watch, "--out", folder / "never.gif", cwd=folder)
+    assert "draws no pictures" in one_line(asked)
+
+
+def test_a_gif_of_cart_pole(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("pygame")
+    gif = tmp_path / "episode.gif"
+    done = cli("watch", line[0], "--out", gif, "--max-frames", "12", "--json")
+    assert done.code == 0, done.err
+    assert done.json["returns"] == [pytest.approx(500, abs=60)]
+    with image.open(gif) as picture:
+        assert (picture.n_frames, picture.size) == (12, (600, 400))
