@@ -18,32 +18,28 @@ def block(language: str) -> str:
     return str(text)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page")
-    (path / "delivery.py").write_text(block("python"))
-    return path
-
-
-def test_the_commands_of_the_page(cli: Any, folder: Path) -> None:
+def test_the_commands_of_the_page(inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as the command line does; taken back afterwards
+    (tmp_path / "delivery.py").write_text(block("python"))
     train, watch = (line.split()[1:] for line in block("console").splitlines())
-    done = cli(*train, "--json", cwd=folder)
+    done = inline(*train, "--json")
     assert done.code == 0, done.err
     assert done.json["env"] == "delivery:Delivery"
     assert done.json["return_mean"] > 9, "the shortest way pays 9.5 to 9.8"
-    done = cli(*watch, "--json", cwd=folder)
+    done = inline(*watch, "--json")
     assert done.code == 0, done.err
     assert len(done.json["returns"]) == 2
     assert done.json["gif"] is None, "it draws no pictures"
-    asked = cli(*watch, "--out", folder / "never.gif", cwd=folder)
+    asked = inline(*watch, "--out", "never.gif")
     assert "draws no pictures" in one_line(asked)
 
 
-def test_a_gif_of_cart_pole(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+def test_a_gif_of_cart_pole(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("pygame")
     gif = tmp_path / "episode.gif"
-    done = cli("watch", line[0], "--out", gif, "--max-frames", "12", "--json")
+    done = inline("watch", line[0], "--out", gif, "--max-frames", "12", "--json")
     assert done.code == 0, done.err
     assert done.json["returns"] == [pytest.approx(500, abs=60)]
     with image.open(gif) as picture:

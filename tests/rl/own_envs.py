@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 
 class Counter(gymnasium.Env[Any, Any]):
-    """Counts. Terminates at 3 when the seed is even, at 8 when it is odd; pays its count; one legal action per count."""
+    """Counts. Terminates at 3 when the seed is even, at 8 when odd; pays its count; one legal action per count."""
 
     action_space = spaces.Discrete(3, start=1)
     observation_space: Any = spaces.Box(-np.inf, np.inf, (2,), np.float32)

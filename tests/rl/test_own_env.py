@@ -259,7 +259,7 @@ def test_atari_is_preprocessed() -> None:
     pytest.importorskip("ale_py")
     lanes = make_lanes(EnvConfig("ALE/Pong-v5"), 1)
     assert lanes.spec == EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
-    with pytest.raises(EnvError, match="no environment 'ALE/Pongg-v5'.*Pong-v5"):
+    with pytest.raises(EnvError, match=r"no environment 'ALE/Pongg-v5'.*Pong-v5"):
         make_lanes(EnvConfig("ALE/Pongg-v5"), 1)
     lanes.close()
 
