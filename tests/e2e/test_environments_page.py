@@ -35,12 +35,17 @@ def test_the_commands_of_the_page(inline: Any, tmp_path: Path, monkeypatch: pyte
     assert "draws no pictures" in one_line(asked)
 
 
-def test_a_gif_of_cart_pole(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+def test_a_gif_of_cart_pole(inline: Any, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("pygame")
-    gif = tmp_path / "episode.gif"
-    done = inline("watch", line[0], "--out", gif, "--max-frames", "12", "--json")
+    run, gif = tmp_path / "run", tmp_path / "episode.gif"
+    assert inline("train", "--env", "CartPole-v1", "--steps", "320", "--out", run).code == 0
+    done = inline("watch", run, "--out", gif, "--max-frames", "6", "--json")
     assert done.code == 0, done.err
-    assert done.json["returns"] == [pytest.approx(500, abs=60)]
+    assert done.json["artefact"].endswith("teacher")
+    assert done.json["returns"] == done.json["lengths"], "CartPole pays 1 a step"
     with image.open(gif) as picture:
-        assert (picture.n_frames, picture.size) == (12, (600, 400))
+        assert (picture.n_frames, picture.size) == (6, (600, 400))
+    assert "end" in one_line(inline("watch", run, "--out", tmp_path / "episode.mp4"))
+    assert "--episodes" in one_line(inline("watch", run, "--episodes", "0"))
+    assert "not a run directory" in one_line(inline("watch", tmp_path / "nowhere"))
