@@ -45,7 +45,8 @@ def test_a_gif_of_cart_pole(inline: Any, tmp_path: Path) -> None:
     assert done.json["artefact"].endswith("teacher")
     assert done.json["returns"] == done.json["lengths"], "CartPole pays 1 a step"
     with image.open(gif) as picture:
-        assert (picture.n_frames, picture.size) == (6, (600, 400))
+        assert 2 <= picture.n_frames <= 6  # pillow joins equal neighbours
+        assert picture.size == (600, 400)
     assert "end" in one_line(inline("watch", run, "--out", tmp_path / "episode.mp4"))
     assert "--episodes" in one_line(inline("watch", run, "--episodes", "0"))
     assert "not a run directory" in one_line(inline("watch", tmp_path / "nowhere"))
