@@ -149,6 +149,8 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
         tick(counters.steps, config.steps, session.note)
         if interrupted():
             raise KeyboardInterrupt
+    if counters.best_return is None:  # too short a run for a check: what was learnt is the best there is
+        session.check(evaluate)
 
 
 @dataclass
