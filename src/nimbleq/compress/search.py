@@ -183,8 +183,7 @@ class _Search:
             if float(difference.mean()) + 2 * error < -margin or margin < 0:
                 break
         else:
-            # A standard error off: what looks equal only by luck is not worth a certificate's episodes.
-            needed = plan(difference - error, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
+            needed = plan(difference, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
             status = "passed" if needed.episodes <= self.config.max_episodes else "failed"
         spent = cost(graph)
         return Candidate(

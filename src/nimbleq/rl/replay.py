@@ -13,13 +13,14 @@ from nimbleq.types import Array, Batch, ObsSpec, Step
 
 
 class Transitions(NamedTuple):
-    """What is stored: see `Batch` for the meaning. Arrays of one length."""
+    """What is stored: see `Batch` for the meaning. Arrays of one length (``next_mask`` without columns: no masks)."""
 
     obs: Array
     action: Array
     reward: Array
     discount: Array
     next_obs: Array
+    next_mask: Array
 
 
 class NStepWindows:
@@ -40,6 +41,7 @@ class NStepWindows:
     def push(self, step: Step) -> list[Transitions]:
         """Take in one step of all environments; the windows that it closes, oldest first."""
         newest = self.time % self.n
+        next_mask = np.zeros((len(step.action), 0), bool) if step.next_mask is None else step.next_mask
         self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
         self.open += 1
         ended = step.terminated | step.truncated
@@ -52,7 +54,12 @@ class NStepWindows:
                 discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
                 closed.append(
                     Transitions(
-                        self.obs[row, due], self.action[row, due], self.reward[row, due], discount, step.next_obs[due]
+                        self.obs[row, due],
+                        self.action[row, due],
+                        self.reward[row, due],
+                        discount,
+                        step.next_obs[due],
+                        next_mask[due],
                     )
                 )
         self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
@@ -79,9 +86,10 @@ class Replay:
         gamma: discount per step.
         envs: environments that are stepped together.
         obs: of one observation.
+        masks: actions of an environment that gives action masks, else 0.
     """
 
-    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec) -> None:
+    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.capacity = config.capacity
         self.windows = NStepWindows(config.n_step, gamma, envs, obs)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
@@ -93,6 +101,7 @@ class Replay:
             reward=np.empty(self.capacity, np.float32),
             discount=np.empty(self.capacity, np.float32),
             next_obs=np.empty((self.capacity, *obs.shape), obs.dtype),
+            next_mask=np.empty((self.capacity, masks), bool),
         )
 
     def __len__(self) -> int:
@@ -117,8 +126,9 @@ class Replay:
         else:
             index = self.priorities.sample(rng, count)
             weight = self.priorities.weights(index, self.size, beta)
-        obs, action, reward, discount, next_obs = (field[index] for field in self.store)
-        return Batch(obs, action, reward, discount, next_obs, weight, index)
+        obs, action, reward, discount, next_obs, next_mask = (field[index] for field in self.store)
+        masked = next_mask.shape[1] > 0
+        return Batch(obs, action, reward, discount, next_obs, weight, index, next_mask if masked else None)
 
     def reprioritize(self, index: Array, abs_td: Array) -> None:
         """Hand back ``|TD error|: float32[B]`` of a batch (ignored by uniform replay)."""
