@@ -79,14 +79,26 @@ def test_type_one_error_with_rare_total_failures(n):
 
 def test_planned_power_is_reached():
     rng = np.random.default_rng(2)
-    planned = plan(rng.normal(0, 50, 4000), margin=4.2, keep=0.99)
+    planned = plan(rng.normal(5, 50, 4000), margin=4.2, keep=0.99)  # clearly no worse: the plan is for equal
     assert 1100 < planned.episodes < 1500
+    assert planned.expected_difference == 0
 
     def draw(n):
         teacher = rng.normal(240, 60, n)
         return teacher, teacher + rng.normal(0, 50, n)
 
     assert _rejections(rng, draw, 0.99, planned.looks, 0.05, 600) > 0.86
+
+
+def test_a_coarse_pilot_does_not_refuse_but_a_clear_one_does():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 26, 300)
+    noise -= noise.mean()
+    unlucky = plan(noise - 3.5, margin=4.3, keep=0.99, most=4000)
+    assert unlucky.episodes == unlucky.looks[-1] == 4000
+    assert plan(noise - 3.5, margin=4.3, keep=0.99).episodes > 4000
+    assert plan(noise - 9.0, margin=4.3, keep=0.99, most=4000).episodes > 4000
+    assert plan(10 * noise, margin=4.3, keep=0.99, most=4000).episodes > 4000
 
 
 def test_lower_bound_is_lower_for_left_skew_and_never_higher():

@@ -98,7 +98,7 @@ def test_it_gives_back_what_a_naive_replay_stores(data: st.DataObject, n: int, e
             if len(replay):
                 batch = replay.sample(np.random.default_rng(time), 16)
                 assert batch.obs.dtype == np.uint8
-                assert all(np.array_equal(a, b) for a, b in zip(batch[:5], naive.rows(batch.index), strict=True))
+                assert all(np.array_equal(a, b) for a, b in zip(batch[:5], naive.rows(batch.index)[:5], strict=True))
 
 
 @pytest.mark.parametrize("native", [False, True])

@@ -251,3 +251,13 @@ def test_training_stops_when_fresh_episodes_confirm(small: TrainConfig, tmp_path
 def test_impossible_settings_are_named(small: TrainConfig, tmp_path: Path, changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes)).replace(".", r"\.")):
         train(with_changes(small, changes), RunDir(tmp_path))
+
+
+def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tmp_path: Path) -> None:
+    config = with_changes(small, {"evaluation.every": 1_000_000})
+    trained = train(config, RunDir(tmp_path))
+    arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
+    weights = trained.module.state_dict()
+    assert trained.best_return is not None
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value.numpy(), arrays[f"learner.online.{name}"])

@@ -44,7 +44,7 @@ class Plan:
     Attributes:
         episodes: planned.
         looks: episodes at each look; the last equals ``episodes``.
-        expected_difference: shrunk towards zero from the pilot.
+        expected_difference: what was planned for.
         deviation: of the paired difference in the pilot.
     """
 
@@ -57,30 +57,34 @@ class Plan:
 def plan(difference: Array, margin: float, keep: float, alpha: float = ALPHA, most: int = HOPELESS) -> Plan:
     """Sample size for 90 % power, from a pilot's paired differences.
 
-    ``n = ((z_{1−α} + z_{.9})·σ/(δ + d))²`` with ``d`` the pilot's mean difference shrunk towards zero by the positive
-    part of ``1 − se²/d²`` (James–Stein), at least `floor_episodes`.
+    ``n = ((z_{1−α} + z_{.9})·σ/(δ + d))²`` with ``d`` the pilot's mean difference less its standard error, and never
+    above zero: a plan that counts on a lucky pilot ends in a refusal. At least `floor_episodes`.
 
     Args:
         difference: ``[pilot]`` student minus teacher, at least 2.
         margin: ``δ ≥ 0``; with none (``keep = 1``) only a proven improvement passes.
         keep: share of the return to keep.
         alpha: error of the whole test.
-        most: episodes that can be afforded; a plan above it is cut to it where that still has an even chance.
+        most: episodes that can be afforded. A larger plan is cut to it, unless even at two standard errors above the
+            pilot's mean (and no better than the teacher) there would be less than an even chance.
     """
     sigma, mean = float(difference.std(ddof=1)), float(difference.mean())
     error = sigma / sqrt(len(difference))
-    expected = mean * max(0.0, 1.0 - (error / mean) ** 2) if mean else 0.0
-    room = margin + (min(expected, margin) if margin > 0 else expected)
     fewest = max(_FEWEST, floor_episodes(keep, alpha))
-    if room <= 0 or (sigma == 0 and margin <= 0):
+
+    def needed(power: float, room: float) -> int:
+        if room <= 0 or (sigma == 0 and margin <= 0):
+            return HOPELESS
+        episodes = _SEQUENTIAL_INFLATION * ((normal_quantile(1 - alpha) + normal_quantile(power)) * sigma / room) ** 2
+        return max(ceil(min(episodes, HOPELESS)), fewest)
+
+    expected = mean - error if margin <= 0 else min(mean - error, 0.0)
+    episodes = needed(POWER, margin + expected)
+    best_case = mean + 2 * error if margin <= 0 else min(mean + 2 * error, 0.0)
+    if episodes > most and needed(0.5, margin + best_case) <= most:
+        episodes = most  # the pilot is too coarse to say no
+    if episodes >= HOPELESS:
         return Plan(HOPELESS, (HOPELESS,), expected, sigma)
-    needed, even_chance = (
-        _SEQUENTIAL_INFLATION * ((normal_quantile(1 - alpha) + normal_quantile(power)) * sigma / room) ** 2
-        for power in (POWER, 0.5)
-    )
-    episodes = max(ceil(min(needed, HOPELESS)), fewest)
-    if even_chance <= most < episodes and fewest <= most:
-        episodes = most
     early = (ceil(share * episodes) for share in _LOOKS[:-1])
     # A look below the floor could not pass, and one just before the end would only cost alpha.
     looks = tuple(n for n in early if fewest <= n <= 0.9 * episodes)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import losses
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import ObsNorm, QNetwork
 from nimbleq.types import Array, Batch, EnvSpec, Policy
 
@@ -32,8 +33,8 @@ class Learner(Protocol):
         """Online Q-values: ``obs[B, *O] → float32[B, A]``."""
         ...
 
-    def act(self, obs: Array) -> Array:
-        """Greedy actions: ``obs[B, *O] → int64[B]``; ties go to the lowest index."""
+    def act(self, obs: Array, mask: Array | None = None) -> Array:
+        """Greedy actions: ``obs[B, *O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index."""
         ...
 
     def update(self, batch: Batch) -> Array:
@@ -86,9 +87,10 @@ def initial_network(config: TrainConfig, spec: EnvSpec, seed: int) -> QNetwork:
 def greedy_policy(network: QNetwork) -> Policy:
     """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
 
-    def act(obs: Array) -> Array:
+    def act(obs: Array, mask: Array | None = None) -> Array:
         with torch.no_grad():
-            return cast(Array, network(torch.from_numpy(obs)).argmax(dim=1).numpy())
+            q = network(torch.from_numpy(obs))
+        return cast(Array, q.argmax(dim=1).numpy()) if mask is None else best_legal(q.numpy(), mask)
 
     return act
 
@@ -130,9 +132,10 @@ class TorchLearner:
         with torch.no_grad():
             return cast(Array, self.online(torch.from_numpy(obs)).numpy())
 
-    def act(self, obs: Array) -> Array:
+    def act(self, obs: Array, mask: Array | None = None) -> Array:
         """See `Learner`."""
-        return cast(Array, self.q(obs).argmax(axis=1))
+        q = self.q(obs)
+        return cast(Array, q.argmax(axis=1)) if mask is None else best_legal(q, mask)
 
     def update(self, batch: Batch) -> Array:
         """See `Learner`. Loss: MSE or Huber of ``Q(s, a) − (r·scale + discount·V(s'))``, global-norm clip, Adam."""
@@ -157,10 +160,11 @@ class TorchLearner:
         """``V(s')``, ``[B]``, no gradient."""
         with torch.no_grad():
             next_obs = torch.from_numpy(batch.next_obs)
+            mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
             next_q = self.target(next_obs)
             if self.config.double and self.target is not self.online:
-                return losses.double_value(next_q, self.online(next_obs))
-            return losses.max_value(next_q)
+                return losses.double_value(next_q, losses.legal(self.online(next_obs), mask))
+            return losses.max_value(losses.legal(next_q, mask))
 
     @torch.no_grad()
     def _move_target(self) -> None:

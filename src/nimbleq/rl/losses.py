@@ -15,6 +15,11 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     return reward + discount * next_value
 
 
+def legal(next_q: Tensor, mask: Tensor | None) -> Tensor:
+    """``next_q: [B, A]`` with −∞ where ``mask: bool[B, A]`` says that an action is not legal (None: all are)."""
+    return next_q if mask is None else next_q.masked_fill(~mask, -torch.inf)
+
+
 def max_value(next_q: Tensor) -> Tensor:
     """``max_a Q(s', a)`` [1312.5602 eq. 3]: ``[B, A] → [B]``."""
     return next_q.amax(dim=1)

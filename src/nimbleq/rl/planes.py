@@ -158,8 +158,8 @@ class PlainPlanes:
                     codes[number], keys[number] = shorter, key
             before = number
         length = np.array([len(code) for code in codes], np.uint32)
-        key, references, spare = (np.array(values, np.int32) for values in (keys, self.references, self.spare))
-        return bytearray(b"".join(codes)), length, key, references, spare
+        tables = [np.array(values, np.int32) for values in (keys, self.references, self.spare)]
+        return bytearray(b"".join(codes)), length, tables[0], tables[1], tables[2]
 
     def load(self, codes: Array, length: Array, key: Array, references: Array, spare: Array) -> None:
         """See `Planes`."""

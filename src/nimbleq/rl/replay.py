@@ -14,13 +14,14 @@ from nimbleq.types import Array, Batch, ObsSpec, Step
 
 
 class Transitions(NamedTuple):
-    """What is stored: see `Batch` for the meaning. Arrays of one length."""
+    """What is stored: see `Batch` for the meaning. Arrays of one length (``next_mask`` without columns: no masks)."""
 
     obs: Array
     action: Array
     reward: Array
     discount: Array
     next_obs: Array
+    next_mask: Array
 
 
 class NStepWindows:
@@ -41,6 +42,7 @@ class NStepWindows:
     def push(self, step: Step) -> list[Transitions]:
         """Take in one step of all environments; the windows that it closes, oldest first."""
         newest = self.time % self.n
+        next_mask = np.zeros((len(step.action), 0), bool) if step.next_mask is None else step.next_mask
         self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
         self.open += 1
         ended = step.terminated | step.truncated
@@ -53,7 +55,12 @@ class NStepWindows:
                 discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
                 closed.append(
                     Transitions(
-                        self.obs[row, due], self.action[row, due], self.reward[row, due], discount, step.next_obs[due]
+                        self.obs[row, due],
+                        self.action[row, due],
+                        self.reward[row, due],
+                        discount,
+                        step.next_obs[due],
+                        next_mask[due],
                     )
                 )
         self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
@@ -83,9 +90,10 @@ class Replay:
         gamma: discount per step.
         envs: environments that are stepped together.
         obs: of one observation.
+        masks: actions of an environment that gives action masks, else 0.
     """
 
-    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec) -> None:
+    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.capacity = config.capacity
         self.frames = SharedFrames(obs, envs, config.compress) if shares_frames(obs) else None
         if self.frames is not None:
@@ -100,6 +108,7 @@ class Replay:
             reward=np.empty(self.capacity, np.float32),
             discount=np.empty(self.capacity, np.float32),
             next_obs=np.empty((self.capacity, *obs.shape), obs.dtype),
+            next_mask=np.empty((self.capacity, masks), bool),
         )
 
     def __len__(self) -> int:
@@ -131,10 +140,11 @@ class Replay:
         else:
             index = self.priorities.sample(rng, count)
             weight = self.priorities.weights(index, beta)
-        obs, action, reward, discount, next_obs = (field[index] for field in self.store)
+        obs, action, reward, discount, next_obs, next_mask = (field[index] for field in self.store)
         if self.frames is not None:
             obs, next_obs = self.frames.images(obs, next_obs)
-        return Batch(obs, action, reward, discount, next_obs, weight, index)
+        masked = next_mask.shape[1] > 0
+        return Batch(obs, action, reward, discount, next_obs, weight, index, next_mask if masked else None)
 
     def reprioritize(self, index: Array, abs_td: Array) -> None:
         """Hand back ``|TD error|: float32[B]`` of a batch (ignored by uniform replay)."""

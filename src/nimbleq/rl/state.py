@@ -68,7 +68,9 @@ def new_state(config: TrainConfig) -> TrainState:
         config=config,
         learner=learner,
         envs=envs,
-        replay=Replay(config.replay, config.learner.gamma, config.envs, obs),
+        replay=Replay(
+            config.replay, config.learner.gamma, config.envs, obs, masks=envs.spec.actions if envs.spec.masked else 0
+        ),
         stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
         explore_rng=explore,
         replay_rng=replay,

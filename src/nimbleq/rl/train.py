@@ -126,7 +126,8 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
     learner, envs, replay = state.learner, state.envs, state.replay
     while counters.steps < config.steps and not counters.solved:
         epsilon = epsilon_at(config.explore, learner.updates)
-        action = epsilon_greedy(state.explore_rng, learner.act(envs.obs), envs.spec.actions, epsilon)  # [N]
+        greedy = learner.act(envs.obs, envs.mask)  # [N]
+        action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)  # [N]
         step = envs.step(action)
         replay.add(step)
         counters.steps += config.envs
@@ -148,6 +149,8 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
         tick(counters.steps, config.steps, session.note)
         if interrupted():
             raise KeyboardInterrupt
+    if counters.best_return is None:  # too short a run for a check: what was learnt is the best there is
+        session.check(evaluate)
 
 
 @dataclass
