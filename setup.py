@@ -30,6 +30,14 @@ EXTENSIONS: list[Extension] = [
         extra_compile_args=FLAGS,
         optional=True,
     ),
+    Extension(
+        "nimbleq.native._replay",
+        [f"{NATIVE}/replay/{name}.c" for name in ("module", "tree", "frames")],
+        depends=[str(header) for header in Path(NATIVE, "replay").glob("*.h")],
+        include_dirs=[numpy.get_include()],
+        extra_compile_args=FLAGS,
+        optional=True,
+    ),
 ]
 
 setup(ext_modules=EXTENSIONS)

@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
     "export": "write C, ONNX",
     "verify": "compare an export with the reference on golden and random observations",
     "bench": "time decisions beside ONNX Runtime and PyTorch",
+    "watch": "play episodes of a policy and write them as a GIF",
     "report": "write one self-contained HTML file about a run",
     "doctor": "say what is installed and which engines work here",
 }

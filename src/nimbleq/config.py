@@ -21,12 +21,16 @@ class EnvConfig:
     """Which environment, and how it is cut.
 
     Attributes:
-        id: Gymnasium id.
+        id: Gymnasium id, or package.module:factory for a function of yours that returns an environment.
         max_episode_steps: time limit in steps in place of the environment's own (None: its own).
+        kwargs: arguments of the environment, each NAME=VALUE with a Python literal or a word as the value.
+        discretize: bins per dimension of continuous actions (None: continuous actions are refused).
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
     max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
+    kwargs: Annotated[tuple[str, ...], tyro.conf.arg(name="env-kwargs", prefix_name=False)] = ()
+    discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class ReplayConfig:
         prioritized: draw in proportion to ``|TD error|^alpha`` [1511.05952].
         alpha: exponent of the priority.
         beta_start, beta_end: exponent of the importance weights, annealed linearly over the run.
+        compress: keep images compressed (lossless): a fraction of the memory, some time per sample.
     """
 
     capacity: int = 50_000
@@ -94,6 +99,7 @@ class ReplayConfig:
     alpha: float = 0.6
     beta_start: float = 0.4
     beta_end: float = 1.0
+    compress: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,12 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Policy = Callable[[Array], Array]
-"""``obs[B, *O] → action int[B]``: a greedy policy over a batch of observations."""
+Policy = Callable[..., Array]
+"""``obs[B, *O] → action int[B]``: a greedy policy over a batch of observations.
+
+Where the environment gives action masks it is called with the keyword argument ``mask: bool[B, A]`` (True: legal), and
+answers with legal actions.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class ObsSpec:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What a network has to know of an environment."""
+    """What a network has to know of an environment.
+
+    Attributes:
+        obs: one observation.
+        actions: ``A``; they are 0 … A−1.
+        masked: the environment says which actions are legal.
+    """
 
     obs: ObsSpec
     actions: int
+    masked: bool = False
 
 
 class Step(NamedTuple):
@@ -47,6 +58,7 @@ class Step(NamedTuple):
         terminated: ``bool[N]`` the episode reached an absorbing state.
         truncated: ``bool[N]`` the episode was cut by a limit (bootstraps).
         next_obs: ``[N, *O]`` the true successor, also at the end of an episode (never a reset observation).
+        next_mask: ``bool[N, A]`` the actions that are legal in ``next_obs`` (None: all, always).
     """
 
     obs: Array
@@ -55,6 +67,7 @@ class Step(NamedTuple):
     terminated: Array
     truncated: Array
     next_obs: Array
+    next_mask: Array | None = None
 
 
 class Batch(NamedTuple):
@@ -69,6 +82,7 @@ class Batch(NamedTuple):
         next_obs: ``[B, *O]``.
         weight: ``float32[B]`` importance weights (ones for uniform replay).
         index: ``int64[B]`` replay slots, to hand priorities back.
+        next_mask: ``bool[B, A]`` the actions that are legal in ``next_obs``, at least one a row (None: all, always).
     """
 
     obs: Array
@@ -78,6 +92,7 @@ class Batch(NamedTuple):
     next_obs: Array
     weight: Array
     index: Array  # type: ignore[assignment]
+    next_mask: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,16 @@ def test_a_refusal_belongs_to_the_policy_it_is_about(balance, balance_teacher, f
     assert made.certificate.difference_lower95 == -100.0
 
 
+def test_a_few_lost_episodes_do_not_hide_behind_the_mean():
+    teacher = np.full(1000, 10_000.0)
+    student = teacher.copy()
+    assert search.tail_holds(student, teacher, margin=100.0)
+    student[:8] = 3_000.0  # the mean loses 56, within the margin
+    assert not search.tail_holds(student, teacher, margin=100.0)
+    noise = np.random.default_rng(0).normal(240, 50, (2, 1000))
+    assert search.tail_holds(noise[0], noise[1], margin=4.3)
+
+
 def test_int8_only_gives_integers(balance, balance_teacher, fast):
     made = compress(
         balance_teacher, balance, CompressConfig(recipe="int8", distill=FAST, select_episodes=40, hidden=((4,),))

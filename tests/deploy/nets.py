@@ -8,7 +8,7 @@ import numpy as np
 
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
-from nimbleq.graph.tensor import TensorType
+from nimbleq.graph.tensor import UINT8, TensorType
 
 
 def mlp(*widths: int, seed: int = 0) -> Graph:
@@ -29,8 +29,8 @@ def mlp(*widths: int, seed: int = 0) -> Graph:
     return Graph({"obs": TensorType((widths[0],))}, tuple(nodes), ("q", "action"), weights)
 
 
-def int_mlp(*widths: int, seed: int = 0, shift: int = 38) -> Graph:
-    """An int8 network; ``shift`` below 31 leaves the range that the vector code handles."""
+def int_mlp(*widths: int, seed: int = 0, shift: int = 38, high: int = 255) -> Graph:
+    """An int8 network; ``shift`` below 31 leaves the range of the vector code, ``high`` clamps hidden bytes."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {
         "inverse": np.full(widths[0], 32, np.float32),
@@ -49,8 +49,31 @@ def int_mlp(*widths: int, seed: int = 0, shift: int = 38) -> Graph:
         if index < len(widths) - 2:
             weights[f"m{index}"] = rng.integers(2**30, 2**31, n_out).astype(np.int32)
             weights[f"s{index}"] = np.full(n_out, shift, np.int32)
-            requantize = ops.Requantize(f"m{index}", f"s{index}", 0, 0, 255, 8, False)
+            requantize = ops.Requantize(f"m{index}", f"s{index}", 0, 0, high, 8, False)
             nodes.append(Node(requantize, (tensor,), f"r{index}"))
             tensor = f"r{index}"
     nodes += [Node(ops.ArgMax(), (tensor,), "action"), Node(ops.Dequantize("scale", "none"), (tensor,), "q")]
     return Graph({"obs": TensorType((widths[0],))}, tuple(nodes), ("q", "action"), weights)
+
+
+def int_conv(channels: int = 19, padding: tuple[int, int] = (1, 0), high: int = 127, seed: int = 0) -> Graph:
+    """An int8 network on uint8 images: two convolutions and a linear layer, hidden bytes in ``0..high``."""
+    rng = np.random.default_rng(seed)
+    rows, cols = 8 + 2 * padding[0] - 2, 8 + 2 * padding[1] - 1
+    shapes = [(8, 4, 2, 1), (channels, 8, 3, 2), (5, channels * rows * cols)]
+    weights: dict[str, np.ndarray] = {"scale": np.full(1, 0.01, np.float32), "none": np.zeros(1, np.int32)}
+    for index, shape in enumerate(shapes):
+        weights[f"w{index}"] = np.clip(rng.normal(size=shape) * 30, -127, 127).astype(np.int8)
+        weights[f"m{index}"] = rng.integers(2**30, 2**31, shape[0]).astype(np.int32)
+        weights[f"s{index}"] = np.full(shape[0], 37, np.int32)
+    nodes = (
+        Node(ops.Conv2d("w0"), ("obs",), "a0"),
+        Node(ops.Requantize("m0", "s0", 0, 0, high, 8, False), ("a0",), "r0"),
+        Node(ops.Conv2d("w1", None, (1, 1), padding, pad_value=3), ("r0",), "a1"),
+        Node(ops.Requantize("m1", "s1", 7, 2, high, 8, False), ("a1",), "r1"),
+        Node(ops.Flatten(), ("r1",), "flat"),
+        Node(ops.Linear("w2"), ("flat",), "a2"),
+        Node(ops.ArgMax(), ("a2",), "action"),
+        Node(ops.Dequantize("scale", "none"), ("a2",), "q"),
+    )
+    return Graph({"obs": TensorType((4, 9, 8), UINT8)}, nodes, ("q", "action"), weights)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.c_ops.quads import quads
 from nimbleq.deploy.compiler import FAST, compile_library
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.export import is_integer
@@ -21,7 +22,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8, TensorType
-from tests.deploy.nets import int_mlp, mlp
+from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import Numbers, random_graph, random_obs
 
 GCC, CLANG = shutil.which("gcc"), shutil.which("clang")
@@ -98,6 +99,51 @@ def odd_shapes() -> list[Graph]:
         conv_net(4, (9, 5), (2, 5), (3, 2), 20, groups=2, padding=(1, 2)),
         conv_net(3, (3, 3), (3, 3), (1, 1), 8),
     ]
+
+
+def seven_bits(graph: Graph) -> Graph:
+    """The same with unsigned hidden activations in 0..127, which lets bytes be multiplied as bytes."""
+    nodes = [
+        replace(node, op=replace(node.op, high=max(127, node.op.low)))
+        if isinstance(node.op, ops.Requantize) and not node.op.signed else node
+        for node in graph.nodes
+    ]  # fmt: skip
+    return replace(graph, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(("compiler", "flags"), BUILDS)
+def test_bytes_times_bytes_agree_with_the_interpreter(compiler: str, flags: Sequence[str], tmp_path: Path) -> None:
+    graphs = [
+        int_mlp(4, 64, 64, 2, shift=36, high=127),
+        int_mlp(5, 37, 70, 9, shift=35, high=127),
+        int_mlp(3, 130, 97, 3, shift=35, high=127),
+        int_mlp(3, 40, 40, 40, 6, shift=32, high=127),
+        int_conv(),
+        int_conv(16, (0, 0)),
+        *(seven_bits(random_graph(np.random.default_rng(seed), numbers="int", obs="image")) for seed in range(4)),
+    ]
+    texts = [emit_c(graph)["policy.c"] for graph in graphs]
+    for kernel in ("nq_linear_quads_u8(t", "nq_linear_rows_u8(v", "nq_linear_dot_u8(t", "nq_conv_u8(t"):
+        assert any(kernel in text for text in texts), kernel
+    library = compiled(graphs, compiler, flags, tmp_path)
+    for index, graph in enumerate(graphs):
+        assert_agrees(graph, library, f"net{index}")
+
+
+@pytest.mark.parametrize("high", [127, 255])
+def test_packed_quads_add_up_and_cannot_saturate(high: int) -> None:
+    rng = np.random.default_rng(high)
+    weights = np.clip(rng.normal(size=(30, 16, 4)) * 2500 / high, -128, 127).astype(np.int8)
+    weights[0, 0] = 127
+    weights[2, 1] = -128
+    made = quads(weights, 4 * np.arange(30), high)
+    assert made is not None
+    total = np.zeros((30, 16, 4), np.int64)
+    np.add.at(total, made.offsets // 4, made.weights)
+    np.testing.assert_array_equal(total, weights)
+    sums = made.weights.astype(np.int64).reshape(-1, 2, 16, 2, 2).transpose(0, 2, 3, 1, 4).reshape(-1, 4)
+    assert high * np.maximum(sums, 0).sum(axis=1).max() < 2**15
+    assert high * np.maximum(-sums, 0).sum(axis=1).max() <= 2**15
 
 
 @pytest.mark.parametrize(("compiler", "flags"), BUILDS)

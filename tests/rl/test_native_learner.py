@@ -70,7 +70,11 @@ def stacked_batches(count: int, size: int, spec: EnvSpec, seed: int = 0) -> Batc
 
 
 def one(batches: Batch, update: int) -> Batch:
-    return Batch(*(array[update] for array in batches))
+    return part(batches, update)
+
+
+def part(batches: Batch, which: int | slice) -> Batch:
+    return Batch(*(None if array is None else array[which] for array in batches))
 
 
 def pair(config: TrainConfig, spec: EnvSpec) -> tuple[TorchLearner, NativeLearner]:
@@ -99,7 +103,7 @@ def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
     assert largest_difference(theirs.arrays(), ours.arrays()) < 5e-6
     for update in range(10, UPDATES):
         theirs.update(one(batches, update))
-    ours.update_many(Batch(*(array[10:] for array in batches)))
+    ours.update_many(part(batches, slice(10, None)))
     assert ours.updates == theirs.updates == UPDATES
     assert largest_difference(theirs.weights(), ours.weights()) < 1e-4
     assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=1e-4)
@@ -119,6 +123,29 @@ def test_any_width_and_batch(obs: int, actions: int) -> None:
     assert largest_difference(theirs.weights(), ours.weights()) < 5e-6
 
 
+@pytest.mark.parametrize("target", ["none", "hard", "polyak"])
+@pytest.mark.parametrize("double", [False, True])
+def test_action_masks_agree_with_torch(target: str, double: bool) -> None:
+    changes = {"learner.target": target, "learner.double": double, "network.layer_norm": True, "network.dueling": True}
+    config, spec = with_changes(CONFIG, changes), spec_of(actions=5)
+    theirs, ours = pair(config, spec)
+    unmasked = stacked_batches(40, 33, spec)
+    mask = np.random.default_rng(1).random((40, 33, 5)) < 0.3
+    mask[~mask.any(axis=2), 4] = True
+    batches = unmasked._replace(next_mask=mask)
+    first = ours.update(one(batches, 0))
+    assert first == pytest.approx(theirs.update(one(batches, 0)), abs=2e-5)
+    assert not np.allclose(first, pair(config, spec)[1].update(one(unmasked, 0))), "the mask changes nothing"
+    for update in range(1, 10):
+        theirs.update(one(batches, update))
+    ours.update_many(part(batches, slice(1, 10)))
+    assert largest_difference(theirs.arrays(), ours.arrays()) < 1e-5
+    obs, now = batches.obs[0], mask[0]
+    assert np.array_equal(ours.act(obs, now), np.where(now, ours.q(obs), -np.inf).argmax(axis=1))
+    with pytest.raises(ValueError, match="5 actions"):
+        ours.update_many(batches._replace(next_mask=mask[..., :4]))
+
+
 def test_saved_and_loaded_it_goes_on_bit_for_bit() -> None:
     config, spec = with_changes(CONFIG, OPTIONS["everything"]), spec_of()
     batches = stacked_batches(100, 32, spec)
@@ -128,7 +155,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit() -> None:
     for update in range(50):
         first.update(one(batches, update))
     second.load_arrays(first.arrays())
-    second.update_many(Batch(*(array[50:] for array in batches)))
+    second.update_many(part(batches, slice(50, None)))
     its = second.arrays()
     assert all(np.array_equal(value, its[name]) for name, value in straight.arrays().items())
 

@@ -7,6 +7,7 @@ import pytest
 
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
+from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.learner import make_learner
 from nimbleq.rl.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.train import train
@@ -89,6 +90,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     trained = train(config, parts, resume=True)
     assert_same_run(whole, parts)
     assert np.array_equal(expected.final.returns, trained.final.returns)
+
+
+def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tmp_path: Path) -> None:
+    config = with_changes(small, {**PQN, "steps": 64, "evaluation.every": 1_000_000})
+    trained = train(config, RunDir(tmp_path))
+    arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
+    assert trained.best_return is not None
+    for name, value in trained.module.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), arrays[f"learner.online.{name}"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbleq.config import ReplayConfig
-from nimbleq.rl.priority import Priorities, SumTree
+from nimbleq.rl.priority import Priorities, SumTree, make_tree, replay_extension
 from nimbleq.rl.replay import NStepWindows, Replay
 from nimbleq.types import ObsSpec, Step
 
@@ -54,7 +54,7 @@ def test_n_step_transitions_equal_the_oracles(data: st.DataObject, n: int, envs:
     windows = NStepWindows(n, GAMMA, envs, OBS)
     closed = [transitions for step in steps for transitions in windows.push(step)]
     rows = [row for transitions in closed for row in zip(*transitions, strict=True)]
-    mine = {(float(o[0]), int(a), round(float(r), 3), round(float(d), 3), float(x[0])) for o, a, r, d, x in rows}
+    mine = {(float(o[0]), int(a), round(float(r), 3), round(float(d), 3), float(x[0])) for o, a, r, d, x, _ in rows}
     assert len(mine) == len(rows), "a transition was emitted twice"
     expected = oracle(steps, n)
     assert {row[:2] + row[4:] for row in mine} == {row[:2] + row[4:] for row in expected}
@@ -104,6 +104,7 @@ def test_uniform_sampling_is_uniform() -> None:
     assert (batch.weight == 1).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.lists(st.tuples(st.integers(0, 69), st.floats(0, 100)), min_size=1, max_size=40))
 def test_the_sum_tree_equals_a_cumulative_sum(capacity: int, writes: list[tuple[int, float]]) -> None:
     tree, plain = SumTree(capacity), np.zeros(capacity)
@@ -120,6 +121,28 @@ def test_the_sum_tree_equals_a_cumulative_sum(capacity: int, writes: list[tuple[
         assert (mass <= below + plain[found] + 1e-6).all()
 
 
+@pytest.mark.skipif(replay_extension() is None, reason="not compiled")
+@settings(max_examples=60, deadline=None)
+@given(capacity=st.integers(1, 700), seed=st.integers(0, 999))
+def test_the_native_tree_gives_the_bits_of_the_numpy_one(capacity: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plain, native = SumTree(capacity), make_tree(capacity)
+    for _ in range(4):
+        index = rng.integers(capacity, size=9)
+        value = rng.random(9) ** 20 * (rng.random(9) < 0.8)
+        for tree in (plain, native):
+            tree.set(index, value)
+        assert plain.total == native.total
+        assert np.array_equal(plain.get(index), native.get(index))
+        mass = np.append(rng.random(9), [0.0, 1.0]) * plain.total
+        assert np.array_equal(plain.find(mass), native.find(mass))
+    other = make_tree(capacity)
+    other.load(plain.leaves())
+    assert other.total == plain.total
+    with pytest.raises(IndexError):
+        native.get(np.array([capacity]))
+
+
 def test_repeated_writes_in_one_call_keep_the_sums_right() -> None:
     tree = SumTree(8)
     tree.set(np.array([3, 3, 5]), np.array([1.0, 2.0, 4.0]))
@@ -134,8 +157,8 @@ def test_priorities_follow_the_paper() -> None:
     drawn = priorities.sample(np.random.default_rng(0), 100_000)
     expected = np.array([1, 2, 3, 4]) / 10
     assert np.bincount(drawn) / 100_000 == pytest.approx(expected, abs=1e-3)
-    weights = priorities.weights(np.arange(4), size=4, beta=1.0)
+    weights = priorities.weights(np.arange(4), beta=1.0)
     assert weights == pytest.approx((1 / expected) / (1 / expected).max(), rel=1e-4)
-    assert priorities.weights(np.arange(4), size=4, beta=0.0).tolist() == [1, 1, 1, 1]
+    assert priorities.weights(np.arange(4), beta=0.0).tolist() == [1, 1, 1, 1]
     priorities.add(np.array([0]))
     assert priorities.tree.get(np.array([0]))[0] == pytest.approx(4.0, rel=1e-5)

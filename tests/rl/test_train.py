@@ -11,6 +11,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
@@ -72,6 +73,37 @@ def test_interrupted_and_resumed_equals_uninterrupted(small: TrainConfig, tmp_pa
     assert np.array_equal(expected.final.returns, trained.final.returns)
     again = train(config, parts, resume=True)
     assert np.array_equal(expected.final.returns, again.final.returns), "a finished run is only read"
+    assert_same_run(whole, parts)
+
+
+class Picture(Corridor):
+    """The corridor seen from above, in stacked frames that change with every step."""
+
+    def __init__(self) -> None:
+        super().__init__(length=4, space=spaces.Box(0, 255, (36, 36), np.uint8))
+
+    def observed(self) -> object:
+        frame = np.zeros((36, 36), np.uint8)
+        frame[:, int(36 * self.start)] = 200
+        frame[self.count] = 90
+        return frame
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_images_resume_bit_for_bit(small: TrainConfig, tmp_path: Path, compress: bool) -> None:
+    name = "test/Picture-v0"
+    gymnasium.register(name, lambda: gymnasium.wrappers.FrameStackObservation(Picture(), 4), max_episode_steps=9)
+    changes = {"env.id": name, "env.max_episode_steps": None, "network.torso": "nature", "replay.capacity": 90}
+    changes |= {"network.normalize_obs": False, "replay.prioritized": True, "replay.compress": compress}
+    changes |= {"steps": 160, "learn_start": 100, "learner.batch_size": 4, "evaluation.final_episodes": 2}
+    config, whole, parts = with_changes(small, changes), RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
+    try:
+        train(config, whole)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, parts, Stop(32), resume=True)
+        train(config, parts, resume=True)
+    finally:
+        del gymnasium.registry[name]
     assert_same_run(whole, parts)
 
 

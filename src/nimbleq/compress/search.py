@@ -23,7 +23,7 @@ from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Evaluate, Tick, no_tick
+from nimbleq.types import Array, Evaluate, Tick, no_tick
 
 _ATTEMPT_SHARES = (0.6, 0.25, 0.15)
 """Alpha of each attempt to certify, as shares of 5 %. All attempts together err with at most 5 % (Bonferroni), so they
@@ -70,7 +70,8 @@ def compress(
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
     The ladder of sizes is halved until the smallest that suffices is found. Each candidate plays the ``select`` seeds
-    beside the teacher, and is dropped as soon as it is hopeless. The smallest that passes is certified on ``certify``
+    beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides. The
+    smallest that passes is certified on ``certify``
     seeds; when that is refused, the next larger one gets what is left of the 5 % of error.
 
     Args:
@@ -184,7 +185,8 @@ class _Search:
                 break
         else:
             needed = plan(difference, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
-            status = "passed" if needed.episodes <= self.config.max_episodes else "failed"
+            holds = needed.episodes <= self.config.max_episodes and tail_holds(student(seeds), teacher_return, margin)
+            status = "passed" if holds else "failed"
         spent = cost(graph)
         return Candidate(
             name=trial.name,
@@ -253,6 +255,20 @@ class _Search:
             teacher_macs=teacher_cost.macs,
             teacher_return_mean=certificate.teacher_return_mean,
         )
+
+
+def tail_holds(student: Array, teacher: Array, margin: float) -> bool:
+    """Whether the worst tenth of the episodes lost no more than ``margin`` either, by two standard errors.
+
+    A mean can be kept while a few episodes are lost altogether; nobody who ships a policy means that by "kept".
+
+    Args:
+        student, teacher: ``[n]`` returns; the tenths are taken of each by itself.
+    """
+    count = max(2, len(student) // 10)
+    own, other = np.sort(student)[:count], np.sort(teacher)[:count]
+    error = sqrt((float(own.var(ddof=1)) + float(other.var(ddof=1))) / count)
+    return float(own.mean() - other.mean()) >= -margin - 2 * error
 
 
 def _is_mlp(graph: Graph) -> bool:

@@ -99,5 +99,5 @@ class ConstantPolicy:
 
     action: int = 0
 
-    def __call__(self, obs: Array) -> Array:
+    def __call__(self, obs: Array, mask: Array | None = None) -> Array:
         return np.full(len(obs), self.action, np.int64)

@@ -193,8 +193,8 @@ def _place(
                 continue
             start = lifetimes.get(root, (index, index))[0]
             lifetimes[root] = (start, index)
-            # Kernels store whole vectors of 8 floats or 16 accumulators.
-            sizes[root] = -(-graph.types[root].size // 16) * 16 * c_plan.element_bytes(graph.types[root])
+            # Kernels store whole vectors: 8 floats, 16 or 32 outputs of an integer layer.
+            sizes[root] = -(-graph.types[root].size // 32) * 32 * c_plan.element_bytes(graph.types[root])
         if scratch[f"scratch{index}"]:
             lifetimes[f"scratch{index}"] = (index, index)
             sizes[f"scratch{index}"] = scratch[f"scratch{index}"]

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.graph import ACTION, Graph
+from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.kernels import Kernel, kernel
 from nimbleq.graph.tensor import Float32, TensorType
 from nimbleq.types import Array
@@ -73,9 +73,15 @@ def _checked(name: str, array: Array, kind: TensorType) -> Array:
 
 @dataclass(frozen=True)
 class GraphPolicy:
-    """The greedy policy ``obs[B, *O] → action int64[B]`` that a graph describes; pickles, so workers can play it."""
+    """The greedy policy ``obs[B, *O] → action int64[B]`` that a graph describes; pickles, so workers can play it.
+
+    With ``mask: bool[B, A]`` it is the best of the legal actions (at least one a row; ties go to the lowest index).
+    """
 
     graph: Graph
 
-    def __call__(self, obs: Array) -> Array:
-        return interpret(self.graph, obs)[ACTION].astype(np.int64)
+    def __call__(self, obs: Array, mask: Array | None = None) -> Array:
+        outputs = interpret(self.graph, obs)
+        if mask is None:
+            return outputs[ACTION].astype(np.int64)
+        return np.asarray(np.where(mask, outputs[Q], -np.inf).argmax(axis=1), np.int64)

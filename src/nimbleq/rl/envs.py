@@ -6,7 +6,7 @@ Autoreset and truncation live here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Protocol, SupportsFloat, cast
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ from gymnasium.utils import seeding
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.gym import env_spec, make_env, time_limit
+from nimbleq.rl.gym import UniformEnv, env_spec, make_env, time_limit
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec, Step
 
@@ -23,9 +23,16 @@ Outcome = tuple[Array, Array, Array, Array]
 
 
 class Lanes(Protocol):
-    """Independent environments side by side. Nothing is reset unless asked: callers see every true last observation."""
+    """Independent environments side by side. Nothing is reset unless asked: callers see every true last observation.
+
+    Attributes:
+        spec: of one of them.
+        mask: ``bool[lanes, A]`` the actions that are legal now in each lane, changed by `reset` and `step`; None when
+            ``spec.masked`` is False. At least one action is legal, also at the end of an episode (then all may be).
+    """
 
     spec: EnvSpec
+    mask: Array | None
 
     def reset(self, lane: int, seed: int) -> Array:
         """Start an episode that ``seed`` alone determines; its first observation ``[*O]``."""
@@ -39,55 +46,96 @@ class Lanes(Protocol):
         """
         ...
 
+    def picture(self, lane: int) -> Array | None:
+        """``uint8[H, W, 3]`` what the lane looks like; None when it cannot be drawn."""
+        ...
+
     def close(self) -> None:
         """Let go of what the environments hold."""
         ...
 
 
-def make_lanes(config: EnvConfig, count: int) -> Lanes:
-    """``count`` lanes, on the fastest engine there is for this environment.
+def make_lanes(config: EnvConfig, count: int, pictures: bool = False) -> Lanes:
+    """``count`` lanes, on the fastest engine there is for this environment (one that draws if ``pictures``).
 
     Raises:
         EnvError: see `make_env`.
     """
-    return CartPoleLanes(config, count) if config.id == "CartPole-v1" else ScalarLanes(config, count)
+    if config.id.startswith("ALE/"):
+        from nimbleq.rl.atari import AtariLanes  # ale_py is optional
+
+        return AtariLanes(config, count)
+    if config.id == "CartPole-v1" and not config.kwargs and not pictures:
+        return CartPoleLanes(config, count)
+    return ScalarLanes(config, count, pictures)
+
+
+def spec_of(config: EnvConfig) -> EnvSpec:
+    """What a network has to know of an environment.
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+    lanes = make_lanes(config, 1)
+    lanes.close()
+    return lanes.spec
 
 
 class ScalarLanes:
     """Lanes of any Gymnasium environments, stepped one after the other."""
 
-    def __init__(self, config: EnvConfig, count: int) -> None:
+    def __init__(self, config: EnvConfig, count: int, pictures: bool = False) -> None:
         self.name = config.id
-        self.envs = [make_env(config) for _ in range(count)]
+        self.envs: list[UniformEnv] = [make_env(config, pictures) for _ in range(count)]
+        for lane, env in enumerate(self.envs):
+            env.name = f"{config.id} (environment {lane})"
         self.spec = env_spec(self.envs[0])
+        self.mask = np.ones((count, self.spec.actions), bool) if self.spec.masked else None
 
     def reset(self, lane: int, seed: int) -> Array:
         """See `Lanes`."""
-        obs, _ = self.envs[lane].reset(seed=int(seed))
-        row = self._checked(obs, lane)
+        row, _ = self.envs[lane].reset(seed=int(seed))
         _check_finite(self.name, np.array([lane]), row[None], np.zeros(1))
+        if self.mask is not None:
+            self._note_mask(lane, over=False)
         return row
 
     def step(self, lanes: Array, actions: Array) -> Outcome:
         """See `Lanes`."""
         count = len(lanes)
         next_obs = np.empty((count, *self.spec.obs.shape), self.spec.obs.dtype)
-        reward = np.empty(count, np.float32)
-        terminated, truncated = np.empty(count, bool), np.empty(count, bool)
+        reward: list[SupportsFloat] = []
+        terminated: list[bool] = []
+        truncated: list[bool] = []
+        envs, masked = self.envs, self.mask is not None
         for row, (lane, action) in enumerate(zip(lanes.tolist(), actions.tolist(), strict=True)):
-            obs, reward[row], terminated[row], truncated[row], _ = self.envs[lane].step(action)
-            next_obs[row] = self._checked(obs, lane)
-        _check_finite(self.name, lanes, next_obs, reward)
-        return next_obs, reward, terminated, truncated
+            next_obs[row], gain, end, cut, _ = envs[lane].step(action)
+            reward.append(gain)
+            terminated.append(end)
+            truncated.append(cut)
+            if masked:
+                self._note_mask(lane, over=end or cut)
+        rewards = np.array(reward, np.float32)
+        _check_finite(self.name, lanes, next_obs, rewards)
+        return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
 
-    def _checked(self, obs: Array, lane: int) -> Array:
-        array = np.asarray(obs, self.spec.obs.dtype)
-        if array.shape != self.spec.obs.shape:
-            raise EnvError(
-                f"{self.name} (environment {lane}) returned an observation of shape {array.shape}, "
-                f"its observation space says {self.spec.obs.shape}"
-            )
-        return array
+    def _note_mask(self, lane: int, over: bool) -> None:
+        mask = self.envs[lane].mask
+        assert self.mask is not None
+        if mask is not None and mask.any():
+            self.mask[lane] = mask
+        elif mask is None or over:
+            self.mask[lane] = True
+        else:
+            raise EnvError(f"{self.envs[lane].name} says that no action is legal, but its episode goes on")
+
+    def picture(self, lane: int) -> Array | None:
+        """See `Lanes`."""
+        env = self.envs[lane]
+        drawn: Array = np.asarray(env.render() if env.render_mode == "rgb_array" else None)
+        if drawn.ndim != 3 or drawn.shape[-1] != 3:
+            return None
+        return drawn if drawn.dtype == np.uint8 else (255 * drawn).astype(np.uint8)  # MinAtar draws in 0 … 1
 
     def close(self) -> None:
         """See `Lanes`."""
@@ -105,6 +153,7 @@ class CartPoleLanes:
     def __init__(self, config: EnvConfig, count: int) -> None:
         scalar = make_env(config)
         self.name = config.id
+        self.mask: Array | None = None
         self.spec = env_spec(scalar)
         vector = gymnasium.make_vec(config.id, num_envs=count, vectorization_mode="vector_entry_point")
         self.vector = vector.unwrapped
@@ -128,16 +177,21 @@ class CartPoleLanes:
         _check_finite(self.name, lanes, *outcome[:2])
         return outcome
 
+    def picture(self, lane: int) -> Array | None:
+        """None: it draws nothing (`make_lanes` with ``pictures`` makes lanes that do)."""
+        return None
+
     def close(self) -> None:
         """See `Lanes`."""
         self.vector.close()
 
 
 def _check_finite(name: str, lanes: Array, obs: Array, reward: Array) -> None:
-    for what, values in (("reward", reward[:, None]), ("observation", obs.reshape(len(obs), -1))):
+    for what, values in (("reward", reward), ("observation", obs)):
         if values.dtype != np.uint8 and not np.isfinite(values).all():
-            row = int(np.argmin(np.isfinite(values).all(axis=1)))
-            bad = "NaN" if np.isnan(values[row]).any() else "infinity"
+            rows = values.reshape(len(values), -1)
+            row = int(np.argmin(np.isfinite(rows).all(axis=1)))
+            bad = "NaN" if np.isnan(rows[row]).any() else "infinity"
             where = f"{name} (environment {lanes[row]})"
             raise EnvError(f"{where} returned {bad} in its {what}: nothing can be learnt from that, mend it")
 
@@ -151,6 +205,7 @@ class VectorEnv:
     Attributes:
         spec: of one environment.
         obs: ``[N, *O]`` what the next action is chosen from.
+        mask: ``bool[N, A]`` among which actions (None: all).
         finished: ``(return, length)`` of the episodes that ended in the last `step`.
     """
 
@@ -166,6 +221,7 @@ class VectorEnv:
         self._actions: list[Array] = []
         self._returns = np.zeros(envs)
         self.obs = np.stack([self.lanes.reset(lane, self._episode_seeds[lane]) for lane in range(envs)])
+        self.mask = self._legal()
 
     def step(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``; those whose episode ends start the next one.
@@ -179,13 +235,18 @@ class VectorEnv:
         self._returns += reward
         self.finished = []
         self.obs = next_obs
-        ended = np.flatnonzero(terminated | truncated)
-        if ended.size:
+        self.mask = next_mask = self._legal()
+        ended = terminated | truncated
+        if ended.any():
             self.obs = next_obs.copy()
-            for lane in ended.tolist():
+            for lane in np.flatnonzero(ended).tolist():
                 self._restart(lane)
             self._forget()
-        return Step(obs, action, reward, terminated, truncated, next_obs)
+            self.mask = self._legal()
+        return Step(obs, action, reward, terminated, truncated, next_obs, next_mask)
+
+    def _legal(self) -> Array | None:
+        return None if self.lanes.mask is None else self.lanes.mask.copy()
 
     def _restart(self, lane: int) -> None:
         self.finished.append((float(self._returns[lane]), len(self._actions) - int(self._began[lane])))
@@ -231,6 +292,7 @@ class VectorEnv:
                 next_obs, reward, *_ = self.lanes.step(running, self._actions[time][running])
                 self.obs[running] = next_obs
                 self._returns[running] += reward
+        self.mask = self._legal()
         if not np.array_equal(self.obs, arrays["obs"]):
             raise EnvError(
                 f"{self.name} does not repeat an episode from its seed and actions, so this run cannot be resumed "

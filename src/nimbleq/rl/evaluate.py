@@ -18,8 +18,9 @@ from typing import Self, cast
 import numpy as np
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs import Lanes, make_lanes
+from nimbleq.rl.envs import Lanes, make_lanes, spec_of
 from nimbleq.rl.explore import epsilon_greedy
+from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.types import Array, EnvSpec, Episodes, Policy
 
 _NOISE_BLOCK = 256  # steps of exploration noise drawn at once
@@ -43,9 +44,7 @@ class Evaluator:
 
     def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 128) -> None:
         self.env, self.workers, self.count = env, workers, lanes
-        first = make_lanes(env, 1)
-        self.spec: EnvSpec = first.spec
-        first.close()
+        self.spec: EnvSpec = spec_of(env)
         self._lanes: Lanes | None = None
         self._made = 0  # lanes in ``_lanes``
         self._pool: ProcessPoolExecutor | None = None
@@ -113,13 +112,15 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
     episode = active.copy()  # episode that each lane plays
     following = len(active)
     obs = np.zeros((len(active), *lanes.spec.obs.shape), lanes.spec.obs.dtype)
-    noise = _Noise(len(active), lanes.spec.actions, epsilon)
+    noise = _Noise(len(active), MANY if lanes.spec.masked else lanes.spec.actions, epsilon)
     for lane in active:
         obs[lane] = lanes.reset(int(lane), seeds[episode[lane]])
     while active.size:
         playing = episode[active]
         sample.offer(obs[active], seeds[playing], played.lengths[playing])
-        action = noise.apply(policy(obs[active]), active, seeds[playing], played.lengths[playing])
+        mask = None if lanes.mask is None else lanes.mask[active]
+        greedy = policy(obs[active]) if mask is None else policy(obs[active], mask=mask)
+        action = noise.apply(greedy, active, seeds[playing], played.lengths[playing], mask)
         next_obs, reward, terminated, truncated = lanes.step(active, action)
         obs[active] = next_obs
         played.returns[playing] += reward
@@ -140,15 +141,24 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
 
 
 class _Noise:
-    """Random actions with probability ε, drawn per episode from a generator that the episode's seed starts."""
+    """Random actions with probability ε, drawn per episode from a generator that the episode's seed starts.
+
+    Args:
+        lanes: how many.
+        actions: draws come from 0 … actions − 1.
+        epsilon: ε.
+    """
 
     def __init__(self, lanes: int, actions: int, epsilon: float) -> None:
         self.epsilon, self.actions = epsilon, actions
         self.generators: list[np.random.Generator | None] = [None] * lanes
         self.random = np.full((lanes, _NOISE_BLOCK), -1)  # the random action of a step, −1: the policy's
 
-    def apply(self, action: Array, lanes: Array, seeds: Array, time: Array) -> Array:
-        """``action: int[L]`` of ``lanes`` at step ``time: int[L]`` of the episodes that began from ``seeds``."""
+    def apply(self, action: Array, lanes: Array, seeds: Array, time: Array, mask: Array | None) -> Array:
+        """``action: int[L]`` of ``lanes`` at step ``time: int[L]`` of the episodes that began from ``seeds``.
+
+        With ``mask: bool[L, A]`` a draw chooses among the legal actions.
+        """
         action = np.asarray(action, np.int64)
         if self.epsilon <= 0:
             return action
@@ -160,7 +170,7 @@ class _Noise:
             generator = cast(np.random.Generator, self.generators[lane])
             self.random[lane] = epsilon_greedy(generator, np.full(_NOISE_BLOCK, -1), self.actions, self.epsilon)
         random = self.random[lanes, column]
-        return np.where(random >= 0, random, action)
+        return np.where(random >= 0, random if mask is None else nth_legal(mask, random), action)
 
 
 class _Sample:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.config import ExploreConfig
+from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.types import Array
 
 
@@ -14,7 +15,15 @@ def epsilon_at(config: ExploreConfig, updates: int) -> float:
     return config.start + (config.end - config.start) * done
 
 
-def epsilon_greedy(rng: np.random.Generator, greedy: Array, actions: int, epsilon: float) -> Array:
-    """Each of ``greedy: int64[N]`` replaced by a uniformly random one of ``actions`` with probability ``epsilon``."""
-    random = rng.integers(actions, size=len(greedy))
+def epsilon_greedy(
+    rng: np.random.Generator, greedy: Array, actions: int, epsilon: float, mask: Array | None = None
+) -> Array:
+    """Each of ``greedy: int64[N]`` replaced by a uniformly random one of ``actions`` with probability ``epsilon``.
+
+    With ``mask: bool[N, A]`` the random ones come from the legal actions.
+    """
+    if mask is None:
+        random = rng.integers(actions, size=len(greedy))
+    else:
+        random = nth_legal(mask, rng.integers(MANY, size=len(greedy)))
     return np.where(rng.random(len(greedy)) < epsilon, random, greedy)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -15,43 +14,100 @@ from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.rl.find import find_env
+from nimbleq.rl.observe import observer
+from nimbleq.types import Array, EnvSpec
 
-_CUT_STEPS = 10_000  # of episodes of environments without a time limit of their own: an evaluation has to end
-_IMAGE_MIN_PIXELS = 36
-_COLOURS = (1, 3, 4)  # a last axis of this length holds the channels
+CUT_STEPS = 10_000  # of episodes of environments without a time limit of their own: an evaluation has to end
+_MAX_ACTIONS = 4_096  # of a discretisation
+MASK = "action_mask"
+"""Entry of ``info``, or of a Dict observation, that says which actions are legal."""
 
 
-def make_env(config: EnvConfig) -> gymnasium.Env[Any, Any]:
-    """A Gymnasium environment that observes a float32 vector or a uint8 image ``(C, H, W)`` and takes actions 0 … A−1.
+class UniformEnv(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is untyped here)
+    """Observes a float32 vector or a uint8 image ``(C, H, W)`` and takes actions 0 … A−1.
 
-    Dictionaries, tuples and discrete observations are flattened (one-hot); small or float images too.
+    Attributes:
+        name: for messages.
+        obs_spec: of the observations (see `nimbleq.rl.observe.observer`).
+        actions: ``A``.
+        mask: ``bool[A]`` the actions that are legal now, or None when the environment does not say.
+        masked: a Dict observation has the entry ``action_mask``, so that ``mask`` is always known.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], name: str) -> None:
+        super().__init__(env)
+        self.name = name
+        self.mask: Array | None = None
+        space = env.observation_space
+        self.masked = isinstance(space, spaces.Dict) and MASK in space.spaces
+        self._only: Any = None  # the one entry that is left of the Dict without its mask: it needs no flattening
+        if self.masked:
+            space, self._only = _without_mask(space)
+        try:
+            self.obs_spec, self._observe = observer(space)
+        except TypeError as error:
+            raise EnvError(f"{name} observes {error}, which has no fixed-size array form; wrap it into a Box") from None
+        box = (-np.inf, np.inf, self.obs_spec.shape, np.float32)
+        self.observation_space = spaces.Box(
+            *(box if self.obs_spec.dtype == "float32" else (0, 255, self.obs_spec.shape, np.uint8))
+        )
+        assert isinstance(env.action_space, spaces.Discrete)
+        self.actions, self._first_action = int(env.action_space.n), int(env.action_space.start)
+        self.action_space = spaces.Discrete(self.actions)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Gymnasium's ``reset``; raises `EnvError` for an observation of another shape."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._uniform(obs, info), info
+
+    def step(self, action: Any) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Gymnasium's ``step``; raises `EnvError` for an observation of another shape."""
+        obs, reward, terminated, truncated, info = self.env.step(action + self._first_action)
+        return self._uniform(obs, info), reward, terminated, truncated, info
+
+    def _uniform(self, obs: Any, info: dict[str, Any]) -> Array:
+        mask = obs[MASK] if self.masked else info.get(MASK)
+        if mask is not None:
+            mask = np.asarray(mask, bool)
+            if mask.shape != (self.actions,):
+                raise EnvError(
+                    f"{self.name} returned an action mask of shape {mask.shape} for its {self.actions} actions"
+                )
+        self.mask = mask
+        try:
+            return self._observe(obs if self._only is None else obs[self._only])
+        except ValueError as error:
+            raise EnvError(f"{self.name} returned {error}") from None
+
+
+def make_env(config: EnvConfig, pictures: bool = False) -> UniformEnv:
+    """An environment of any kind, made uniform, with a time limit.
+
+    Args:
+        config: which; see `find_env`.
+        pictures: ``render()`` gives RGB pictures where the environment can draw any.
 
     Raises:
-        EnvError: unknown id, missing dependency, continuous actions, observations that cannot become an array.
+        EnvError: unknown id or factory, missing dependency, continuous actions without ``discretize``, observations
+            that cannot become an array.
     """
-    with _quiet():
-        env = _made(config)
-        if env.spec is not None and env.spec.max_episode_steps is None:
-            env = gymnasium.wrappers.TimeLimit(env, _CUT_STEPS)
-        env = _with_array_observations(env, config.id)
-    if not isinstance(env.action_space, spaces.Discrete):
-        raise EnvError(
-            f"{config.id} takes {_described(env.action_space)} actions and a Q-network chooses among discrete ones; "
-            "choose another environment or wrap it (gymnasium.wrappers.DiscretizeAction)"
-        )
-    first = int(env.action_space.start)
-    if first != 0:
-        actions = spaces.Discrete(int(env.action_space.n))
-        env = gymnasium.wrappers.TransformAction(env, lambda action: action + first, actions)
-    return env
+    for name, value, least in (
+        ("max_episode_steps", config.max_episode_steps, 1),
+        ("discretize", config.discretize, 2),
+    ):
+        if value is not None and value < least:
+            raise EnvError(f"{name} must be at least {least}, not {value}")
+    with quiet():
+        env = find_env(config, pictures)
+        return UniformEnv(_with_discrete_actions(_with_time_limit(env, config), config), config.id)
 
 
-def env_spec(env: gymnasium.Env[Any, Any]) -> EnvSpec:
-    """What a network has to know of an environment from `make_env`."""
-    dtype = "uint8" if env.observation_space.dtype == np.uint8 else "float32"
-    shape = tuple(int(side) for side in cast(tuple[int, ...], env.observation_space.shape))
-    return EnvSpec(ObsSpec(shape, dtype), int(cast(spaces.Discrete, env.action_space).n))
+def env_spec(env: UniformEnv) -> EnvSpec:
+    """What a network has to know of an environment from `make_env`; starts an episode to see whether masks come."""
+    with quiet():
+        env.reset(seed=0)
+    return EnvSpec(env.obs_spec, env.actions, env.mask is not None)
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int:
@@ -60,63 +116,60 @@ def time_limit(env: gymnasium.Env[Any, Any]) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Gymnasium and the libraries behind it warn about their own matters; people read what nimbleq says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _made(config: EnvConfig) -> gymnasium.Env[Any, Any]:
-    if config.max_episode_steps is not None and config.max_episode_steps < 1:
-        raise EnvError(f"max_episode_steps must be at least 1, not {config.max_episode_steps}")
-    try:
-        return gymnasium.make(config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise EnvError(f"{config.id} needs something that is not installed: {_one_line(error)}") from error
-    except ImportError as error:
-        raise EnvError(f"{config.id} needs the Python package {error.name or error}, which is not installed") from error
-    except gymnasium.error.Error as error:
-        raise EnvError(f"there is no environment {config.id!r} in Gymnasium{_suggestion(config.id)}") from error
-
-
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, list(gymnasium.registry), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else "; gymnasium.pprint_registry() lists what there is"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _described(space: spaces.Space[Any]) -> str:
-    return "continuous" if isinstance(space, spaces.Box) else type(space).__name__
-
-
-def _with_array_observations(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
-    space = env.observation_space
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        image = _channels_first(env)
-        if min(cast(tuple[int, ...], image.observation_space.shape)[1:]) >= _IMAGE_MIN_PIXELS:
-            return image
-    if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype != np.uint8:
-        return env
-    if not space.is_np_flattenable or math.prod(gymnasium.spaces.flatten_space(space).shape or ()) == 0:
-        raise EnvError(
-            f"{name} observes {type(space).__name__}, which has no fixed-size array form; wrap it into a Box"
-        )
-    flat = gymnasium.wrappers.FlattenObservation(env)
-    size = gymnasium.spaces.flatdim(space)
-    return gymnasium.wrappers.TransformObservation(
-        flat, lambda obs: obs.astype(np.float32), spaces.Box(-np.inf, np.inf, (size,), np.float32)
-    )
-
-
-def _channels_first(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    shape = cast(tuple[int, ...], env.observation_space.shape)
-    if len(shape) == 2:
-        return gymnasium.wrappers.ReshapeObservation(env, (1, *shape))
-    if shape[2] in _COLOURS and shape[0] not in _COLOURS:
-        swapped = spaces.Box(0, 255, (shape[2], *shape[:2]), np.uint8)
-        return gymnasium.wrappers.TransformObservation(env, lambda obs: obs.transpose(2, 0, 1), swapped)
+def _with_time_limit(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[Any, Any]:
+    wanted, limit = config.max_episode_steps, _own_limit(env)
+    if limit is None or (wanted is not None and wanted < limit):
+        return gymnasium.wrappers.TimeLimit(env, wanted or CUT_STEPS)
+    if wanted is not None and wanted > limit:
+        raise EnvError(f"{config.id} cuts its episodes itself after {limit} steps, so they cannot last {wanted}")
     return env
+
+
+def _own_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return time_limit(env)
+        env = env.env
+    return None
+
+
+def _with_discrete_actions(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[Any, Any]:
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        if config.discretize is not None:
+            raise EnvError(f"{config.id} has {space.n} discrete actions already: leave out --discretize")
+        return env
+    if not isinstance(space, spaces.Box):
+        raise EnvError(
+            f"{config.id} takes {type(space).__name__} actions and a Q-network chooses among discrete ones; wrap it"
+        )
+    if config.discretize is None:
+        raise EnvError(
+            f"{config.id} takes continuous actions and a Q-network chooses among discrete ones; --discretize 5 makes "
+            f"{5 ** math.prod(space.shape):,} of them (5 per dimension)"
+        )
+    if not np.isfinite([space.low, space.high]).all():
+        raise EnvError(f"{config.id} takes continuous actions without bounds, which cannot be discretised")
+    count = config.discretize ** math.prod(space.shape)
+    if count > _MAX_ACTIONS:
+        raise EnvError(
+            f"{config.id} with {config.discretize} bins in each of {math.prod(space.shape)} dimensions has {count:,} "
+            f"actions, more than {_MAX_ACTIONS:,}: take fewer bins or another environment"
+        )
+    return gymnasium.wrappers.DiscretizeAction(env, config.discretize)
+
+
+def _without_mask(space: spaces.Dict) -> tuple[spaces.Space[Any], Any]:
+    """The Dict without its mask; a single entry that remains stands for itself and is named."""
+    rest = {name: part for name, part in space.spaces.items() if name != MASK}
+    if len(rest) == 1:
+        [(name, part)] = rest.items()
+        return part, name
+    return spaces.Dict(list(rest.items())), None

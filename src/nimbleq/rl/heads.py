@@ -24,6 +24,7 @@ class Sample(NamedTuple):
     reward: Tensor
     discount: Tensor
     next_obs: Tensor
+    next_mask: Tensor | None = None
 
 
 class Errors(NamedTuple):
@@ -99,13 +100,17 @@ def _fractions(network: QNetwork, sample: Sample, generator: torch.Generator) ->
 def _next_policy(
     online: QNetwork, target: QNetwork, sample: Sample, config: LearnerConfig, next_q: Tensor
 ) -> losses.NextPolicy:
-    """Who acts in s': the target net or, with ``double``, the online net; greedily or, with Munchausen, softly."""
+    """Who acts in s', legally: the target or, with ``double``, the online net; greedily or, with Munchausen, softly."""
     selector_q = online(sample.next_obs) if config.double and online is not target else next_q
+    selector_q = losses.legal(selector_q, sample.next_mask)
     return losses.soft(selector_q, config.munchausen_tau) if config.munchausen else losses.greedy(selector_q)
 
 
 def _reward(sample: Sample, config: LearnerConfig, target: QNetwork) -> Tensor:
-    """``r``, with Munchausen ``r + α·max(τ·log π(a|s), l₀)``: ``[B]``."""
+    """``r``, with Munchausen ``r + α·max(τ·log π(a|s), l₀)``: ``[B]``.
+
+    A sample has the mask of s' only, so π(·|s) is over all actions, also where some were not legal in s.
+    """
     if not config.munchausen:
         return sample.reward
     bonus = losses.munchausen_bonus(target(sample.obs), sample.action, config.munchausen_tau, config.munchausen_clip)

@@ -11,6 +11,7 @@ import torch
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import losses
 from nimbleq.rl.heads import HEADS, Sample
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import ObsNorm, QNetwork
 from nimbleq.rl.noisy import noise, noisy_layers
 from nimbleq.types import Array, Batch, EnvSpec, Policy
@@ -33,8 +34,8 @@ class Learner(Protocol):
         """Online Q-values: ``obs[B, *O] → float32[B, A]``."""
         ...
 
-    def act(self, obs: Array, explore: bool = False) -> Array:
-        """Greedy actions: ``obs[B, *O] → int64[B]``; ties go to the lowest index.
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
+        """Greedy actions: ``obs[B, *O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
 
         ``explore``: of noisy layers with fresh noise, where there are any; otherwise of their means.
         """
@@ -91,9 +92,10 @@ def initial_network(config: TrainConfig, spec: EnvSpec, seed: int) -> QNetwork:
 def greedy_policy(network: QNetwork) -> Policy:
     """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
 
-    def act(obs: Array) -> Array:
+    def act(obs: Array, mask: Array | None = None) -> Array:
         with torch.no_grad():
-            return cast(Array, network(torch.from_numpy(obs)).argmax(dim=1).numpy())
+            q = network(torch.from_numpy(obs))
+        return cast(Array, q.argmax(dim=1).numpy()) if mask is None else best_legal(q.numpy(), mask)
 
     return act
 
@@ -143,16 +145,18 @@ class TorchLearner:
         with torch.no_grad():
             return cast(Array, self.online(torch.from_numpy(obs)).numpy())
 
-    def act(self, obs: Array, explore: bool = False) -> Array:
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
         """See `Learner`."""
         with noise(self.noisy[0] if explore else (), self.generator):
-            return cast(Array, self.q(obs).argmax(axis=1))
+            q = self.q(obs)
+        return cast(Array, q.argmax(axis=1)) if mask is None else best_legal(q, mask)
 
     def update(self, batch: Batch) -> Array:
         """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""
         config = self.config
         obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
-        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs)
+        next_mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
+        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, next_mask)
         with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
             errors = self.loss(self.online, self.target, sample, config, self.generator)
         loss = losses.weighted_mean(errors.loss, weight)

@@ -16,6 +16,11 @@ NextPolicy = tuple[Tensor, Tensor]
 """Probability of each next action ``[B, A]``, and what its value gains ``[B, A]``."""
 
 
+def legal(next_q: Tensor, mask: Tensor | None) -> Tensor:
+    """``next_q: [B, A]`` with −∞ where ``mask: bool[B, A]`` says that an action is not legal (None: all are)."""
+    return next_q if mask is None else next_q.masked_fill(~mask, -torch.inf)
+
+
 def greedy(selector_q: Tensor) -> NextPolicy:
     """All weight on ``argmax_a Q(s', a)``, ``[B, A]``.
 
@@ -27,9 +32,12 @@ def greedy(selector_q: Tensor) -> NextPolicy:
 
 
 def soft(selector_q: Tensor, tau: float) -> NextPolicy:
-    """``π = softmax(Q/τ)``, each action gaining ``−τ·log π``: the soft value of [2007.14430 eq. 1]."""
+    """``π = softmax(Q/τ)``, each action gaining ``−τ·log π``: the soft value of [2007.14430 eq. 1].
+
+    An action of value −∞ (see `legal`) has probability 0 and gains 0, the limit of ``π·log π``.
+    """
     log_pi = F.log_softmax(selector_q / tau, dim=1)
-    return log_pi.exp(), -tau * log_pi
+    return log_pi.exp(), -tau * log_pi.masked_fill(log_pi.isneginf(), 0.0)
 
 
 def munchausen_bonus(q: Tensor, action: Tensor, tau: float, clip: float) -> Tensor:

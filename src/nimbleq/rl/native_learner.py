@@ -16,6 +16,7 @@ import numpy as np
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.learner import initial_network
+from nimbleq.rl.masks import best_legal
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
@@ -112,14 +113,20 @@ class NativeLearner:
         q: Array = self._core.q(obs)
         return q
 
-    def act(self, obs: Array, explore: bool = False) -> Array:
-        """Greedy actions: ``obs[B, O] → int64[B]``; ties go to the lowest index. There is no noise to ``explore``."""
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
+        """Greedy actions: ``obs[B, O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
+
+        There is no noise to ``explore``.
+        """
+        if mask is not None:
+            return best_legal(self.q(obs), mask)
         action: Array = self._core.act(obs)
         return action
 
     def update(self, batch: Batch) -> Array:
         """One gradient step; returns ``|TD error|: float32[B]`` before it."""
-        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]))[0]
+        mask = None if batch.next_mask is None else batch.next_mask[None]
+        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]), mask)[0]
         self.updates += 1
         return abs_td
 
@@ -135,7 +142,7 @@ class NativeLearner:
         Raises:
             ValueError: shapes disagree, or an action does not exist; nothing was changed.
         """
-        abs_td: Array = self._core.update_many(*batches[:6])
+        abs_td: Array = self._core.update_many(*batches[:6], batches.next_mask)
         self.updates += len(abs_td)
         return abs_td
 

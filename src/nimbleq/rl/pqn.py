@@ -26,7 +26,7 @@ def lambda_returns(
     Args:
         reward: ``float32[T, N]``.
         terminated, truncated: ``bool[T, N]``.
-        next_value: ``float32[T, N]``, ``max_a Q(s_{t+1}, a)`` of the true successors.
+        next_value: ``float32[T, N]``, ``max_a Q(s_{t+1}, a)`` over the legal actions of the true successors.
         gamma: discount per step.
         trace_decay: λ.
 
@@ -49,10 +49,14 @@ def rollout_batches(
     The returns are computed once, from the network as it played. A batch does not bootstrap (its discount is zero): its
     rewards are the returns.
     """
-    play = Step(*(np.stack(parts) for parts in zip(*steps, strict=True)))  # [T, N, ...]
+    play = Step(*(np.stack(parts) for parts in zip(*(step[:6] for step in steps), strict=True)))  # [T, N, ...]
     next_obs = play.next_obs.reshape(-1, *play.next_obs.shape[2:])
+    next_q = learner.q(next_obs)
+    masks = [step.next_mask for step in steps if step.next_mask is not None]
+    if masks:
+        next_q = np.where(np.concatenate(masks), next_q, np.float32(-np.inf))
     # The learner scales rewards, so values are brought back to the unit of rewards.
-    next_value = learner.q(next_obs).max(axis=1).reshape(play.reward.shape) / np.float32(config.learner.reward_scale)
+    next_value = next_q.max(axis=1).reshape(play.reward.shape) / np.float32(config.learner.reward_scale)
     returns = lambda_returns(
         play.reward, play.terminated, play.truncated, next_value, config.learner.gamma, config.pqn.trace_decay
     )

@@ -17,8 +17,9 @@ from nimbleq.config import (
     with_changes,
 )
 from nimbleq.errors import ConfigError
-from nimbleq.rl.gym import env_spec, make_env
+from nimbleq.rl.envs import spec_of
 
+_NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
 
 _CARTPOLE = TrainConfig(
@@ -90,6 +91,17 @@ _IMAGES: Mapping[str, Any] = {
     "learn_start": 20_000,
     "updates_per_step": 2,
     "checkpoint_seconds": 600.0,
+}
+_SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
+    "network.normalize_obs": False,
+    "replay.capacity": 100_000,
+    "learner.target": "polyak",
+    "learner.lr": 3e-4,
+    "learner.lr_end": 3e-4,
+    "explore.updates": 20_000,
+    "evaluation.every": 5_000,
+    "steps": 1_000_000,
+    "learn_start": 5_000,
 }
 _BY_ENVIRONMENT = {
     "CartPole-v1": _CARTPOLE,
@@ -180,13 +192,20 @@ _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
 
 
-def preset(env_id: str, name: str = "dqn", max_episode_steps: int | None = None) -> TrainConfig:
+def preset(
+    env_id: str,
+    name: str = "dqn",
+    max_episode_steps: int | None = None,
+    kwargs: tuple[str, ...] = (),
+    discretize: int | None = None,
+) -> TrainConfig:
     """Settings to start from.
 
     Args:
-        env_id: Gymnasium id; any environment with discrete actions.
+        env_id: Gymnasium id or package.module:factory.
         name: one of `ALGORITHMS`; ``dqn`` is what was tuned for the environment.
         max_episode_steps: time limit in place of the environment's own.
+        kwargs, discretize: see `EnvConfig`.
 
     Raises:
         ConfigError: there is no preset of that name.
@@ -194,7 +213,7 @@ def preset(env_id: str, name: str = "dqn", max_episode_steps: int | None = None)
     """
     if name not in ALGORITHMS:
         raise ConfigError(f"there is no preset {name!r}; choose from {', '.join(ALGORITHMS)}")
-    env = EnvConfig(env_id, max_episode_steps)
+    env = EnvConfig(env_id, max_episode_steps, kwargs, discretize)
     if env_id == "CartPole-v1" and (max_episode_steps or 0) >= _LONG_STEPS:
         base = with_changes(_CARTPOLE_LONG, {"evaluation.stop_return": float(max_episode_steps or 0)})
     elif env_id in _BY_ENVIRONMENT:
@@ -209,8 +228,9 @@ def preset(env_id: str, name: str = "dqn", max_episode_steps: int | None = None)
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
     """Defaults for an environment that nobody tuned: images get convolutions."""
-    made = make_env(env)
-    obs = env_spec(made).obs
-    made.close()
-    config: TrainConfig = with_changes(TrainConfig(), _IMAGES if len(obs.shape) == 3 else {})
+    shape = spec_of(env).obs.shape
+    changes: Mapping[str, Any] = {}
+    if len(shape) == 3:
+        changes = _IMAGES if min(shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    config: TrainConfig = with_changes(TrainConfig(), changes)
     return config

@@ -8,18 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from nimbleq.config import ReplayConfig
+from nimbleq.rl.frames import SharedFrames, shares_frames
 from nimbleq.rl.priority import Priorities
 from nimbleq.types import Array, Batch, ObsSpec, Step
 
 
 class Transitions(NamedTuple):
-    """What is stored: see `Batch` for the meaning. Arrays of one length."""
+    """What is stored: see `Batch` for the meaning. Arrays of one length (``next_mask`` without columns: no masks)."""
 
     obs: Array
     action: Array
     reward: Array
     discount: Array
     next_obs: Array
+    next_mask: Array
 
 
 class NStepWindows:
@@ -40,6 +42,7 @@ class NStepWindows:
     def push(self, step: Step) -> list[Transitions]:
         """Take in one step of all environments; the windows that it closes, oldest first."""
         newest = self.time % self.n
+        next_mask = np.zeros((len(step.action), 0), bool) if step.next_mask is None else step.next_mask
         self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
         self.open += 1
         ended = step.terminated | step.truncated
@@ -52,7 +55,12 @@ class NStepWindows:
                 discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
                 closed.append(
                     Transitions(
-                        self.obs[row, due], self.action[row, due], self.reward[row, due], discount, step.next_obs[due]
+                        self.obs[row, due],
+                        self.action[row, due],
+                        self.reward[row, due],
+                        discount,
+                        step.next_obs[due],
+                        next_mask[due],
                     )
                 )
         self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
@@ -74,15 +82,22 @@ class NStepWindows:
 class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
+    Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the
+    numbers of its planes. Anything else is kept as it is.
+
     Args:
         config: capacity, n-step, prioritisation.
         gamma: discount per step.
         envs: environments that are stepped together.
         obs: of one observation.
+        masks: actions of an environment that gives action masks, else 0.
     """
 
-    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec) -> None:
+    def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.capacity = config.capacity
+        self.frames = SharedFrames(obs, envs, config.compress) if shares_frames(obs) else None
+        if self.frames is not None:
+            obs = ObsSpec(obs.shape[:1], "int32")
         self.windows = NStepWindows(config.n_step, gamma, envs, obs)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
         self.cursor = 0
@@ -93,6 +108,7 @@ class Replay:
             reward=np.empty(self.capacity, np.float32),
             discount=np.empty(self.capacity, np.float32),
             next_obs=np.empty((self.capacity, *obs.shape), obs.dtype),
+            next_mask=np.empty((self.capacity, masks), bool),
         )
 
     def __len__(self) -> int:
@@ -100,9 +116,16 @@ class Replay:
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments (its windows, once they close)."""
+        if self.frames is not None:
+            step = self.frames.take(step)
         for transitions in self.windows.push(step):
             count = len(transitions.action)
             slots = (self.cursor + np.arange(count)) % self.capacity
+            if self.frames is not None:  # the window's reference to obs becomes the slot's
+                self.frames.hold(transitions.next_obs)
+                forgotten = slots[slots < self.size]
+                self.frames.release(self.store.obs[forgotten])
+                self.frames.release(self.store.next_obs[forgotten])
             for kept, new in zip(self.store, transitions, strict=True):
                 kept[slots] = new
             if self.priorities is not None:
@@ -116,9 +139,12 @@ class Replay:
             index, weight = rng.integers(self.size, size=count), np.ones(count, np.float32)
         else:
             index = self.priorities.sample(rng, count)
-            weight = self.priorities.weights(index, self.size, beta)
-        obs, action, reward, discount, next_obs = (field[index] for field in self.store)
-        return Batch(obs, action, reward, discount, next_obs, weight, index)
+            weight = self.priorities.weights(index, beta)
+        obs, action, reward, discount, next_obs, next_mask = (field[index] for field in self.store)
+        if self.frames is not None:
+            obs, next_obs = self.frames.images(obs, next_obs)
+        masked = next_mask.shape[1] > 0
+        return Batch(obs, action, reward, discount, next_obs, weight, index, next_mask if masked else None)
 
     def reprioritize(self, index: Array, abs_td: Array) -> None:
         """Hand back ``|TD error|: float32[B]`` of a batch (ignored by uniform replay)."""
@@ -131,6 +157,8 @@ class Replay:
         state |= {f"windows.{name}": value for name, value in self.windows.arrays().items()}
         if self.priorities is not None:
             state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
+        if self.frames is not None:
+            state |= {f"frames.{name}": value for name, value in self.frames.arrays().items()}
         return state | {"cursor": np.array([self.cursor])}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -141,6 +169,8 @@ class Replay:
         self.windows.load_arrays(part(arrays, "windows"))
         if self.priorities is not None:
             self.priorities.load_arrays(part(arrays, "priorities"))
+        if self.frames is not None:
+            self.frames.load_arrays(part(arrays, "frames"))
 
 
 def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.learner import Learner, make_learner
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.stats import ObsStats
-from nimbleq.types import Array
+from nimbleq.types import Array, EnvSpec
 
 
 @dataclass
@@ -71,13 +71,18 @@ def new_state(config: TrainConfig) -> TrainState:
         config=config,
         learner=learner,
         envs=envs,
-        replay=Replay(config.replay, config.learner.gamma, config.envs, obs) if config.algorithm == "dqn" else None,
+        replay=_replay(config, envs.spec) if config.algorithm == "dqn" else None,
         stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
         explore_rng=explore,
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
     )
+
+
+def _replay(config: TrainConfig, spec: EnvSpec) -> Replay:
+    masks = spec.actions if spec.masked else 0
+    return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
 
 
 def save_state(state: TrainState, folder: Path) -> None:

@@ -97,6 +97,8 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         with _deferred_interrupt() as interrupted:
             try:
                 (_learn if config.algorithm == "dqn" else _learn_pqn)(session, evaluate, tick, interrupted)
+                if state.counters.best_return is None:  # too short a run for a check: what was learnt is the best
+                    session.check(evaluate)
             except (KeyboardInterrupt, EnvError):
                 session.save()
                 raise
@@ -149,8 +151,6 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
         tick(counters.steps, config.steps, session.note)
         if interrupted():
             raise KeyboardInterrupt
-    if counters.best_return is None:  # too short a run for a check: what was learnt is the best there is
-        session.check(evaluate)
 
 
 def _learn_pqn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
@@ -182,9 +182,10 @@ def _learn_pqn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: 
 
 
 def _explore(state: TrainState, epsilon: float) -> Array:
-    """The next actions of all environments, ``int64[N]``: ε-greedy on what the (noisy) network prefers."""
-    greedy = state.learner.act(state.envs.obs, explore=True)
-    return epsilon_greedy(state.explore_rng, greedy, state.envs.spec.actions, epsilon)
+    """Legal next actions of all environments, ``int64[N]``: ε-greedy on what the (noisy) network prefers."""
+    envs = state.envs
+    greedy = state.learner.act(envs.obs, envs.mask, explore=True)
+    return epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
 
 
 @dataclass

@@ -19,6 +19,9 @@ PURPOSES = {
     "torch": "train, compress, import",
     "gymnasium": "environments",
     "tensorboard": "training curves",
+    "ale_py": "Atari environments",
+    "minatar": "MinAtar environments",
+    "pillow": "watch (GIFs)",
     "onnx": "export --to onnx",
     "onnxruntime": "verify and bench beside ONNX Runtime",
 }

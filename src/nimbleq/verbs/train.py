@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import TrainConfig, to_dict
+from nimbleq.config import EnvConfig, TrainConfig, to_dict
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
 from nimbleq.files import read_json, write_json
@@ -41,6 +41,8 @@ def arguments(words: Sequence[str]) -> Args:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--env", default="CartPole-v1")
     first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
+    first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
+    first.add_argument("--discretize", default="")
     first.add_argument("--preset", default="dqn")
     first.add_argument("--out", type=Path, default=None)
     first.add_argument("--resume", action="store_true")
@@ -50,21 +52,22 @@ def arguments(words: Sequence[str]) -> Args:
         raise ConfigError(str(error)) from None
     if known.resume and known.out is not None and RunDir(known.out).config.exists():
         return Args(preset=known.preset, config=saved_config(RunDir(known.out)))
-    limit = int(known.max_episode_steps) if known.max_episode_steps.isdigit() else None
-    return Args(preset=known.preset, config=preset_for(known.env, known.preset, limit))
+    limit, bins = (int(word) if word.isdigit() else None for word in (known.max_episode_steps, known.discretize))
+    env = EnvConfig(known.env, limit, tuple(known.env_kwargs), bins)
+    return Args(preset=known.preset, config=preset_for(env, known.preset))
 
 
-def preset_for(env: str, name: str, max_episode_steps: int | None) -> TrainConfig:
+def preset_for(env: EnvConfig, name: str) -> TrainConfig:
     """The preset's settings."""
     from nimbleq.rl.presets import preset
 
-    return preset(env, name, max_episode_steps=max_episode_steps)
+    return preset(env.id, name, env.max_episode_steps, env.kwargs, env.discretize)
 
 
 def default_out(preset: str, config: TrainConfig) -> Path:
     """Where a run lies when nobody says."""
     limit = f"-{config.env.max_episode_steps}" if config.env.max_episode_steps else ""
-    return Path("runs") / f"{config.env.id.replace('/', '_')}{limit}" / f"{preset}-seed{config.seed}"
+    return Path("runs") / f"{config.env.id.replace('/', '_').replace(':', '.')}{limit}" / f"{preset}-seed{config.seed}"
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nimbleq.deploy.c_ops.dense import activation_arguments, check_int_source, pad_shift, requantize_arrays
+from nimbleq.deploy.c_ops.dense import activation_arguments
+from nimbleq.deploy.c_ops.integer import Store, check_int_source, highest, pad_shift, store
+from nimbleq.deploy.c_ops.quads import quads
 from nimbleq.deploy.c_ops.writer import Writer, pad_to
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
@@ -12,6 +14,8 @@ from nimbleq.types import Array
 
 PIXELS = 6
 """Output pixels of a tile; with two vectors of channels they fill 12 of 16 registers."""
+BYTE_PIXELS = 4
+"""The same where bytes are multiplied, which takes more registers for weights."""
 
 
 def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
@@ -25,7 +29,11 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
         writer.use("conv_f32")
     else:
         check_int_source(writer.type(source), "Conv2d")
-        writer.use("requantize", "conv_i8")
+        writer.use("requantize")
+        lines = _bytes(writer, node, op, weight, epilogue)
+        if lines is not None:
+            return lines
+        writer.use("conv_i8")
     in_channels, _, width = writer.type(source).shape
     channels, rows, cols = writer.type(node.output).shape
     _, group_in, kh, kw = weight.shape
@@ -55,18 +63,58 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
                 f"{b} + {offset}, {geometry}, {activation_arguments(epilogue)});"
             )
         else:
-            store, scales = "NQ_ACCUMULATOR", "0, 0, 0, 0, 0"
-            if epilogue is not None:
-                multipliers, shifts, rest = requantize_arrays(writer, epilogue, channels)
-                m = writer.constant("m", _per_group(multipliers, op.groups, start, vectors * 8))
-                s = writer.constant("s", _per_group(shifts, op.groups, start, vectors * 8, filler=31))
-                store, scales = "NQ_BYTES", f"{m} + {offset}, {s} + {offset}, {rest}"
+            scales = _scales(writer, store(writer, epilogue, channels), op.groups, start, vectors * 8)
             call = (
                 f"nq_conv_i8({x} + g * {group_in}, {y} + g * {group_out} + {start}, {w} + g * {step}, "
-                f"{b} + {offset}, {geometry}, {store}, {scales});"
+                f"{b} + {offset}, {geometry}, {scales});"
             )
         lines.append(f"for (int g = 0; g < {op.groups}; ++g) {call}")
     return lines
+
+
+def _bytes(writer: Writer, node: Node, op: ops.Conv2d, weight: Array, epilogue: Node | None) -> list[str] | None:
+    """Lines of a convolution that multiplies bytes; None where that is not exact or the inputs do not come in fours."""
+    source, y = node.inputs[0], writer.variables[(epilogue or node).output]
+    in_channels, _, width = writer.type(source).shape
+    channels, rows, cols = writer.type(node.output).shape
+    kh, kw = weight.shape[2:]
+    run = kw * in_channels
+    if op.groups != 1 or run % 4 or writer.c_type(source) != "uint8_t":
+        return None
+    padded = op.padding != (0, 0)
+    high = max(highest(writer, source), op.pad_value if padded else 0)
+    line = (width + 2 * op.padding[1]) * in_channels
+    offsets = (np.arange(kh)[:, None] * line + np.arange(0, run, 4)).reshape(-1)
+    steps = weight.transpose(2, 3, 1, 0).reshape(len(offsets), 4, channels).transpose(0, 2, 1)
+    proven = [quads(steps[:, start : start + 16], offsets, high) for start in range(0, channels, 16)]
+    if any(tile is None for tile in proven):
+        return None
+    writer.use("quads_u8")
+    x, lines = _bordered(writer, op, source, "uint8_t")
+    bias = np.zeros(channels, np.int32) if op.bias is None else writer.graph.weights[op.bias]
+    how = store(writer, epilogue, channels)
+    for start, tile in zip(range(0, channels, 16), proven, strict=True):
+        assert tile is not None
+        keep = tile.weights.shape[1]
+        vectors = -(-keep // 8)
+        w = writer.constant("w", pad_to(tile.weights, vectors * 8, axis=1))
+        b = writer.constant("b", _per_group(bias, 1, start, vectors * 8))
+        o = writer.constant("o", tile.offsets)
+        lines.append(
+            f"nq_conv_u8({x}, {y} + {start}, {w}, {b}, {o}, {len(tile.offsets)}, {rows}, {cols}, {channels}, "
+            f"{op.stride[0] * line}, {op.stride[1] * in_channels}, {min(BYTE_PIXELS, rows * cols)}, {vectors}, {keep}, "
+            f"{_scales(writer, how, 1, start, vectors * 8, group='0')});"
+        )
+    return lines
+
+
+def _scales(writer: Writer, how: Store, groups: int, start: int, width: int, group: str = "g") -> str:
+    """The arguments of an integer kernel from the way of storing on."""
+    if how.multiplier is None or how.shift is None:
+        return f"{how.mode}, 0, 0, {how.rest}"
+    m = writer.constant("m", _per_group(how.multiplier, groups, start, width))
+    s = writer.constant("s", _per_group(how.shift, groups, start, width, filler=33))
+    return f"{how.mode}, {m} + {group} * {width}, {s} + {group} * {width}, {how.rest}"
 
 
 def _bordered(writer: Writer, op: ops.Conv2d, source: str, element: str) -> tuple[str, list[str]]:
@@ -100,7 +148,7 @@ def _packed(weight: Array, groups: int, start: int, width: int, kxn: int, run: i
     if real:
         return lines
     pairs = pad_to(lines, -(-run // 2) * 2, axis=3).reshape(groups, kh, kxn, -1, 2, width)
-    return pairs.transpose(0, 1, 2, 3, 5, 4)
+    return pairs.transpose(0, 1, 2, 3, 5, 4).astype(np.int16)
 
 
 def _per_group(values: Array, groups: int, start: int, width: int, filler: int = 0) -> Array:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.deploy import c_plan, c_text
+from nimbleq.deploy.c_ops.dense_int import int_linear
 from nimbleq.deploy.c_ops.writer import Writer, pad_to
-from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
-from nimbleq.graph.tensor import Int, TensorType
+from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
 TILE = 8
@@ -26,7 +26,7 @@ def linear(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     weight = _columns(writer, node.inputs[0], writer.graph.weights[node.op.weight])
     if weight.dtype == np.float32:
         return _float(writer, node, node.op, weight, epilogue)
-    return _int(writer, node, node.op, weight, epilogue)
+    return int_linear(writer, node, weight, epilogue)
 
 
 def _columns(writer: Writer, source: str, weight: Array) -> Array:
@@ -94,74 +94,6 @@ def _float(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: 
         lines.append(
             f"nq_linear_tile_f32({x}, {row}, {count}, {w} + {done * n_in}, {b} + {done}, {y} + {done}, "
             f"{T}, {max(1, TILE // T)}, {int(sparse)}, {act});"
-        )
-        done += tile.shape[1]
-    return lines
-
-
-def check_int_source(kind: TensorType, op: str) -> None:
-    """Raises `UnsupportedOpError` when the values do not fit int16."""
-    assert isinstance(kind.qtype, Int)
-    if kind.qtype.low < -(2**15) or kind.qtype.high >= 2**15:
-        raise UnsupportedOpError(op, "c", f"its input is {kind}; int8 kernels take at most 15 bits (16 signed)")
-
-
-def requantize_arrays(writer: Writer, epilogue: Node, count: int) -> tuple[Array, Array, str]:
-    """Multipliers and shifts of ``count`` channels, and the scalar arguments after them."""
-    assert isinstance(epilogue.op, ops.Requantize)
-    op, weights = epilogue.op, writer.graph.weights
-    multiplier = np.broadcast_to(weights[op.multiplier], (count,))
-    shift = np.broadcast_to(weights[op.shift], (count,))
-    return multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}"
-
-
-def pad_shift(shift: Array, extent: int) -> Array:
-    """Shifts with harmless padding."""
-    return np.concatenate([shift, np.full(extent - len(shift), 31, np.int32)])
-
-
-def _int(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: Node | None) -> list[str]:
-    source, output = node.inputs[0], (epilogue or node).output
-    check_int_source(writer.type(source), "Linear")
-    n_out, n_in = weight.shape
-    writer.use("requantize", "linear_i8")
-    x, y = writer.variables[source], writer.variables[output]
-    bias = np.zeros(n_out, np.int32) if op.bias is None else writer.graph.weights[op.bias]
-    few = epilogue is None and n_out <= FEW_OUTPUTS
-    sparse = not few and source in writer.sparse and n_in >= SPARSE_INPUTS and writer.c_type(source) == "uint8_t"
-    lines = [f"int16_t *const value = {writer.take_scratch('int16_t', n_in + 8)};"]
-    even = n_in + n_in % 2
-    row, count = "0", str(even)
-    if sparse:
-        row, count = "row", "count"
-        lines += [
-            f"int32_t *const row = {writer.take_scratch('int32_t', n_in + 8)};",
-            f"const int count = nq_nonzero_u8({x}, {n_in}, value, row);",
-        ]
-    else:
-        lines.append(f"for (int i = 0; i < {n_in}; ++i) value[i] = (int16_t){x}[i];")
-        lines += [f"value[{n_in}] = 0;"] if n_in % 2 else []
-    if few:
-        stride = -(-n_in // 16) * 16
-        w, b = writer.constant("w", pad_to(weight, stride)), writer.constant("b", bias)
-        return [*lines, f"nq_linear_dot_i8(value, {w}, {b}, {y}, {n_in}, {n_out}, {stride});"]
-    width = -(-n_out // 16) * 16
-    rows = pad_to(pad_to(weight, width, axis=0), even).T
-    tiles = [rows[:, start : start + 8 * TILE] for start in range(0, width, 8 * TILE)]
-    w = writer.constant("w", np.concatenate([np.ascontiguousarray(tile).reshape(-1) for tile in tiles]))
-    b = writer.constant("b", pad_to(bias, width))
-    store, multiplier, shift, rest = "NQ_ACCUMULATOR", "0", "0", "0, 0, 0"
-    if epilogue is not None:
-        multipliers, shifts, rest = requantize_arrays(writer, epilogue, n_out)
-        store = "NQ_BYTES"
-        multiplier = writer.constant("m", pad_to(multipliers, width))
-        shift = writer.constant("s", pad_shift(shifts, width))
-    done = 0
-    for tile in tiles:
-        m, s = (name if name == "0" else f"{name} + {done}" for name in (multiplier, shift))
-        lines.append(
-            f"nq_linear_tile_i8(value, {row}, {count}, {w} + {done * even}, {b} + {done}, {y} + {done}, "
-            f"{tile.shape[1] // 16}, {int(sparse)}, {store}, {m}, {s}, {rest});"
         )
         done += tile.shape[1]
     return lines

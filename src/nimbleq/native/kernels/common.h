@@ -22,6 +22,20 @@
 #define NQ_UNROLL
 #endif
 
+/* Keeps clang from unrolling a long loop because its tables are constants. */
+#if defined(__clang__)
+#define NQ_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define NQ_ROLLED
+#endif
+
+/* gcc gathers all products before all sums, runs out of registers and spills the sums; this pins each where it is. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NQ_PIN(v) __asm__ volatile("" : "+x"(v))
+#else
+#define NQ_PIN(v) ((void)0)
+#endif
+
 enum { NQ_LINEAR, NQ_RELU, NQ_LEAKY_RELU, NQ_CLIP };
 
 NQ_INLINE float nq_activate(float x, const int function, const float low, const float high)

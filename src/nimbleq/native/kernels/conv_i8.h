@@ -1,7 +1,8 @@
 /* As nq_conv_tile_f32 with int8 weights on int16 (H, W, C): pairs of neighbours of a run share one multiply-add.
-   Weights of this tile: [kh][kx][pairs][8 V][2]; the last pair of an odd run has a zero weight. */
+   Weights of this tile: [kh][kx][pairs][8 V][2], widened to int16 beforehand; the last pair of an odd run has a zero
+   weight. */
 NQ_INLINE void nq_conv_tile_i8(
-    const int16_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int P, const int V,
+    const int16_t *const *pixel, const int *place, void *y, const int16_t *w, const int32_t *b, const int P, const int V,
     const int kh, const int row_stride, const int kxn, const int kx_stride, const int run, const int keep,
     const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
     const int32_t high)
@@ -18,38 +19,32 @@ NQ_INLINE void nq_conv_tile_i8(
         for (int kx = 0; kx < kxn; ++kx) {
             const int start = ky * row_stride + kx * kx_stride;
             for (int k = 0; k < pairs; ++k, w += 16 * V) {
-                __m256i line[2];
+                __m256i line[8];
                 NQ_UNROLL
                 for (int v = 0; v < V; ++v)
-                    line[v] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(w + 16 * v)));
+                    line[v] = _mm256_loadu_si256((const __m256i *)(const void *)(w + 16 * v));
                 NQ_UNROLL
                 for (int p = 0; p < P; ++p) {
                     int32_t both;
                     memcpy(&both, pixel[p] + start + 2 * k, sizeof both);
                     const __m256i xs = _mm256_set1_epi32(both);
                     NQ_UNROLL
-                    for (int v = 0; v < V; ++v)
+                    for (int v = 0; v < V; ++v) {
                         acc[p * V + v] = _mm256_add_epi32(acc[p * V + v], _mm256_madd_epi16(line[v], xs));
+                        NQ_PIN(acc[p * V + v]);
+                    }
                 }
             }
         }
     }
     NQ_UNROLL
-    for (int p = 0; p < P; ++p) {
-        NQ_UNROLL
-        for (int v = 0; v < V; ++v) {
-            if (store == NQ_BYTES)
-                nq_store8((unsigned char *)y + place[p] + 8 * v,
-                          nq_requantize8(acc[p * V + v], multiplier + 8 * v, shift + 8 * v, zero_point, low, high),
-                          keep - 8 * v);
-            else nq_store32((int32_t *)y + place[p] + 8 * v, acc[p * V + v], keep - 8 * v);
-        }
-    }
+    for (int p = 0; p < P; ++p)
+        nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
 #else
     for (int p = 0; p < P; ++p) {
         for (int c = 0; c < keep; ++c) {
             uint32_t acc = (uint32_t)b[c];
-            const int8_t *line = w + 2 * c;
+            const int16_t *line = w + 2 * c;
             for (int ky = 0; ky < kh; ++ky)
                 for (int kx = 0; kx < kxn; ++kx) {
                     const int16_t *x = pixel[p] + ky * row_stride + kx * kx_stride;
@@ -58,7 +53,7 @@ NQ_INLINE void nq_conv_tile_i8(
                         if (2 * k + 1 < run) acc += (uint32_t)((int32_t)x[2 * k + 1] * line[1]);
                     }
                 }
-            if (store == NQ_BYTES)
+            if (store != NQ_ACCUMULATOR)
                 ((unsigned char *)y)[place[p] + c] = (unsigned char)nq_requantize(
                     (int32_t)acc, multiplier[c], shift[c], zero_point, low, high);
             else ((int32_t *)y)[place[p] + c] = (int32_t)acc;
@@ -69,7 +64,7 @@ NQ_INLINE void nq_conv_tile_i8(
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
 NQ_INLINE void nq_conv_i8(
-    const int16_t *x, void *y, const int8_t *w, const int32_t *b, const int rows, const int cols, const int channels,
+    const int16_t *x, void *y, const int16_t *w, const int32_t *b, const int rows, const int cols, const int channels,
     const int width, const int step_y, const int step_x, const int in_channels, const int P, const int V, const int kh,
     const int kxn, const int run, const int keep, const int store, const int32_t *multiplier, const int32_t *shift,
     const int32_t zero_point, const int32_t low, const int32_t high)
@@ -88,4 +83,15 @@ NQ_INLINE void nq_conv_i8(
         nq_conv_tile_i8(pixel, place, y, w, b, P, V, kh, width * in_channels, kxn, in_channels, run, keep, store,
                         multiplier, shift, zero_point, low, high);
     }
+}
+
+/* One tile of a dense layer: one pixel, V vectors of outputs, `count` (even) inputs. */
+NQ_INLINE void nq_linear_pairs_i8(
+    const int16_t *x, const int count, void *y, const int16_t *w, const int32_t *b, const int V, const int store,
+    const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    const int16_t *const pixel[1] = {x};
+    const int place[1] = {0};
+    nq_conv_tile_i8(pixel, place, y, w, b, 1, V, 1, 0, 1, 0, count, 8 * V, store, multiplier, shift, zero_point, low,
+                    high);
 }

@@ -3,8 +3,8 @@
    registers, so that any two non-zero inputs share one multiply-add. `count` is even: the caller adds a zero at the end
    if it has to. */
 NQ_INLINE void nq_linear_tile_i8(
-    const int16_t *x, const int32_t *row, const int count, const int8_t *w, const int32_t *b, void *y, const int T,
-    const int sparse, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
+    const int16_t *x, const int32_t *row, const int count, const int sparse, void *y, const int8_t *w, const int32_t *b,
+    const int T, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
     const int32_t low, const int32_t high)
 {
 #if NQ_AVX2
@@ -27,13 +27,7 @@ NQ_INLINE void nq_linear_tile_i8(
             acc[2 * t + 1] = _mm256_add_epi32(acc[2 * t + 1], _mm256_madd_epi16(hi, xs));
         }
     }
-    NQ_UNROLL
-    for (int a = 0; a < 2 * T; ++a) {
-        if (store == NQ_BYTES)
-            nq_store8((unsigned char *)y + 8 * a,
-                      nq_requantize8(acc[a], multiplier + 8 * a, shift + 8 * a, zero_point, low, high), 8);
-        else nq_store32((int32_t *)y + 8 * a, acc[a], 8);
-    }
+    nq_store_tile(y, 0, acc, 2 * T, 16 * T, store, multiplier, shift, zero_point, low, high);
 #else
     uint32_t acc[64];
     for (int o = 0; o < 16 * T; ++o) acc[o] = (uint32_t)b[o];
@@ -43,7 +37,7 @@ NQ_INLINE void nq_linear_tile_i8(
         for (int o = 0; o < 16 * T; ++o) acc[o] += (uint32_t)(value * line[o]);
     }
     for (int o = 0; o < 16 * T; ++o) {
-        if (store == NQ_BYTES)
+        if (store != NQ_ACCUMULATOR)
             ((unsigned char *)y)[o] = (unsigned char)nq_requantize(
                 (int32_t)acc[o], multiplier[o], shift[o], zero_point, low, high);
         else ((int32_t *)y)[o] = (int32_t)acc[o];

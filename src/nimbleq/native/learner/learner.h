@@ -59,6 +59,7 @@ typedef struct {
     const float *reward, *discount;
     const float *next_obs; /* [B, O] */
     const float *weight;
+    const unsigned char *next_mask; /* [B, A] nonzero where an action is legal in s', at least one a row; NULL: all */
 } Batch;
 
 /* Lays the learner out and allocates its state (zeros) and a workspace for `batch` samples. False: out of memory, and

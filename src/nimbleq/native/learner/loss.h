@@ -2,6 +2,8 @@
 #ifndef NIMBLEQ_LEARNER_LOSS_H
 #define NIMBLEQ_LEARNER_LOSS_H
 
+#include <math.h>
+
 #include "learner.h"
 #include "vec.h"
 
@@ -17,6 +19,15 @@ INLINE vf next_value(const float *chosen, const float *valued, size_t actions)
         value = choose(better, load(valued + a * PANEL), value);
     }
     return value;
+}
+
+/* Makes the illegal actions of `count` samples from `first` on the worst: q[A][P] in place. */
+static void forbid(float *q, const unsigned char *mask, size_t actions, size_t first, size_t count)
+{
+    for (size_t s = 0; s < count; s++)
+        for (size_t a = 0; a < actions; a++)
+            if (!mask[(first + s) * actions + a])
+                q[a * PANEL + s] = -INFINITY;
 }
 
 /* One vector's worth of transitions. */

@@ -90,18 +90,21 @@ static PyArrayObject *array_of(PyObject *object, int type, int dims)
     return (PyArrayObject *)PyArray_FROMANY(object, type, dims, dims, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
 }
 
-enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, INPUTS };
+enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, INPUTS }; /* the last one may be missing */
 
 static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 {
     const npy_intp updates = PyArray_DIM(in[OBS], 0), batch = PyArray_DIM(in[OBS], 1);
-    for (int i = 0; i < INPUTS; i++)
+    for (int i = 0; i < INPUTS && in[i] != NULL; i++) {
+        const size_t last = i == NEXT_MASK ? self->learner.options.actions : self->learner.options.obs;
         if (PyArray_DIM(in[i], 0) != updates || PyArray_DIM(in[i], 1) != batch || batch < 1 ||
-            (PyArray_NDIM(in[i]) == 3 && PyArray_DIM(in[i], 2) != (npy_intp)self->learner.options.obs)) {
-            PyErr_Format(PyExc_ValueError, "arrays of a batch disagree in shape (observations have %zu features)",
-                         self->learner.options.obs);
+            (PyArray_NDIM(in[i]) == 3 && PyArray_DIM(in[i], 2) != (npy_intp)last)) {
+            PyErr_Format(PyExc_ValueError,
+                         "arrays of a batch disagree in shape (observations have %zu features, masks %zu actions)",
+                         self->learner.options.obs, self->learner.options.actions);
             return false;
         }
+    }
     const npy_int64 *action = PyArray_DATA(in[ACTION]), actions = (npy_int64)self->learner.options.actions;
     for (npy_intp i = 0; i < updates * batch; i++)
         if (action[i] < 0 || action[i] >= actions) {
@@ -116,7 +119,8 @@ static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
 {
     const size_t updates = (size_t)PyArray_DIM(in[OBS], 0), size = (size_t)PyArray_DIM(in[OBS], 1);
-    const size_t obs = self->learner.options.obs;
+    const size_t obs = self->learner.options.obs, actions = self->learner.options.actions;
+    const unsigned char *mask = in[NEXT_MASK] == NULL ? NULL : PyArray_DATA(in[NEXT_MASK]);
     if (!learner_reserve(&self->learner, size))
         return PyErr_NoMemory();
     PyObject *abs_td = PyArray_SimpleNew(2, PyArray_DIMS(in[OBS]), NPY_FLOAT32);
@@ -130,6 +134,7 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
             .discount = (const float *)PyArray_DATA(in[DISCOUNT]) + u * size,
             .next_obs = (const float *)PyArray_DATA(in[NEXT_OBS]) + u * size * obs,
             .weight = (const float *)PyArray_DATA(in[WEIGHT]) + u * size,
+            .next_mask = mask == NULL ? NULL : mask + u * size * actions,
         };
         learner_update(&self->learner, &batch, size, (float *)PyArray_DATA((PyArrayObject *)abs_td) + u * size);
     }
@@ -138,15 +143,17 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
 
 static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32};
-    if (count != INPUTS) {
-        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight)");
+    static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32,
+                                      NPY_BOOL};
+    if (count != INPUTS && count != NEXT_MASK) {
+        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask=None)");
         return NULL;
     }
+    const int given = count == INPUTS && args[NEXT_MASK] != Py_None ? INPUTS : NEXT_MASK;
     PyArrayObject *in[INPUTS] = {NULL};
     bool ok = true;
-    for (int i = 0; i < INPUTS && ok; i++) {
-        in[i] = array_of(args[i], types[i], i == OBS || i == NEXT_OBS ? 3 : 2);
+    for (int i = 0; i < given && ok; i++) {
+        in[i] = array_of(args[i], types[i], i == OBS || i == NEXT_OBS || i == NEXT_MASK ? 3 : 2);
         ok = in[i] != NULL;
     }
     PyObject *abs_td = ok && check_batch(self, in) ? run_updates(self, in) : NULL;

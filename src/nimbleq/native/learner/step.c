@@ -137,15 +137,19 @@ void learner_update(Learner *self, const Batch *batch, size_t size, float *abs_t
     const size_t panels = (size + PANEL - 1) / PANEL, padded_batch = panels * PANEL;
     Layer *first_layer = &self->layer[0];
     const bool selects = options->double_q && self->target != self->param;
+    const bool apart = selects || batch->next_mask != NULL; /* what chooses is not what values */
     _Alignas(ALIGNMENT) float value[PANEL];
     for (size_t p = 0; p < panels; p++) {
         const size_t first = p * PANEL, count = size - first < PANEL ? size - first : PANEL;
-        if (selects) {
-            const float *online = q_panel(self, self->param, batch->next_obs + first * options->obs, count);
-            memcpy(self->q_next, online, options->actions * PANEL * sizeof *online);
-        }
+        const size_t q_bytes = options->actions * PANEL * sizeof(float);
+        if (selects)
+            memcpy(self->q_next, q_panel(self, self->param, batch->next_obs + first * options->obs, count), q_bytes);
         const float *valued = q_panel(self, self->target, batch->next_obs + first * options->obs, count);
-        const float *chosen = selects ? self->q_next : valued;
+        if (apart && !selects)
+            memcpy(self->q_next, valued, q_bytes);
+        if (batch->next_mask != NULL)
+            forbid(self->q_next, batch->next_mask, options->actions, first, count);
+        const float *chosen = apart ? self->q_next : valued;
         for (size_t half = 0; half < PANEL; half += LANES)
             store(value + half, next_value(chosen + half, valued + half, options->actions));
 

@@ -1,0 +1,125 @@
+/* int32 sums of bytes (0..h) times int8 weights for P inputs x V vectors of 8 outputs: a convolution with P pixels, or a
+   dense layer with one. Step s multiplies the four bytes at x + offset[s] by weights [s][8 V][4]. Two steps at a time
+   are summed in int16 before they are widened. Whoever writes the weights proves that no sum can leave int16: for every
+   output and each half, h * (the positive ones of its four weights) <= 32767, and likewise the negative ones. `steps` is
+   even. */
+NQ_INLINE void nq_quads_tile_u8(
+    const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
+    const int steps, const int P, const int V, const int keep, const int store, const int32_t *multiplier,
+    const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+#if NQ_AVX2
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i acc[8];
+    NQ_UNROLL
+    for (int p = 0; p < P; ++p) {
+        NQ_UNROLL
+        for (int v = 0; v < V; ++v) acc[p * V + v] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * v));
+    }
+    NQ_ROLLED
+    for (int s = 0; s < steps; s += 2, w += 64 * V) {
+        NQ_UNROLL
+        for (int p = 0; p < P; ++p) {
+            int32_t one, other;
+            memcpy(&one, pixel[p] + offset[s], sizeof one);
+            memcpy(&other, pixel[p] + offset[s + 1], sizeof other);
+            const __m256i x = _mm256_set1_epi32(one), z = _mm256_set1_epi32(other);
+            NQ_UNROLL
+            for (int v = 0; v < V; ++v) {
+                const __m256i *line = (const __m256i *)(const void *)w + v;
+                const __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(x, _mm256_loadu_si256(line)),
+                                                     _mm256_maddubs_epi16(z, _mm256_loadu_si256(line + V)));
+                acc[p * V + v] = _mm256_add_epi32(acc[p * V + v], _mm256_madd_epi16(sum, ones));
+                NQ_PIN(acc[p * V + v]);
+            }
+        }
+    }
+    NQ_UNROLL
+    for (int p = 0; p < P; ++p)
+        nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
+#else
+    for (int p = 0; p < P; ++p) {
+        for (int c = 0; c < keep; ++c) {
+            uint32_t acc = (uint32_t)b[c];
+            for (int s = 0; s < steps; ++s)
+                for (int i = 0; i < 4; ++i)
+                    acc += (uint32_t)((int32_t)pixel[p][offset[s] + i] * w[(s * 8 * V + c) * 4 + i]);
+            if (store != NQ_ACCUMULATOR)
+                ((unsigned char *)y)[place[p] + c] = (unsigned char)nq_requantize(
+                    (int32_t)acc, multiplier[c], shift[c], zero_point, low, high);
+            else ((int32_t *)y)[place[p] + c] = (int32_t)acc;
+        }
+    }
+#endif
+}
+
+/* All pixels of one tile of output channels, as nq_conv_f32. */
+NQ_INLINE void nq_conv_u8(
+    const uint8_t *x, void *y, const int8_t *w, const int32_t *b, const int32_t *offset, const int steps,
+    const int rows, const int cols, const int channels, const int step_y, const int step_x, const int P, const int V,
+    const int keep, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
+    const int32_t low, const int32_t high)
+{
+    const int pixels = rows * cols;
+    for (int first = 0; first < pixels; first += P) {
+        const uint8_t *pixel[4];
+        int place[4];
+        const int from = first + P <= pixels ? first : pixels - P;
+        NQ_UNROLL
+        for (int p = 0; p < P; ++p) {
+            pixel[p] = x + (from + p) / cols * step_y + (from + p) % cols * step_x;
+            place[p] = (from + p) * channels;
+        }
+        nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, P, V, keep, store, multiplier, shift, zero_point, low,
+                         high);
+    }
+}
+
+/* One tile of a dense layer. */
+NQ_INLINE void nq_linear_quads_u8(
+    const uint8_t *x, const int32_t *offset, const int steps, void *y, const int8_t *w, const int32_t *b, const int V,
+    const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
+    const int32_t high)
+{
+    const uint8_t *const pixel[1] = {x};
+    const int place[1] = {0};
+    nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, 1, V, 8 * V, store, multiplier, shift, zero_point, low,
+                     high);
+}
+
+/* y[o] = w[o] . x + b[o] for few outputs, the proof as above for neighbouring pairs. Rows of w are `stride` apart. */
+NQ_INLINE void nq_linear_dot_u8(
+    const uint8_t *x, const int8_t *w, const int32_t *b, int32_t *y, const int n_in, const int n_out, const int stride)
+{
+    const int whole = n_in / 32 * 32;
+    uint32_t total[8];
+    for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
+#if NQ_AVX2
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i acc[8];
+    NQ_UNROLL
+    for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
+    for (int k = 0; k < whole; k += 32) {
+        const __m256i part = _mm256_loadu_si256((const __m256i *)(const void *)(x + k));
+        NQ_UNROLL
+        for (int o = 0; o < n_out; ++o) {
+            const __m256i line = _mm256_loadu_si256((const __m256i *)(const void *)(w + o * stride + k));
+            acc[o] = _mm256_add_epi32(acc[o], _mm256_madd_epi16(_mm256_maddubs_epi16(part, line), ones));
+        }
+    }
+    NQ_UNROLL
+    for (int o = 0; o < n_out; ++o) {
+        __m128i v = _mm_add_epi32(_mm256_castsi256_si128(acc[o]), _mm256_extracti128_si256(acc[o], 1));
+        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
+        total[o] += (uint32_t)_mm_cvtsi128_si32(v);
+    }
+#else
+    for (int o = 0; o < n_out; ++o)
+        for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
+#endif
+    for (int o = 0; o < n_out; ++o) {
+        for (int k = whole; k < n_in; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
+        y[o] = (int32_t)total[o];
+    }
+}

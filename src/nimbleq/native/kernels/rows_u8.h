@@ -1,0 +1,97 @@
+/* int32 sums of W x + b over the non-zeros of bytes x (0..h), compressed by nq_nonzero_bytes. Weights in tiles of T
+   groups of 32 outputs: [tile][in][32 T]; four rows are interleaved on the way into the registers. Unpacking leaves the
+   outputs of a group in an order of its own; the columns are stored so that the sums come out in
+   order. Whoever writes the weights proves that any two weights of one output satisfy h * (their sum) <= 32767, and
+   h * -(their sum) <= 32768, so a sum of two products fits int16. `count` is a multiple of 4. */
+NQ_INLINE void nq_linear_rows_u8(
+    const uint8_t *x, const int32_t *row, const int count, void *y, const int8_t *w, const int32_t *b, const int T,
+    const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
+    const int32_t high)
+{
+#if NQ_AVX2
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i acc[8];
+    NQ_UNROLL
+    for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
+    for (int k = 0; k < count; k += 4) {
+        int32_t four;
+        memcpy(&four, x + k, sizeof four);
+        const __m256i xs = _mm256_set1_epi32(four);
+        const int8_t *line[4];
+        NQ_UNROLL
+        for (int i = 0; i < 4; ++i) line[i] = w + (size_t)row[k + i] * (size_t)(32 * T);
+        NQ_UNROLL
+        for (int t = 0; t < T; ++t) {
+            __m256i part[4], quad[4];
+            NQ_UNROLL
+            for (int i = 0; i < 4; ++i)
+                part[i] = _mm256_loadu_si256((const __m256i *)(const void *)(line[i] + 32 * t));
+            const __m256i ab_low = _mm256_unpacklo_epi8(part[0], part[1]);
+            const __m256i cd_low = _mm256_unpacklo_epi8(part[2], part[3]);
+            const __m256i ab_high = _mm256_unpackhi_epi8(part[0], part[1]);
+            const __m256i cd_high = _mm256_unpackhi_epi8(part[2], part[3]);
+            quad[0] = _mm256_unpacklo_epi16(ab_low, cd_low);
+            quad[1] = _mm256_unpackhi_epi16(ab_low, cd_low);
+            quad[2] = _mm256_unpacklo_epi16(ab_high, cd_high);
+            quad[3] = _mm256_unpackhi_epi16(ab_high, cd_high);
+            NQ_UNROLL
+            for (int i = 0; i < 4; ++i) {
+                const __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(xs, quad[i]), ones);
+                acc[4 * t + i] = _mm256_add_epi32(acc[4 * t + i], sum);
+                NQ_PIN(acc[4 * t + i]);
+            }
+        }
+    }
+    nq_store_tile(y, 0, acc, 4 * T, 32 * T, store, multiplier, shift, zero_point, low, high);
+#else
+    uint32_t acc[64];
+    for (int o = 0; o < 32 * T; ++o) acc[o] = (uint32_t)b[o];
+    for (int k = 0; k < count; ++k) {
+        const int8_t *line = w + (size_t)row[k] * (size_t)(32 * T);
+        const int32_t value = x[k];
+        for (int i = 0; i < 32 * T; ++i) {
+            /* Byte i of a group holds this output. */
+            const int o = i / 32 * 32 + i % 16 / 4 * 8 + i % 32 / 16 * 4 + i % 4;
+            acc[o] += (uint32_t)(value * line[i]);
+        }
+    }
+    for (int o = 0; o < 32 * T; ++o) {
+        if (store != NQ_ACCUMULATOR)
+            ((unsigned char *)y)[o] = (unsigned char)nq_requantize(
+                (int32_t)acc[o], multiplier[o], shift[o], zero_point, low, high);
+        else ((int32_t *)y)[o] = (int32_t)acc[o];
+    }
+#endif
+}
+
+/* Non-zeros of bytes and their places, without branches, filled up with zeros to a multiple of 4; room for count + 8
+   entries. */
+NQ_INLINE int nq_nonzero_bytes(const uint8_t *x, const int count, uint8_t *value, int32_t *row)
+{
+    int n = 0, i = 0;
+#if NQ_AVX2 && defined(__BMI2__) && defined(__x86_64__)
+    for (; i + 8 <= count; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, x + i, 8);
+        const __m128i v = _mm_cvtsi64_si128((long long)eight);
+        const unsigned mask = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) & 0xffu;
+        const uint64_t bytes = _pdep_u64(mask, 0x0101010101010101u) * 0xffu;
+        const uint64_t values = _pext_u64(eight, bytes);
+        const __m128i places = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, bytes));
+        memcpy(value + n, &values, 8);
+        _mm256_storeu_si256((__m256i *)(void *)(row + n),
+                            _mm256_add_epi32(_mm256_cvtepu8_epi32(places), _mm256_set1_epi32(i)));
+        n += __builtin_popcount(mask);
+    }
+#endif
+    for (; i < count; ++i) {
+        value[n] = x[i];
+        row[n] = i;
+        n += x[i] != 0;
+    }
+    for (int k = n; k < n + 4; ++k) {
+        value[k] = 0;
+        row[k] = 0;
+    }
+    return (n + 3) / 4 * 4;
+}

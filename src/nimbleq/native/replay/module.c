@@ -1,0 +1,26 @@
+/* Extension module `nimbleq.native._replay`: sum tree and frames of a replay memory. */
+#define NQ_ARRAY_OWNER
+#include "arrays.h"
+
+static PyMethodDef functions[] = {
+    {"share", (PyCFunction)(void (*)(void))frames_share, METH_FASTCALL, "Equal planes of two batches of images."},
+    {NULL, NULL, 0, NULL},
+};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_replay", .m_size = 0, .m_methods = functions};
+
+static bool add_type(PyObject *module, const char *name, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromSpec(spec);
+    const bool ok = type != NULL && PyModule_AddObjectRef(module, name, type) == 0;
+    Py_XDECREF(type);
+    return ok;
+}
+
+PyMODINIT_FUNC PyInit__replay(void)
+{
+    import_array();
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && !(add_type(module, "Tree", &tree_spec) && add_type(module, "Frames", &frames_spec)))
+        Py_CLEAR(module);
+    return module;
+}

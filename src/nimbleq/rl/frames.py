@@ -1,0 +1,113 @@
+"""Images of a replay memory, each plane stored once.
+
+A stack of four frames shows every frame in four observations, and every observation is seen twice, as ``obs`` and as
+``next_obs``. `SharedFrames` finds the planes ``[H, W]`` that an environment has just shown already, by their content,
+and replaces observations by the numbers of their planes. So nothing is assumed of how an environment stacks, resets or
+truncates: what is read back is what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nimbleq.errors import FileError
+from nimbleq.rl.planes import make_planes
+from nimbleq.rl.priority import replay_extension
+from nimbleq.types import Array, ObsSpec, Step
+
+_PARTS = ("codes", "length", "key", "references", "spare")
+
+
+def shares_frames(obs: ObsSpec) -> bool:
+    """Whether observations are images ``uint8 (C, H, W)``, which `SharedFrames` stores."""
+    return obs.dtype == "uint8" and len(obs.shape) == 3
+
+
+def share(new: Array, old: Array) -> Array:
+    """Which plane shows the same as each plane of ``new: uint8[N, C, P]``, within its environment.
+
+    Returns:
+        ``int32[N, C]``: ``j`` for plane ``j`` of ``old``, else ``C + j`` for plane ``j`` < c of ``new``, else −1.
+    """
+    envs, planes, _ = new.shape
+    source = np.full((envs, planes), -1, np.int32)
+    for n, k in np.ndindex(envs, planes):
+        candidates = (*old[n], *new[n, :k])
+        source[n, k] = next((j for j, plane in enumerate(candidates) if np.array_equal(plane, new[n, k])), -1)
+    return source
+
+
+class SharedFrames:
+    """Turns the images of ``envs`` environments into numbers of planes, ``int32[*, C]``, and back.
+
+    Planes are kept for as long as an environment shows them, and until they are released by whoever held them.
+    """
+
+    def __init__(self, obs: ObsSpec, envs: int, compress: bool) -> None:
+        self.shape = obs.shape
+        channels, height, width = obs.shape
+        extension = replay_extension()
+        self._share = share if extension is None else extension.share
+        self._planes = make_planes(height * width, compress)
+        self._shown = np.zeros((envs, channels, height * width), np.uint8)
+        black = self._planes.put(self._shown[0, :1], np.array([-1], np.int32))
+        self._ids = np.full((envs, channels), black[0], np.int32)
+        self._planes.hold(self._ids.ravel()[1:])
+
+    def take(self, step: Step) -> Step:
+        """``step`` with numbers in place of images. The planes of ``obs`` are held for the caller, to be released;
+        those of ``next_obs`` last until the next call unless they are held too.
+        """
+        obs = self._show(step.obs)
+        self._planes.hold(obs)
+        return step._replace(obs=obs, next_obs=self._show(step.next_obs))
+
+    def _show(self, images: Array) -> Array:
+        channels = self.shape[0]
+        new = np.array(images).reshape(self._shown.shape)  # a copy: environments may use their memory again
+        source = self._share(new, self._shown)
+        fresh = source < 0
+        ids = np.take_along_axis(self._ids, source % channels, axis=1)
+        near = np.broadcast_to(self._ids[:, -1:], ids.shape)
+        ids[fresh] = self._planes.put(new[fresh], near[fresh])
+        for k in range(1, channels):  # planes that repeat an earlier one of their image, which may itself repeat one
+            repeats = np.flatnonzero(source[:, k] >= channels)
+            ids[repeats, k] = ids[repeats, source[repeats, k] - channels]
+        self._planes.hold(ids[~fresh])
+        self._planes.release(self._ids)
+        self._ids, self._shown = ids, new
+        return ids
+
+    def hold(self, ids: Array) -> None:
+        """Keep planes until they are released as often."""
+        self._planes.hold(ids)
+
+    def release(self, ids: Array) -> None:
+        """Give back what `take` or `hold` gave."""
+        self._planes.release(ids)
+
+    def images(self, obs_ids: Array, next_ids: Array) -> tuple[Array, Array]:
+        """``int32[B, C]`` twice ``→ uint8[B, C, H, W]`` twice."""
+        obs, next_obs = self._planes.get_pairs(obs_ids, next_ids)
+        return obs.reshape(-1, *self.shape), next_obs.reshape(-1, *self.shape)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state; planes are compressed."""
+        codes, *tables = self._planes.dump()
+        parts = dict(zip(_PARTS, (np.frombuffer(codes, np.uint8), *tables), strict=True))
+        return {**parts, "shown": self._ids.copy()}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned.
+
+        Raises:
+            FileError: the arrays contradict each other.
+        """
+        try:
+            self._planes.load(*(arrays[name] for name in _PARTS))
+            self._shown = self._planes.get(arrays["shown"])
+        except (ValueError, IndexError) as error:
+            raise FileError(f"the frames of the checkpoint are damaged ({error}); train without resuming") from error
+        self._ids = arrays["shown"].copy()

@@ -1,0 +1,145 @@
+"""``nimbleq watch``: play greedy episodes of an artefact, and write them as an animated picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from nimbleq.console import Console
+from nimbleq.errors import ConfigError, EnvError
+from nimbleq.files import write_bytes
+from nimbleq.graph.artefact import load_artefact
+from nimbleq.rl.envs import Lanes, make_lanes
+from nimbleq.rundir import RunDir
+from nimbleq.types import Array, Policy
+from nimbleq.verbs.common import Output, artefact_and_run, run_env
+
+_MIN_PIXELS = 160  # smaller pictures are enlarged: MinAtar draws 10 × 10
+_FRAME_MS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(Output):
+    """Play greedy episodes and write a GIF of them (where the environment draws pictures), with their returns.
+
+    Attributes:
+        artefact: artefact folder or run directory (its compressed policy, else the trained one).
+        episodes: how many.
+        seed: which episodes.
+        out: the GIF (default watch.gif in the run directory).
+        max_frames: pictures at most; the rest is played without.
+    """
+
+    artefact: Annotated[Path, tyro.conf.Positional]
+    episodes: int = 1
+    seed: int = 0
+    out: Path | None = None
+    max_frames: int = 1_000
+
+
+@dataclass
+class _Playing:
+    """What has been played so far.
+
+    Attributes:
+        returns: of the finished episodes.
+        lengths: of them, in steps.
+    """
+
+    returns: list[float]
+    lengths: list[int]
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """Play, draw, tell."""
+    from nimbleq.graph.interpret import GraphPolicy
+    from nimbleq.seeds import episode_seeds
+
+    for name, value in (("episodes", args.episodes), ("max-frames", args.max_frames)):
+        if value < 1:
+            raise ConfigError(f"--{name} has to be at least 1, not {value}")
+    if args.out is not None and args.out.suffix.lower() != ".gif":
+        raise ConfigError(f"{args.out} is not the name of a GIF: choose one that ends in .gif")
+    path, run = _policy_of(args.artefact)
+    artefact, env = load_artefact(path), run_env(run)
+    lanes = make_lanes(env, 1, pictures=True)
+    played = _Playing([], [])
+    seeds = episode_seeds("watch", args.seed, args.episodes)
+    frames: list[Array] = []
+    try:
+        for frame in _play(lanes, GraphPolicy(artefact.graph), seeds, played):
+            if frame is not None and len(frames) < args.max_frames:
+                frames.append(_enlarged(frame))
+    finally:
+        lanes.close()
+    gif = _written(frames, args.out, run, env.id, console)
+    for number, (total, length) in enumerate(zip(played.returns, played.lengths, strict=True), start=1):
+        console.say(f"episode {number}: return {total:g} in {length} steps")
+    if gif is not None:
+        console.say(f"{len(frames)} pictures → {gif}")
+    result = {
+        "artefact": str(path), "env": env.id, "episodes": args.episodes, "returns": played.returns,
+        "lengths": played.lengths, "return_mean": float(np.mean(played.returns)), "gif": gif and str(gif),
+        "frames": len(frames) if gif else 0,
+    }  # fmt: skip
+    return result, True
+
+
+def _policy_of(path: Path) -> tuple[Path, RunDir]:
+    run = RunDir(path)
+    compressed = path / "artefacts"
+    if run.config.exists() and run.teacher.exists() and {p.name for p in compressed.iterdir()} <= {"teacher"}:
+        return run.teacher, run
+    return artefact_and_run(path)
+
+
+def _play(lanes: Lanes, policy: Policy, seeds: Array, played: _Playing) -> Iterator[Array | None]:
+    """Pictures before the first and after each step of greedy episodes, one after the other."""
+    lane = np.zeros(1, np.int64)
+    for seed in seeds.tolist():
+        obs, total, length, over = lanes.reset(0, seed)[None], 0.0, 0, False
+        yield lanes.picture(0)
+        while not over:
+            action = policy(obs) if lanes.mask is None else policy(obs, mask=lanes.mask)
+            obs, reward, terminated, truncated = lanes.step(lane, action)
+            total, length, over = total + float(reward[0]), length + 1, bool(terminated[0] or truncated[0])
+            yield lanes.picture(0)
+        played.returns.append(total)
+        played.lengths.append(length)
+
+
+def _enlarged(frame: Array) -> Array:
+    times = -(-_MIN_PIXELS // min(frame.shape[:2]))
+    return frame.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _written(frames: list[Array], out: Path | None, run: RunDir, env: str, console: Console) -> Path | None:
+    """The GIF; without ``out`` a missing picture or package is only told."""
+    try:
+        if not frames:
+            raise EnvError(f"{env} draws no pictures, so there is no GIF; its returns are told without --out")
+        path = out or run.path / "watch.gif"
+        write_bytes(path, _gif(frames))
+    except (EnvError, ConfigError) as error:
+        if out is not None:
+            raise
+        console.say(f"no GIF: {error}")
+        return None
+    return path
+
+
+def _gif(frames: list[Array]) -> bytes:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ConfigError("a GIF needs pillow: pip install 'nimbleq[watch]'") from error
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    stream = io.BytesIO()
+    first.save(stream, "GIF", save_all=True, append_images=rest, duration=_FRAME_MS, loop=0)
+    return stream.getvalue()
