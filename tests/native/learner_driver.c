@@ -52,7 +52,7 @@ static void train(const Options *options, size_t batch_size)
         action[i] = (int64_t)(i % options->actions);
         weight[i] = vabs(splat(weight[i]))[0];
     }
-    const Batch batch = {obs, action, reward, discount, next_obs, weight};
+    const Batch batch = {obs, action, reward, discount, next_obs, weight, 0};
     double td_total = 0, q_total = 0;
     for (int update = 0; update < 10; update++) {
         learner_update(&learner, &batch, batch_size, abs_td);
