@@ -27,12 +27,19 @@ HEADER = (
 
 
 def one(env: str, seed: int, out: Path) -> dict[str, Any]:
-    """One run; the verb's JSON with the seconds it took."""
+    """One run; the verb's JSON with the seconds it took. Kept beside the run, so that a stopped benchmark goes on."""
+    kept = out.with_suffix(".json")
+    if kept.exists():
+        known: dict[str, Any] = json.loads(kept.read_text())
+        return known
     start = time.monotonic()
     words = ["run", "--env", env, "--seed", str(seed), "--out", str(out), "--json"]
     done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
     result: dict[str, Any] = json.loads(done.stdout)
-    return result | {"seed": seed, "exit": done.returncode, "seconds": time.monotonic() - start}
+    result |= {"seed": seed, "exit": done.returncode, "seconds": time.monotonic() - start}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(result))
+    return result
 
 
 def row(result: dict[str, Any]) -> str:
