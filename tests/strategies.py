@@ -154,6 +154,10 @@ def _float_graph(
         streams = [x, x] if build.chance(0.5) else [_hidden(build, x, build.between(1, 12), layer_norm) for _ in "va"]
         value, advantage = _linear(build, streams[0], 1), _linear(build, streams[1], actions)
         build.add(ops.Dueling(), value, advantage, output=Q)
+    elif build.chance(0.2):
+        atoms = build.between(1, 9)
+        support = build.weight(np.sort(build.normal(atoms, scale=2.0)))
+        build.add(ops.Expectation(support), _linear(build, x, actions * atoms), output=Q)
     else:
         _linear(build, x, actions, output=Q)
     build.add(ops.ArgMax(), Q, output=ACTION)

@@ -38,19 +38,44 @@ class NetworkConfig:
     """The Q-network.
 
     Attributes:
-        torso: ``mlp`` for vectors; ``nature`` for images (Mnih et al. 2015: three convolutions).
+        torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``impala`` (residual,
+            [1802.01561]), ``mobile`` (depthwise-separable, [1704.04861]) or ``shuffle`` (grouped convolutions and
+            channel shuffle, [1707.01083]).
+        torso_width: multiplies the channels of a convolutional torso.
+        torso_pool: a last 3×3 max-pool of stride 2 (on 84×84 images, after ``impala``: to 6×6, as BTR [2411.03820]).
+        space_to_depth: side of the blocks of pixels that become channels before the first convolution (1: none);
+            not with ``nature``.
         hidden: widths of the fully connected layers before the head.
         layer_norm: LayerNorm without parameters before each ReLU of the fully connected layers.
         dueling: separate value and advantage outputs [1511.06581].
+        noisy: factorised Gaussian noise on the fully connected layers explores in place of ε [1706.10295].
+        noisy_sigma: σ₀, its initial size.
+        head: what is learnt of the return: ``q`` its mean, ``c51`` a histogram [1707.06887], ``qr`` fixed quantiles
+            [1710.10044], ``iqn`` quantiles at random fractions [1806.06923].
+        atoms: bins of ``c51``, quantiles of ``qr``, random fractions per update of ``iqn``.
+        v_min, v_max: range of ``c51``'s bins, in scaled rewards.
+        cosines: features that ``iqn`` makes of a fraction.
+        policy_fractions: evenly spread fractions that ``iqn`` averages to act, and when it is exported.
         normalize_obs: subtract the running mean, divide by the running deviation and clip at ``obs_clip`` deviations
             (vectors only); frozen when the run ends and exported as part of the network.
         obs_clip: in standard deviations.
     """
 
-    torso: Literal["mlp", "nature"] = "mlp"
+    torso: Literal["mlp", "nature", "impala", "mobile", "shuffle"] = "mlp"
+    torso_width: int = 1
+    torso_pool: bool = False
+    space_to_depth: int = 1
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
     dueling: bool = False
+    noisy: bool = False
+    noisy_sigma: float = 0.5
+    head: Literal["q", "c51", "qr", "iqn"] = "q"
+    atoms: int = 51
+    v_min: float = -10.0
+    v_max: float = 10.0
+    cosines: int = 64
+    policy_fractions: int = 32
     normalize_obs: bool = True
     obs_clip: float = 6.0
 
@@ -90,8 +115,15 @@ class LearnerConfig:
             ``polyak`` moves the target by ``tau`` after each update.
         target_every: updates between hard copies.
         tau: Polyak step.
-        loss: on the TD error, before importance weights.
-        lr, lr_end: Adam's step size, linear from ``lr`` to ``lr_end`` over ``lr_updates`` updates, constant after.
+        loss: on the TD error, before importance weights (``c51``, ``qr`` and ``iqn`` heads bring their own).
+        munchausen: add the scaled log-policy to the reward and bootstrap softly [2007.14430]; with ``double`` the
+            online net gives the next policy.
+        munchausen_alpha: α, weight of the log-policy.
+        munchausen_tau: τ, temperature of the policy, in scaled rewards.
+        munchausen_clip: l₀, lower bound of ``τ·log π``.
+        optimizer: ``adam``, or ``radam``, which warms up by itself [1908.03265].
+        lr, lr_end: the optimizer's step size, linear from ``lr`` to ``lr_end`` over ``lr_updates`` updates, constant
+            after.
         lr_updates: length of that ramp.
         adam_eps: Adam's ε.
         max_grad_norm: clip of the global gradient norm (0: off).
@@ -106,6 +138,11 @@ class LearnerConfig:
     target_every: int = 500
     tau: float = 0.005
     loss: Literal["mse", "huber"] = "mse"
+    munchausen: bool = False
+    munchausen_alpha: float = 0.9
+    munchausen_tau: float = 0.03
+    munchausen_clip: float = -1.0
+    optimizer: Literal["adam", "radam"] = "adam"
     lr: float = 1e-3
     lr_end: float = 1e-3
     lr_updates: int = 1
@@ -130,6 +167,21 @@ class ExploreConfig:
 
 
 @dataclass(frozen=True)
+class PqnConfig:
+    """Learning without replay and without target net [2407.04811].
+
+    Attributes:
+        rollout: steps of every environment between two rounds of learning.
+        epochs: passes over a rollout, in batches of ``learner.batch_size``.
+        trace_decay: λ of the Q(λ) returns.
+    """
+
+    rollout: int = 32
+    epochs: int = 2
+    trace_decay: float = 0.65
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """Greedy checks during training, and the final one.
 
@@ -151,6 +203,8 @@ class TrainConfig:
     """A whole training run.
 
     Attributes:
+        algorithm: ``dqn`` learns from replay (every section but ``pqn``), ``pqn`` from what was just played (every
+            section but ``replay``).
         seed: of networks, exploration, replay and environments.
         steps: budget in environment steps.
         envs: environments stepped side by side.
@@ -164,7 +218,9 @@ class TrainConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
+    pqn: PqnConfig = field(default_factory=PqnConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    algorithm: Literal["dqn", "pqn"] = "dqn"
     seed: int = 0
     steps: int = 500_000
     envs: int = 16
@@ -241,6 +297,7 @@ def validate(config: TrainConfig) -> None:
         ConfigError: names the setting, its value and the range.
     """
     learner, replay, evaluation = config.learner, config.replay, config.evaluation
+    network, on_policy = config.network, config.algorithm == "pqn"
     for name, value, ok, wanted in (
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
@@ -252,12 +309,29 @@ def validate(config: TrainConfig) -> None:
             all(width >= 1 for width in config.network.hidden),
             "positive widths",
         ),
+        ("network.torso_width", network.torso_width, network.torso_width >= 1, "at least 1"),
+        ("network.space_to_depth", network.space_to_depth, network.space_to_depth >= 1, "at least 1"),
+        ("network.noisy_sigma", network.noisy_sigma, network.noisy_sigma >= 0, "at least 0"),
+        ("network.atoms", network.atoms, network.atoms >= (2 if network.head == "c51" else 1), "at least 1 (c51: 2)"),
+        ("network.v_max", network.v_max, network.v_max > network.v_min, f"above network.v_min, {network.v_min}"),
+        ("network.cosines", network.cosines, network.cosines >= 1, "at least 1"),
+        ("network.policy_fractions", network.policy_fractions, network.policy_fractions >= 1, "at least 1"),
+        ("network.head", network.head, not on_policy or network.head == "q", "q, which is what pqn learns"),
         ("network.obs_clip", config.network.obs_clip, config.network.obs_clip > 0, "positive"),
         ("replay.capacity", replay.capacity, replay.capacity >= config.envs * replay.n_step, "at least envs · n_step"),
         ("replay.n_step", replay.n_step, replay.n_step >= 1, "at least 1"),
         ("replay.alpha", replay.alpha, replay.alpha >= 0, "at least 0"),
         ("learner.batch_size", learner.batch_size, learner.batch_size >= 1, "at least 1"),
+        (
+            "learner.batch_size",
+            learner.batch_size,
+            not on_policy or config.envs * config.pqn.rollout % learner.batch_size == 0,
+            f"a divisor of envs · pqn.rollout, {config.envs * config.pqn.rollout}",
+        ),
         ("learner.gamma", learner.gamma, 0 <= learner.gamma <= 1, "within 0 and 1"),
+        ("learner.munchausen", learner.munchausen, not (on_policy and learner.munchausen), "off with pqn"),
+        ("learner.munchausen_tau", learner.munchausen_tau, learner.munchausen_tau > 0, "positive"),
+        ("learner.munchausen_clip", learner.munchausen_clip, learner.munchausen_clip <= 0, "at most 0"),
         ("learner.tau", learner.tau, 0 < learner.tau <= 1, "within 0 (excluded) and 1"),
         ("learner.target_every", learner.target_every, learner.target_every >= 1, "at least 1"),
         ("learner.lr", learner.lr, learner.lr > 0, "positive"),
@@ -265,6 +339,9 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
+        ("pqn.rollout", config.pqn.rollout, config.pqn.rollout >= 1, "at least 1"),
+        ("pqn.epochs", config.pqn.epochs, config.pqn.epochs >= 1, "at least 1"),
+        ("pqn.trace_decay", config.pqn.trace_decay, 0 <= config.pqn.trace_decay <= 1, "within 0 and 1"),
         ("evaluation.every", evaluation.every, evaluation.every >= 1, "at least 1"),
         ("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "at least 1"),
         ("evaluation.final_episodes", evaluation.final_episodes, evaluation.final_episodes >= 1, "at least 1"),

@@ -213,6 +213,14 @@ NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
     "dueling": (EnvSpec(ObsSpec((4,)), 2), NetworkConfig(hidden=(16,), dueling=True, layer_norm=False)),
     "linear": (EnvSpec(ObsSpec((4,)), 2), NetworkConfig(hidden=(), normalize_obs=False)),
     "nature": (EnvSpec(ObsSpec((2, 40, 36), "uint8"), 3), NetworkConfig(torso="nature", hidden=(16,), dueling=True)),
+    "noisy": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), dueling=True, noisy=True)),
+    "c51": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="c51", atoms=11)),
+    "rainbow": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="c51", dueling=True, noisy=True)),
+    "qr": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="qr", atoms=7, dueling=True)),
+    "iqn": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="iqn", dueling=True, noisy=True)),
+    "impala": (EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3), NetworkConfig(torso="impala", hidden=(8,), torso_pool=True)),
+    "mobile": (EnvSpec(ObsSpec((2, 20, 24), "uint8"), 3), NetworkConfig(torso="mobile", hidden=(8,), space_to_depth=4)),
+    "shuffle": (EnvSpec(ObsSpec((2, 21, 24), "uint8"), 3), NetworkConfig(torso="shuffle", hidden=(8,))),
 }
 
 

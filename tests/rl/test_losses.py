@@ -12,22 +12,22 @@ from nimbleq.rl.learner import make_learner
 from nimbleq.types import Batch, EnvSpec, ObsSpec
 
 
-def test_td_target() -> None:
-    target = losses.td_target(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.tensor([10.0, 99.0]))
-    assert target.tolist() == [6.0, 2.0]
+def test_bellman_target_of_greedy_double_and_terminal_transitions() -> None:
+    next_q = torch.tensor([[1.0, 5.0], [7.0, 2.0], [99.0, 98.0]])
+    selector = torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 1.0]])
+    reward, discount = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 0.5, 0.0])
 
+    def target(policy: losses.NextPolicy) -> list[float]:
+        return losses.bellman_values(reward, discount, next_q[..., None], policy).squeeze(1).tolist()
 
-def test_max_takes_the_best_and_double_the_selected_action() -> None:
-    next_q = torch.tensor([[1.0, 5.0], [7.0, 2.0]])
-    selector = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
-    assert losses.max_value(next_q).tolist() == [5.0, 7.0]
-    assert losses.double_value(next_q, selector).tolist() == [1.0, 7.0]
+    assert target(losses.greedy(next_q)) == [3.5, 5.5, 3.0]
+    assert target(losses.greedy(selector)) == [1.5, 5.5, 3.0]
 
 
 def test_squared_and_huber_weigh_each_error() -> None:
     error, weight = torch.tensor([0.5, -3.0]), torch.tensor([1.0, 0.5])
-    assert losses.squared(error, weight).item() == pytest.approx((0.25 + 0.5 * 9) / 2)
-    assert losses.huber(error, weight).item() == pytest.approx((0.125 + 0.5 * 2.5) / 2)
+    assert losses.weighted_mean(losses.squared(error), weight).item() == pytest.approx((0.25 + 0.5 * 9) / 2)
+    assert losses.weighted_mean(losses.huber(error), weight).item() == pytest.approx((0.125 + 0.5 * 2.5) / 2)
 
 
 @pytest.mark.parametrize(

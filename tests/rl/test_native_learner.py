@@ -229,6 +229,10 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NetworkConfig()
     assert native_available(network, ObsSpec((4,))) is None
     assert "torso" in str(native_available(replace(network, torso="nature")))
+    assert "c51" in str(native_available(replace(network, head="c51")))
+    assert "noisy" in str(native_available(replace(network, noisy=True)))
+    assert "Munchausen" in str(native_available(network, learner=LearnerConfig(munchausen=True)))
+    assert "radam" in str(native_available(network, learner=LearnerConfig(optimizer="radam")))
     assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
     assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))
     monkeypatch.setattr(native_learner, "_extension", lambda: None)

@@ -25,6 +25,7 @@ def test_every_preset_is_valid_and_survives_json(env: str, name: str) -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_trains(tmp_path: Path, name: str) -> None:
     changes = {"network.hidden": (8,), "steps": 400, "learn_start": 200, "evaluation.final_episodes": 3}
+    changes |= {"envs": 8, "learner.batch_size": 16, "pqn.rollout": 10}
     trained = train(with_changes(preset("Acrobot-v1", name, max_episode_steps=40), changes), RunDir(tmp_path))
     assert trained.steps == 400
     assert trained.updates > 0

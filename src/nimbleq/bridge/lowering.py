@@ -59,6 +59,15 @@ class ValueMinusMean:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """``x.view(batch, count, size)`` of a vector: the logits of a histogram for each action; then their softmax."""
+
+    of: Tensor
+    size: int
+    softmax: bool = False
+
+
+@dataclass(frozen=True)
 class Shape:
     """``x.shape``: the batch, then constants."""
 
@@ -70,7 +79,7 @@ class Batch:
     """``x.shape[0]``."""
 
 
-_SYMBOLIC = (Tensor, Mean, Centred, ValuePlus, ValueMinusMean, Shape, Batch)
+_SYMBOLIC = (Tensor, Mean, Centred, ValuePlus, ValueMinusMean, Rows, Shape, Batch)
 
 
 class Lowering:

@@ -10,7 +10,18 @@ import torch
 import torch.nn.functional as F
 
 from nimbleq.bridge import torch_layers as layers
-from nimbleq.bridge.lowering import Batch, Centred, Lowering, Mean, Shape, Tensor, ValueMinusMean, ValuePlus, to_array
+from nimbleq.bridge.lowering import (
+    Batch,
+    Centred,
+    Lowering,
+    Mean,
+    Rows,
+    Shape,
+    Tensor,
+    ValueMinusMean,
+    ValuePlus,
+    to_array,
+)
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.tensor import Float32
@@ -173,14 +184,35 @@ def cat(low: Lowering, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return low.add(ops.Concat(), *sources)
 
 
-def reshape(low: Lowering, x: Tensor, *shape: Any) -> Tensor:
-    """``view`` and ``reshape`` to one vector per observation."""
+def reshape(low: Lowering, x: Tensor, *shape: Any) -> Any:
+    """``view`` and ``reshape`` to one vector per observation, or to one row of logits per action."""
     target = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
     kind = low.type_of(x)
+    if len(target) == 3 and len(kind.shape) == 1 and (isinstance(target[0], Batch) or target[0] == -1):
+        count = kind.size // target[2] if target[1] == -1 else target[1]
+        if count * target[2] == kind.size:
+            return Rows(x, int(target[2]))
     vector = len(target) == 2 and target[1] in (-1, kind.size) and (target[1] != -1 or target[0] != -1)
     if not vector or not (isinstance(target[0], Batch) or target[0] == -1):
         raise low.unsupported(f"a reshape to {target}", "reshape to (batch, features), or use nn.Flatten")
     return low.add(ops.Flatten(), x)
+
+
+def softmax(low: Lowering, x: Any, dim: int | None = None) -> Any:
+    """``torch.softmax`` of histograms of returns."""
+    if not isinstance(x, Rows) or x.softmax or dim not in (2, -1):
+        raise low.unsupported("softmax", _HISTOGRAM)
+    return Rows(x.of, x.size, softmax=True)
+
+
+def matmul(low: Lowering, x: Any, support: Any) -> Tensor:
+    """``probabilities @ support``: the mean of histograms of returns."""
+    if not isinstance(x, Rows) or not x.softmax or low.holds_tensor(support) or to_array(support).shape != (x.size,):
+        raise low.unsupported("matmul", f"use nn.Linear; {_HISTOGRAM}")
+    return low.add(ops.Expectation(low.weight(support, "support")), layers.as_float(low, x.of))
+
+
+_HISTOGRAM = "of a distributional head, softmax(x.view(batch, actions, atoms), 2) @ support can be expressed"
 
 
 def size(low: Lowering, x: Tensor, dim: int | None = None) -> Any:
@@ -244,7 +276,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "relu": relu, "clamp": clamp, "clip": clamp, "clamp_min": clamp_min, "clamp_max": clamp_max,
-    "flatten": layers.flatten, "reshape": reshape, "unsqueeze": unsqueeze,
+    "flatten": layers.flatten, "reshape": reshape, "unsqueeze": unsqueeze, "softmax": softmax, "matmul": matmul,
 }  # fmt: skip
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -258,7 +290,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{getattr(torch, name): handler for name, handler in (_ARITHMETIC | _ELEMENTWISE).items()},
     operator.add: add, operator.iadd: add, operator.sub: sub, operator.isub: sub, operator.mul: mul,
     operator.imul: mul, operator.truediv: div, operator.itruediv: div, operator.neg: neg, operator.getitem: getitem,
-    getattr: attribute,
+    getattr: attribute, operator.matmul: matmul, F.softmax: softmax,
     F.relu: relu, F.relu6: relu6, F.leaky_relu: leaky_relu, F.hardtanh: hardtanh,
     F.linear: layers.linear, F.conv2d: layers.conv2d, F.layer_norm: layers.layer_norm, F.batch_norm: layers.batch_norm,
     F.max_pool2d: layers.max_pool2d, torch.max_pool2d: layers.max_pool2d, F.avg_pool2d: layers.avg_pool2d,

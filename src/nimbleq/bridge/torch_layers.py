@@ -206,6 +206,20 @@ def _batch_norm_layer(low: Lowering, layer: Any, x: Tensor) -> Tensor:
     return batch_norm(low, x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
 
 
+def _channel_shuffle(low: Lowering, layer: Any, x: Tensor) -> Tensor:
+    """``nn.ChannelShuffle`` as the 1×1 convolution with its permutation."""
+    groups, channels = int(layer.groups), low.type_of(x).shape[0]
+    order = np.arange(channels).reshape(groups, -1).T.reshape(-1)
+    return conv2d(low, as_float(low, x), np.eye(channels, dtype=np.float32)[order][:, :, None, None])
+
+
+def _space_to_depth(low: Lowering, layer: Any, x: Tensor) -> Tensor:
+    """``nn.PixelUnshuffle`` as the grouped convolution that picks each pixel of a block."""
+    block, channels = int(layer.downscale_factor), low.type_of(x).shape[0]
+    pick = np.eye(block * block, dtype=np.float32).reshape(block * block, 1, block, block)
+    return conv2d(low, as_float(low, x), np.tile(pick, (channels, 1, 1, 1)), stride=block, groups=channels)
+
+
 def _keep(low: Lowering, layer: nn.Module, x: Tensor) -> Tensor:
     return x
 
@@ -237,6 +251,8 @@ MODULES: dict[type[nn.Module], Layer] = {
     nn.Hardtanh: lambda low, layer, x: activation(
         low, x, ops.Activation("clip", low=float(layer.min_val), high=float(layer.max_val))
     ),
+    nn.ChannelShuffle: _channel_shuffle,
+    nn.PixelUnshuffle: _space_to_depth,
     nn.Flatten: lambda low, layer, x: flatten(low, x, layer.start_dim, layer.end_dim),
     nn.MaxPool2d: lambda low, layer, x: max_pool2d(
         low, x, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices

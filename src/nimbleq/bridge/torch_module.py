@@ -18,7 +18,8 @@ from nimbleq.graph.tensor import Float32
 class GraphModule(nn.Module):
     """Computes what ``graph`` computes, with its weights as parameters.
 
-    Scales and shifts of Affine (observation normalisation, a folded BatchNorm) are buffers: they are not trained.
+    Scales and shifts of Affine (observation normalisation, a folded BatchNorm) and the support of an Expectation are
+    buffers: they are not trained.
     Weights that several ops share are one parameter.
     """
 
@@ -26,7 +27,8 @@ class GraphModule(nn.Module):
         super().__init__()
         self.graph = graph
         self._attributes: dict[str, str] = {}
-        fixed = {name for node in graph.nodes if isinstance(node.op, ops.Affine) for name in node.op.weight_names()}
+        constant = ops.Affine | ops.Expectation
+        fixed = {name for node in graph.nodes if isinstance(node.op, constant) for name in node.op.weight_names()}
         used = dict.fromkeys(name for node in graph.nodes for name in node.op.weight_names())
         for index, name in enumerate(used):
             value = torch.tensor(graph.weights[name])
@@ -140,6 +142,12 @@ def _add(op: ops.Add, sources: list[Tensor], module: GraphModule) -> Tensor:
 @_forward.register
 def _concat(op: ops.Concat, sources: list[Tensor], module: GraphModule) -> Tensor:
     return torch.cat(sources, dim=1)
+
+
+@_forward.register
+def _expectation(op: ops.Expectation, sources: list[Tensor], module: GraphModule) -> Tensor:
+    support = module.weight(op.support)
+    return torch.softmax(sources[0].view(sources[0].size(0), -1, len(support)), dim=2) @ support
 
 
 @_forward.register

@@ -84,6 +84,9 @@ def find_units(graph: Graph) -> Units:
             case ops.Dueling():
                 pin(np.concatenate(sources))
                 of[node.output] = np.full(len(sources[1]), FIXED)
+            case ops.Expectation():
+                pin(sources[0])
+                of[node.output] = np.full(graph.types[node.output].size, FIXED)
             case ops.ArgMax():
                 pin(sources[0])
                 of[node.output] = np.zeros(0, np.int64)

@@ -33,6 +33,7 @@ _WRITERS: dict[type[ops.Op], Callable[[Writer, Node], list[str]]] = {
     ops.Add: plain.add,
     ops.Concat: plain.concat,
     ops.Dueling: plain.dueling,
+    ops.Expectation: plain.expectation,
     ops.Quantize: plain.quantize,
     ops.Dequantize: plain.dequantize,
     ops.Requantize: plain.requantize,

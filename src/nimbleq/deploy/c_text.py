@@ -13,7 +13,7 @@ from nimbleq.types import Array
 
 KERNELS = Path(__file__).parent.parent / "native" / "kernels"
 KERNEL_ORDER = (
-    "common", "finite", "shape", "requantize", "quantize", "norm", "argmax",
+    "common", "finite", "shape", "requantize", "quantize", "norm", "expectation", "argmax",
     "linear_f32", "linear_i8", "conv_f32", "conv_i8", "quads_u8", "rows_u8",
 )  # fmt: skip
 _TYPES = {"float32": "float", "float64": "double"}

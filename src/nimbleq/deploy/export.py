@@ -106,7 +106,10 @@ def load_build(folder: Path) -> tuple[dict[str, Any], Artefact]:
 
 def is_integer(graph: Graph) -> bool:
     """True when every layer computes in integers, so that every engine has to give the same bits."""
-    floats = (ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Pool, ops.Activation, ops.Affine)
+    floats = (
+        ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Expectation, ops.Pool, ops.Activation,
+        ops.Affine,
+    )  # fmt: skip
     return not any(isinstance(n.op, floats) and isinstance(graph.types[n.output].qtype, Float32) for n in graph.nodes)
 
 

@@ -135,6 +135,14 @@ def _dueling(build: Build, node: Node, _: ops.Dueling) -> None:
     build.add("Sub", total, build.add("ReduceMean", advantage, axes=[1], keepdims=1), out=node.output)
 
 
+def _expectation(build: Build, node: Node, op: ops.Expectation) -> None:
+    support = build.graph.weights[op.support]
+    rows = build.constant([0, -1, len(support)], np.int64, f"{node.output}/rows")
+    mass = build.add("Softmax", build.add("Reshape", build.source(node), rows), axis=2)
+    column = build.constant(support[:, None], np.float32, f"{node.output}/support")
+    build.add("Flatten", build.add("MatMul", mass, column), out=node.output, axis=1)
+
+
 def _argmax(build: Build, node: Node, _: ops.ArgMax) -> None:
     build.add("ArgMax", build.source(node), out=node.output, axis=1, keepdims=0, select_last_index=0)
 
@@ -168,6 +176,7 @@ FLOAT: Mapping[type[ops.Op], Emit] = {
     ops.Add: _add,
     ops.Concat: _concat,
     ops.Dueling: _dueling,
+    ops.Expectation: _expectation,
     ops.ArgMax: _argmax,
     ops.Dequantize: _dequantize,
 }

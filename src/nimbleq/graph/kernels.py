@@ -153,6 +153,19 @@ def _concat(op: ops.Concat, weights: Weights, sources: tuple[TensorType, ...]) -
 
 
 @kernel.register
+def _expectation(op: ops.Expectation, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    support = weights[op.support]
+
+    def expectation(x: Array) -> Array:
+        rows = x.reshape(len(x), -1, len(support))
+        mass: Array = np.exp(rows - rows.max(axis=2, keepdims=True))
+        y: Array = np.add.reduce(mass * support, 2) / np.add.reduce(mass, 2)
+        return y
+
+    return expectation
+
+
+@kernel.register
 def _dueling(op: ops.Dueling, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     return lambda value, advantage: value + advantage - advantage.mean(axis=1, keepdims=True, dtype=np.float32)
 

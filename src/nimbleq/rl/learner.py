@@ -7,12 +7,13 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import losses
+from nimbleq.rl.heads import HEADS, Sample
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import ObsNorm, QNetwork
+from nimbleq.rl.noisy import noise, noisy_layers
 from nimbleq.types import Array, Batch, EnvSpec, Policy
 
 _SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
@@ -33,12 +34,15 @@ class Learner(Protocol):
         """Online Q-values: ``obs[B, *O] → float32[B, A]``."""
         ...
 
-    def act(self, obs: Array, mask: Array | None = None) -> Array:
-        """Greedy actions: ``obs[B, *O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index."""
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
+        """Greedy actions: ``obs[B, *O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
+
+        ``explore``: of noisy layers with fresh noise, where there are any; otherwise of their means.
+        """
         ...
 
     def update(self, batch: Batch) -> Array:
-        """One gradient step; returns ``|TD error|: float32[B]`` before it."""
+        """One gradient step; returns ``|TD error|: float32[B]`` before it (of the head: see `nimbleq.rl.heads`)."""
         ...
 
     def set_obs_stats(self, mean: Array, std: Array) -> None:
@@ -49,7 +53,8 @@ class Learner(Protocol):
         """Complete state, as copies.
 
         ``online.<name>`` and ``target.<name>`` (names as in `QNetwork.state_dict`; target only where there is one),
-        ``adam_m.<name>``, ``adam_v.<name>`` (parameters only), ``updates`` (``int64[1]``).
+        ``adam_m.<name>``, ``adam_v.<name>`` (parameters only), ``updates`` (``int64[1]``), and ``rng`` (``uint8``)
+        where noise or fractions are drawn.
         """
         ...
 
@@ -71,7 +76,7 @@ def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
     from nimbleq.rl.native_learner import make_native_learner, native_available  # it builds on this module
 
     if config.learner.engine == "native" or (
-        config.learner.engine == "auto" and native_available(config.network, spec.obs) is None
+        config.learner.engine == "auto" and native_available(config.network, spec.obs, config.learner) is None
     ):
         return make_native_learner(config, spec, seed)
     return TorchLearner(config, spec, seed)
@@ -101,6 +106,12 @@ def learning_rate(config: LearnerConfig, updates: int) -> float:
     return config.lr + (config.lr_end - config.lr) * done
 
 
+def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimizer == "radam":
+        return torch.optim.RAdam(parameters, lr=config.lr, eps=config.adam_eps)
+    return torch.optim.Adam(parameters, lr=config.lr, eps=config.adam_eps, fused=True)
+
+
 class TorchLearner:
     """`Learner` in PyTorch on the CPU: any network, any setting."""
 
@@ -115,11 +126,13 @@ class TorchLearner:
             self.target = initial_network(config, spec, seed).requires_grad_(False)
         if sum(p.numel() for p in self.online.parameters()) < _SMALL_NET_PARAMETERS:
             torch.set_num_threads(1)
+        self.loss = HEADS[config.network.head]
+        self.noisy = noisy_layers(self.online), noisy_layers(self.target)
+        self.draws = config.network.noisy or config.network.head == "iqn"
+        self.generator = torch.Generator().manual_seed(seed)
         self.parameters = dict(self.online.named_parameters())
-        self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=self.config.lr, eps=self.config.adam_eps, fused=True
-        )
-        # Adam's state exists from the start, so that saving and loading never meet a half-made optimizer.
+        self.optimizer = _optimizer(self.config, list(self.parameters.values()))
+        # Its state exists from the start, so that saving and loading never meet a half-made optimizer.
         for parameter in self.parameters.values():
             self.optimizer.state[parameter] = {
                 "step": torch.zeros(()),
@@ -132,19 +145,21 @@ class TorchLearner:
         with torch.no_grad():
             return cast(Array, self.online(torch.from_numpy(obs)).numpy())
 
-    def act(self, obs: Array, mask: Array | None = None) -> Array:
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
         """See `Learner`."""
-        q = self.q(obs)
+        with noise(self.noisy[0] if explore else (), self.generator):
+            q = self.q(obs)
         return cast(Array, q.argmax(axis=1)) if mask is None else best_legal(q, mask)
 
     def update(self, batch: Batch) -> Array:
-        """See `Learner`. Loss: MSE or Huber of ``Q(s, a) − (r·scale + discount·V(s'))``, global-norm clip, Adam."""
+        """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""
         config = self.config
-        reward = torch.from_numpy(batch.reward) * config.reward_scale
-        target = losses.td_target(reward, torch.from_numpy(batch.discount), self._next_value(batch))  # [B]
-        q = self.online(torch.from_numpy(batch.obs)).gather(1, torch.from_numpy(batch.action)[:, None])  # [B, 1]
-        td_error = q.squeeze(1) - target
-        loss = (losses.huber if config.loss == "huber" else losses.squared)(td_error, torch.from_numpy(batch.weight))
+        obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
+        next_mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
+        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, next_mask)
+        with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
+            errors = self.loss(self.online, self.target, sample, config, self.generator)
+        loss = losses.weighted_mean(errors.loss, weight)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if config.max_grad_norm > 0:
@@ -154,17 +169,7 @@ class TorchLearner:
         self.optimizer.step()
         self.updates += 1
         self._move_target()
-        return cast(Array, td_error.detach().abs().numpy())
-
-    def _next_value(self, batch: Batch) -> Tensor:
-        """``V(s')``, ``[B]``, no gradient."""
-        with torch.no_grad():
-            next_obs = torch.from_numpy(batch.next_obs)
-            mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
-            next_q = self.target(next_obs)
-            if self.config.double and self.target is not self.online:
-                return losses.double_value(next_q, losses.legal(self.online(next_obs), mask))
-            return losses.max_value(losses.legal(next_q, mask))
+        return errors.surprise.numpy()
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -190,6 +195,8 @@ class TorchLearner:
             moments = self.optimizer.state[parameter]
             state[f"adam_m.{name}"] = moments["exp_avg"].numpy().copy()
             state[f"adam_v.{name}"] = moments["exp_avg_sq"].numpy().copy()
+        if self.draws:
+            state["rng"] = self.generator.get_state().numpy().copy()
         return state | {"updates": np.array([self.updates], np.int64)}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -199,6 +206,8 @@ class TorchLearner:
         if self.target is not self.online:
             self.target.load_state_dict({name: tensors[f"target.{name}"] for name in self.target.state_dict()})
         self.updates = int(arrays["updates"][0])
+        if self.draws:
+            self.generator.set_state(tensors["rng"])
         for name, parameter in self.parameters.items():
             moments = self.optimizer.state[parameter]
             moments["step"].fill_(self.updates)

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from nimbleq.config import NetworkConfig, TrainConfig
+from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.learner import initial_network
 from nimbleq.rl.masks import best_legal
@@ -23,10 +23,20 @@ _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/
 _MAX_HIDDEN = 63
 
 
-def native_available(network: NetworkConfig, obs: ObsSpec | None = None) -> str | None:
-    """Why the native learner cannot train this network, in words for a person; None when it can."""
+def native_available(
+    network: NetworkConfig, obs: ObsSpec | None = None, learner: LearnerConfig | None = None
+) -> str | None:
+    """Why the native learner cannot train this network this way, in words for a person; None when it can."""
     if network.torso != "mlp":
         return f"the native learner has no {network.torso} torso, only fully connected layers"
+    if network.head != "q":
+        return f"the native learner has no {network.head} head, it learns expected values"
+    if network.noisy:
+        return "the native learner has no noisy layers"
+    if learner is not None and learner.munchausen:
+        return "the native learner has no Munchausen targets"
+    if learner is not None and learner.optimizer != "adam":
+        return f"the native learner has Adam, not {learner.optimizer}"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
         return f"the native learner takes float32 vectors, not {obs.dtype} observations of shape {obs.shape}"
     if len(network.hidden) > _MAX_HIDDEN:
@@ -53,7 +63,7 @@ def _extension() -> ModuleType | None:
 
 
 class NativeLearner:
-    """`nimbleq.rl.learner.Learner` in C on one thread: float32 vectors, fully connected layers, any setting.
+    """`nimbleq.rl.learner.Learner` in C on one thread: float32 vectors, fully connected layers.
 
     The same batches give the same bits. Calls must not overlap (they share a workspace).
 
@@ -65,7 +75,7 @@ class NativeLearner:
 
     def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
         extension = _extension()
-        reason = native_available(config.network, spec.obs)
+        reason = native_available(config.network, spec.obs, config.learner)
         if extension is None or reason is not None:
             raise ConfigError(f"{reason}; use --learner torch")
         network, learner = config.network, config.learner
@@ -103,8 +113,11 @@ class NativeLearner:
         q: Array = self._core.q(obs)
         return q
 
-    def act(self, obs: Array, mask: Array | None = None) -> Array:
-        """Greedy actions: ``obs[B, O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index."""
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
+        """Greedy actions: ``obs[B, O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
+
+        There is no noise to ``explore``.
+        """
         if mask is not None:
             return best_legal(self.q(obs), mask)
         action: Array = self._core.act(obs)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
-from nimbleq.errors import ConfigError
+from nimbleq.rl.noisy import NoisyLinear
+from nimbleq.rl.torsos import make_torso
 from nimbleq.types import EnvSpec
-
-_NATURE_MIN_PIXELS = 36  # below this the third convolution has no output left
 
 
 class ObsNorm(nn.Module):
@@ -59,7 +60,11 @@ class QNetwork(nn.Module):
 
     Children (and so the names in ``state_dict``): ``prepare`` (`ObsNorm`, `Scale` or identity), ``torso``
     (convolutions or flatten), ``body`` (Linear, [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when
-    dueling, ``value``.
+    dueling, ``value``; for ``iqn`` also ``embed``. Fully connected layers are `NoisyLinear` when ``noisy``.
+
+    A head that learns a distribution has ``N`` atoms per action: `log_probs` and `quantiles` give them to the losses,
+    `forward` gives their mean, in the form in which it is exported: a linear head's mean over quantiles is a linear
+    head, also for ``iqn``, whose embedding is merged after the last hidden layer.
 
     Args:
         spec: observation and number of actions.
@@ -69,30 +74,105 @@ class QNetwork(nn.Module):
         ConfigError: the torso does not fit the observation.
     """
 
+    support: Tensor
+    policy_cosines: Tensor
+
     def __init__(self, spec: EnvSpec, config: NetworkConfig) -> None:
         super().__init__()
+        self.config = config
+        self.actions = spec.actions
+        self.atoms = config.atoms if config.head in ("c51", "qr") else 1  # outputs per action
         self.prepare = _prepare(spec, config)
-        self.torso = _nature(spec.obs.shape) if config.torso == "nature" else nn.Flatten()
+        self.torso = make_torso(config, spec.obs.shape)
         with torch.no_grad():
             width = int(self.torso(torch.zeros(1, *spec.obs.shape)).shape[1])
         layers: list[nn.Module] = []
         for hidden in config.hidden:
-            layers.append(nn.Linear(width, hidden))
+            layers.append(_linear(width, hidden, config))
             if config.layer_norm:
                 layers.append(nn.LayerNorm(hidden, elementwise_affine=False))
             layers.append(nn.ReLU())
             width = hidden
         self.body = nn.Sequential(*layers)
-        self.advantage = nn.Linear(width, spec.actions)
-        self.value = nn.Linear(width, 1) if config.dueling else None
+        self.advantage = _linear(width, spec.actions * self.atoms, config)
+        self.value = _linear(width, self.atoms, config) if config.dueling else None
+        if config.head == "c51":
+            self.register_buffer("support", torch.linspace(config.v_min, config.v_max, config.atoms), persistent=False)
+        if config.head == "iqn":
+            self.embed = nn.Linear(config.cosines, width)
+            fractions = midpoints(config.policy_fractions)
+            self.register_buffer("policy_cosines", cosine_features(fractions, config.cosines), persistent=False)
 
     def forward(self, obs: Tensor) -> Tensor:
         """``obs[B, *O] → q: float32[B, A]``."""
-        features = self.body(self.torso(self.prepare(obs)))
+        features = self.features(obs)
+        if self.config.head == "c51":
+            return torch.softmax(self._outputs(features), dim=2) @ self.support
+        if self.config.head == "qr":
+            weight, bias = self._joined()
+            return F.linear(features, weight.mean(1), bias.mean(1))
+        if self.config.head == "iqn":
+            weight, bias = self._joined()
+            embedded = F.relu(F.linear(self.policy_cosines, self.embed.weight, self.embed.bias)).mean(0)  # [H]
+            return F.linear(features, weight[:, 0] * embedded, bias[:, 0])
         advantage = cast(Tensor, self.advantage(features))
         if self.value is None:
             return advantage
         return cast(Tensor, self.value(features)) + advantage - advantage.mean(dim=1, keepdim=True)
+
+    def features(self, obs: Tensor) -> Tensor:
+        """What the heads read: ``obs[B, *O] → [B, H]``."""
+        return cast(Tensor, self.body(self.torso(self.prepare(obs))))
+
+    def log_probs(self, obs: Tensor) -> Tensor:
+        """Log-probabilities of the support, ``[B, A, N]`` (``c51``)."""
+        return torch.log_softmax(self._outputs(self.features(obs)), dim=2)
+
+    def quantiles(self, obs: Tensor, fractions: Tensor) -> Tensor:
+        """Quantiles of the return, ``[B, A, N]``.
+
+        Args:
+            obs: ``[B, *O]``.
+            fractions: ``[B, N]`` at which ``iqn`` is asked; ``qr`` has its own, `midpoints`.
+        """
+        features = self.features(obs)
+        if self.config.head == "qr":
+            return self._outputs(features)
+        weight, bias = self._joined()
+        embedded = F.relu(self.embed(cosine_features(fractions, self.config.cosines)))  # [B, N, H]
+        return F.linear(features[:, None] * embedded, weight[:, 0], bias[:, 0]).transpose(1, 2)
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        """``[B, H] → [B, A, N]``."""
+        weight, bias = self._joined()
+        return F.linear(features, weight.flatten(0, 1), bias.flatten()).view(-1, self.actions, self.atoms)
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """The head as one linear layer, ``[A, N, H]`` and ``[A, N]``: a dueling head is linear in its features."""
+        weight, bias = _present(self.advantage)
+        weight, bias = weight.view(self.actions, self.atoms, -1), bias.view(self.actions, self.atoms)
+        if self.value is None:
+            return weight, bias
+        value_weight, value_bias = _present(self.value)
+        return weight - weight.mean(0, keepdim=True) + value_weight, bias - bias.mean(0, keepdim=True) + value_bias
+
+
+def midpoints(count: int) -> Tensor:
+    """The fractions ``(i + ½)/N`` whose quantiles approximate a distribution best [1710.10044 lemma 2]: ``[N]``."""
+    return (torch.arange(count) + 0.5) / count
+
+
+def cosine_features(fractions: Tensor, count: int) -> Tensor:
+    """``cos(π·i·τ)`` for i = 0 … count − 1 [1806.06923 eq. 4]: ``[...] → [..., count]``."""
+    return torch.cos(math.pi * torch.arange(count) * fractions[..., None])
+
+
+def _linear(inputs: int, outputs: int, config: NetworkConfig) -> nn.Linear | NoisyLinear:
+    return NoisyLinear(inputs, outputs, config.noisy_sigma) if config.noisy else nn.Linear(inputs, outputs)
+
+
+def _present(layer: nn.Linear | NoisyLinear) -> tuple[Tensor, Tensor]:
+    return layer.present() if isinstance(layer, NoisyLinear) else (layer.weight, layer.bias)
 
 
 def _prepare(spec: EnvSpec, config: NetworkConfig) -> nn.Module:
@@ -101,21 +181,3 @@ def _prepare(spec: EnvSpec, config: NetworkConfig) -> nn.Module:
     if config.normalize_obs and len(spec.obs.shape) == 1:
         return ObsNorm(spec.obs.shape[0], config.obs_clip)
     return nn.Identity()
-
-
-def _nature(shape: tuple[int, ...]) -> nn.Sequential:
-    """The three convolutions of Mnih et al., Nature 2015, over ``[B, C, H, W]``; flattened."""
-    if len(shape) != 3 or min(shape[1:]) < _NATURE_MIN_PIXELS:
-        raise ConfigError(
-            f"network.torso nature needs (channels, height, width) with at least {_NATURE_MIN_PIXELS} pixels a side, "
-            f"not observations of shape {shape}; use mlp"
-        )
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 32, 8, stride=4),
-        nn.ReLU(),
-        nn.Conv2d(32, 64, 4, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(64, 64, 3, stride=1),
-        nn.ReLU(),
-        nn.Flatten(),
-    )

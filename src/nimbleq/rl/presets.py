@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nimbleq.config import EnvConfig, EvalConfig, ExploreConfig, LearnerConfig, ReplayConfig, TrainConfig, with_changes
+from nimbleq.config import (
+    EnvConfig,
+    EvalConfig,
+    ExploreConfig,
+    LearnerConfig,
+    NetworkConfig,
+    ReplayConfig,
+    TrainConfig,
+    with_changes,
+)
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs import spec_of
 
@@ -14,6 +23,7 @@ _NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (se
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
 
 _CARTPOLE = TrainConfig(
+    network=NetworkConfig(v_min=0.0, v_max=12.0),
     replay=ReplayConfig(capacity=50_000, n_step=3),
     learner=LearnerConfig(batch_size=64, gamma=0.99, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
     explore=ExploreConfig(end=0.05, updates=300),
@@ -22,6 +32,7 @@ _CARTPOLE = TrainConfig(
     envs=32,
 )
 _CARTPOLE_LONG = TrainConfig(
+    network=NetworkConfig(v_min=0.0, v_max=24.0),
     replay=ReplayConfig(capacity=10_000, n_step=5),
     learner=LearnerConfig(
         batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
@@ -34,6 +45,8 @@ _CARTPOLE_LONG = TrainConfig(
 _LUNAR_LANDER: Mapping[str, Any] = {
     "network.dueling": True,
     "network.normalize_obs": False,
+    "network.v_min": -30.0,
+    "network.v_max": 30.0,
     "replay.capacity": 200_000,
     "learner.batch_size": 128,
     # The step size has to fall within the run: at a constant one the policy swings between landing and crashing.
@@ -97,6 +110,8 @@ _BY_ENVIRONMENT = {
     "MountainCar-v0": with_changes(TrainConfig(), _MOUNTAIN_CAR),
 }
 
+_NO_EPSILON: Mapping[str, Any] = {"explore.start": 0.0, "explore.end": 0.0}
+
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     "dqn": {},
     "nature": {  # Mnih et al. 2015 as published: one step, hard target, Huber loss, nothing else
@@ -119,7 +134,62 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "learner.double": True,
         "learner.target": "polyak",
     },
+    "rainbow": {  # [1710.02298]: dueling, double, n-step, prioritized, C51, noisy layers in place of ε
+        "network.dueling": True,
+        "network.head": "c51",
+        "network.noisy": True,
+        "replay.prioritized": True,
+        "replay.n_step": 3,
+        "learner.double": True,
+        "learner.target": "polyak",
+        **_NO_EPSILON,
+    },
+    "qr": {"network.head": "qr", "network.atoms": 32, "learner.target": "polyak"},  # [1710.10044]
+    "iqn": {"network.head": "iqn", "network.atoms": 8, "learner.target": "polyak"},  # [1806.06923]
+    "munchausen": {"learner.munchausen": True, "learner.double": False, "learner.target": "polyak"},  # [2007.14430]
+    "pqn": {  # [2407.04811]
+        "algorithm": "pqn",
+        "network.layer_norm": True,
+        "learner.double": False,
+        "learner.target": "none",
+        "learner.optimizer": "radam",
+        "learner.max_grad_norm": 10.0,
+        "envs": 32,
+        "learn_start": 1,
+    },
+    "btr": {  # [2411.03820] but for its spectral norm and the environment steps beside learning
+        "network.dueling": True,
+        "network.head": "iqn",
+        "network.atoms": 8,
+        "network.noisy": True,
+        "replay.prioritized": True,
+        "replay.alpha": 0.2,
+        "replay.n_step": 3,
+        "learner.batch_size": 256,
+        "learner.double": False,
+        "learner.target": "polyak",
+        "learner.munchausen": True,
+        "updates_per_step": 1,
+        "envs": 64,
+        **_NO_EPSILON,
+    },
 }
+_ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
+    "pqn": {"network.layer_norm": True, "learner.batch_size": 256, "learner.lr": 2.5e-4, "learner.lr_end": 2.5e-4},
+    "btr": {
+        "network.torso": "impala",
+        "network.torso_width": 2,
+        "network.torso_pool": True,
+        "replay.capacity": 1_000_000,
+        "learner.target": "hard",
+        "learner.target_every": 500,
+        "learner.lr": 1e-4,
+        "learner.lr_end": 1e-4,
+        "learner.adam_eps": 0.005 / 256,
+        "learner.gamma": 0.997,
+    },
+}
+"""What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
 
 
 def preset(
@@ -151,6 +221,8 @@ def preset(
     else:
         base = _of_observations(env)
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
+    if config.network.torso != "mlp":
+        config = with_changes(config, _ON_IMAGES.get(name, {}))
     return config
 
 

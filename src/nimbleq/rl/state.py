@@ -15,7 +15,7 @@ from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.learner import Learner, make_learner
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.stats import ObsStats
-from nimbleq.types import Array
+from nimbleq.types import Array, EnvSpec
 
 
 @dataclass
@@ -45,12 +45,15 @@ class Counters:
 
 @dataclass
 class TrainState:
-    """Everything that training changes: saving it and loading it back changes nothing that follows."""
+    """Everything that training changes: saving it and loading it back changes nothing that follows.
+
+    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation.
+    """
 
     config: TrainConfig
     learner: Learner
     envs: VectorEnv
-    replay: Replay
+    replay: Replay | None
     stats: ObsStats | None
     explore_rng: np.random.Generator
     replay_rng: np.random.Generator
@@ -68,15 +71,18 @@ def new_state(config: TrainConfig) -> TrainState:
         config=config,
         learner=learner,
         envs=envs,
-        replay=Replay(
-            config.replay, config.learner.gamma, config.envs, obs, masks=envs.spec.actions if envs.spec.masked else 0
-        ),
+        replay=_replay(config, envs.spec) if config.algorithm == "dqn" else None,
         stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
         explore_rng=explore,
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
     )
+
+
+def _replay(config: TrainConfig, spec: EnvSpec) -> Replay:
+    masks = spec.actions if spec.masked else 0
+    return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
 
 
 def save_state(state: TrainState, folder: Path) -> None:
@@ -88,7 +94,7 @@ def save_state(state: TrainState, folder: Path) -> None:
     groups = {
         "learner": state.learner.arrays(),
         "envs": state.envs.arrays(),
-        "replay": state.replay.arrays(),
+        "replay": state.replay.arrays() if state.replay is not None else {},
         "stats": state.stats.arrays() if state.stats is not None else {},
         "best": state.best,
     }
@@ -116,7 +122,8 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
-    state.replay.load_arrays(part(arrays, "replay"))
+    if state.replay is not None:
+        state.replay.load_arrays(part(arrays, "replay"))
     if state.stats is not None:
         state.stats.load_arrays(part(arrays, "stats"))
     state.explore_rng.bit_generator.state = values["explore_rng"]

@@ -1,4 +1,4 @@
-"""The training loop of deep Q-learning [1312.5602; Nature 2015], with the extensions that the config switches on."""
+"""The training loops: deep Q-learning [1312.5602; Nature 2015] with its extensions, and PQN [2407.04811]."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nimbleq.rl.evaluate import Evaluator, check_return, interval95
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.pqn import rollout_batches
 from nimbleq.rl.state import TrainState, load_state, new_state, save_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
@@ -95,7 +96,9 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         session = _Session(state, run, log)
         with _deferred_interrupt() as interrupted:
             try:
-                _learn(session, evaluate, tick, interrupted)
+                (_learn if config.algorithm == "dqn" else _learn_pqn)(session, evaluate, tick, interrupted)
+                if state.counters.best_return is None:  # too short a run for a check: what was learnt is the best
+                    session.check(evaluate)
             except (KeyboardInterrupt, EnvError):
                 session.save()
                 raise
@@ -124,11 +127,10 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
     state = session.state
     config, counters = state.config, state.counters
     learner, envs, replay = state.learner, state.envs, state.replay
+    assert replay is not None
     while counters.steps < config.steps and not counters.solved:
         epsilon = epsilon_at(config.explore, learner.updates)
-        greedy = learner.act(envs.obs, envs.mask)  # [N]
-        action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)  # [N]
-        step = envs.step(action)
+        step = envs.step(_explore(state, epsilon))
         replay.add(step)
         counters.steps += config.envs
         if state.stats is not None:
@@ -149,8 +151,41 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
         tick(counters.steps, config.steps, session.note)
         if interrupted():
             raise KeyboardInterrupt
-    if counters.best_return is None:  # too short a run for a check: what was learnt is the best there is
-        session.check(evaluate)
+
+
+def _learn_pqn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
+    state = session.state
+    config, counters = state.config, state.counters
+    learner, envs = state.learner, state.envs
+    while counters.steps < config.steps and not counters.solved:
+        epsilon = epsilon_at(config.explore, learner.updates)
+        steps = []
+        for _ in range(config.pqn.rollout):
+            steps.append(envs.step(_explore(state, epsilon)))
+            session.note_finished()
+        counters.steps += config.envs * config.pqn.rollout
+        if state.stats is not None:
+            for step in steps:
+                state.stats.add(step.obs)
+            learner.set_obs_stats(*state.stats.mean_std())
+        for batch in rollout_batches(config, learner, steps, state.replay_rng):
+            abs_td = learner.update(batch)
+            if learner.updates % _LOG_UPDATES == 0:
+                session.record(batch, abs_td, epsilon)
+        if learner.updates >= counters.next_check:
+            session.check(evaluate)
+        session.save_when_due()
+        tick(counters.steps, config.steps, session.note)
+        if interrupted():
+            raise KeyboardInterrupt
+
+
+def _explore(state: TrainState, epsilon: float) -> Array:
+    """Legal next actions of all environments, ``int64[N]``: ε-greedy on what the (noisy) network prefers."""
+    envs = state.envs
+    greedy = state.learner.act(envs.obs, envs.mask, explore=True)
+    return epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
 
 
 @dataclass

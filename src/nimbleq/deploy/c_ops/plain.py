@@ -135,6 +135,17 @@ def dueling(writer: Writer, node: Node) -> list[str]:
     ]
 
 
+def expectation(writer: Writer, node: Node) -> list[str]:
+    """Lines of an Expectation."""
+    op = node.op
+    assert isinstance(op, ops.Expectation)
+    writer.use("expectation")
+    support = writer.graph.weights[op.support]
+    z, x, y = writer.constant("z", support), writer.variables[node.inputs[0]], writer.variables[node.output]
+    count, atoms = writer.type(node.output).size, len(support)
+    return [f"for (int a = 0; a < {count}; ++a) {y}[a] = nq_expectation({x} + a * {atoms}, {z}, {atoms});"]
+
+
 def quantize(writer: Writer, node: Node) -> list[str]:
     """Lines of a Quantize."""
     op = node.op

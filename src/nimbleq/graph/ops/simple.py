@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
 
-from nimbleq.graph.ops.base import Op, Weights, require, require_floats, require_real, window_extent
+import numpy as np
+
+from nimbleq.graph.ops.base import Op, Weights, require, require_floats, require_real, weight_of, window_extent
 from nimbleq.graph.tensor import INT32, TensorType
 
 
@@ -97,6 +99,26 @@ class Dueling(Op):
         fits = value.shape == (1,) and len(advantage.shape) == 1
         require(fits, f"Dueling needs v [1] and a [A], got {value}, {advantage}")
         return advantage
+
+
+@dataclass(frozen=True)
+class Expectation(Op):
+    """``y_a = Σ_i softmax(x_a)_i·z_i``: action values from the logits of histograms over one support.
+
+    The input holds ``N`` logits per action, one action after the other; ``support`` is float32 ``[N]``.
+    Bellemare et al. 2017 [1707.06887], section 4.
+    """
+
+    weight_fields: ClassVar[tuple[str, ...]] = ("support",)
+    support: str
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        (source,) = sources
+        atoms = len(weight_of(weights, self.support, (None,), np.float32))
+        fits = len(source.shape) == 1 and source.size % atoms == 0
+        require(fits, f"Expectation needs a vector of whole rows of {atoms} logits, got {source}")
+        return TensorType((source.size // atoms,))
 
 
 @dataclass(frozen=True)

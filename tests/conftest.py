@@ -1,0 +1,7 @@
+"""Settings that all tests share."""
+
+from hypothesis import settings
+
+# A shared or slow machine is no reason to fail: what a test checks is the answer, not how long it took.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
