@@ -93,7 +93,8 @@ def main() -> None:
                 print(row(results[-1]), flush=True)
                 RESULTS.mkdir(exist_ok=True)
                 (RESULTS / "line.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
-                (RESULTS / "line.json").write_text(json.dumps([slim(r) for r in results], indent=1) + "\n")
+                told = json.dumps([slim(r) for r in results], indent=1).replace(f"{folder}/", "runs/")
+                (RESULTS / "line.json").write_text(told + "\n")
                 into_readme(HEADER + "\n".join(map(row, results)))
                 if seed == args.seeds[0]:
                     write_frontier_svg(RunDir(out), RESULTS / f"frontier-{env}.svg")
