@@ -107,7 +107,12 @@ class LearnerConfig:
     """One gradient step.
 
     Attributes:
-        engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything), ``auto`` (native where it can).
+        engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything, on the CPU), ``device``
+            (replay and learner together on ``device``), ``auto`` (native where it can, else torch).
+        device: of the engine ``device``: ``cuda``, ``cpu``, or ``auto``, which is the GPU where there is one.
+        precision: of the engine ``device``: ``bf16`` computes torso and fully connected layers in bfloat16; weights,
+            heads and losses stay float32.
+        compile: of the engine ``device``: compile the loss with ``torch.compile`` (some time at the start).
         batch_size: transitions per update.
         gamma: discount per step.
         double: the online net chooses the next action, the target net values it [1509.06461].
@@ -130,7 +135,10 @@ class LearnerConfig:
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
-    engine: Literal["auto", "native", "torch"] = "auto"
+    engine: Literal["auto", "native", "torch", "device"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
     batch_size: int = 64
     gamma: float = 0.99
     double: bool = True
@@ -297,7 +305,7 @@ def validate(config: TrainConfig) -> None:
         ConfigError: names the setting, its value and the range.
     """
     learner, replay, evaluation = config.learner, config.replay, config.evaluation
-    network, on_policy = config.network, config.algorithm == "pqn"
+    network, on_policy, on_device = config.network, config.algorithm == "pqn", learner.engine == "device"
     for name, value, ok, wanted in (
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
@@ -321,6 +329,15 @@ def validate(config: TrainConfig) -> None:
         ("replay.capacity", replay.capacity, replay.capacity >= config.envs * replay.n_step, "at least envs · n_step"),
         ("replay.n_step", replay.n_step, replay.n_step >= 1, "at least 1"),
         ("replay.alpha", replay.alpha, replay.alpha >= 0, "at least 0"),
+        ("learner.engine", learner.engine, not (on_policy and on_device), "auto, native or torch with pqn"),
+        ("learner.device", learner.device, on_device or learner.device == "auto", "auto without learner.engine device"),
+        (
+            "learner.precision",
+            learner.precision,
+            on_device or learner.precision == "float32",
+            "float32 without learner.engine device",
+        ),
+        ("learner.compile", learner.compile, on_device or not learner.compile, "off without learner.engine device"),
         ("learner.batch_size", learner.batch_size, learner.batch_size >= 1, "at least 1"),
         (
             "learner.batch_size",

@@ -8,7 +8,7 @@ truncates: what is read back is what was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -43,10 +43,14 @@ class SharedFrames:
     """Turns the images of ``envs`` environments into numbers of planes, ``int32[*, C]``, and back.
 
     Planes are kept for as long as an environment shows them, and until they are released by whoever held them.
+
+    Attributes:
+        stored: told numbers ``int32[K]`` and pixels ``uint8[K, P]`` of planes as they are stored (None: nobody).
     """
 
     def __init__(self, obs: ObsSpec, envs: int, compress: bool) -> None:
         self.shape = obs.shape
+        self.stored: Callable[[Array, Array], None] | None = None
         channels, height, width = obs.shape
         extension = replay_extension()
         self._share = share if extension is None else extension.share
@@ -72,6 +76,8 @@ class SharedFrames:
         ids = np.take_along_axis(self._ids, source % channels, axis=1)
         near = np.broadcast_to(self._ids[:, -1:], ids.shape)
         ids[fresh] = self._planes.put(new[fresh], near[fresh])
+        if self.stored is not None:
+            self.stored(ids[fresh], new[fresh])
         for k in range(1, channels):  # planes that repeat an earlier one of their image, which may itself repeat one
             repeats = np.flatnonzero(source[:, k] >= channels)
             ids[repeats, k] = ids[repeats, source[repeats, k] - channels]
@@ -92,6 +98,15 @@ class SharedFrames:
         """``int32[B, C]`` twice ``→ uint8[B, C, H, W]`` twice."""
         obs, next_obs = self._planes.get_pairs(obs_ids, next_ids)
         return obs.reshape(-1, *self.shape), next_obs.reshape(-1, *self.shape)
+
+    def kept(self) -> Array:
+        """``int32[K]`` the numbers of all planes that are kept."""
+        return np.flatnonzero(self._planes.dump()[3]).astype(np.int32)
+
+    def pixels(self, ids: Array) -> Array:
+        """``int32[K] → uint8[K, P]``."""
+        planes: Array = self._planes.get(ids[None])[0]
+        return planes
 
     def arrays(self) -> dict[str, Array]:
         """Complete state; planes are compressed."""

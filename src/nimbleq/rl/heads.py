@@ -93,8 +93,8 @@ def _fractions(network: QNetwork, sample: Sample, generator: torch.Generator) ->
     """τ, ``[B, N]``."""
     shape = len(sample.action), network.config.atoms
     if network.config.head == "iqn":
-        return torch.rand(shape, generator=generator)
-    return midpoints(network.config.atoms).expand(shape)
+        return torch.rand(shape, generator=generator, device=sample.reward.device)
+    return midpoints(network.config.atoms, sample.reward.device).expand(shape)
 
 
 def _next_policy(

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 
 from nimbleq.config import LearnerConfig, TrainConfig
-from nimbleq.rl import losses
+from nimbleq.rl import learner_state, losses
 from nimbleq.rl.heads import HEADS, Sample
 from nimbleq.rl.masks import best_legal
-from nimbleq.rl.networks import ObsNorm, QNetwork
+from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.noisy import noise, noisy_layers
 from nimbleq.types import Array, Batch, EnvSpec, Policy
 
-_SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
+SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
 
 
 class Learner(Protocol):
     """What the training loop asks of a learner, whichever engine it runs on. Numpy in, numpy out.
 
     Attributes:
-        name: the engine, for reports (``"torch"``, ``"native"``).
+        name: the engine, for reports (``"torch"``, ``"native"``, ``"device"``).
         updates: gradient steps done.
     """
 
@@ -71,10 +71,13 @@ def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
     """A fresh learner; the same seed gives the same initial weights on every engine.
 
     Raises:
-        ConfigError: the native engine was asked for and cannot train this network.
+        ConfigError: the native engine was asked for and cannot train this network; or a GPU, and there is none.
     """
-    from nimbleq.rl.native_learner import make_native_learner, native_available  # it builds on this module
+    from nimbleq.rl.device.learner import DeviceLearner  # these build on this module
+    from nimbleq.rl.native_learner import make_native_learner, native_available
 
+    if config.learner.engine == "device":
+        return DeviceLearner(config, spec, seed)
     if config.learner.engine == "native" or (
         config.learner.engine == "auto" and native_available(config.network, spec.obs, config.learner) is None
     ):
@@ -124,7 +127,7 @@ class TorchLearner:
         self.target = self.online
         if self.config.target != "none":
             self.target = initial_network(config, spec, seed).requires_grad_(False)
-        if sum(p.numel() for p in self.online.parameters()) < _SMALL_NET_PARAMETERS:
+        if sum(p.numel() for p in self.online.parameters()) < SMALL_NET_PARAMETERS:
             torch.set_num_threads(1)
         self.loss = HEADS[config.network.head]
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
@@ -132,13 +135,7 @@ class TorchLearner:
         self.generator = torch.Generator().manual_seed(seed)
         self.parameters = dict(self.online.named_parameters())
         self.optimizer = _optimizer(self.config, list(self.parameters.values()))
-        # Its state exists from the start, so that saving and loading never meet a half-made optimizer.
-        for parameter in self.parameters.values():
-            self.optimizer.state[parameter] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        learner_state.start_moments(self.optimizer, step_on_device=False)
 
     def q(self, obs: Array) -> Array:
         """See `Learner`."""
@@ -182,38 +179,28 @@ class TorchLearner:
     def set_obs_stats(self, mean: Array, std: Array) -> None:
         """See `Learner`."""
         for network in {self.online, self.target}:
-            if isinstance(network.prepare, ObsNorm):
-                network.prepare.mean.copy_(torch.from_numpy(mean))
-                network.prepare.inverse_std.copy_(torch.from_numpy(1 / std))
+            learner_state.write_obs_stats(network, torch.from_numpy(mean), torch.from_numpy(1 / std))
 
     def arrays(self) -> dict[str, Array]:
         """See `Learner`."""
-        state = {f"online.{name}": value for name, value in self.weights().items()}
+        state = learner_state.named_arrays(self.online, "online.")
         if self.target is not self.online:
-            state |= {f"target.{name}": value.numpy().copy() for name, value in self.target.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            moments = self.optimizer.state[parameter]
-            state[f"adam_m.{name}"] = moments["exp_avg"].numpy().copy()
-            state[f"adam_v.{name}"] = moments["exp_avg_sq"].numpy().copy()
+            state |= learner_state.named_arrays(self.target, "target.")
+        state |= learner_state.moment_arrays(self.online, self.optimizer)
         if self.draws:
             state["rng"] = self.generator.get_state().numpy().copy()
         return state | {"updates": np.array([self.updates], np.int64)}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
         """See `Learner`."""
-        tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-        self.online.load_state_dict({name: tensors[f"online.{name}"] for name in self.online.state_dict()})
+        learner_state.load_network(self.online, arrays, "online.")
         if self.target is not self.online:
-            self.target.load_state_dict({name: tensors[f"target.{name}"] for name in self.target.state_dict()})
+            learner_state.load_network(self.target, arrays, "target.")
         self.updates = int(arrays["updates"][0])
         if self.draws:
-            self.generator.set_state(tensors["rng"])
-        for name, parameter in self.parameters.items():
-            moments = self.optimizer.state[parameter]
-            moments["step"].fill_(self.updates)
-            moments["exp_avg"].copy_(tensors[f"adam_m.{name}"])
-            moments["exp_avg_sq"].copy_(tensors[f"adam_v.{name}"])
+            self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
+        learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
 
     def weights(self) -> dict[str, Array]:
         """See `Learner`."""
-        return {name: value.numpy().copy() for name, value in self.online.state_dict().items()}
+        return learner_state.named_arrays(self.online)

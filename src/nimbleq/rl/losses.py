@@ -48,7 +48,7 @@ def munchausen_bonus(q: Tensor, action: Tensor, tau: float, clip: float) -> Tens
 
 def chosen(values: Tensor, action: Tensor) -> Tensor:
     """The rows of ``action: int64[B]``: ``[B, A] → [B]``, ``[B, A, N] → [B, N]``."""
-    return values[torch.arange(len(action)), action]
+    return values[torch.arange(len(action), device=action.device), action]
 
 
 def bellman_values(reward: Tensor, discount: Tensor, values: Tensor, policy: NextPolicy) -> Tensor:
@@ -89,7 +89,7 @@ def bellman_projection(reward: Tensor, discount: Tensor, probs: Tensor, support:
     place = ((moved.flatten(1) - support[0]) / step).clamp(0, count - 1)
     below = place.floor().clamp(max=count - 2)
     above = place - below  # share of the atom above
-    projected = torch.zeros(len(reward), count)
+    projected = torch.zeros(len(reward), count, device=reward.device)
     projected.scatter_add_(1, below.long(), mass * (1 - above))
     projected.scatter_add_(1, below.long() + 1, mass * above)
     return projected

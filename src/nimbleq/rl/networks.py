@@ -157,14 +157,14 @@ class QNetwork(nn.Module):
         return weight - weight.mean(0, keepdim=True) + value_weight, bias - bias.mean(0, keepdim=True) + value_bias
 
 
-def midpoints(count: int) -> Tensor:
+def midpoints(count: int, device: torch.device | None = None) -> Tensor:
     """The fractions ``(i + ½)/N`` whose quantiles approximate a distribution best [1710.10044 lemma 2]: ``[N]``."""
-    return (torch.arange(count) + 0.5) / count
+    return (torch.arange(count, device=device) + 0.5) / count
 
 
 def cosine_features(fractions: Tensor, count: int) -> Tensor:
     """``cos(π·i·τ)`` for i = 0 … count − 1 [1806.06923 eq. 4]: ``[...] → [..., count]``."""
-    return torch.cos(math.pi * torch.arange(count) * fractions[..., None])
+    return torch.cos(math.pi * torch.arange(count, device=fractions.device) * fractions[..., None])
 
 
 def _linear(inputs: int, outputs: int, config: NetworkConfig) -> nn.Linear | NoisyLinear:

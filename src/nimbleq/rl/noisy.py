@@ -52,7 +52,8 @@ def noise(layers: Sequence[NoisyLinear], generator: torch.Generator) -> Iterator
     """Fresh noise for ``layers``, the same for everything computed inside."""
     for layer in layers:
         outputs, inputs = layer.weight.shape
-        layer.drawn = _factor(inputs, generator), _factor(outputs, generator)
+        device = layer.weight.device
+        layer.drawn = _factor(inputs, generator, device), _factor(outputs, generator, device)
     try:
         yield
     finally:
@@ -60,6 +61,6 @@ def noise(layers: Sequence[NoisyLinear], generator: torch.Generator) -> Iterator
             layer.drawn = None
 
 
-def _factor(size: int, generator: torch.Generator) -> Tensor:
-    normal = torch.randn(size, generator=generator)
+def _factor(size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    normal = torch.randn(size, generator=generator, device=device)
     return normal.sign() * normal.abs().sqrt()

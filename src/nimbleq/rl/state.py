@@ -11,6 +11,8 @@ import numpy as np
 from nimbleq.config import TrainConfig, to_dict
 from nimbleq.errors import ConfigError
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
+from nimbleq.rl.device.learner import DeviceLearner
+from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.learner import Learner, make_learner
 from nimbleq.rl.replay import Replay, part
@@ -53,7 +55,7 @@ class TrainState:
     config: TrainConfig
     learner: Learner
     envs: VectorEnv
-    replay: Replay | None
+    replay: Replay | DeviceReplay | None
     stats: ObsStats | None
     explore_rng: np.random.Generator
     replay_rng: np.random.Generator
@@ -71,7 +73,7 @@ def new_state(config: TrainConfig) -> TrainState:
         config=config,
         learner=learner,
         envs=envs,
-        replay=_replay(config, envs.spec) if config.algorithm == "dqn" else None,
+        replay=_replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
         stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
         explore_rng=explore,
         replay_rng=replay,
@@ -80,8 +82,10 @@ def new_state(config: TrainConfig) -> TrainState:
     )
 
 
-def _replay(config: TrainConfig, spec: EnvSpec) -> Replay:
+def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:
     masks = spec.actions if spec.masked else 0
+    if isinstance(learner, DeviceLearner):
+        return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
     return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
 
 

@@ -17,11 +17,13 @@ from nimbleq.config import TrainConfig, validate
 from nimbleq.errors import EnvError
 from nimbleq.log import MetricsLog
 from nimbleq.rl.checkpoint import has_checkpoint
+from nimbleq.rl.device.loop import learn_on_device
 from nimbleq.rl.evaluate import Evaluator, check_return, interval95
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.pqn import rollout_batches
+from nimbleq.rl.replay import Replay
 from nimbleq.rl.state import TrainState, load_state, new_state, save_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
@@ -96,7 +98,7 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         session = _Session(state, run, log)
         with _deferred_interrupt() as interrupted:
             try:
-                (_learn if config.algorithm == "dqn" else _learn_pqn)(session, evaluate, tick, interrupted)
+                _loop_of(config)(session, evaluate, tick, interrupted)
                 if state.counters.best_return is None:  # too short a run for a check: what was learnt is the best
                     session.check(evaluate)
             except (KeyboardInterrupt, EnvError):
@@ -122,12 +124,18 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
     )
 
 
+def _loop_of(config: TrainConfig) -> Callable[[_Session, Evaluator, Tick, Callable[[], bool]], None]:
+    if config.learner.engine == "device":
+        return learn_on_device
+    return _learn if config.algorithm == "dqn" else _learn_pqn
+
+
 def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """The loop: act, remember, learn; check now and then."""
     state = session.state
     config, counters = state.config, state.counters
     learner, envs, replay = state.learner, state.envs, state.replay
-    assert replay is not None
+    assert isinstance(replay, Replay)
     while counters.steps < config.steps and not counters.solved:
         epsilon = epsilon_at(config.explore, learner.updates)
         step = envs.step(_explore(state, epsilon))
@@ -219,13 +227,18 @@ class _Session:
 
     def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
         """Write a line of metrics about an update."""
+        loss = float((batch.weight * np.square(abs_td)).mean())
+        self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
+
+    def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
+        """Write a line of metrics about an update."""
         recent = self.state.counters.recent
         self.log.write(
             self.state.counters.steps,
             update=self.state.learner.updates,
             seconds=round(self.clock(), 3),
-            loss=float((batch.weight * np.square(abs_td)).mean()),
-            q_mean=float(self.state.learner.q(batch.obs).mean()),
+            loss=loss,
+            q_mean=q_mean,
             epsilon=epsilon,
             return_mean=float(np.mean(recent)) if recent else None,
         )

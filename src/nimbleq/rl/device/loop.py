@@ -1,0 +1,59 @@
+"""The loop of deep Q-learning on a device: the environments play while the device learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from nimbleq.rl.device.learner import DeviceLearner
+from nimbleq.rl.device.replay import DeviceReplay
+from nimbleq.rl.evaluate import Evaluator
+from nimbleq.rl.explore import epsilon_at, epsilon_greedy
+from nimbleq.types import Tick
+
+if TYPE_CHECKING:
+    from nimbleq.rl.train import _Session
+
+_LOG_UPDATES = 100  # updates between two records of metrics; the host waits for what they say
+
+
+def learn_on_device(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """Act; then play that step in a thread, and meanwhile remember the step before it and learn.
+
+    So learning is always exactly one step behind playing: the updates beside step t draw from the steps before it, and
+    the actions of step t + 1 come from the weights after them. Nothing depends on which of the two is done first.
+
+    What the host waits for in a step is the environments and the Q-values of the next observations.
+    """
+    state = session.state
+    config, counters = state.config, state.counters
+    learner, envs, replay = state.learner, state.envs, state.replay
+    assert isinstance(learner, DeviceLearner)
+    assert isinstance(replay, DeviceReplay)
+    with ThreadPoolExecutor(max_workers=1) as player:
+        while counters.steps < config.steps and not counters.solved:
+            epsilon = epsilon_at(config.explore, learner.updates)
+            greedy = learner.act(envs.obs, envs.mask, explore=True)
+            action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
+            playing = player.submit(envs.step, action)
+            replay.settle()
+            if counters.steps >= config.learn_start and len(replay) > 0:
+                replay.anneal(counters.steps / config.steps)
+                for _ in range(config.updates_per_step):
+                    learner.learn(replay)
+                    if learner.updates % _LOG_UPDATES == 0:
+                        session.write_update(*learner.measures(), epsilon)
+            step = playing.result()
+            replay.add(step)
+            counters.steps += config.envs
+            if state.stats is not None:
+                state.stats.add(step.obs)
+                learner.set_obs_stats(*state.stats.mean_std())
+            session.note_finished()
+            if learner.updates >= counters.next_check:
+                session.check(evaluate)
+            session.save_when_due()
+            tick(counters.steps, config.steps, session.note)
+            if interrupted():
+                raise KeyboardInterrupt

@@ -1,0 +1,50 @@
+"""Between the host's arrays and the device's tensors, without waiting where there is nothing to wait for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nimbleq.config import LearnerConfig
+from nimbleq.errors import ConfigError
+from nimbleq.types import Array
+
+
+def choose_device(config: LearnerConfig) -> torch.device:
+    """The device that ``config.device`` names; ``auto`` is the GPU where there is one.
+
+    Raises:
+        ConfigError: ``cuda`` was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"the setting learner.device is cuda, but PyTorch {torch.__version__} sees no CUDA device on this machine; "
+            "use auto or cpu"
+        )
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def to_device(array: Array, device: torch.device) -> Tensor:
+    """``array`` on ``device``; the caller may change ``array`` afterwards, and nobody waits for the copy.
+
+    A CUDA copy starts from pinned memory, which PyTorch gives out again only once the copy is done.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.clone().to(device)
+
+
+def to_host(tensor: Tensor) -> Array:
+    """A copy as an array. On CUDA this waits for everything that ``tensor`` depends on, and for nothing else."""
+    if tensor.device.type != "cuda":
+        return tensor.detach().numpy().copy()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    pinned.copy_(tensor.detach(), non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+    done.synchronize()
+    return pinned.numpy().copy()
