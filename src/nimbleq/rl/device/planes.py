@@ -44,4 +44,4 @@ class DevicePlanes:
 
     def gather(self, ids: Tensor) -> Tensor:
         """``ids: int[B, C] → uint8[B, C, P]``."""
-        return self.pixels.index_select(0, ids.flatten()).view(*ids.shape, -1)
+        return self.pixels.index_select(0, ids.flatten()).view(*ids.shape, self.pixels.shape[1])

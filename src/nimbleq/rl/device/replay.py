@@ -131,7 +131,7 @@ class DeviceReplay:
         """The transitions in the slots ``index: int64[B]``."""
         obs, action, reward, discount, next_obs, *masks = (kept[index] for kept in self.store.values())
         if self.planes is not None:
-            obs, next_obs = (self.planes.gather(ids).view(-1, *self.shape) for ids in (obs, next_obs))
+            obs, next_obs = (self.planes.gather(ids).view(len(ids), *self.shape) for ids in (obs, next_obs))
         weight = torch.ones_like(reward) if self.priorities is None else self.priorities.weights(index, self.beta)
         given = tuple(mask for mask in masks if mask.shape[1])
         return Draw(obs, action, reward, discount, next_obs, weight, index, given)
