@@ -14,6 +14,7 @@ from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.learner import Learner, make_learner
+from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.stats import ObsStats
 from nimbleq.types import Array, EnvSpec
@@ -57,7 +58,7 @@ class TrainState:
 
     config: TrainConfig
     learner: Learner
-    envs: VectorEnv
+    envs: VectorEnv | PoolEnv
     replay: Replay | None
     stats: ObsStats | None
     explore_rng: np.random.Generator
@@ -69,7 +70,7 @@ class TrainState:
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = VectorEnv(config.env, config.envs, config.seed)
+    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
     obs = envs.spec.obs
     learner = make_learner(config, envs.spec, config.seed)
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
