@@ -62,8 +62,15 @@ class Learner(Protocol):
         """Continue from what `arrays` returned, bit for bit."""
         ...
 
-    def weights(self) -> dict[str, Array]:
-        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
+    def weights(self, average: bool = False) -> dict[str, Array]:
+        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`.
+
+        ``average``: of the target network's, which a Polyak target makes an average over the last ``1/tau`` updates.
+        """
+        ...
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Put `weights` into the online network; target network and optimizer are left as they are."""
         ...
 
 
@@ -201,6 +208,10 @@ class TorchLearner:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
 
-    def weights(self) -> dict[str, Array]:
+    def weights(self, average: bool = False) -> dict[str, Array]:
         """See `Learner`."""
-        return learner_state.named_arrays(self.online)
+        return learner_state.named_arrays(self.target if average else self.online)
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Learner`."""
+        learner_state.load_network(self.online, weights)

@@ -172,9 +172,15 @@ class NativeLearner:
             view.write(arrays[key])
         self.updates = self._core.updates = int(arrays["updates"][0])
 
-    def weights(self) -> dict[str, Array]:
-        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
-        return {key: view.read() for key, view in self._online.items()}
+    def weights(self, average: bool = False) -> dict[str, Array]:
+        """See `nimbleq.rl.learner.Learner`."""
+        network = self._target or self._online if average else self._online
+        return {key: view.read() for key, view in network.items()}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `nimbleq.rl.learner.Learner`."""
+        for key, view in self._online.items():
+            view.write(weights[key])
 
     def _named(self) -> Iterator[tuple[str, _View]]:
         groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}

@@ -16,7 +16,7 @@ from tests.rl.test_replay import oracle, steps_of
 GAMMA = 0.9
 CPU = torch.device("cpu")
 IMAGE = ObsSpec((3, 4, 5), "uint8")
-LIFE = [(False, False)] * 4 + [(True, False), (False, True), (True, True)]
+LIFE = [(False, False)] * 17 + [(True, False), (False, True), (True, True)]
 
 
 def lives(seed: int, envs: int, length: int) -> list[list[tuple[bool, bool]]]:

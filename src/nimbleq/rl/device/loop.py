@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.device.replay import DeviceReplay
-from nimbleq.rl.evaluate import Evaluator
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.types import Tick
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _LOG_UPDATES = 100  # updates between two records of metrics; the host waits for what they say
 
 
-def learn_on_device(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def learn_on_device(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """Act; then play that step in a thread, and meanwhile remember the step before it and learn.
 
     So learning is always exactly one step behind playing: the updates beside step t draw from the steps before it, and
@@ -51,8 +50,7 @@ def learn_on_device(session: _Session, evaluate: Evaluator, tick: Tick, interrup
                 state.stats.add(step.obs)
                 learner.set_obs_stats(*state.stats.mean_std())
             session.note_finished()
-            if learner.updates >= counters.next_check:
-                session.check(evaluate)
+            session.check_when_due()
             session.save_when_due()
             tick(counters.steps, config.steps, session.note)
             if interrupted():
