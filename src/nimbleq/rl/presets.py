@@ -173,6 +173,12 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "envs": 64,
         **_NO_EPSILON,
     },
+    "gpu": {  # dueling, double, n-step; replay and learner on the GPU where there is one
+        "network.dueling": True,
+        "replay.n_step": 3,
+        "learner.engine": "device",
+        "learner.double": True,
+    },
 }
 _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
     "pqn": {"network.layer_norm": True, "learner.batch_size": 256, "learner.lr": 2.5e-4, "learner.lr_end": 2.5e-4},
@@ -187,6 +193,21 @@ _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "learner.lr_end": 1e-4,
         "learner.adam_eps": 0.005 / 256,
         "learner.gamma": 0.997,
+    },
+    "gpu": {  # 8 transitions learnt per step played, as Nature 2015, in large batches
+        "replay.capacity": 1_000_000,
+        "learner.batch_size": 512,
+        "learner.precision": "bf16",
+        "learner.compile": True,
+        "learner.target_every": 500,
+        "learner.lr": 2.5e-4,
+        "learner.lr_end": 2.5e-4,
+        "explore.updates": 5_000,
+        "evaluation.episodes": 8,
+        "evaluation.final_episodes": 30,
+        "steps": 10_000_000,
+        "envs": 128,
+        "updates_per_step": 2,
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""

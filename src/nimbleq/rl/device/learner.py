@@ -80,12 +80,13 @@ class DeviceLearner:
     def learn(self, replay: DeviceReplay) -> None:
         """One gradient step on what is drawn from ``replay``, on whose device everything stays."""
         if self._learning is None or self._learning[1:] != (replay, replay.moves):
-            captured = Captured(partial(self._learn_from, replay), self.device, (self.generator,))
+            captured = Captured(partial(self.learn_from, replay), self.device, (self.generator,))
             self._learning = captured, replay, replay.moves
         self._learning[0]()
         self.updates += 1
 
-    def _learn_from(self, replay: DeviceReplay) -> None:
+    def learn_from(self, replay: DeviceReplay) -> None:
+        """What `learn` counts, records and replays: the step itself, launched operation by operation."""
         draw = replay.draw(self.config.batch_size, self.generator)
         replay.reprioritize(draw.index, self._step(draw))
 
