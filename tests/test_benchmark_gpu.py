@@ -1,0 +1,43 @@
+"""Every part of the GPU benchmark, tiny and on the CPU; the sentence that ends it where there is no GPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import main
+from nimbleq.rl.zoo import load_zoo
+
+
+def test_without_a_gpu_it_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["graph", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_graphs_and_eager_are_compared(tmp_path: Path) -> None:
+    assert main(["graph", "--smoke", "--env", "CartPole-v1", "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "benchmarks/results/gpu-graph.json").read_text())
+    assert len(result["rows"]) == 8
+    assert result["agrees"]
+
+
+def test_learning_goes_on_and_fills_the_zoo(tmp_path: Path) -> None:
+    words = ["--smoke", "--env", "CartPole-v1", "--out", str(tmp_path)]
+    assert main(["learn", "--stop", "1000", "--minutes", "0", *words]) == 1, "the time was over at once"
+    assert main(["learn", *words]) == 0
+    assert main(["zoo", *words]) == 0
+    entry = load_zoo(tmp_path / "zoo" / "cartpole.safetensors")
+    assert entry.env.id == "CartPole-v1"
+    assert entry.facts["episodes"] == 2
+
+
+def test_speed_is_measured_beside_the_recipe(tmp_path: Path) -> None:
+    pytest.importorskip("ale_py")
+    assert main(["speed", "--smoke", "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "benchmarks/results/gpu-speed.json").read_text())
+    assert result["nimbleq"]["ratio"] > 0
+    assert result["cleanrl_recipe"]["samples_per_s"] > 0
