@@ -33,6 +33,8 @@ class NStepWindows:
 
     def __init__(self, n: int, gamma: float, envs: int, obs: ObsSpec) -> None:
         self.n, self.gamma = n, gamma
+        self.ages = np.arange(n)
+        self.discounts = np.array([[gamma**age] for age in range(n)], np.float32)
         self.time = 0  # windows that began at time t lie in row t % n
         self.open = np.zeros(envs, np.int64)  # windows open per environment
         self.obs = np.zeros((n, envs, *obs.shape), obs.dtype)
@@ -44,12 +46,12 @@ class NStepWindows:
         newest = self.time % self.n
         next_mask = np.zeros((len(step.action), 0), bool) if step.next_mask is None else step.next_mask
         self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
+        self.reward[(self.time - self.ages) % self.n] += self.discounts * step.reward
         self.open += 1
         ended = step.terminated | step.truncated
         closed = []
-        for age in reversed(range(self.n)):
+        for age in range(self.n - 1, -1, -1) if ended.any() else (self.n - 1,):
             row = (self.time - age) % self.n
-            self.reward[row] += np.float32(self.gamma**age) * step.reward
             due = np.flatnonzero((self.open > age) & (ended | (age == self.n - 1)))
             if due.size:
                 discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
@@ -120,14 +122,16 @@ class Replay:
             step = self.frames.take(step)
         for transitions in self.windows.push(step):
             count = len(transitions.action)
-            slots = (self.cursor + np.arange(count)) % self.capacity
+            slots = np.arange(self.cursor, self.cursor + count)
+            wraps = self.cursor + count > self.capacity
+            where = (slots := slots % self.capacity) if wraps else slice(self.cursor, self.cursor + count)
             if self.frames is not None:  # the window's reference to obs becomes the slot's
                 self.frames.hold(transitions.next_obs)
                 forgotten = slots[slots < self.size]
                 self.frames.release(self.store.obs[forgotten])
                 self.frames.release(self.store.next_obs[forgotten])
             for kept, new in zip(self.store, transitions, strict=True):
-                kept[slots] = new
+                kept[where] = new
             if self.priorities is not None:
                 self.priorities.add(slots)
             self.cursor = (self.cursor + count) % self.capacity
