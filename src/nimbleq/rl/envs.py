@@ -190,7 +190,7 @@ class VectorEnv:
         Raises:
             EnvError: see `Lanes.step`; `arrays` then still describes the moment before.
         """
-        obs = self.obs
+        obs, mask = self.obs, self.mask
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
         self._actions.append(np.array(action, np.int64))
         self._returns += reward
@@ -204,7 +204,7 @@ class VectorEnv:
                 self._restart(lane)
             self._forget()
             self.mask = self._legal()
-        return Step(obs, action, reward, terminated, truncated, next_obs, next_mask)
+        return Step(obs, action, reward, terminated, truncated, next_obs, next_mask, mask)
 
     def _legal(self) -> Array | None:
         return None if self.lanes.mask is None else self.lanes.mask.copy()
