@@ -146,7 +146,7 @@ def test_damage_is_one_clear_error(tmp_path: Path) -> None:
     flipped[len(good) // 2] ^= 1
     for bad in (bytes(flipped), good[:-3], good[:4], b"", b"\xff" * len(good)):
         path.write_bytes(bad)
-        with pytest.raises(FileError, match="replay-000000.log is damaged|cannot read .*replay-000000.log|is damaged"):
+        with pytest.raises(FileError, match=r"replay.* is damaged|cannot read .*replay-000000\.log"):
             loaded(config, replay, log, listed)
     path.unlink()
     with pytest.raises(FileError, match=r"cannot read .*replay-000000\.log"):
