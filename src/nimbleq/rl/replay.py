@@ -99,6 +99,9 @@ class Replay:
         envs: environments that are stepped together.
         obs: of one observation.
         masks: actions of an environment that gives action masks, else 0.
+
+    Attributes:
+        added: transitions since the first ever; number ``t`` lies in slot ``t % capacity``.
     """
 
     def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
@@ -108,8 +111,7 @@ class Replay:
             obs = ObsSpec(obs.shape[:1], "int32")
         self.windows = NStepWindows(config.n_step, gamma, envs, obs, masks)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
-        self.cursor = 0
-        self.size = 0
+        self.added = 0
         self.store = Transitions(
             obs=np.empty((self.capacity, *obs.shape), obs.dtype),
             action=np.empty(self.capacity, np.int64),
@@ -120,6 +122,11 @@ class Replay:
             mask=np.empty((self.capacity, masks), bool),
         )
 
+    @property
+    def size(self) -> int:
+        """Transitions that are held: the latest ones."""
+        return min(self.added, self.capacity)
+
     def __len__(self) -> int:
         return self.size
 
@@ -129,20 +136,17 @@ class Replay:
             step = self.frames.take(step)
         for transitions in self.windows.push(step):
             count = len(transitions.action)
-            slots = np.arange(self.cursor, self.cursor + count)
-            wraps = self.cursor + count > self.capacity
-            where = (slots := slots % self.capacity) if wraps else slice(self.cursor, self.cursor + count)
+            slots = self._slots(self.added, count)
             if self.frames is not None:  # the window's reference to obs becomes the slot's
                 self.frames.hold(transitions.next_obs)
                 forgotten = slots[slots < self.size]
                 self.frames.release(self.store.obs[forgotten])
                 self.frames.release(self.store.next_obs[forgotten])
             for kept, new in zip(self.store, transitions, strict=True):
-                kept[where] = new
+                kept[slots] = new
             if self.priorities is not None:
                 self.priorities.add(slots)
-            self.cursor = (self.cursor + count) % self.capacity
-            self.size = min(self.size + count, self.capacity)
+            self.added += count
 
     def sample(self, rng: np.random.Generator, count: int, beta: float = 1.0) -> Batch:
         """``count`` transitions, with replacement; ``beta`` is the exponent of the importance weights."""
@@ -163,26 +167,48 @@ class Replay:
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
 
+    def _slots(self, first: int, count: int) -> Array:
+        return (first + np.arange(count)) % self.capacity
+
     def arrays(self) -> dict[str, Array]:
-        """Complete state; only the filled part of the ring."""
-        state = {name: value[: self.size] for name, value in self.store._asdict().items()}
-        state |= {f"windows.{name}": value for name, value in self.windows.arrays().items()}
+        """What has to be written whole to a checkpoint: everything but transitions (`rows`) and planes of images."""
+        state = {f"windows.{name}": value for name, value in self.windows.arrays().items()}
         if self.priorities is not None:
             state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
         if self.frames is not None:
             state |= {f"frames.{name}": value for name, value in self.frames.arrays().items()}
-        return state | {"cursor": np.array([self.cursor])}
+        return state | {"added": np.array([self.added])}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Continue from what `arrays` returned."""
-        self.cursor, self.size = int(arrays["cursor"][0]), len(arrays["action"])
-        for name, kept in self.store._asdict().items():
-            kept[: self.size] = arrays[name]
+        """Begin to continue from what `arrays` returned; `load_rows` and the frames' own calls bring the rest.
+
+        Raises:
+            ValueError: the arrays contradict each other.
+        """
+        self.added = int(arrays["added"][0])
         self.windows.load_arrays(part(arrays, "windows"))
         if self.priorities is not None:
             self.priorities.load_arrays(part(arrays, "priorities"))
         if self.frames is not None:
-            self.frames.load_arrays(part(arrays, "frames"))
+            self.frames.restore(part(arrays, "frames"))
+
+    def rows(self, first: int, count: int) -> dict[str, Array]:
+        """``count`` transitions from number ``first`` on, by field (images as numbers of planes)."""
+        slots = self._slots(first, count)
+        return {name: kept[slots] for name, kept in self.store._asdict().items()}
+
+    def load_rows(self, first: int, rows: Mapping[str, Array]) -> int:
+        """Put back what `rows` returned; how many transitions that were.
+
+        Raises:
+            ValueError: they are of another kind of replay.
+        """
+        slots = self._slots(first, len(rows["action"]))
+        for name, kept in self.store._asdict().items():
+            if rows[name].shape != (len(slots), *kept.shape[1:]) or rows[name].dtype != kept.dtype:
+                raise ValueError(f"{name} has another shape or type")
+            kept[slots] = rows[name]
+        return len(slots)
 
 
 def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
