@@ -38,6 +38,13 @@ EXTENSIONS: list[Extension] = [
         extra_compile_args=FLAGS,
         optional=True,
     ),
+    Extension(
+        "nimbleq.native._envs",
+        [f"{NATIVE}/envs/cartpole.c"],
+        include_dirs=[numpy.get_include()],
+        extra_compile_args=[*FLAGS, "-ffp-contract=off"],  # the same rounding as Gymnasium's
+        optional=True,
+    ),
 ]
 
 setup(ext_modules=EXTENSIONS)

@@ -190,12 +190,15 @@ class EvalConfig:
         episodes: of a check.
         stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
+        beside: play checks in a process of their own while training goes on, where there is a second core. The
+            outcome is the same.
     """
 
     every: int = 1_000
     episodes: int = 20
     stop_return: float | None = None
     final_episodes: int = 100
+    beside: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,13 @@ Autoreset and truncation live here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, SupportsFloat, cast
+from typing import Protocol, SupportsFloat
 
-import gymnasium
 import numpy as np
-from gymnasium.utils import seeding
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.gym import UniformEnv, env_spec, make_env, time_limit
+from nimbleq.rl.gym import UniformEnv, env_spec, make_env
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec, Step
 
@@ -66,7 +64,9 @@ def make_lanes(config: EnvConfig, count: int, pictures: bool = False) -> Lanes:
 
         return AtariLanes(config, count)
     if config.id == "CartPole-v1" and not config.kwargs and not pictures:
-        return CartPoleLanes(config, count)
+        from nimbleq.rl.cartpole import make_cartpole  # it builds on this module
+
+        return make_cartpole(config, count)
     return ScalarLanes(config, count, pictures)
 
 
@@ -95,7 +95,7 @@ class ScalarLanes:
     def reset(self, lane: int, seed: int) -> Array:
         """See `Lanes`."""
         row, _ = self.envs[lane].reset(seed=int(seed))
-        _check_finite(self.name, np.array([lane]), row[None], np.zeros(1))
+        check_finite(self.name, np.array([lane]), row[None], np.zeros(1))
         if self.mask is not None:
             self._note_mask(lane, over=False)
         return row
@@ -116,7 +116,7 @@ class ScalarLanes:
             if masked:
                 self._note_mask(lane, over=end or cut)
         rewards = np.array(reward, np.float32)
-        _check_finite(self.name, lanes, next_obs, rewards)
+        check_finite(self.name, lanes, next_obs, rewards)
         return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
 
     def _note_mask(self, lane: int, over: bool) -> None:
@@ -143,50 +143,8 @@ class ScalarLanes:
             env.close()
 
 
-class CartPoleLanes:
-    """CartPole-v1 through Gymnasium's own vectorised implementation, 30 times faster than one after the other.
-
-    Episodes start from the state that the scalar environment draws from the same seed, and resets are ours: the vector
-    environment's automatic ones touch only lanes that nobody steps any more.
-    """
-
-    def __init__(self, config: EnvConfig, count: int) -> None:
-        scalar = make_env(config)
-        self.name = config.id
-        self.mask: Array | None = None
-        self.spec = env_spec(scalar)
-        vector = gymnasium.make_vec(config.id, num_envs=count, vectorization_mode="vector_entry_point")
-        self.vector = vector.unwrapped
-        self.vector.max_episode_steps = time_limit(scalar)
-        self.vector.reset(seed=0)
-        self.actions = np.zeros(count, np.int64)
-
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
-        state = seeding.np_random(int(seed))[0].uniform(-0.05, 0.05, 4)
-        self.vector.state[:, lane] = state
-        self.vector.steps[lane] = 0
-        self.vector.prev_done[lane] = False
-        return cast(Array, state.astype(np.float32))
-
-    def step(self, lanes: Array, actions: Array) -> Outcome:
-        """See `Lanes`."""
-        self.actions[lanes] = actions
-        obs, reward, terminated, truncated, _ = self.vector.step(self.actions)
-        outcome = obs[lanes], reward[lanes], terminated[lanes], truncated[lanes]
-        _check_finite(self.name, lanes, *outcome[:2])
-        return outcome
-
-    def picture(self, lane: int) -> Array | None:
-        """None: it draws nothing (`make_lanes` with ``pictures`` makes lanes that do)."""
-        return None
-
-    def close(self) -> None:
-        """See `Lanes`."""
-        self.vector.close()
-
-
-def _check_finite(name: str, lanes: Array, obs: Array, reward: Array) -> None:
+def check_finite(name: str, lanes: Array, obs: Array, reward: Array) -> None:
+    """Raise `EnvError` when one of ``lanes: int64[L]`` returned NaN or infinity in ``obs[L, *O]`` or ``reward[L]``."""
     for what, values in (("reward", reward), ("observation", obs)):
         if values.dtype != np.uint8 and not np.isfinite(values).all():
             rows = values.reshape(len(values), -1)

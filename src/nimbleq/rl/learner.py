@@ -66,6 +66,10 @@ class Learner(Protocol):
         """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
         ...
 
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Put `weights` back; target network and optimizer are left as they are."""
+        ...
+
 
 def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
     """A fresh learner; the same seed gives the same initial weights on every engine.
@@ -217,3 +221,7 @@ class TorchLearner:
     def weights(self) -> dict[str, Array]:
         """See `Learner`."""
         return {name: value.numpy().copy() for name, value in self.online.state_dict().items()}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `Learner`."""
+        self.online.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

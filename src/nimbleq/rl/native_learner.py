@@ -176,6 +176,11 @@ class NativeLearner:
         """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
         return {key: view.read() for key, view in self._online.items()}
 
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `nimbleq.rl.learner.Learner`."""
+        for key, view in self._online.items():
+            view.write(weights[key])
+
     def _named(self) -> Iterator[tuple[str, _View]]:
         groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}
         for prefix, group in groups.items():

@@ -10,6 +10,7 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, to_dict
 from nimbleq.errors import ConfigError
+from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.learner import Learner, make_learner
@@ -28,6 +29,7 @@ class Counters:
         next_check: updates at which the next greedy check is due.
         checked: episodes played in checks (their seeds are used up).
         best_return: mean return of the best checked network (None: none was checked yet).
+        best_updates, best_steps: when that network was learnt.
         solved: a check reached ``stop_return`` and fresh episodes confirmed it.
         metrics_bytes: length of ``metrics.jsonl``.
         recent: returns of the last finished training episodes.
@@ -38,6 +40,8 @@ class Counters:
     next_check: int = 0
     checked: int = 0
     best_return: float | None = None
+    best_updates: int = 0
+    best_steps: int = 0
     solved: bool = False
     metrics_bytes: int = 0
     recent: list[float] = field(default_factory=list)
@@ -47,7 +51,8 @@ class Counters:
 class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
-    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation.
+    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
+    ``checking`` is the greedy check whose outcome does not count yet.
     """
 
     config: TrainConfig
@@ -59,6 +64,7 @@ class TrainState:
     replay_rng: np.random.Generator
     best: dict[str, Array]
     counters: Counters
+    checking: Check | None = None
 
 
 def new_state(config: TrainConfig) -> TrainState:
@@ -97,6 +103,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "replay": state.replay.arrays() if state.replay is not None else {},
         "stats": state.stats.arrays() if state.stats is not None else {},
         "best": state.best,
+        "checking": check_arrays(state.checking),
     }
     arrays = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
     values: dict[str, Any] = {
@@ -130,4 +137,6 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state.replay_rng.bit_generator.state = values["replay_rng"]
     state.best = part(arrays, "best")
     state.counters = Counters(**values["counters"])
+    checking = part(arrays, "checking")
+    state.checking = check_of(checking, part(checking, "weights"))
     return state

@@ -16,8 +16,9 @@ import torch
 from nimbleq.config import TrainConfig, validate
 from nimbleq.errors import EnvError
 from nimbleq.log import MetricsLog
+from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.checkpoint import has_checkpoint
-from nimbleq.rl.evaluate import Evaluator, check_return, interval95
+from nimbleq.rl.evaluate import Evaluator, interval95
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.networks import QNetwork
@@ -38,7 +39,7 @@ class Trained:
     Attributes:
         module: the best checked network.
         spec: of the environment.
-        steps: environment steps.
+        steps: environment steps; when ``solved`` those before the check that solved it, as the next one:
         updates: gradient steps.
         seconds: wall-clock of training, checks included, the final evaluation not.
         final: fresh greedy episodes of ``module``.
@@ -89,31 +90,33 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         FileError: the disk is full or the checkpoint damaged.
     """
     validate(config)
-    resuming = resume and has_checkpoint(run.checkpoint)
-    state = load_state(config, run.checkpoint) if resuming else new_state(config)
-    log = MetricsLog(run.metrics, run.path / "tensorboard", keep_bytes=state.counters.metrics_bytes)
-    with log, Evaluator(config.env) as evaluate:
-        session = _Session(state, run, log)
-        with _deferred_interrupt() as interrupted:
+    with _deferred_interrupt() as interrupted, Checker(config, interrupted) as checker:
+        # The state comes after the checker, or it would lie in both processes.
+        resuming = resume and has_checkpoint(run.checkpoint)
+        state = load_state(config, run.checkpoint) if resuming else new_state(config)
+        log = MetricsLog(run.metrics, run.path / "tensorboard", keep_bytes=state.counters.metrics_bytes)
+        with log:
+            session = _Session(state, run, log, checker)
             try:
-                (_learn if config.algorithm == "dqn" else _learn_pqn)(session, evaluate, tick, interrupted)
-                if state.counters.best_return is None:  # too short a run for a check: what was learnt is the best
-                    session.check(evaluate)
+                session.resume_check()
+                (_learn if config.algorithm == "dqn" else _learn_pqn)(session, tick, interrupted)
+                session.finish_checks()
             except (KeyboardInterrupt, EnvError):
                 session.save()
                 raise
             session.save()
-        module = QNetwork(state.envs.spec, config.network)
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in state.best.items()})
-        seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
-        final = evaluate(greedy_policy(module), seeds)
     state.envs.close()
+    module = QNetwork(state.envs.spec, config.network)
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in state.best.items()})
+    seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
+    with Evaluator(config.env) as evaluate:
+        final = evaluate(greedy_policy(module), seeds)
     counters = state.counters
     return Trained(
         module=module.eval(),
         spec=state.envs.spec,
-        steps=counters.steps,
-        updates=state.learner.updates,
+        steps=counters.best_steps if counters.solved else counters.steps,
+        updates=counters.best_updates if counters.solved else state.learner.updates,
         seconds=session.seconds,
         final=final,
         best_return=counters.best_return,
@@ -122,7 +125,7 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
     )
 
 
-def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def _learn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """The loop: act, remember, learn; check now and then."""
     state = session.state
     config, counters = state.config, state.counters
@@ -146,15 +149,14 @@ def _learn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Call
                 if learner.updates % _LOG_UPDATES == 0:
                     session.record(batch, abs_td, epsilon)
         session.note_finished()
-        if learner.updates >= counters.next_check:
-            session.check(evaluate)
+        session.check_when_due()
         session.save_when_due()
         tick(counters.steps, config.steps, session.note)
         if interrupted():
             raise KeyboardInterrupt
 
 
-def _learn_pqn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def _learn_pqn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
     state = session.state
     config, counters = state.config, state.counters
@@ -174,8 +176,7 @@ def _learn_pqn(session: _Session, evaluate: Evaluator, tick: Tick, interrupted: 
             abs_td = learner.update(batch)
             if learner.updates % _LOG_UPDATES == 0:
                 session.record(batch, abs_td, epsilon)
-        if learner.updates >= counters.next_check:
-            session.check(evaluate)
+        session.check_when_due()
         session.save_when_due()
         tick(counters.steps, config.steps, session.note)
         if interrupted():
@@ -196,6 +197,7 @@ class _Session:
     state: TrainState
     run: RunDir
     log: MetricsLog
+    checker: Checker
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -231,32 +233,54 @@ class _Session:
             return_mean=float(np.mean(recent)) if recent else None,
         )
 
-    def check(self, evaluate: Evaluator) -> None:
-        """Play greedily on fresh seeds; keep the network when it is the best so far, stop when it is good enough.
+    def resume_check(self) -> None:
+        """Start again the check that was being played when the session before this one ended."""
+        if self.state.checking is not None:
+            self.checker.start(self.state.checking)
+        self.check_when_due()
 
-        Policies swing between checks, so a check that reaches ``stop_return`` has to be confirmed by a larger one.
+    def check_when_due(self) -> None:
+        """Have the network of this moment played greedily, on fresh seeds; meanwhile training goes on.
+
+        The outcome counts when the next check is due, however early it is known, so that runs repeat. Only one that
+        solves the task ends training as soon as it is known: what was learnt after it began is dropped.
         """
-        settings, counters, learner = self.state.config.evaluation, self.state.counters, self.state.learner
+        due = self.state.learner.updates >= self.state.counters.next_check
+        if self.state.checking is not None:
+            checked = self.checker.result(wait=due)
+            if checked is not None and (due or checked.solved):
+                self._conclude(self.state.checking, checked)
+        if due and not self.state.counters.solved:
+            self._start_check()
 
-        def returns(seeds: Array) -> Array:
-            return evaluate(learner.act, seeds.tolist()).returns
+    def finish_checks(self) -> None:
+        """Wait for the last check. A run too short for any keeps what it learnt: that is checked now."""
+        if self.state.checking is None and self.state.counters.best_return is None:
+            self._start_check()
+        if self.state.checking is not None:
+            checked = self.checker.result(wait=True)
+            assert checked is not None
+            self._conclude(self.state.checking, checked)
 
-        def fresh(count: int) -> Array:
-            seeds = episode_seeds("check", self.state.config.seed, count, start=counters.checked)
-            counters.checked += count
-            return seeds
-
+    def _start_check(self) -> None:
+        counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
-        mean, count = check_return(returns, fresh(settings.episodes), best)
-        if settings.stop_return is not None and mean >= settings.stop_return:
-            confirmed = returns(fresh(settings.final_episodes))
-            counters.solved = bool(confirmed.mean() >= settings.stop_return)
-            mean = (mean * count + confirmed.sum()) / (count + len(confirmed))
-        if mean >= best or counters.solved:
-            counters.best_return, self.state.best = float(mean), learner.weights()
-        counters.next_check = learner.updates + settings.every
-        self.note = f"return {mean:.1f}, best {counters.best_return:.1f}"
-        self.log.write(counters.steps, update=learner.updates, seconds=round(self.clock(), 3), check_return=float(mean))
+        check = Check(learner.updates, counters.steps, counters.checked, best, learner.weights())
+        counters.next_check = learner.updates + self.state.config.evaluation.every
+        self.state.checking = check
+        self.checker.start(check)
+
+    def _conclude(self, check: Check, checked: Checked) -> None:
+        """Keep the network that was checked when it is the best so far, and note whether it is good enough."""
+        counters, state = self.state.counters, self.state
+        state.checking = None
+        counters.checked += checked.seeds
+        counters.solved = checked.solved
+        if checked.mean >= check.best or checked.solved:
+            counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
+            state.best = check.weights
+        self.note = f"return {checked.mean:.1f}, best {counters.best_return:.1f}"
+        self.log.write(check.steps, update=check.updates, seconds=round(self.clock(), 3), check_return=checked.mean)
 
     def save_when_due(self) -> None:
         """A checkpoint every ``checkpoint_seconds``."""

@@ -1,0 +1,95 @@
+/* Extension module `nimbleq.native._envs`: the equations of motion of CartPole (Barto, Sutton & Anderson 1983), written
+ * down operation by operation as Gymnasium's CartPole-v1 computes them in double precision.
+ *
+ * Compile without contraction to fused multiply-adds: those round differently.
+ */
+#define PY_SSIZE_T_CLEAN
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#include <Python.h>
+#include <math.h>
+#include <numpy/arrayobject.h>
+#include <stdbool.h>
+
+static const double GRAVITY = 9.8, POLE_MASS = 0.1, TOTAL_MASS = 0.1 + 1.0, HALF_LENGTH = 0.5, FORCE = 10.0;
+static const double SECONDS = 0.02, TRACK = 2.4, PI = 3.141592653589793;
+
+typedef struct {
+    double x, x_dot, theta, theta_dot;
+} Cart;
+
+static void move(Cart *cart, bool right)
+{
+    const double mass_length = POLE_MASS * HALF_LENGTH, force = right ? FORCE : -FORCE;
+    const double cosine = cos(cart->theta), sine = sin(cart->theta);
+    const double push = (force + mass_length * (cart->theta_dot * cart->theta_dot) * sine) / TOTAL_MASS;
+    const double turn = (GRAVITY * sine - cosine * push) /
+                        (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (cosine * cosine) / TOTAL_MASS));
+    const double gain = push - mass_length * turn * cosine / TOTAL_MASS;
+    cart->x += SECONDS * cart->x_dot;
+    cart->x_dot += SECONDS * gain;
+    cart->theta += SECONDS * cart->theta_dot;
+    cart->theta_dot += SECONDS * turn;
+}
+
+static bool fallen(const Cart *cart)
+{
+    return fabs(cart->x) > TRACK || fabs(cart->theta) > 12.0 * 2.0 * PI / 360.0;
+}
+
+/* A writable array as it has to be, or NULL with an error set. */
+static void *data_of(PyObject *object, int type, npy_intp size)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != type || !PyArray_ISCARRAY(array) ||
+        PyArray_SIZE(array) != size) {
+        PyErr_SetString(PyExc_ValueError, "cartpole_step: an array has another type, size or layout");
+        return NULL;
+    }
+    return PyArray_DATA(array);
+}
+
+/* cartpole_step(state float64[N, 4], time int64[N], lanes int64[L], actions int64[L], limit, obs float32[L, 4],
+ * terminated bool[L], truncated bool[L]): changes state and time of the lanes, fills the last three. */
+static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 8 || !PyArray_Check(args[1]) || !PyArray_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "cartpole_step takes 8 arguments, arrays but for the limit");
+        return NULL;
+    }
+    const npy_intp lanes = PyArray_SIZE((PyArrayObject *)args[1]), stepped = PyArray_SIZE((PyArrayObject *)args[2]);
+    const long limit = PyLong_AsLong(args[4]);
+    Cart *cart = data_of(args[0], NPY_FLOAT64, 4 * lanes);
+    npy_int64 *time = data_of(args[1], NPY_INT64, lanes);
+    const npy_int64 *lane = data_of(args[2], NPY_INT64, stepped), *action = data_of(args[3], NPY_INT64, stepped);
+    float *obs = data_of(args[5], NPY_FLOAT32, 4 * stepped);
+    npy_bool *terminated = data_of(args[6], NPY_BOOL, stepped), *truncated = data_of(args[7], NPY_BOOL, stepped);
+    if (PyErr_Occurred())
+        return NULL;
+    for (npy_intp i = 0; i < stepped; i++)
+        if (lane[i] < 0 || lane[i] >= lanes || (action[i] != 0 && action[i] != 1)) {
+            PyErr_SetString(PyExc_ValueError, "cartpole_step: there is no such lane or action");
+            return NULL;
+        }
+    for (npy_intp i = 0; i < stepped; i++) {
+        Cart *moved = &cart[lane[i]];
+        move(moved, action[i] == 1);
+        obs[4 * i] = (float)moved->x, obs[4 * i + 1] = (float)moved->x_dot;
+        obs[4 * i + 2] = (float)moved->theta, obs[4 * i + 3] = (float)moved->theta_dot;
+        terminated[i] = fallen(moved);
+        truncated[i] = ++time[lane[i]] >= limit;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some lanes."},
+    {NULL, NULL, 0, NULL},
+};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_envs", .m_size = 0, .m_methods = functions};
+
+PyMODINIT_FUNC PyInit__envs(void)
+{
+    import_array();
+    return PyModule_Create(&definition);
+}
