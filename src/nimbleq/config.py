@@ -221,7 +221,8 @@ class TrainConfig:
         steps: budget in environment steps.
         envs: environments stepped side by side.
         learn_start: steps before the first update.
-        updates_per_step: updates after each step of all ``envs``.
+        updates_per_step: updates of a round, one after the other.
+        update_every: steps of all ``envs`` between two rounds of updates.
         checkpoint_seconds: seconds between checkpoints.
     """
 
@@ -238,6 +239,7 @@ class TrainConfig:
     envs: int = 16
     learn_start: int = 1_000
     updates_per_step: int = 1
+    update_every: int = 1
     checkpoint_seconds: float = 30.0
 
 
@@ -314,6 +316,7 @@ def validate(config: TrainConfig) -> None:
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
         ("updates_per_step", config.updates_per_step, config.updates_per_step >= 1, "at least 1"),
+        ("update_every", config.update_every, config.update_every >= 1, "at least 1"),
         ("seed", config.seed, config.seed >= 0, "at least 0"),
         (
             "network.hidden",
