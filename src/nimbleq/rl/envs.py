@@ -192,13 +192,13 @@ class VectorEnv:
         """
         obs, mask = self.obs, self.mask
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
-        self._actions.append(np.array(action, np.int64))
+        self._actions.append(action.copy())
         self._returns += reward
         self.finished = []
         self.obs = next_obs
         self.mask = next_mask = self._legal()
         ended = terminated | truncated
-        if ended.any():
+        if np.count_nonzero(ended):  # quicker than any()
             self.obs = next_obs.copy()
             for lane in np.flatnonzero(ended).tolist():
                 self._restart(lane)
