@@ -9,8 +9,10 @@ import numpy as np
 
 from nimbleq.config import ReplayConfig
 from nimbleq.rl.frames import SharedFrames, shares_frames
-from nimbleq.rl.priority import Priorities
+from nimbleq.rl.priority import Priorities, replay_extension
 from nimbleq.types import Array, Batch, ObsSpec, Step
+
+_NATIVE = replay_extension()
 
 
 class Transitions(NamedTuple):
@@ -34,6 +36,7 @@ class NStepWindows:
 
     def __init__(self, n: int, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.n, self.gamma = n, gamma
+        self.powers = np.array([gamma**age for age in range(n + 1)], np.float32)
         self.time = 0  # windows that began at time t lie in row t % n
         self.open = np.zeros(envs, np.int64)  # windows open per environment
         self.obs = np.zeros((n, envs, *obs.shape), obs.dtype)
@@ -53,10 +56,10 @@ class NStepWindows:
         closed = []
         for age in reversed(range(self.n)):
             row = (self.time - age) % self.n
-            self.reward[row] += np.float32(self.gamma**age) * step.reward
+            self.reward[row] += self.powers[age] * step.reward
             due = np.flatnonzero((self.open > age) & (ended | (age == self.n - 1)))
             if due.size:
-                discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
+                discount = self.powers[age + 1] * ~step.terminated[due]
                 closed.append(
                     Transitions(
                         self.obs[row, due],
@@ -71,6 +74,24 @@ class NStepWindows:
         self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
         self.time += 1
         return closed
+
+    def remember(self, step: Step, ring: Transitions, added: int) -> int:
+        """As `push`, and what it closes stored in ``ring`` from slot ``added`` on, in C; the number of that."""
+        assert _NATIVE is not None
+        none = np.zeros((len(step.action), 0), bool)
+        masks = none if step.mask is None else step.mask, none if step.next_mask is None else step.next_mask
+        fields = (step.obs, step.action, masks[0], *step[2:6], masks[1])
+        count = _NATIVE.remember(
+            (self.obs, self.action, self.mask, self.reward),
+            self.open,
+            tuple(np.ascontiguousarray(field) for field in fields),
+            self.powers,
+            ring,
+            self.time,
+            added,
+        )
+        self.time += 1
+        return int(count)
 
     def arrays(self) -> dict[str, Array]:
         """Complete state."""
@@ -97,6 +118,9 @@ class Replay:
         envs: environments that are stepped together.
         obs: of one observation.
         masks: actions of an environment that gives action masks, else 0.
+
+    Attributes:
+        added: transitions since the first ever; number ``t`` lies in slot ``t % capacity``.
     """
 
     def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
@@ -106,8 +130,7 @@ class Replay:
             obs = ObsSpec(obs.shape[:1], "int32")
         self.windows = NStepWindows(config.n_step, gamma, envs, obs, masks)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
-        self.cursor = 0
-        self.size = 0
+        self.added = 0
         self.store = Transitions(
             obs=np.empty((self.capacity, *obs.shape), obs.dtype),
             action=np.empty(self.capacity, np.int64),
@@ -118,16 +141,27 @@ class Replay:
             mask=np.empty((self.capacity, masks), bool),
         )
 
+    @property
+    def size(self) -> int:
+        """Transitions that are held: the latest ones."""
+        return min(self.added, self.capacity)
+
     def __len__(self) -> int:
         return self.size
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments (its windows, once they close)."""
+        if self.frames is None and _NATIVE is not None:
+            count = self.windows.remember(step, self.store, self.added)
+            if self.priorities is not None and count:
+                self.priorities.add(self._slots(self.added, count))
+            self.added += count
+            return
         if self.frames is not None:
             step = self.frames.take(step)
         for transitions in self.windows.push(step):
             count = len(transitions.action)
-            slots = (self.cursor + np.arange(count)) % self.capacity
+            slots = self._slots(self.added, count)
             if self.frames is not None:  # the window's reference to obs becomes the slot's
                 self.frames.hold(transitions.next_obs)
                 forgotten = slots[slots < self.size]
@@ -137,8 +171,7 @@ class Replay:
                 kept[slots] = new
             if self.priorities is not None:
                 self.priorities.add(slots)
-            self.cursor = (self.cursor + count) % self.capacity
-            self.size = min(self.size + count, self.capacity)
+            self.added += count
 
     def sample(self, rng: np.random.Generator, count: int, beta: float = 1.0) -> Batch:
         """``count`` transitions, with replacement; ``beta`` is the exponent of the importance weights."""
@@ -147,7 +180,8 @@ class Replay:
         else:
             index = self.priorities.sample(rng, count)
             weight = self.priorities.weights(index, beta)
-        obs, action, reward, discount, next_obs, *masks = (field[index] for field in self.store)
+        gathered = [field[index] for field in self.store] if _NATIVE is None else _NATIVE.gather(self.store, index)
+        obs, action, reward, discount, next_obs, *masks = gathered
         if self.frames is not None:
             obs, next_obs = self.frames.images(obs, next_obs)
         if self.store.mask.shape[1] == 0:
@@ -159,26 +193,48 @@ class Replay:
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
 
+    def _slots(self, first: int, count: int) -> Array:
+        return (first + np.arange(count)) % self.capacity
+
     def arrays(self) -> dict[str, Array]:
-        """Complete state; only the filled part of the ring."""
-        state = {name: value[: self.size] for name, value in self.store._asdict().items()}
-        state |= {f"windows.{name}": value for name, value in self.windows.arrays().items()}
+        """What has to be written whole to a checkpoint: everything but transitions (`rows`) and planes of images."""
+        state = {f"windows.{name}": value for name, value in self.windows.arrays().items()}
         if self.priorities is not None:
             state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
         if self.frames is not None:
             state |= {f"frames.{name}": value for name, value in self.frames.arrays().items()}
-        return state | {"cursor": np.array([self.cursor])}
+        return state | {"added": np.array([self.added])}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Continue from what `arrays` returned."""
-        self.cursor, self.size = int(arrays["cursor"][0]), len(arrays["action"])
-        for name, kept in self.store._asdict().items():
-            kept[: self.size] = arrays[name]
+        """Begin to continue from what `arrays` returned; `load_rows` and the frames' own calls bring the rest.
+
+        Raises:
+            ValueError: the arrays contradict each other.
+        """
+        self.added = int(arrays["added"][0])
         self.windows.load_arrays(part(arrays, "windows"))
         if self.priorities is not None:
             self.priorities.load_arrays(part(arrays, "priorities"))
         if self.frames is not None:
-            self.frames.load_arrays(part(arrays, "frames"))
+            self.frames.restore(part(arrays, "frames"))
+
+    def rows(self, first: int, count: int) -> dict[str, Array]:
+        """``count`` transitions from number ``first`` on, by field (images as numbers of planes)."""
+        slots = self._slots(first, count)
+        return {name: kept[slots] for name, kept in self.store._asdict().items()}
+
+    def load_rows(self, first: int, rows: Mapping[str, Array]) -> int:
+        """Put back what `rows` returned; how many transitions that were.
+
+        Raises:
+            ValueError: they are of another kind of replay.
+        """
+        slots = self._slots(first, len(rows["action"]))
+        for name, kept in self.store._asdict().items():
+            if rows[name].shape != (len(slots), *kept.shape[1:]) or rows[name].dtype != kept.dtype:
+                raise ValueError(f"{name} has another shape or type")
+            kept[slots] = rows[name]
+        return len(slots)
 
 
 def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
