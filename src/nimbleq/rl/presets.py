@@ -158,9 +158,10 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "network.layer_norm": True,
         "learner.double": False,
         "learner.target": "none",
-        "learner.optimizer": "radam",
+        "learner.batch_size": 256,
         "learner.max_grad_norm": 10.0,
-        "envs": 32,
+        "pqn.epochs": 4,
+        "envs": 64,
         "learn_start": 1,
     },
     "btr": {  # [2411.03820]; it explores by ε and by noise: Munchausen confirms an action that was never compared
@@ -178,7 +179,13 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
 }
 _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("nature", "double-dueling", "prioritized", "rainbow", "qr", "iqn", "munchausen"), _HARD_ON_IMAGES),
-    "pqn": {"network.layer_norm": True, "learner.batch_size": 256, "learner.lr": 2.5e-4, "learner.lr_end": 2.5e-4},
+    "pqn": {
+        "network.layer_norm": True,
+        "learner.optimizer": "radam",
+        "learner.lr": 2.5e-4,
+        "learner.lr_end": 2.5e-4,
+        "pqn.epochs": 2,
+    },
     "btr": {
         "network.torso": "impala",
         "network.torso_width": 2,
@@ -197,15 +204,21 @@ _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
+_TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
+}
+"""What an algorithm changes in one environment."""
 _ON_SMALL_IMAGES: Mapping[str, Mapping[str, Any]] = {
     **{name: changes for name, changes in _ON_IMAGES.items() if name != "btr"},
     "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps
+        "learner.optimizer": "radam",
         "learner.batch_size": 128,
         "learner.lr": 1e-3,
         "learner.lr_end": 1e-5,
         "learner.lr_updates": 62_500,
         "explore.updates": 6_250,
         "explore.end": 0.01,
+        "pqn.epochs": 2,
         "evaluation.every": 3_000,
         "steps": 4_000_000,
         "envs": 128,
@@ -243,8 +256,8 @@ def preset(
         base = _of_observations(env)
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
     images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
-    config = with_changes(config, images.get(name, {}))
-    return config
+    adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
+    return adapted
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
