@@ -72,6 +72,12 @@ def make_lanes(config: EnvConfig, count: int, pictures: bool = False) -> Lanes:
     return ScalarLanes(config, count, pictures)
 
 
+def _shared_out(config: EnvConfig, count: int) -> Lanes:
+    from nimbleq.rl.workers import WorkerLanes  # it builds on this module
+
+    return WorkerLanes(config, count)
+
+
 def spec_of(config: EnvConfig) -> EnvSpec:
     """What a network has to know of an environment.
 
@@ -171,7 +177,7 @@ class VectorEnv:
 
     def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
         self.name, self.seed, self.count = config.id, seed, envs
-        self.lanes = make_lanes(config, envs)
+        self.lanes = _shared_out(config, envs) if config.workers > 1 else make_lanes(config, envs)
         self.spec = self.lanes.spec
         self.finished: list[tuple[float, int]] = []
         self._all = np.arange(envs)
