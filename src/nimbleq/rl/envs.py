@@ -115,7 +115,10 @@ class ScalarLanes:
             truncated.append(cut)
             if masked:
                 self._note_mask(lane, over=end or cut)
-        rewards = np.array(reward, np.float32)
+        try:
+            rewards = np.array(reward, np.float32)
+        except (TypeError, ValueError) as error:
+            raise EnvError(f"{self.name} returned a reward that is no number") from error
         check_finite(self.name, lanes, next_obs, rewards)
         return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
 
@@ -189,34 +192,33 @@ class VectorEnv:
         """
         obs = self.obs
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
+        next_mask = self._legal()
+        # Everything that may fail comes before anything of this object changes.
+        over = np.flatnonzero(terminated | truncated)
+        seeds = episode_seeds("train", self.seed, len(over), start=self._started)
+        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds.tolist(), strict=True)]
         self._actions.append(np.array(action, np.int64))
         self._returns += reward
         self.finished = []
-        self.obs = next_obs
-        self.mask = next_mask = self._legal()
-        ended = terminated | truncated
-        if ended.any():
+        self.obs, self.mask = next_obs, next_mask
+        if starts:
             self.obs = next_obs.copy()
-            for lane in np.flatnonzero(ended).tolist():
-                self._restart(lane)
-            self._forget()
+            self.obs[over] = starts
+            self._note_restarts(over, seeds)
             self.mask = self._legal()
         return Step(obs, action, reward, terminated, truncated, next_obs, next_mask)
 
     def _legal(self) -> Array | None:
         return None if self.lanes.mask is None else self.lanes.mask.copy()
 
-    def _restart(self, lane: int) -> None:
-        self.finished.append((float(self._returns[lane]), len(self._actions) - int(self._began[lane])))
-        self._episode_seeds[lane] = episode_seeds("train", self.seed, 1, start=self._started)[0]
-        self._started += 1
-        self._began[lane] = len(self._actions)
-        self._returns[lane] = 0.0
-        self.obs[lane] = self.lanes.reset(lane, self._episode_seeds[lane])
-
-    def _forget(self) -> None:
-        """Drop the actions that no running episode needs."""
-        unused = int(self._began.min())
+    def _note_restarts(self, lanes: Array, seeds: Array) -> None:
+        lengths = len(self._actions) - self._began[lanes]
+        self.finished = list(zip(self._returns[lanes].tolist(), lengths.tolist(), strict=True))
+        self._episode_seeds[lanes] = seeds
+        self._started += len(lanes)
+        self._began[lanes] = len(self._actions)
+        self._returns[lanes] = 0.0
+        unused = int(self._began.min())  # actions that no running episode needs
         if 2 * unused > len(self._actions):
             del self._actions[:unused]
             self._began -= unused
