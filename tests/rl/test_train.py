@@ -217,6 +217,15 @@ def test_metrics_and_summary_say_what_the_contract_promises(small: TrainConfig, 
     json.dumps(summary, allow_nan=False)
 
 
+@pytest.mark.parametrize(("every", "per_step", "updates"), [(1, 1, 113), (10, 1, 11), (10, 3, 33)])
+def test_updates_come_in_rounds_between_steps(
+    small: TrainConfig, tmp_path: Path, every: int, per_step: int, updates: int
+) -> None:
+    """1,000 steps of 8 environments are 125; rounds follow the 13th on, or the 20th, 30th … 120th."""
+    changes = {"envs": 8, "learn_start": 100, "update_every": every, "updates_per_step": per_step}
+    assert train(with_changes(small, changes), RunDir(tmp_path)).updates == updates
+
+
 def solved(small: TrainConfig, path: Path, stop_return: float) -> Trained:
     return train(with_changes(small, {"evaluation.stop_return": stop_return}), RunDir(path))
 

@@ -19,6 +19,8 @@ from nimbleq.types import Array, EnvSpec, Step
 Outcome = tuple[Array, Array, Array, Array]
 """``next_obs[L, *O]``, ``reward float32[L]``, ``terminated bool[L]``, ``truncated bool[L]`` of the lanes stepped."""
 
+_SEEDS = 256  # of episodes, drawn at once
+
 
 class Lanes(Protocol):
     """Independent environments side by side. Nothing is reset unless asked: callers see every true last observation.
@@ -178,6 +180,7 @@ class VectorEnv:
         self._all = np.arange(envs)
         self._episode_seeds = episode_seeds("train", seed, envs)
         self._started = envs
+        self._block, self._seeds = -1, list[int]()  # a block of episode seeds, and its number
         self._began = np.zeros(envs, np.int64)  # row of ``_actions`` with the first action of the running episode
         self._actions: list[Array] = []
         self._returns = np.zeros(envs)
@@ -190,13 +193,13 @@ class VectorEnv:
         Raises:
             EnvError: see `Lanes.step`; `arrays` then still describes the moment before.
         """
-        obs = self.obs
+        obs, mask = self.obs, self.mask
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
         next_mask = self._legal()
         # Everything that may fail comes before anything of this object changes.
         over = np.flatnonzero(terminated | truncated)
-        seeds = episode_seeds("train", self.seed, len(over), start=self._started)
-        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds.tolist(), strict=True)]
+        seeds = self._upcoming(len(over))
+        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
         self._actions.append(np.array(action, np.int64))
         self._returns += reward
         self.finished = []
@@ -206,16 +209,27 @@ class VectorEnv:
             self.obs[over] = starts
             self._note_restarts(over, seeds)
             self.mask = self._legal()
-        return Step(obs, action, reward, terminated, truncated, next_obs, next_mask)
+        return Step(obs, action, reward, terminated, truncated, next_obs, next_mask, mask)
 
     def _legal(self) -> Array | None:
         return None if self.lanes.mask is None else self.lanes.mask.copy()
 
-    def _note_restarts(self, lanes: Array, seeds: Array) -> None:
+    def _upcoming(self, count: int) -> list[int]:
+        """Seeds of the episodes that are started next; drawn in blocks, which is quicker."""
+        return [self._seed(self._started + ahead) for ahead in range(count)]
+
+    def _seed(self, number: int) -> int:
+        block, place = divmod(number, _SEEDS)
+        if block != self._block:
+            self._block = block
+            self._seeds = episode_seeds("train", self.seed, _SEEDS, start=block * _SEEDS).tolist()
+        return self._seeds[place]
+
+    def _note_restarts(self, lanes: Array, seeds: list[int]) -> None:
         lengths = len(self._actions) - self._began[lanes]
         self.finished = list(zip(self._returns[lanes].tolist(), lengths.tolist(), strict=True))
         self._episode_seeds[lanes] = seeds
-        self._started += len(lanes)
+        self._started += len(seeds)
         self._began[lanes] = len(self._actions)
         self._returns[lanes] = 0.0
         unused = int(self._began.min())  # actions that no running episode needs

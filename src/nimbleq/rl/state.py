@@ -15,6 +15,7 @@ from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
+from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
@@ -60,7 +61,7 @@ class TrainState:
 
     config: TrainConfig
     learner: Learner
-    envs: VectorEnv
+    envs: VectorEnv | PoolEnv
     replay: Replay | None
     stats: ObsStats | None
     explore_rng: np.random.Generator
@@ -73,7 +74,7 @@ class TrainState:
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = VectorEnv(config.env, config.envs, config.seed)
+    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
     obs = envs.spec.obs
     learner = make_learner(config, envs.spec, config.seed)
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))

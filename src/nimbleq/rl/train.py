@@ -139,7 +139,8 @@ def _learn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> No
         if state.stats is not None:
             state.stats.add(step.obs)
             learner.set_obs_stats(*state.stats.mean_std())
-        if counters.steps >= config.learn_start and len(replay) > 0:
+        due = counters.steps // config.envs % config.update_every == 0
+        if due and counters.steps >= config.learn_start and len(replay) > 0:
             for _ in range(config.updates_per_step):
                 beta = _ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
                 batch = replay.sample(state.replay_rng, config.learner.batch_size, beta)
@@ -264,8 +265,10 @@ class _Session:
     def _start_check(self) -> None:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
-        check = Check(learner.updates, counters.steps, counters.checked, best, learner.weights())
-        counters.next_check = learner.updates + self.state.config.evaluation.every
+        settings = self.state.config.evaluation
+        weights = learner.weights(settings.network == "average")
+        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
+        counters.next_check = learner.updates + settings.every
         self.state.checking = check
         self.checker.start(check)
 
