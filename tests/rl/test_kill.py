@@ -1,4 +1,4 @@
-"""Kill −9 at random moments and inside checkpoints, again and again: see benchmarks/kill.py, of which this is the small one."""
+"""Kill −9 at random moments and inside checkpoints, again and again: the quick form of benchmarks/kill.py."""
 
 import json
 import os
