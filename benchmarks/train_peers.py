@@ -152,10 +152,10 @@ def build(peer: str, env: str, seed: int, settings: dict[str, Any], compiling: C
 
         return DQN("MlpPolicy", env, seed=seed, device="cpu", **settings)
     import jax.monitoring
-    from sbx import DQN as JaxDQN
+    import sbx
 
     jax.monitoring.register_event_duration_secs_listener(compiling)
-    return JaxDQN("MlpPolicy", env, seed=seed, **settings)
+    return sbx.DQN("MlpPolicy", env, seed=seed, **settings)
 
 
 def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, checks: bool) -> dict[str, Any]:
