@@ -99,11 +99,15 @@ class Runner:
             )
             took = time.monotonic() - began
             self.clock.note(cell.expected, took)
-            result = _last_object(done.stdout) if done.returncode == 0 else {"error": f"exit {done.returncode}"}
+            result = _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
             if (out / "metrics.jsonl").exists():
                 result["curve"] = curve_of((out / "metrics.jsonl").read_text())
         result.pop("run", None)
         return result | {"process_seconds": took}
+
+    def _why(self, cell: Cell, code: int) -> str:
+        said = (self.folder / f"{cell.label}.log").read_text(errors="replace").strip().splitlines()
+        return f"exit {code}: {said[-1]}" if said else f"exit {code}"
 
 
 @dataclass
