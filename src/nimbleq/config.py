@@ -15,6 +15,8 @@ import tyro
 
 from nimbleq.errors import ConfigError
 
+EnvEngine = Literal["gymnasium", "envpool"]
+
 
 @dataclass(frozen=True)
 class EnvConfig:
@@ -25,12 +27,16 @@ class EnvConfig:
         max_episode_steps: time limit in steps in place of the environment's own (None: its own).
         kwargs: arguments of the environment, each NAME=VALUE with a Python literal or a word as the value.
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
+        engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where that is installed and has it.
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
     max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
     kwargs: Annotated[tuple[str, ...], tyro.conf.arg(name="env-kwargs", prefix_name=False)] = ()
     discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
+    engine: Annotated[Literal["gymnasium", "envpool"], tyro.conf.arg(name="env-engine", prefix_name=False)] = (
+        "gymnasium"
+    )
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ class EvalConfig:
         episodes: of a check.
         stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
+        network: which one is checked, kept and shipped: ``online`` or the ``average`` of it that a Polyak target is
+            (Polyak & Juditsky 1992); the average swings less from check to check.
         beside: play checks in a process of their own while training goes on, where there is a second core. The
             outcome is the same.
     """
@@ -198,6 +206,7 @@ class EvalConfig:
     episodes: int = 20
     stop_return: float | None = None
     final_episodes: int = 100
+    network: Literal["online", "average"] = "online"
     beside: bool = True
 
 
@@ -345,6 +354,12 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
+        (
+            "evaluation.network",
+            evaluation.network,
+            evaluation.network == "online" or learner.target == "polyak",
+            "online, unless learner.target is polyak",
+        ),
         ("pqn.rollout", config.pqn.rollout, config.pqn.rollout >= 1, "at least 1"),
         ("pqn.epochs", config.pqn.epochs, config.pqn.epochs >= 1, "at least 1"),
         ("pqn.trace_decay", config.pqn.trace_decay, 0 <= config.pqn.trace_decay <= 1, "within 0 and 1"),

@@ -1,5 +1,7 @@
 """Replay against a naive oracle, and prioritised sampling against its formulas."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from nimbleq.config import ReplayConfig
 from nimbleq.rl.priority import Priorities, SumTree, make_tree, replay_extension
 from nimbleq.rl.replay import NStepWindows, Replay
 from nimbleq.types import ObsSpec, Step
+from tests.rl.saved import through_disk
 
 GAMMA = 0.9
 OBS = ObsSpec((1,))
@@ -54,7 +57,7 @@ def test_n_step_transitions_equal_the_oracles(data: st.DataObject, n: int, envs:
     windows = NStepWindows(n, GAMMA, envs, OBS)
     closed = [transitions for step in steps for transitions in windows.push(step)]
     rows = [row for transitions in closed for row in zip(*transitions, strict=True)]
-    mine = {(float(o[0]), int(a), round(float(r), 3), round(float(d), 3), float(x[0])) for o, a, r, d, x, _ in rows}
+    mine = {(float(o[0]), int(a), round(float(r), 3), round(float(d), 3), float(x[0])) for o, a, r, d, x, *_ in rows}
     assert len(mine) == len(rows), "a transition was emitted twice"
     expected = oracle(steps, n)
     assert {row[:2] + row[4:] for row in mine} == {row[:2] + row[4:] for row in expected}
@@ -86,11 +89,11 @@ def test_the_ring_forgets_the_oldest() -> None:
 
 
 @pytest.mark.parametrize("prioritized", [False, True])
-def test_saved_and_loaded_it_goes_on_bit_for_bit(prioritized: bool) -> None:
+def test_saved_and_loaded_it_goes_on_bit_for_bit(prioritized: bool, tmp_path: Path) -> None:
     replay, other = filled(prioritized), filled(prioritized, steps=4)
     if prioritized:
         replay.reprioritize(np.arange(10), np.linspace(0, 5, 10, dtype=np.float32))
-    other.load_arrays(replay.arrays())
+    through_disk(replay, other, tmp_path)
     for step in steps_of([[(False, True)] * 3] * 5, np.ones((5, 3), np.float32)):
         replay.add(step)
         other.add(step)

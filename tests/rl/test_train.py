@@ -19,25 +19,8 @@ from nimbleq.rl import state as state_module
 from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.train import Trained, train
 from nimbleq.rundir import RunDir
+from tests.rl.saved import assert_same_run, records
 from tests.rl.test_envs import Corridor
-
-IGNORED = ("seconds",)  # differs between any two runs
-
-
-def records(run: RunDir) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in IGNORED} for line in lines]
-
-
-def assert_same_run(a: RunDir, b: RunDir) -> None:
-    (arrays, values), (other_arrays, other_values) = load_checkpoint(a.checkpoint), load_checkpoint(b.checkpoint)
-    assert arrays.keys() == other_arrays.keys()
-    for name, value in arrays.items():
-        assert np.array_equal(value, other_arrays[name]), name
-    for counters in (values["counters"], other_values["counters"]):
-        del counters["seconds"], counters["metrics_bytes"]
-    assert values == other_values
-    assert records(a) == records(b)
 
 
 class Stop:
@@ -102,9 +85,9 @@ def test_images_resume_bit_for_bit(small: TrainConfig, tmp_path: Path, compress:
         with pytest.raises(KeyboardInterrupt):
             train(config, parts, Stop(32), resume=True)
         train(config, parts, resume=True)
+        assert_same_run(whole, parts)
     finally:
         del gymnasium.registry[name]
-    assert_same_run(whole, parts)
 
 
 def test_a_crash_between_checkpoints_repeats_what_was_lost(small: TrainConfig, tmp_path: Path) -> None:

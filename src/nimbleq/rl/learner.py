@@ -62,12 +62,15 @@ class Learner(Protocol):
         """Continue from what `arrays` returned, bit for bit."""
         ...
 
-    def weights(self) -> dict[str, Array]:
-        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
+    def weights(self, average: bool = False) -> dict[str, Array]:
+        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`.
+
+        ``average``: of the target network's, which a Polyak target makes an average over the last ``1/tau`` updates.
+        """
         ...
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """Put `weights` back; target network and optimizer are left as they are."""
+        """Put `weights` into the online network; target network and optimizer are left as they are."""
         ...
 
 
@@ -159,8 +162,8 @@ class TorchLearner:
         """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""
         config = self.config
         obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
-        next_mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
-        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, next_mask)
+        masks = (None if mask is None else torch.from_numpy(mask) for mask in (batch.next_mask, batch.mask))
+        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, *masks)
         with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
             errors = self.loss(self.online, self.target, sample, config, self.generator)
         loss = losses.weighted_mean(errors.loss, weight)
@@ -218,9 +221,10 @@ class TorchLearner:
             moments["exp_avg"].copy_(tensors[f"adam_m.{name}"])
             moments["exp_avg_sq"].copy_(tensors[f"adam_v.{name}"])
 
-    def weights(self) -> dict[str, Array]:
+    def weights(self, average: bool = False) -> dict[str, Array]:
         """See `Learner`."""
-        return {name: value.numpy().copy() for name, value in self.online.state_dict().items()}
+        network = self.target if average else self.online
+        return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Learner`."""

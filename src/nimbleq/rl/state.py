@@ -13,8 +13,11 @@ from nimbleq.errors import ConfigError
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.envs import VectorEnv
+from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
+from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
+from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
 from nimbleq.types import Array, EnvSpec
 
@@ -52,12 +55,13 @@ class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
     ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
-    ``checking`` is the greedy check whose outcome does not count yet.
+    ``checking`` is the greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk
+    (None: nothing).
     """
 
     config: TrainConfig
     learner: Learner
-    envs: VectorEnv
+    envs: VectorEnv | PoolEnv
     replay: Replay | None
     stats: ObsStats | None
     explore_rng: np.random.Generator
@@ -65,11 +69,12 @@ class TrainState:
     best: dict[str, Array]
     counters: Counters
     checking: Check | None = None
+    replay_log: ReplayLog | None = None
 
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = VectorEnv(config.env, config.envs, config.seed)
+    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
     obs = envs.spec.obs
     learner = make_learner(config, envs.spec, config.seed)
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
@@ -92,11 +97,16 @@ def _replay(config: TrainConfig, spec: EnvSpec) -> Replay:
 
 
 def save_state(state: TrainState, folder: Path) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; of the replay only what is new since the last one in ``folder``.
 
     Raises:
-        FileError: see `save_checkpoint`.
+        FileError: the disk is full or not writable; the checkpoint before it is whole.
     """
+    log = state.replay_log
+    if state.replay is not None and (log is None or log.folder != folder):
+        log = state.replay_log = _new_log(state.replay, folder)
+    # The order is what makes it safe: see `nimbleq.rl.replay_log`.
+    segments = [] if log is None or state.replay is None else log.append(state.replay)
     groups = {
         "learner": state.learner.arrays(),
         "envs": state.envs.arrays(),
@@ -111,8 +121,17 @@ def save_state(state: TrainState, folder: Path) -> None:
         "counters": vars(state.counters),
         "explore_rng": state.explore_rng.bit_generator.state,
         "replay_rng": state.replay_rng.bit_generator.state,
+        "replay": segments,
     }
     save_checkpoint(folder, arrays, values)
+    if log is not None:
+        log.prune()
+
+
+def _new_log(replay: Replay, folder: Path) -> ReplayLog:
+    if replay.frames is not None:
+        replay.frames.segment[:] = NOWHERE
+    return ReplayLog(folder)
 
 
 def load_state(config: TrainConfig, folder: Path) -> TrainState:
@@ -130,7 +149,7 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:
-        state.replay.load_arrays(part(arrays, "replay"))
+        state.replay_log = load_replay(state.replay, part(arrays, "replay"), values["replay"], folder)
     if state.stats is not None:
         state.stats.load_arrays(part(arrays, "stats"))
     state.explore_rng.bit_generator.state = values["explore_rng"]

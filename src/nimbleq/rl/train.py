@@ -265,8 +265,10 @@ class _Session:
     def _start_check(self) -> None:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
-        check = Check(learner.updates, counters.steps, counters.checked, best, learner.weights())
-        counters.next_check = learner.updates + self.state.config.evaluation.every
+        settings = self.state.config.evaluation
+        weights = learner.weights(settings.network == "average")
+        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
+        counters.next_check = learner.updates + settings.every
         self.state.checking = check
         self.checker.start(check)
 
