@@ -87,8 +87,8 @@ def score_table(results: Results, part: str) -> str:
             apart = " / ".join(number(_median_of(cells, key)) for key in ("setup_seconds", "compile_seconds"))
         lines.append(
             f"| {NAMES[name]} | {facts['reached']} of {len(cells)} "
-            f"| {number(seconds['median'])} {interval(seconds['median_ci95'])} "
-            f"| {number(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
+            f"| {reached(seconds['median'])} {interval(seconds['median_ci95'])} "
+            f"| {reached(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
             f"| {', '.join(seed_text(cell, task.score) for cell in cells)} "
             f"| {', '.join(number(value) for value in facts['return_mean'])} "
             f"| {quotient_text(quotient)} | {apart} | {cells[0].get('threads', 'default')} |"
@@ -118,8 +118,8 @@ def balance_table(results: Results) -> str:
         "",
         "| trainer | every fresh episode held | median s [95 %] | IQM s [95 %] | each seed, s | steps |",
         "|" + "---|" * 6,
-        f"| nimbleq | {held} of {len(cells)} seeds | {number(seconds['median'])} {interval(seconds['median_ci95'])} "
-        f"| {number(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
+        f"| nimbleq | {held} of {len(cells)} seeds | {reached(seconds['median'])} {interval(seconds['median_ci95'])} "
+        f"| {reached(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
         f"| {', '.join(seed_text(cell, 10_000.0) for cell in cells)} | {steps} |",
     ]
     return "\n".join(lines) + "\n"
@@ -218,15 +218,20 @@ def sections(results: Results, pieces: Path) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; a dash for none (not reached)."""
+    """Three significant digits; a dash for none."""
     if value is None or not isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def reached(seconds: float | None) -> str:
+    """Seconds to a score, ∞ when it was not reached."""
+    return "∞" if seconds is None else number(seconds)
+
+
 def interval(bounds: Sequence[float | None]) -> str:
     """``[low, high]``."""
-    return f"[{', '.join(number(value) if value is not None else '∞' for value in bounds)}]"
+    return f"[{', '.join(map(reached, bounds))}]"
 
 
 def quotient_text(quotient: dict[str, Any] | None) -> str:
