@@ -115,7 +115,7 @@ class Plan:
         ]
 
     def _breakout(self) -> list[Cell]:
-        words = ("--env", "MinAtar/Breakout-v1", "--steps", str(self.breakout_steps))
+        words = ("--env", "MinAtar/Breakout-v1", "--steps", str(self.breakout_steps), "--evaluation.every", "250")
         seeds = range(min(self.seeds, BREAKOUT_SEEDS))
         return [_cell("breakout", "nimbleq", _train(*words, "--seed", str(seed)), seed) for seed in seeds]
 
