@@ -16,6 +16,7 @@ from nimbleq.rl.learner import make_learner
 from nimbleq.rl.train import train
 from nimbleq.rundir import RunDir
 from tests.rl.test_envs import Corridor
+from tests.rl.test_train import records
 
 BESIDE = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="checks go beside training where a core is free")
 
