@@ -75,7 +75,7 @@ class NetworkConfig:
     torso_pool: bool = False
     spectral_norm: bool = False
     space_to_depth: int = 1
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = (64, 64)
     layer_norm: bool = True
     dueling: bool = False
     noisy: bool = False
