@@ -23,9 +23,10 @@ def epsilon_greedy(
     With ``mask: bool[N, A]`` the random ones come from the legal actions.
     """
     draw = rng.random(len(greedy))
-    random = np.flatnonzero(draw < epsilon)
-    if random.size == 0:
+    explores = draw < epsilon
+    if not np.count_nonzero(explores):
         return greedy
+    random = explores.nonzero()[0]
     chosen, share = greedy.copy(), draw[random] / epsilon  # uniform in [0, 1) once more
     if mask is None:
         chosen[random] = np.minimum(share * actions, actions - 1)
