@@ -262,8 +262,6 @@ def preset(
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
     images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
     adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
-    if adapted.learner.target != "polyak":  # no average is made
-        adapted = with_changes(adapted, {"evaluation.network": "online"})
     return adapted
 
 
