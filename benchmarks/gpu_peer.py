@@ -22,7 +22,7 @@ BATCH, EVERY, TARGET_EVERY, GAMMA, LR, END_EPSILON = 32, 4, 1_000, 0.99, 1e-4, 0
 
 
 def play(game: str) -> Any:
-    """The environment in ALE's own C++ vector, of one: faster than the wrappers in Python that the recipe is used with."""
+    """The environment in ALE's own vector, of one: faster than the wrappers in Python that the recipe is used with."""
     import ale_py
     from ale_py.vector_env import AtariVectorEnv
 

@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
     if replay_extension() is None:
         raise SystemExit("the native tree was not compiled; build nimbleq with a C compiler first")
@@ -110,8 +111,8 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     title = f"# Prioritised replay: {BATCH} of {ENTRIES:,} entries, {args.pairs} interleaved pairs"
-    write_bytes(RESULTS / "per.md", "\n".join([title, "", *lines, ""]).encode())
-    write_json(RESULTS / "per.json", results)
+    write_bytes(args.out / "per.md", "\n".join([title, "", *lines, ""]).encode())
+    write_json(args.out / "per.json", results)
 
 
 if __name__ == "__main__":

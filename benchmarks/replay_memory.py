@@ -153,6 +153,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transitions", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)  # frames' path, compress or plain
     args = parser.parse_args()
     if args.row:
@@ -166,8 +167,8 @@ def main() -> None:
             words = [sys.executable, __file__, "--transitions", str(args.transitions), "--row", path, kept]
             rows.append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    write_bytes(RESULTS / "replay_memory.md", table(rows).encode())
-    write_json(RESULTS / "replay_memory.json", rows)
+    write_bytes(args.out / "replay_memory.md", table(rows).encode())
+    write_json(args.out / "replay_memory.json", rows)
 
 
 if __name__ == "__main__":

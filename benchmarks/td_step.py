@@ -157,16 +157,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="per engine and pair")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for case in CASES:
         rows.append(measure(case, args.pairs, args.seconds))
         load = os.getloadavg()[0]
         note = f"{platform.machine()}, torch {torch.__version__}, load {load:.1f}, {args.pairs} pairs; {__doc__}"
-        (RESULTS / "td_step.json").write_text(json.dumps({"rows": rows, "load": load}, indent=1) + "\n")
-        (RESULTS / "td_step.md").write_text(f"{table(rows)}\n{note}")
+        (args.out / "td_step.json").write_text(json.dumps({"rows": rows, "load": load}, indent=1) + "\n")
+        (args.out / "td_step.md").write_text(f"{table(rows)}\n{note}")
         print(table(rows[-1:]), flush=True)
 
 

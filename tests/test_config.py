@@ -67,6 +67,7 @@ def test_the_defaults_are_valid_and_the_impossible_is_named() -> None:
     validate(TrainConfig())
     for name, value in {
         "steps": 0,
+        "update_every": 0,
         "replay.n_step": 0,
         "learner.tau": 0.0,
         "explore.end": 2.0,

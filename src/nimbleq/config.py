@@ -28,6 +28,7 @@ class EnvConfig:
         kwargs: arguments of the environment, each NAME=VALUE with a Python literal or a word as the value.
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
         engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where that is installed and has it.
+        workers: processes that step the environments of training, for slow ones; the outcome is the same.
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
@@ -37,6 +38,7 @@ class EnvConfig:
     engine: Annotated[Literal["gymnasium", "envpool"], tyro.conf.arg(name="env-engine", prefix_name=False)] = (
         "gymnasium"
     )
+    workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class NetworkConfig:
     """The Q-network.
 
     Attributes:
-        torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``impala`` (residual,
-            [1802.01561]), ``mobile`` (depthwise-separable, [1704.04861]) or ``shuffle`` (grouped convolutions and
-            channel shuffle, [1707.01083]).
+        torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``small`` (one, for
+            images of few pixels, [1903.03176]), ``impala`` (residual, [1802.01561]), ``mobile`` (depthwise-separable,
+            [1704.04861]) or ``shuffle`` (grouped convolutions and channel shuffle, [1707.01083]).
         torso_width: multiplies the channels of a convolutional torso.
         torso_pool: a last 3×3 max-pool of stride 2 (on 84×84 images, after ``impala``: to 6×6, as BTR [2411.03820]).
+        spectral_norm: the residual convolutions of ``impala`` have a largest singular value of 1 [1802.05957].
         space_to_depth: side of the blocks of pixels that become channels before the first convolution (1: none);
             not with ``nature``.
         hidden: widths of the fully connected layers before the head.
@@ -67,11 +70,12 @@ class NetworkConfig:
         obs_clip: in standard deviations.
     """
 
-    torso: Literal["mlp", "nature", "impala", "mobile", "shuffle"] = "mlp"
+    torso: Literal["mlp", "nature", "small", "impala", "mobile", "shuffle"] = "mlp"
     torso_width: int = 1
     torso_pool: bool = False
+    spectral_norm: bool = False
     space_to_depth: int = 1
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = (64, 64)
     layer_norm: bool = True
     dueling: bool = False
     noisy: bool = False
@@ -204,8 +208,9 @@ class EvalConfig:
         episodes: of a check.
         stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
-        network: which one is checked, kept and shipped: ``online`` or the ``average`` of it that a Polyak target is
-            (Polyak & Juditsky 1992); the average swings less from check to check.
+        network: which one is checked, kept and shipped: ``online``, or the ``average`` of it that a Polyak target is
+            (Polyak & Juditsky 1992; with another target there is only the online one). It swings less from check to
+            check.
         beside: play checks in a process of their own while training goes on, where there is a second core. The
             outcome is the same.
     """
@@ -219,6 +224,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """Where metrics go beside ``metrics.jsonl`` and TensorBoard; not part of `TrainConfig`, as training is the same.
+
+    Attributes:
+        wandb: Weights & Biases: ``offline`` writes to the run directory (``wandb sync`` uploads it later), ``online``
+            uploads while training. A resumed run goes on as the same run there.
+        project: the project there.
+    """
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    project: str = "nimbleq"
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole training run.
 
@@ -229,7 +248,8 @@ class TrainConfig:
         steps: budget in environment steps.
         envs: environments stepped side by side.
         learn_start: steps before the first update.
-        updates_per_step: updates after each step of all ``envs``.
+        updates_per_step: updates of a round, one after the other.
+        update_every: steps of all ``envs`` between two rounds of updates.
         checkpoint_seconds: seconds between checkpoints.
     """
 
@@ -246,6 +266,7 @@ class TrainConfig:
     envs: int = 16
     learn_start: int = 1_000
     updates_per_step: int = 1
+    update_every: int = 1
     checkpoint_seconds: float = 30.0
 
 
@@ -321,7 +342,15 @@ def validate(config: TrainConfig) -> None:
     for name, value, ok, wanted in (
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
+        ("workers", config.env.workers, 1 <= config.env.workers <= config.envs, f"within 1 and envs, {config.envs}"),
+        (
+            "workers",
+            config.env.workers,
+            config.env.workers == 1 or config.env.engine == "gymnasium",
+            "1 with envpool, which has threads of its own",
+        ),
         ("updates_per_step", config.updates_per_step, config.updates_per_step >= 1, "at least 1"),
+        ("update_every", config.update_every, config.update_every >= 1, "at least 1"),
         ("seed", config.seed, config.seed >= 0, "at least 0"),
         (
             "network.hidden",
@@ -330,6 +359,12 @@ def validate(config: TrainConfig) -> None:
             "positive widths",
         ),
         ("network.torso_width", network.torso_width, network.torso_width >= 1, "at least 1"),
+        (
+            "network.spectral_norm",
+            network.spectral_norm,
+            network.torso == "impala" or not network.spectral_norm,
+            "off but for the torso impala",
+        ),
         ("network.space_to_depth", network.space_to_depth, network.space_to_depth >= 1, "at least 1"),
         ("network.noisy_sigma", network.noisy_sigma, network.noisy_sigma >= 0, "at least 0"),
         ("network.atoms", network.atoms, network.atoms >= (2 if network.head == "c51" else 1), "at least 1 (c51: 2)"),
@@ -368,12 +403,6 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
-        (
-            "evaluation.network",
-            evaluation.network,
-            evaluation.network == "online" or learner.target == "polyak",
-            "online, unless learner.target is polyak",
-        ),
         ("pqn.rollout", config.pqn.rollout, config.pqn.rollout >= 1, "at least 1"),
         ("pqn.epochs", config.pqn.epochs, config.pqn.epochs >= 1, "at least 1"),
         ("pqn.trace_decay", config.pqn.trace_decay, 0 <= config.pqn.trace_decay <= 1, "within 0 and 1"),

@@ -32,6 +32,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder last through a power failure, as `os.fsync` does the contents of a file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _unwritable(path: Path, error: OSError) -> FileError:
     return FileError(f"cannot write {path}: {error.strerror or error}; what was there before is unchanged")
 

@@ -59,6 +59,7 @@ class Step(NamedTuple):
         truncated: ``bool[N]`` the episode was cut by a limit (bootstraps).
         next_obs: ``[N, *O]`` the true successor, also at the end of an episode (never a reset observation).
         next_mask: ``bool[N, A]`` the actions that are legal in ``next_obs`` (None: all, always).
+        mask: ``bool[N, A]`` the actions that are legal in ``obs`` (None: all, always).
     """
 
     obs: Array
@@ -68,6 +69,7 @@ class Step(NamedTuple):
     truncated: Array
     next_obs: Array
     next_mask: Array | None = None
+    mask: Array | None = None
 
 
 class Batch(NamedTuple):
@@ -83,6 +85,7 @@ class Batch(NamedTuple):
         weight: ``float32[B]`` importance weights (ones for uniform replay).
         index: ``int64[B]`` replay slots, to hand priorities back.
         next_mask: ``bool[B, A]`` the actions that are legal in ``next_obs``, at least one a row (None: all, always).
+        mask: ``bool[B, A]`` the actions that are legal in ``obs``, ``action`` among them (None: all, always).
     """
 
     obs: Array
@@ -93,6 +96,7 @@ class Batch(NamedTuple):
     weight: Array
     index: Array  # type: ignore[assignment]
     next_mask: Array | None = None
+    mask: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,10 @@ def test_damage_and_the_future_are_named(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"cannot read the checkpoint .*state\.safetensors"):
             load_checkpoint(tmp_path)
-    path.write_bytes(whole.replace(b'"format":"1"', b'"format":"9"'))
+    path.write_bytes(whole.replace(b'"format":"2"', b'"format":"9"'))
     with pytest.raises(FileError, match="format 9"):
         load_checkpoint(tmp_path)
-    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": "1", "values": "{nonsense"})
+    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": "2", "values": "{nonsense"})
     with pytest.raises(FileError, match="damaged"):
         load_checkpoint(tmp_path)
 

@@ -14,7 +14,7 @@ from nimbleq.rl.learner import TorchLearner, make_learner
 from nimbleq.rl.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import EnvSpec, ObsSpec, Step
+from nimbleq.types import Array, Batch, EnvSpec, ObsSpec, Step
 
 MIXED = EnvConfig("tests.rl.own_envs:Mixed")  # it refuses illegal actions itself
 PQN = {"algorithm": "pqn", "learner.target": "none", "pqn.rollout": 8, "pqn.epochs": 1}
@@ -60,6 +60,38 @@ def test_targets_do_not_depend_on_values_of_illegal_actions(head: str, double: b
     assert masked.isfinite().all()
     assert torch.allclose(loss(sample), masked, atol=1e-5)
     assert not torch.allclose(loss(sample._replace(next_mask=None)), unmasked), "the mask changes nothing"
+
+
+def test_the_munchausen_bonus_is_over_the_legal_actions_of_s() -> None:
+    """Q = (1, 9, 0), the second action is not legal, τ = 1: π = (e, 0, 1)/(e + 1), as if it were not there."""
+    q, mask = torch.tensor([[1.0, 9.0, 0.0]] * 2), torch.tensor([[True, False, True]] * 2)
+    bonus = losses.munchausen_bonus(losses.legal(q, mask), torch.tensor([0, 2]), tau=1.0, clip=-10.0)
+    assert bonus.tolist() == pytest.approx([1 - np.log(np.e + 1), -np.log(np.e + 1)])
+
+
+def test_a_munchausen_learner_regresses_on_the_masked_target() -> None:
+    changes = {"network.hidden": (8,), "learner.munchausen": True, "learner.double": False}
+    config = with_changes(TrainConfig(), changes)
+    learner = TorchLearner(config, EnvSpec(ObsSpec((5,)), 3, masked=True), 0)
+    rng, rows, tau, alpha = np.random.default_rng(0), np.arange(64), 0.03, 0.9
+    obs, next_obs = rng.normal(size=(2, 64, 5)).astype(np.float32)
+    mask, next_mask = rng.random((2, 64, 3)) < 0.5
+    action = rng.integers(3, size=64)
+    mask[rows, action], next_mask[rows, rng.integers(3, size=64)] = True, True
+    reward, discount = rng.normal(size=64).astype(np.float32), np.full(64, 0.9, np.float32)
+    batch = Batch(obs, action, reward, discount, next_obs, np.ones(64, np.float32), rows, next_mask, mask)
+    q, next_q = (learner.q(part).astype(np.float64) for part in (obs, next_obs))
+
+    def log_sum(values: Array, legal: Array) -> float:  # τ·log Σ exp(Q/τ), over the legal ones
+        kept = values[legal] / tau
+        return float(tau * (kept.max() + np.log(np.exp(kept - kept.max()).sum())))
+
+    expected = np.empty(64)
+    for i in rows:  # the soft value is τ·log Σ exp(Q/τ), and τ·log π(a) is Q(a) less that
+        bonus = max(q[i, action[i]] - log_sum(q[i], mask[i]), -1.0)
+        target = reward[i] + alpha * bonus + 0.9 * log_sum(next_q[i], next_mask[i])
+        expected[i] = abs(q[i, action[i]] - target)
+    assert learner.update(batch) == pytest.approx(expected, abs=1e-4)
 
 
 def test_values_of_a_rollout_are_of_legal_actions() -> None:

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "single": {"learner.double": False},
     "polyak": {"learner.target": "polyak", "learner.tau": 0.05},
     "ramp": {"learner.lr": 2e-3, "learner.lr_end": 1e-4, "learner.lr_updates": 300},
+    "radam": {"learner.optimizer": "radam", "learner.adam_eps": 1e-4},
     "scaled": {"learner.reward_scale": 0.1, "learner.adam_eps": 1e-4},
     "linear": {"network.hidden": ()},
     "deep_odd": {"network.hidden": (1, 37, 17, 5), "network.layer_norm": True, "learner.batch_size": 21},
@@ -232,7 +233,6 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "c51" in str(native_available(replace(network, head="c51")))
     assert "noisy" in str(native_available(replace(network, noisy=True)))
     assert "Munchausen" in str(native_available(network, learner=LearnerConfig(munchausen=True)))
-    assert "radam" in str(native_available(network, learner=LearnerConfig(optimizer="radam")))
     assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
     assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))
     monkeypatch.setattr(native_learner, "_extension", lambda: None)

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import gymnasium
@@ -16,28 +18,12 @@ from gymnasium import spaces
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.rl import state as state_module
+from nimbleq.rl.check import Check, Checker
 from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.train import Trained, train
 from nimbleq.rundir import RunDir
+from tests.rl.saved import assert_same_run, records
 from tests.rl.test_envs import Corridor
-
-IGNORED = ("seconds",)  # differs between any two runs
-
-
-def records(run: RunDir) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in IGNORED} for line in lines]
-
-
-def assert_same_run(a: RunDir, b: RunDir) -> None:
-    (arrays, values), (other_arrays, other_values) = load_checkpoint(a.checkpoint), load_checkpoint(b.checkpoint)
-    assert arrays.keys() == other_arrays.keys()
-    for name, value in arrays.items():
-        assert np.array_equal(value, other_arrays[name]), name
-    for counters in (values["counters"], other_values["counters"]):
-        del counters["seconds"], counters["metrics_bytes"]
-    assert values == other_values
-    assert records(a) == records(b)
 
 
 class Stop:
@@ -102,9 +88,9 @@ def test_images_resume_bit_for_bit(small: TrainConfig, tmp_path: Path, compress:
         with pytest.raises(KeyboardInterrupt):
             train(config, parts, Stop(32), resume=True)
         train(config, parts, resume=True)
+        assert_same_run(whole, parts)
     finally:
         del gymnasium.registry[name]
-    assert_same_run(whole, parts)
 
 
 def test_a_crash_between_checkpoints_repeats_what_was_lost(small: TrainConfig, tmp_path: Path) -> None:
@@ -150,6 +136,36 @@ def test_killed_and_interrupted_processes_resume_bit_for_bit(small: TrainConfig,
     assert child(config, parts, 40, signal.SIGINT) != 0
     steps_when_interrupted = load_checkpoint(parts.checkpoint)[1]["counters"]["steps"]
     assert steps_when_interrupted < config.steps
+    train(config, parts, resume=True)
+    assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_ctrl_c_while_a_check_is_played(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """It stops at once, not when thousands of episodes are over; the check is played anew, and no bit differs."""
+    changes = {"evaluation.beside": beside, "evaluation.episodes": 8_000, "evaluation.every": 90}
+    config = with_changes(small, changes)
+    whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
+    train(config, whole)
+    begun, pressed = Checker.start, []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def start(self: Checker, check: Check) -> None:
+        threading.Timer(0.02, press).start()
+        begun(self, check)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checker, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, parts)
+        took = time.monotonic() - pressed[0]
+    assert took < 10, "well under a second on a quiet machine"
+    assert load_checkpoint(parts.checkpoint)[1]["counters"]["best_return"] is None, "the check was not over"
     train(config, parts, resume=True)
     assert_same_run(whole, parts)
 
@@ -232,6 +248,15 @@ def test_metrics_and_summary_say_what_the_contract_promises(small: TrainConfig, 
     assert summary["steps"] == 1_000
     assert summary["return_ci95"][0] <= summary["return_mean"] <= summary["return_ci95"][1]
     json.dumps(summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(("every", "per_step", "updates"), [(1, 1, 113), (10, 1, 11), (10, 3, 33)])
+def test_updates_come_in_rounds_between_steps(
+    small: TrainConfig, tmp_path: Path, every: int, per_step: int, updates: int
+) -> None:
+    """1,000 steps of 8 environments are 125; rounds follow the 13th on, or the 20th, 30th … 120th."""
+    changes = {"envs": 8, "learn_start": 100, "update_every": every, "updates_per_step": per_step}
+    assert train(with_changes(small, changes), RunDir(tmp_path)).updates == updates
 
 
 def solved(small: TrainConfig, path: Path, stop_return: float) -> Trained:

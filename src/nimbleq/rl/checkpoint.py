@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nimbleq.errors import FileError
+from nimbleq.files import sync_folder
 from nimbleq.types import Array
 
-_FORMAT = 1
+_FORMAT = 2
 _NAME = "state.safetensors"
 
 
@@ -42,6 +43,7 @@ def save_checkpoint(folder: Path, arrays: Mapping[str, Array], values: Mapping[s
         with (fresh / _NAME).open("rb+") as stream:
             os.fsync(stream.fileno())
         (fresh / _NAME).replace(path)
+        sync_folder(folder)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise FileError(f"cannot write the checkpoint {path}: {reason}; the one before it is unchanged") from error

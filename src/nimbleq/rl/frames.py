@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nimbleq.errors import FileError
 from nimbleq.rl.planes import make_planes
 from nimbleq.rl.priority import replay_extension
 from nimbleq.types import Array, ObsSpec, Step
 
-_PARTS = ("codes", "length", "key", "references", "spare")
+NOWHERE = -1
+"""In place of a segment."""
 
 
 def shares_frames(obs: ObsSpec) -> bool:
@@ -46,6 +46,8 @@ class SharedFrames:
 
     Attributes:
         stored: told numbers ``int32[K]`` and pixels ``uint8[K, P]`` of planes as they are stored (None: nobody).
+        segment: ``int32[≥ numbers]`` which segment of the checkpoint holds each plane (`NOWHERE`: none yet); kept by
+            `nimbleq.rl.replay_log`.
     """
 
     def __init__(self, obs: ObsSpec, envs: int, compress: bool) -> None:
@@ -56,7 +58,8 @@ class SharedFrames:
         self._share = share if extension is None else extension.share
         self._planes = make_planes(height * width, compress)
         self._shown = np.zeros((envs, channels, height * width), np.uint8)
-        black = self._planes.put(self._shown[0, :1], np.array([-1], np.int32))
+        self.segment = np.full(0, NOWHERE, np.int32)
+        black = self._put(self._shown[0, :1], np.array([-1], np.int32))
         self._ids = np.full((envs, channels), black[0], np.int32)
         self._planes.hold(self._ids.ravel()[1:])
 
@@ -75,15 +78,24 @@ class SharedFrames:
         fresh = source < 0
         ids = np.take_along_axis(self._ids, source % channels, axis=1)
         near = np.broadcast_to(self._ids[:, -1:], ids.shape)
-        ids[fresh] = self._planes.put(new[fresh], near[fresh])
-        if self.stored is not None:
-            self.stored(ids[fresh], new[fresh])
+        ids[fresh] = self._put(new[fresh], near[fresh])
         for k in range(1, channels):  # planes that repeat an earlier one of their image, which may itself repeat one
             repeats = np.flatnonzero(source[:, k] >= channels)
             ids[repeats, k] = ids[repeats, source[repeats, k] - channels]
         self._planes.hold(ids[~fresh])
         self._planes.release(self._ids)
         self._ids, self._shown = ids, new
+        return ids
+
+    def _put(self, planes: Array, near: Array) -> Array:
+        ids = self._planes.put(planes, near)
+        needed = int(ids.max(initial=-1)) + 1
+        if needed > len(self.segment):
+            more = max(needed, 2 * len(self.segment)) - len(self.segment)
+            self.segment = np.concatenate([self.segment, np.full(more, NOWHERE, np.int32)])
+        self.segment[ids] = NOWHERE
+        if self.stored is not None:
+            self.stored(ids, planes)
         return ids
 
     def hold(self, ids: Array) -> None:
@@ -101,7 +113,7 @@ class SharedFrames:
 
     def kept(self) -> Array:
         """``int32[K]`` the numbers of all planes that are kept."""
-        return np.flatnonzero(self._planes.dump()[3]).astype(np.int32)
+        return np.flatnonzero(self._planes.tables()[0] > 0).astype(np.int32)
 
     def pixels(self, ids: Array) -> Array:
         """``int32[K] → uint8[K, P]``."""
@@ -109,20 +121,39 @@ class SharedFrames:
         return planes
 
     def arrays(self) -> dict[str, Array]:
-        """Complete state; planes are compressed."""
-        codes, *tables = self._planes.dump()
-        parts = dict(zip(_PARTS, (np.frombuffer(codes, np.uint8), *tables), strict=True))
-        return {**parts, "shown": self._ids.copy()}
+        """What has to be written whole to a checkpoint; `dump` gives the planes."""
+        references, spare = self._planes.tables()
+        return {"references": references, "spare": spare, "shown": self._ids.copy()}
 
-    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Continue from what `arrays` returned.
+    def missing(self, among: Array | None = None) -> Array:
+        """``int32[K]`` the planes (of those ``among: int32``, any shape) that no segment of the checkpoint holds."""
+        if among is not None:
+            ids: Array = np.unique(among)
+            return ids[self.segment[ids] < 0]
+        alive = self._planes.tables()[0] > 0
+        return np.flatnonzero(alive & (self.segment[: len(alive)] < 0)).astype(np.int32)
+
+    def dump(self, ids: Array) -> dict[str, Array]:
+        """The planes ``ids: int32[K]``, compressed, as `place` takes them."""
+        codes, length, key = self._planes.dump(ids)
+        return {"ids": ids, "codes": np.frombuffer(codes, np.uint8), "length": length, "key": key}
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Begin to continue from what `arrays` returned: `place` of all planes and `settle` follow.
 
         Raises:
-            FileError: the arrays contradict each other.
+            ValueError: here and there: the parts contradict each other.
         """
-        try:
-            self._planes.load(*(arrays[name] for name in _PARTS))
-            self._shown = self._planes.get(arrays["shown"])
-        except (ValueError, IndexError) as error:
-            raise FileError(f"the frames of the checkpoint are damaged ({error}); train without resuming") from error
+        self._planes.restore(arrays["references"], arrays["spare"])
+        self.segment = np.full(len(arrays["references"]), NOWHERE, np.int32)
         self._ids = arrays["shown"].copy()
+
+    def place(self, planes: Mapping[str, Array], segment: int) -> None:
+        """Take in what `dump` returned, which lies in ``segment`` of the checkpoint."""
+        self._planes.place(planes["ids"], planes["codes"], planes["length"], planes["key"])
+        self.segment[planes["ids"]] = segment
+
+    def settle(self) -> None:
+        """All planes are placed."""
+        self._planes.settle()
+        self._shown = self._planes.get(self._ids)

@@ -25,6 +25,7 @@ class Sample(NamedTuple):
     discount: Tensor
     next_obs: Tensor
     next_mask: Tensor | None = None
+    mask: Tensor | None = None
 
 
 class Errors(NamedTuple):
@@ -107,11 +108,9 @@ def _next_policy(
 
 
 def _reward(sample: Sample, config: LearnerConfig, target: QNetwork) -> Tensor:
-    """``r``, with Munchausen ``r + α·max(τ·log π(a|s), l₀)``: ``[B]``.
-
-    A sample has the mask of s' only, so π(·|s) is over all actions, also where some were not legal in s.
-    """
+    """``r``, with Munchausen ``r + α·max(τ·log π(a|s), l₀)``, π over the actions that are legal in s: ``[B]``."""
     if not config.munchausen:
         return sample.reward
-    bonus = losses.munchausen_bonus(target(sample.obs), sample.action, config.munchausen_tau, config.munchausen_clip)
+    q = losses.legal(target(sample.obs), sample.mask)
+    bonus = losses.munchausen_bonus(q, sample.action, config.munchausen_tau, config.munchausen_clip)
     return sample.reward + config.munchausen_alpha * bonus

@@ -159,8 +159,8 @@ class TorchLearner:
         """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""
         config = self.config
         obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
-        next_mask = None if batch.next_mask is None else torch.from_numpy(batch.next_mask)
-        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, next_mask)
+        masks = (None if mask is None else torch.from_numpy(mask) for mask in (batch.next_mask, batch.mask))
+        sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, *masks)
         with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
             errors = self.loss(self.online, self.target, sample, config, self.generator)
         loss = losses.weighted_mean(errors.loss, weight)
@@ -180,6 +180,8 @@ class TorchLearner:
         if self.config.target == "polyak":
             for target, parameter in zip(self.target.parameters(), self.parameters.values(), strict=True):
                 target.lerp_(parameter, self.config.tau)
+            for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                kept.copy_(buffer)
         elif self.config.target == "hard" and self.updates % self.config.target_every == 0:
             self.target.load_state_dict(self.online.state_dict())
 

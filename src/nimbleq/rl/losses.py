@@ -16,9 +16,9 @@ NextPolicy = tuple[Tensor, Tensor]
 """Probability of each next action ``[B, A]``, and what its value gains ``[B, A]``."""
 
 
-def legal(next_q: Tensor, mask: Tensor | None) -> Tensor:
-    """``next_q: [B, A]`` with −∞ where ``mask: bool[B, A]`` says that an action is not legal (None: all are)."""
-    return next_q if mask is None else next_q.masked_fill(~mask, -torch.inf)
+def legal(q: Tensor, mask: Tensor | None) -> Tensor:
+    """``q: [B, A]`` with −∞ where ``mask: bool[B, A]`` says that an action is not legal (None: all are)."""
+    return q if mask is None else q.masked_fill(~mask, -torch.inf)
 
 
 def greedy(selector_q: Tensor) -> NextPolicy:

@@ -35,8 +35,6 @@ def native_available(
         return "the native learner has no noisy layers"
     if learner is not None and learner.munchausen:
         return "the native learner has no Munchausen targets"
-    if learner is not None and learner.optimizer != "adam":
-        return f"the native learner has Adam, not {learner.optimizer}"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
         return f"the native learner takes float32 vectors, not {obs.dtype} observations of shape {obs.shape}"
     if len(network.hidden) > _MAX_HIDDEN:
@@ -90,6 +88,7 @@ class NativeLearner:
             dueling=network.dueling,
             double=learner.double,
             huber=learner.loss == "huber",
+            radam=learner.optimizer == "radam",
             target=_TARGETS.index(learner.target),
             target_every=learner.target_every,
             lr_updates=learner.lr_updates,

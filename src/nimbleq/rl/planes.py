@@ -10,8 +10,8 @@ from nimbleq.rl.priority import replay_extension
 from nimbleq.types import Array
 
 _WHOLE = -1  # in place of a key
-Dump = tuple[bytearray, Array, Array, Array, Array]
-"""Codes one after the other; per number: length of the code, key, references; and the numbers that are free."""
+Dump = tuple[bytearray, Array, Array]
+"""Codes one after the other; per plane: length of its code ``uint32``, and number of its key ``int32``."""
 
 
 class Planes(Protocol):
@@ -45,15 +45,35 @@ class Planes(Protocol):
         """One reference less for each; the numbers of planes without any are given out again."""
         ...
 
-    def dump(self) -> Dump:
-        """Complete state. Planes are compressed here even when they are not in memory."""
+    def tables(self) -> tuple[Array, Array]:
+        """References of every number (0: nobody has it), and the numbers that are free, last first."""
         ...
 
-    def load(self, codes: Array, length: Array, key: Array, references: Array, spare: Array, /) -> None:
-        """Continue from what `dump` returned.
+    def dump(self, ids: Array, /) -> Dump:
+        """The planes ``ids: int32[K]`` for a checkpoint. They are compressed, even when they are not in memory."""
+        ...
+
+    def restore(self, references: Array, spare: Array, /) -> None:
+        """Forget everything and begin to continue from what `tables` returned: `place` and `settle` follow.
 
         Raises:
             ValueError: the parts contradict each other.
+        """
+        ...
+
+    def place(self, ids: Array, codes: Array, length: Array, key: Array, /) -> None:
+        """Take in what ``dump(ids)`` returned; of planes with one number the last stays.
+
+        Raises:
+            ValueError: the parts contradict each other.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Everything is placed; planes without references are forgotten.
+
+        Raises:
+            ValueError: a plane is missing.
         """
         ...
 
@@ -144,34 +164,50 @@ class PlainPlanes:
             if key != _WHOLE:
                 self._release(key)
 
-    def dump(self) -> Dump:
+    def tables(self) -> tuple[Array, Array]:
         """See `Planes`."""
-        codes, keys, before = self.codes.copy(), self.keys.copy(), _WHOLE
-        for number, code in enumerate(self.codes):
-            if self.compress or not code:
-                continue
-            if before != _WHOLE:
-                key = keys[before] if keys[before] != _WHOLE else before
-                same = key == before
-                shorter = self._encoded(self._plane(number), self._plane(key), self._plane(before), same)
-                if shorter is not None:
-                    codes[number], keys[number] = shorter, key
-            before = number
-        length = np.array([len(code) for code in codes], np.uint32)
-        tables = [np.array(values, np.int32) for values in (keys, self.references, self.spare)]
-        return bytearray(b"".join(codes)), length, tables[0], tables[1], tables[2]
+        return np.array(self.references, np.int32), np.array(self.spare, np.int32)
 
-    def load(self, codes: Array, length: Array, key: Array, references: Array, spare: Array) -> None:
+    def dump(self, ids: Array) -> Dump:
         """See `Planes`."""
-        sizes = (len(length), len(key), len(references))
-        if length.sum() != len(codes) or len(set(sizes)) > 1 or not np.array_equal(length > 0, references > 0):
+        codes, keys, before, key_before = [], [], _WHOLE, _WHOLE
+        for number in ids.tolist():
+            code, key = self.codes[number], self.keys[number]
+            if not self.compress and before != _WHOLE:
+                plane, its_key, near = (self._plane(each) for each in (number, key_before, before))
+                shorter = self._encoded(plane, its_key, near, same=key_before == before)
+                if shorter is not None:
+                    code, key = shorter, key_before
+            before, key_before = number, number if key == _WHOLE else key
+            codes.append(code)
+            keys.append(key)
+        return bytearray(b"".join(codes)), np.array([len(code) for code in codes], np.uint32), np.array(keys, np.int32)
+
+    def restore(self, references: Array, spare: Array) -> None:
+        """See `Planes`."""
+        if (references < 0).any() or sorted(spare) != np.flatnonzero(references == 0).tolist():
+            raise ValueError("the parts contradict each other")
+        self.references, self.spare = references.tolist(), spare.tolist()
+        self.codes, self.keys = [b""] * len(references), [_WHOLE] * len(references)
+
+    def place(self, ids: Array, codes: Array, length: Array, key: Array) -> None:
+        """See `Planes`."""
+        if length.sum() != len(codes) or not len(ids) == len(length) == len(key):
             raise ValueError("the parts contradict each other")
         ends = np.cumsum(length.astype(np.int64))
-        self.codes = [codes[end - size : end].tobytes() for end, size in zip(ends, length, strict=True)]
-        self.keys, self.references, self.spare = key.tolist(), references.tolist(), spare.tolist()
-        if not self.compress:
-            self.codes = [self._plane(number).tobytes() if code else b"" for number, code in enumerate(self.codes)]
-            self.keys = [_WHOLE] * len(self.codes)
+        for number, end, size, its_key in zip(ids.tolist(), ends, length, key.tolist(), strict=True):
+            code = codes[end - size : end]
+            if its_key != _WHOLE and not self.compress:
+                code, its_key = decode(code, self._plane(its_key)), _WHOLE
+            self.codes[number], self.keys[number] = code.tobytes(), its_key
+
+    def settle(self) -> None:
+        """See `Planes`."""
+        for number, count in enumerate(self.references):
+            if count == 0:
+                self.codes[number], self.keys[number] = b"", _WHOLE
+        if any(count > 0 and not code for count, code in zip(self.references, self.codes, strict=True)):
+            raise ValueError("a plane is missing")
 
 
 def encode(plane: Array, key: Array) -> bytes:

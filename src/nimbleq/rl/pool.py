@@ -1,8 +1,8 @@
 """Training on envpool: environments in C++ on threads of their own [2206.10558], where envpool has them.
 
 What envpool plays differs from Gymnasium in its random numbers, and in that an episode that ends by itself in its last
-possible step counts as cut. Checks, certificates and everything else that is
-claimed of a policy are played on Gymnasium's environment.
+possible step counts as cut. Checks, certificates and everything else that is claimed of a policy are played on
+Gymnasium's environment.
 """
 
 from __future__ import annotations

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from nimbleq.config import TrainConfig, to_dict
 from nimbleq.errors import ConfigError
+from nimbleq.files import write_bytes
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.envs import VectorEnv
+from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
 from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
+from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
 from nimbleq.types import Array, EnvSpec
 
@@ -55,7 +59,8 @@ class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
     ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
-    ``checking`` is the greedy check whose outcome does not count yet.
+    ``checking`` is the greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk
+    (None: nothing), ``best_written`` the network that lies beside it as ``best.safetensors``.
     """
 
     config: TrainConfig
@@ -68,6 +73,8 @@ class TrainState:
     best: dict[str, Array]
     counters: Counters
     checking: Check | None = None
+    replay_log: ReplayLog | None = None
+    best_written: dict[str, Array] | None = None
 
 
 def new_state(config: TrainConfig) -> TrainState:
@@ -97,11 +104,16 @@ def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | De
 
 
 def save_state(state: TrainState, folder: Path) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; of the replay only what is new since the last one in ``folder``.
 
     Raises:
-        FileError: see `save_checkpoint`.
+        FileError: the disk is full or not writable; the checkpoint before it is whole.
     """
+    log = state.replay_log
+    if state.replay is not None and (log is None or log.folder != folder):
+        log = state.replay_log = _new_log(_on_host(state.replay), folder)
+    # The order is what makes it safe: see `nimbleq.rl.replay_log`.
+    segments = [] if log is None or state.replay is None else log.append(_on_host(state.replay))
     groups = {
         "learner": state.learner.arrays(),
         "envs": state.envs.arrays(),
@@ -116,8 +128,24 @@ def save_state(state: TrainState, folder: Path) -> None:
         "counters": vars(state.counters),
         "explore_rng": state.explore_rng.bit_generator.state,
         "replay_rng": state.replay_rng.bit_generator.state,
+        "replay": segments,
     }
     save_checkpoint(folder, arrays, values)
+    if log is not None:
+        log.prune()
+    if state.best is not state.best_written and state.counters.best_return is not None:
+        write_bytes(folder / "best.safetensors", save(state.best))  # a copy for other tools and verbs
+        state.best_written = state.best
+
+
+def _on_host(replay: Replay | DeviceReplay) -> Replay:
+    return replay.settled() if isinstance(replay, DeviceReplay) else replay
+
+
+def _new_log(replay: Replay, folder: Path) -> ReplayLog:
+    if replay.frames is not None:
+        replay.frames.segment[:] = NOWHERE
+    return ReplayLog(folder)
 
 
 def load_state(config: TrainConfig, folder: Path) -> TrainState:
@@ -135,7 +163,10 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:
-        state.replay.load_arrays(part(arrays, "replay"))
+        replay = part(arrays, "replay")
+        state.replay_log = load_replay(_on_host(state.replay), replay, values["replay"], folder)
+        if isinstance(state.replay, DeviceReplay):
+            state.replay.mirror(replay)
     if state.stats is not None:
         state.stats.load_arrays(part(arrays, "stats"))
     state.explore_rng.bit_generator.state = values["explore_rng"]

@@ -15,7 +15,8 @@ from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.train import train
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Step
-from tests.rl.test_train import Picture, Stop, assert_same_run
+from tests.rl.saved import assert_same_run
+from tests.rl.test_train import Picture, Stop
 
 DEVICE = {"learner.engine": "device", "learner.device": "cpu", "evaluation.beside": False}
 

@@ -1,5 +1,7 @@
 """Replay on the device against the host's, and against every transition written down plainly."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.priority import Priorities
 from nimbleq.rl.replay import Replay
 from nimbleq.types import Array, ObsSpec, Step
+from tests.rl.saved import through_disk
 from tests.rl.test_replay import oracle, steps_of
 
 GAMMA = 0.9
@@ -123,10 +126,10 @@ def test_n_step_transitions_equal_the_oracles(data: st.DataObject, n: int, envs:
 def test_masks_come_along() -> None:
     steps = steps_of([[(False, False)] * 2] * 9, np.ones((9, 2), np.float32))
     rng = np.random.default_rng(0)
-    masked = [step._replace(next_mask=rng.random((2, 4)) < 0.5) for step in steps]
+    masked = [step._replace(next_mask=rng.random((2, 4)) < 0.5, mask=rng.random((2, 4)) < 0.5) for step in steps]
     host, device = both(ReplayConfig(capacity=10, n_step=2), ObsSpec((1,)), masked, masks=4)
     assert_same_content(host, device)
-    assert device.gather(torch.arange(3)).masks[0].shape == (3, 4)
+    assert [mask.shape for mask in device.gather(torch.arange(3)).masks] == [(3, 4), (3, 4)]
 
 
 def test_a_step_is_drawn_only_once_it_is_settled() -> None:
@@ -174,7 +177,7 @@ def test_priorities_follow_the_formulas_of_the_hosts() -> None:
 
 @pytest.mark.parametrize("prioritized", [False, True])
 @pytest.mark.parametrize("images", [False, True])
-def test_saved_and_loaded_it_goes_on_bit_for_bit(images: bool, prioritized: bool) -> None:
+def test_saved_and_loaded_it_goes_on_bit_for_bit(images: bool, prioritized: bool, tmp_path: Path) -> None:
     config = ReplayConfig(capacity=31, n_step=3, prioritized=prioritized)
     steps = film(1, 2, 60, stacked=True) if images else steps_of(lives(1, 2, 60), np.ones((60, 2), np.float32))
     obs = IMAGE if images else ObsSpec((1,))
@@ -185,9 +188,9 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(images: bool, prioritized: bool
     if prioritized:
         replay.reprioritize(torch.arange(10), torch.linspace(0, 5, 10))
     replay.add(steps[40])  # not settled
-    for step in steps[50:]:
-        other.add(step)
-    other.load_arrays(replay.arrays())
+    arrays = replay.arrays()
+    through_disk(replay.settled(), other.host, tmp_path)
+    other.mirror(arrays)
     for step in steps[41:]:
         for each in (replay, other):
             each.add(step)

@@ -1,4 +1,5 @@
-/* Adam [1412.6980, algorithm 1] in PyTorch's arrangement, with the Polyak step of the target network beside it. */
+/* Adam [1412.6980, algorithm 1] and RAdam [1908.03265, algorithm 2] in PyTorch's arrangement, with the Polyak step of the
+ * target network beside them. */
 #ifndef NIMBLEQ_LEARNER_ADAM_H
 #define NIMBLEQ_LEARNER_ADAM_H
 
@@ -31,6 +32,24 @@ INLINE AdamStep adam_step(double lr, double eps, double tau, int64_t updates_bef
         .tau = (float)tau,
         .grad_factor = 1.0f,
     };
+}
+
+/* RAdam is Adam with another step size: rectified once the variance of 1 / sqrt(v) is known, and until then without the
+ * division by sqrt(v). Its eps is added before the correction, not after. */
+INLINE AdamStep radam_step(double lr, double eps, double tau, int64_t updates_before)
+{
+    AdamStep step = adam_step(lr, eps, tau, updates_before);
+    const double t = (double)(updates_before + 1), decay = pow(BETA2, t);
+    const double longest = 2.0 / (1.0 - BETA2) - 1.0, length = longest - 2.0 * t * decay / (1.0 - decay);
+    if (length > 5.0) {
+        step.step_size *= (float)sqrt((length - 4.0) * (length - 2.0) * longest /
+                                      ((longest - 4.0) * (longest - 2.0) * length));
+        step.eps *= step.inverse_correction;
+    } else {
+        step.inverse_correction = 0.0f;
+        step.eps = 1.0f;
+    }
+    return step;
 }
 
 /* One vector at offset `at`. */

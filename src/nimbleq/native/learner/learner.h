@@ -16,7 +16,7 @@ typedef enum { TARGET_NONE, TARGET_HARD, TARGET_POLYAK } Target;
 /* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
-    bool normalize, layer_norm, dueling, double_q, huber;
+    bool normalize, layer_norm, dueling, double_q, huber, radam;
     Target target;
     int64_t target_every, lr_updates;
     double obs_clip, tau, lr, lr_end, adam_eps, max_grad_norm, reward_scale;

@@ -37,16 +37,16 @@ static bool read_hidden(PyObject *hidden, Options *options)
 static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
-                            "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
+                            "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
                             "max_grad_norm", "reward_scale", NULL};
     Options o = {0};
     Py_ssize_t obs, actions, batch;
     PyObject *hidden;
-    int normalize, layer_norm, dueling, double_q, huber, target;
+    int normalize, layer_norm, dueling, double_q, huber, radam, target;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!npppppiLLddddddd", names, &obs, &actions, &PyTuple_Type, &hidden,
-                                     &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &target,
-                                     &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLddddddd", names, &obs, &actions, &PyTuple_Type, &hidden,
+                                     &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
+                                     &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale))
         return NULL;
     if (obs < 1 || actions < 1 || batch < 1 || target_every < 1 || lr_updates < 1 || target < TARGET_NONE ||
@@ -56,6 +56,7 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     o.obs = (size_t)obs, o.actions = (size_t)actions;
     o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
+    o.radam = radam;
     o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
     if (!read_hidden(hidden, &o))
         return NULL;

@@ -115,9 +115,11 @@ static void descend(Learner *self, size_t padded_batch)
 {
     const Options *options = &self->options;
     const double tau = options->target == TARGET_POLYAK ? options->tau : 0.0;
+    const double lr = learning_rate(options, self->updates);
     Sink sink = {
         .arrays = {self->param, self->moment1, self->moment2, self->target},
-        .step = adam_step(learning_rate(options, self->updates), options->adam_eps, tau, self->updates),
+        .step = options->radam ? radam_step(lr, options->adam_eps, tau, self->updates)
+                               : adam_step(lr, options->adam_eps, tau, self->updates),
         .grad = options->max_grad_norm > 0 ? self->grad : NULL,
         .squares = splat(0),
     };

@@ -1,4 +1,4 @@
-/* All planes on their way to a checkpoint and back. */
+/* Planes on their way to a checkpoint and back. */
 #ifndef NQ_REPLAY_DUMP_H
 #define NQ_REPLAY_DUMP_H
 
@@ -18,28 +18,29 @@ static bool append(PyObject *bytes, size_t *used, const uint8_t *more, size_t co
     return true;
 }
 
-/* All codes, one after the other. On disk planes are compressed, also those that are whole in memory: `length` and `key`
- * are rewritten to say how. */
-static PyObject *all_codes(Frames *frames, uint32_t *length, int32_t *key)
+/* The codes of some planes, one after the other; `length` and `key` are written to say how to read them. On disk planes
+ * are compressed, also those that are whole in memory: each as its difference from one before it in the same call. */
+static PyObject *codes_of(Frames *frames, const int32_t *ids, size_t count, uint32_t *length, int32_t *key)
 {
     PyObject *codes = PyByteArray_FromStringAndSize(NULL, 0);
     size_t used = 0;
     int32_t before = WHOLE, key_before = WHOLE;
-    for (size_t id = 0; id < frames->count && codes != NULL; id++) {
+    for (size_t i = 0; i < count && codes != NULL; i++) {
+        const int32_t id = ids[i];
         const uint8_t *code = frames->code[id];
-        if (code == NULL)
-            continue;
+        length[i] = frames->length[id];
+        key[i] = frames->key[id];
         if (!frames->compress && before != WHOLE) {
             const size_t coded = frames_encode(frames, code, frames->code[key_before], frames->code[before]);
             if (coded > 0) {
                 code = frames->buffer;
-                length[id] = (uint32_t)coded;
-                key[id] = key_before;
+                length[i] = (uint32_t)coded;
+                key[i] = key_before;
             }
         }
-        before = (int32_t)id;
-        key_before = key[id] == WHOLE ? before : key[id];
-        if (!append(codes, &used, code, length[id]))
+        before = id;
+        key_before = key[i] == WHOLE ? before : key[i];
+        if (!append(codes, &used, code, length[i]))
             Py_CLEAR(codes);
     }
     if (codes != NULL && PyByteArray_Resize(codes, (Py_ssize_t)used) < 0)
@@ -47,62 +48,85 @@ static PyObject *all_codes(Frames *frames, uint32_t *length, int32_t *key)
     return codes;
 }
 
-/* What `frames_dump` gives, as C arrays. */
-typedef struct {
-    const uint8_t *codes;
-    const uint32_t *length;
-    const int32_t *key, *references, *spare;
-    size_t bytes, count, spare_count;
-} Dump;
+typedef enum { LOADED, UNSOUND, NO_MEMORY } Loaded;
 
-/* Whether the parts fit together, so that reading any plane stays within memory. */
-static bool dump_is_sound(const Dump *dump, size_t pixels)
+/* Forgets everything; from now on there are `count` numbers with these references, and those in `spare` are free. */
+static Loaded frames_restore(Frames *frames, const int32_t *references, size_t count, const int32_t *spare,
+                             size_t spare_count)
 {
-    size_t used = 0, unused = 0;
-    for (size_t id = 0; id < dump->count; id++) {
-        const uint32_t length = dump->length[id];
-        const int32_t key = dump->key[id];
-        unused += length == 0;
-        if ((length != 0) != (dump->references[id] > 0) || length > dump->bytes - used)
-            return false;
-        if (length != 0 && key == WHOLE && length != pixels)
-            return false;
-        if (key != WHOLE &&
-            (key < 0 || (size_t)key >= dump->count || dump->length[key] == 0 || dump->key[key] != WHOLE ||
-             !code_is_sound(pixels, dump->codes + used, length)))
-            return false;
-        used += length;
+    size_t unused = 0;
+    for (size_t id = 0; id < count; id++) {
+        if (references[id] < 0)
+            return UNSOUND;
+        unused += references[id] == 0;
     }
-    for (size_t i = 0; i < dump->spare_count; i++)
-        if (dump->spare[i] < 0 || (size_t)dump->spare[i] >= dump->count || dump->length[dump->spare[i]] != 0)
-            return false;
-    return used == dump->bytes && unused == dump->spare_count;
+    for (size_t i = 0; i < spare_count; i++)
+        if (spare[i] < 0 || (size_t)spare[i] >= count || references[spare[i]] != 0)
+            return UNSOUND;
+    if (unused != spare_count)
+        return UNSOUND;
+    frames_clear(frames);
+    if (!frames_reserve(frames, count))
+        return NO_MEMORY;
+    for (size_t id = 0; id < count; id++)
+        frames->code[id] = NULL, frames->length[id] = 0, frames->key[id] = WHOLE;
+    if (count > 0)
+        memcpy(frames->references, references, count * sizeof *references);
+    if (spare_count > 0)
+        memcpy(frames->spare, spare, spare_count * sizeof *spare);
+    frames->count = count;
+    frames->spare_count = spare_count;
+    return LOADED;
 }
 
-static bool take_over(Frames *frames, const Dump *dump)
+static void frames_drop(Frames *frames, size_t id)
 {
-    frames_clear(frames);
-    if (!frames_reserve(frames, dump->count))
-        return false;
-    for (size_t id = 0; id < dump->count; id++)
-        frames->code[id] = NULL, frames->length[id] = 0, frames->key[id] = WHOLE;
-    frames->count = dump->count;
-    const uint8_t *code = dump->codes;
-    for (size_t id = 0; id < dump->count; code += dump->length[id++])
-        if (dump->length[id] != 0 && !frames_keep(frames, (int32_t)id, code, dump->length[id], dump->key[id]))
-            return false;
-    memcpy(frames->references, dump->references, dump->count * sizeof *dump->references);
-    memcpy(frames->spare, dump->spare, dump->spare_count * sizeof *dump->spare);
-    frames->spare_count = dump->spare_count;
-    for (size_t id = 0; id < dump->count && !frames->compress; id++) {
-        if (frames->key[id] == WHOLE)
-            continue;
-        frames_read(frames, (int32_t)id, frames->near);
-        free(frames->code[id]);
-        if (!frames_keep(frames, (int32_t)id, frames->near, frames->pixels, WHOLE)) {
-            frames->code[id] = NULL;
-            return false;
+    free(frames->code[id]);
+    frames->code[id] = NULL;
+    frames->length[id] = 0;
+    frames->key[id] = WHOLE;
+}
+
+/* Gives planes their numbers back; the arguments are what `codes_of` took and gave. Reading them stays within memory. */
+static Loaded frames_place(Frames *frames, const int32_t *ids, size_t count, const uint8_t *code, size_t bytes,
+                           const uint32_t *length, const int32_t *key)
+{
+    for (size_t i = 0; i < count; i++) {
+        const int32_t id = ids[i];
+        if (id < 0 || (size_t)id >= frames->count || length[i] == 0 || length[i] > bytes)
+            return UNSOUND;
+        if (key[i] == WHOLE ? length[i] != frames->pixels : !code_is_sound(frames->pixels, code, length[i]))
+            return UNSOUND;
+        const bool expand = !frames->compress && key[i] != WHOLE;
+        if (expand && (key[i] == id || !frames_has(frames, key[i])))
+            return UNSOUND;
+        frames_drop(frames, (size_t)id);
+        if (!frames_keep(frames, id, code, length[i], key[i]))
+            return NO_MEMORY;
+        if (expand) {
+            frames_read(frames, id, frames->near);
+            frames_drop(frames, (size_t)id);
+            if (!frames_keep(frames, id, frames->near, frames->pixels, WHOLE))
+                return NO_MEMORY;
         }
+        code += length[i];
+        bytes -= length[i];
+    }
+    return bytes == 0 ? LOADED : UNSOUND;
+}
+
+/* Forgets the planes without references; whether all others are there, with their keys. */
+static bool frames_settle(Frames *frames)
+{
+    for (size_t id = 0; id < frames->count; id++)
+        if (frames->references[id] == 0)
+            frames_drop(frames, id);
+    for (size_t id = 0; id < frames->count; id++) {
+        const int32_t key = frames->key[id];
+        if (frames->references[id] > 0 && frames->code[id] == NULL)
+            return false;
+        if (key != WHOLE && !(frames_has(frames, key) && frames->key[key] == WHOLE))
+            return false;
     }
     return true;
 }

@@ -203,66 +203,110 @@ static PyObject *table(const void *values, int type, size_t count, size_t size)
 {
     const npy_intp shape[1] = {(npy_intp)count};
     PyObject *array = PyArray_SimpleNew(1, shape, type);
-    if (array != NULL)
+    if (array != NULL && count > 0)
         memcpy(PyArray_DATA((PyArrayObject *)array), values, count * size);
     return array;
 }
 
-static PyObject *frames_dump(FramesObject *self, PyObject *Py_UNUSED(none))
+/* A tuple of `count` parts, which are let go; NULL when one is missing. */
+static PyObject *tuple_of(PyObject **part, Py_ssize_t count)
 {
-    enum { CODES, LENGTH, KEY, REFERENCES, SPARE, PARTS };
-    Frames *frames = &self->frames;
-    PyObject *part[PARTS] = {
-        [LENGTH] = table(frames->length, NPY_UINT32, frames->count, sizeof *frames->length),
-        [KEY] = table(frames->key, NPY_INT32, frames->count, sizeof *frames->key),
-        [REFERENCES] = table(frames->references, NPY_INT32, frames->count, sizeof *frames->references),
-        [SPARE] = table(frames->spare, NPY_INT32, frames->spare_count, sizeof *frames->spare),
-    };
-    if (part[LENGTH] != NULL && part[KEY] != NULL)
-        part[CODES] = all_codes(frames, PyArray_DATA((PyArrayObject *)part[LENGTH]),
-                                PyArray_DATA((PyArrayObject *)part[KEY]));
-    bool ok = true;
-    for (int i = 0; i < PARTS; i++)
-        ok = ok && part[i] != NULL;
-    PyObject *all = ok ? PyTuple_Pack(PARTS, part[CODES], part[LENGTH], part[KEY], part[REFERENCES], part[SPARE]) : NULL;
-    for (int i = 0; i < PARTS; i++)
-        Py_XDECREF(part[i]);
-    return all;
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (part[i] == NULL)
+            Py_CLEAR(tuple);
+        if (tuple != NULL)
+            PyTuple_SET_ITEM(tuple, i, part[i]);
+        else
+            Py_XDECREF(part[i]);
+    }
+    return tuple;
 }
 
-static PyObject *frames_load(FramesObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *frames_tables(FramesObject *self, PyObject *Py_UNUSED(none))
 {
-    enum { CODES, LENGTH, KEY, REFERENCES, SPARE, PARTS };
-    static const int types[PARTS] = {NPY_UINT8, NPY_UINT32, NPY_INT32, NPY_INT32, NPY_INT32};
+    const Frames *frames = &self->frames;
+    PyObject *part[] = {
+        table(frames->references, NPY_INT32, frames->count, sizeof *frames->references),
+        table(frames->spare, NPY_INT32, frames->spare_count, sizeof *frames->spare),
+    };
+    return tuple_of(part, 2);
+}
+
+static PyObject *frames_dump(FramesObject *self, PyObject *object)
+{
+    PyArrayObject *ids = checked_ids(self, object, 1);
+    if (ids == NULL)
+        return NULL;
+    const npy_intp count = PyArray_SIZE(ids);
+    PyObject *part[] = {NULL, PyArray_SimpleNew(1, &count, NPY_UINT32), PyArray_SimpleNew(1, &count, NPY_INT32)};
+    if (part[1] != NULL && part[2] != NULL)
+        part[0] = codes_of(&self->frames, PyArray_DATA(ids), (size_t)count, PyArray_DATA((PyArrayObject *)part[1]),
+                           PyArray_DATA((PyArrayObject *)part[2]));
+    Py_DECREF(ids);
+    return tuple_of(part, 3);
+}
+
+static PyObject *none_or_error(Loaded loaded)
+{
+    if (loaded == NO_MEMORY)
+        return PyErr_NoMemory();
+    if (loaded == UNSOUND) {
+        PyErr_SetString(PyExc_ValueError, "the parts contradict each other");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *frames_restore_method(FramesObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "restore(references, spare)");
+        return NULL;
+    }
+    PyArrayObject *references = array_of(args[0], NPY_INT32, 1);
+    PyArrayObject *spare = references == NULL ? NULL : array_of(args[1], NPY_INT32, 1);
+    PyObject *result = NULL;
+    if (spare != NULL)
+        result = none_or_error(frames_restore(&self->frames, PyArray_DATA(references), (size_t)PyArray_SIZE(references),
+                                              PyArray_DATA(spare), (size_t)PyArray_SIZE(spare)));
+    Py_XDECREF(references);
+    Py_XDECREF(spare);
+    return result;
+}
+
+static PyObject *frames_place_method(FramesObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    enum { IDS, CODES, LENGTH, KEY, PARTS };
+    static const int types[PARTS] = {NPY_INT32, NPY_UINT8, NPY_UINT32, NPY_INT32};
     if (count != PARTS) {
-        PyErr_SetString(PyExc_TypeError, "load(codes, length, key, references, spare)");
+        PyErr_SetString(PyExc_TypeError, "place(ids, codes, length, key)");
         return NULL;
     }
     PyArrayObject *in[PARTS] = {NULL};
     bool ok = true;
     for (int i = 0; i < PARTS && ok; i++)
         ok = (in[i] = array_of(args[i], types[i], 1)) != NULL;
+    PyObject *result = NULL;
     if (ok) {
-        const Dump dump = {
-            PyArray_DATA(in[CODES]),       PyArray_DATA(in[LENGTH]),       PyArray_DATA(in[KEY]),
-            PyArray_DATA(in[REFERENCES]),  PyArray_DATA(in[SPARE]),        (size_t)PyArray_SIZE(in[CODES]),
-            (size_t)PyArray_SIZE(in[LENGTH]), (size_t)PyArray_SIZE(in[SPARE]),
-        };
-        ok = PyArray_SIZE(in[LENGTH]) == PyArray_SIZE(in[REFERENCES]) && PyArray_SIZE(in[LENGTH]) == PyArray_SIZE(in[KEY]) &&
-             dump_is_sound(&dump, self->frames.pixels);
-        if (!ok)
-            PyErr_SetString(PyExc_ValueError, "the parts contradict each other");
-        else if (!take_over(&self->frames, &dump)) {
-            frames_clear(&self->frames);
-            PyErr_NoMemory();
-            ok = false;
-        }
+        const npy_intp planes = PyArray_SIZE(in[IDS]);
+        const bool fits = PyArray_SIZE(in[LENGTH]) == planes && PyArray_SIZE(in[KEY]) == planes;
+        result = none_or_error(!fits ? UNSOUND
+                                     : frames_place(&self->frames, PyArray_DATA(in[IDS]), (size_t)planes,
+                                                    PyArray_DATA(in[CODES]), (size_t)PyArray_SIZE(in[CODES]),
+                                                    PyArray_DATA(in[LENGTH]), PyArray_DATA(in[KEY])));
     }
     for (int i = 0; i < PARTS; i++)
         Py_XDECREF(in[i]);
-    if (!ok)
-        return NULL;
-    Py_RETURN_NONE;
+    return result;
+}
+
+static PyObject *frames_settle_method(FramesObject *self, PyObject *Py_UNUSED(none))
+{
+    const bool sound = frames_settle(&self->frames);
+    if (!sound)
+        frames_clear(&self->frames);
+    return none_or_error(sound ? LOADED : UNSOUND);
 }
 
 /* Which plane of `old[N, C, P]`, or which earlier one of `new[N, C, P]` (C + its place), equals each plane of `new`. */
@@ -302,8 +346,11 @@ static PyMethodDef methods[] = {
     {"get_pairs", (PyCFunction)(void (*)(void))frames_get_pairs, METH_FASTCALL, "Planes of two arrays of numbers."},
     {"hold", (PyCFunction)frames_hold_method, METH_O, "One more reference for each number."},
     {"release", (PyCFunction)frames_release_method, METH_O, "One reference less; forget planes without any."},
-    {"dump", (PyCFunction)frames_dump, METH_NOARGS, "Complete state: codes, length, key, references, spare."},
-    {"load", (PyCFunction)(void (*)(void))frames_load, METH_FASTCALL, "Continue from what dump gave."},
+    {"tables", (PyCFunction)frames_tables, METH_NOARGS, "References by number, and the numbers that are free."},
+    {"dump", (PyCFunction)frames_dump, METH_O, "Codes, their lengths and keys of some planes."},
+    {"restore", (PyCFunction)(void (*)(void))frames_restore_method, METH_FASTCALL, "Start over from what tables gave."},
+    {"place", (PyCFunction)(void (*)(void))frames_place_method, METH_FASTCALL, "Take planes in that dump gave."},
+    {"settle", (PyCFunction)frames_settle_method, METH_NOARGS, "Everything is placed."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot slots[] = {

@@ -120,6 +120,9 @@ class DeviceLearner:
             share = (self.count % self.config.target_every == 0).float()
         for target, parameter in zip(self.target.parameters(), self.online.parameters(), strict=True):
             target.lerp_(parameter, share)
+        whole = torch.ones_like(share) if self.config.target == "polyak" else share
+        for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+            kept.lerp_(buffer, whole)
 
     def measures(self) -> tuple[float, float]:
         """Mean loss and mean Q-value of the last batch. Waits for the device."""

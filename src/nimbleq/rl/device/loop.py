@@ -37,7 +37,8 @@ def learn_on_device(session: _Session, tick: Tick, interrupted: Callable[[], boo
             action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
             playing = player.submit(envs.step, action)
             replay.settle()
-            if counters.steps >= config.learn_start and len(replay) > 0:
+            due = counters.steps // config.envs % config.update_every == 0
+            if due and counters.steps >= config.learn_start and len(replay) > 0:
                 replay.anneal(counters.steps / config.steps)
                 for _ in range(config.updates_per_step):
                     learner.learn(replay)

@@ -73,7 +73,7 @@ class DeviceReplay:
         self.size = torch.zeros((), dtype=torch.int64, device=device)
         self.beta = torch.ones((), device=device)
         self._pending: Step | None = None
-        self._watch_frames()
+        self.mirror({})
 
     def __len__(self) -> int:
         return len(self.host)
@@ -92,12 +92,16 @@ class DeviceReplay:
         """Do what `add` put off, so that the environments need not wait for it."""
         if self._pending is None:
             return
-        first, before = self.host.cursor, int(self.host.windows.open.sum()) + len(self._pending.action)
+        first = self.host.added
         self.host.add(self._pending)
         self._pending = None
-        closed = before - int(self.host.windows.open.sum())
-        if closed:
-            self._upload((first + np.arange(closed)) % self.host.capacity)
+        if self.host.added > first:
+            self._upload(np.arange(first, self.host.added) % self.host.capacity)
+
+    def settled(self) -> Replay:
+        """The host's half with everything that was added: what is written to a checkpoint, and filled from one."""
+        self.settle()
+        return self.host
 
     def _upload(self, slots: Array) -> None:
         index = to_device(slots, self.device)
@@ -108,13 +112,20 @@ class DeviceReplay:
         if self.priorities is not None:
             self.priorities.add(index)
 
-    def _watch_frames(self) -> None:
-        """Have every plane that the host keeps, now and later."""
+    def mirror(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what `host` was filled with: transitions, and planes (those to come, too).
+
+        Args:
+            arrays: what `arrays` returned; nothing for a fresh one.
+        """
         if self.host.frames is not None and self.planes is not None:
             kept = self.host.frames.kept()
             for ids in np.split(kept, range(_UPLOAD, len(kept), _UPLOAD)):
                 self.planes.write(ids, self.host.frames.pixels(ids))
             self.host.frames.stored = self.planes.write
+        self._upload(np.arange(len(self.host)))
+        if self.priorities is not None and arrays:
+            self.priorities.load_arrays(part(arrays, "priorities"))
 
     def anneal(self, done: float) -> None:
         """Set the exponent of the importance weights for the share ``done`` of the run."""
@@ -142,21 +153,11 @@ class DeviceReplay:
             self.priorities.update(index, abs_td)
 
     def arrays(self) -> dict[str, Array]:
-        """Complete state, as `Replay.arrays` names it."""
-        self.settle()
-        state = self.host.arrays()
+        """See `Replay.arrays`."""
+        state = self.settled().arrays()
         if self.priorities is not None:
             state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
         return state
-
-    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Continue from what `arrays` returned."""
-        self._pending = None
-        self.host.load_arrays(arrays)
-        self._watch_frames()
-        self._upload(np.arange(len(self.host)))
-        if self.priorities is not None:
-            self.priorities.load_arrays(part(arrays, "priorities"))
 
 
 def _zeros_like(array: Array, device: torch.device) -> Tensor:
