@@ -46,9 +46,9 @@ def test_images_in_bf16_resume_bit_for_bit(small: TrainConfig, tmp_path: Path) -
         with pytest.raises(KeyboardInterrupt):
             train(config, parts, Stop(29), resume=True)
         train(config, parts, resume=True)
+        assert_same_run(whole, parts)
     finally:
         del gymnasium.registry[name]
-    assert_same_run(whole, parts)
 
 
 def test_updates_go_on_while_a_step_is_played_and_see_the_steps_before_it(
