@@ -150,7 +150,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(variant: str) -> None:
 
 
 def test_bf16_learns_nearly_the_same_and_every_weight_moves() -> None:
-    """With ``double`` the online network is asked without gradients first: no rounded weight may be kept from that."""
+    """Also with ``double``, where the online network is asked without gradients first."""
     config = changed({"learner.precision": "bf16", "network.normalize_obs": False})
     half, whole = DeviceLearner(config, SPEC, 0), TorchLearner(config, SPEC, 0)
     before = half.weights()

@@ -30,8 +30,8 @@ class HalfNetwork(QNetwork):
     """
 
     def features(self, obs: Tensor) -> Tensor:
-        """See `QNetwork`. No cache of rounded weights: one filled without gradients would lose those that follow."""
-        with torch.autocast(obs.device.type, torch.bfloat16, cache_enabled=False):
+        """See `QNetwork`."""
+        with torch.autocast(obs.device.type, torch.bfloat16):
             return super().features(obs).float()
 
 
