@@ -279,7 +279,7 @@ def test_impossible_settings_are_named(small: TrainConfig, tmp_path: Path, chang
 
 
 def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tmp_path: Path) -> None:
-    config = with_changes(small, {"evaluation.every": 1_000_000})
+    config = with_changes(small, {"evaluation.every": 1_000_000, "evaluation.network": "online"})
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
     weights = trained.module.state_dict()
