@@ -32,7 +32,7 @@ EXTENSIONS: list[Extension] = [
     ),
     Extension(
         "nimbleq.native._replay",
-        [f"{NATIVE}/replay/{name}.c" for name in ("module", "tree", "frames")],
+        [f"{NATIVE}/replay/{name}.c" for name in ("module", "tree", "frames", "rows")],
         depends=[str(header) for header in Path(NATIVE, "replay").glob("*.h")],
         include_dirs=[numpy.get_include()],
         extra_compile_args=FLAGS,

@@ -28,6 +28,7 @@ class EnvConfig:
         kwargs: arguments of the environment, each NAME=VALUE with a Python literal or a word as the value.
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
         engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where that is installed and has it.
+        workers: processes that step the environments of training, for slow ones; the outcome is the same.
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
@@ -37,6 +38,7 @@ class EnvConfig:
     engine: Annotated[Literal["gymnasium", "envpool"], tyro.conf.arg(name="env-engine", prefix_name=False)] = (
         "gymnasium"
     )
+    workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class NetworkConfig:
     """The Q-network.
 
     Attributes:
-        torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``impala`` (residual,
-            [1802.01561]), ``mobile`` (depthwise-separable, [1704.04861]) or ``shuffle`` (grouped convolutions and
-            channel shuffle, [1707.01083]).
+        torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``small`` (one, for
+            images of few pixels, [1903.03176]), ``impala`` (residual, [1802.01561]), ``mobile`` (depthwise-separable,
+            [1704.04861]) or ``shuffle`` (grouped convolutions and channel shuffle, [1707.01083]).
         torso_width: multiplies the channels of a convolutional torso.
         torso_pool: a last 3×3 max-pool of stride 2 (on 84×84 images, after ``impala``: to 6×6, as BTR [2411.03820]).
+        spectral_norm: the residual convolutions of ``impala`` have a largest singular value of 1 [1802.05957].
         space_to_depth: side of the blocks of pixels that become channels before the first convolution (1: none);
             not with ``nature``.
         hidden: widths of the fully connected layers before the head.
@@ -67,9 +70,10 @@ class NetworkConfig:
         obs_clip: in standard deviations.
     """
 
-    torso: Literal["mlp", "nature", "impala", "mobile", "shuffle"] = "mlp"
+    torso: Literal["mlp", "nature", "small", "impala", "mobile", "shuffle"] = "mlp"
     torso_width: int = 1
     torso_pool: bool = False
+    spectral_norm: bool = False
     space_to_depth: int = 1
     hidden: tuple[int, ...] = (256, 256)
     layer_norm: bool = True
@@ -329,6 +333,13 @@ def validate(config: TrainConfig) -> None:
     for name, value, ok, wanted in (
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
+        ("workers", config.env.workers, 1 <= config.env.workers <= config.envs, f"within 1 and envs, {config.envs}"),
+        (
+            "workers",
+            config.env.workers,
+            config.env.workers == 1 or config.env.engine == "gymnasium",
+            "1 with envpool, which has threads of its own",
+        ),
         ("updates_per_step", config.updates_per_step, config.updates_per_step >= 1, "at least 1"),
         ("update_every", config.update_every, config.update_every >= 1, "at least 1"),
         ("seed", config.seed, config.seed >= 0, "at least 0"),
@@ -339,6 +350,12 @@ def validate(config: TrainConfig) -> None:
             "positive widths",
         ),
         ("network.torso_width", network.torso_width, network.torso_width >= 1, "at least 1"),
+        (
+            "network.spectral_norm",
+            network.spectral_norm,
+            network.torso == "impala" or not network.spectral_norm,
+            "off but for the torso impala",
+        ),
         ("network.space_to_depth", network.space_to_depth, network.space_to_depth >= 1, "at least 1"),
         ("network.noisy_sigma", network.noisy_sigma, network.noisy_sigma >= 0, "at least 0"),
         ("network.atoms", network.atoms, network.atoms >= (2 if network.head == "c51" else 1), "at least 1 (c51: 2)"),

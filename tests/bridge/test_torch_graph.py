@@ -219,6 +219,11 @@ NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
     "qr": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="qr", atoms=7, dueling=True)),
     "iqn": (EnvSpec(ObsSpec((4,)), 3), NetworkConfig(hidden=(16,), head="iqn", dueling=True, noisy=True)),
     "impala": (EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3), NetworkConfig(torso="impala", hidden=(8,), torso_pool=True)),
+    "small": (EnvSpec(ObsSpec((4, 10, 10), "uint8"), 3), NetworkConfig(torso="small", hidden=(8,))),
+    "spectral": (
+        EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3),
+        NetworkConfig(torso="impala", hidden=(8,), head="iqn", spectral_norm=True),
+    ),
     "mobile": (EnvSpec(ObsSpec((2, 20, 24), "uint8"), 3), NetworkConfig(torso="mobile", hidden=(8,), space_to_depth=4)),
     "shuffle": (EnvSpec(ObsSpec((2, 21, 24), "uint8"), 3), NetworkConfig(torso="shuffle", hidden=(8,))),
 }

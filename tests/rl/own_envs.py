@@ -1,5 +1,6 @@
 """Environments whose answers are known, reached as ``tests.rl.own_envs:…``."""
 
+import os
 from typing import Any
 
 import gymnasium
@@ -82,3 +83,21 @@ def nothing() -> None:
 
 def needs_size(size: int) -> gymnasium.Env[Any, Any]:
     return Counter("none" if size else "info")
+
+
+class Fragile(Counter):
+    """A `Counter` whose fifth step goes wrong: ``how`` is ``raise``, ``exit`` or ``nan``."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.count == 5 and self.how == "raise":
+            raise ZeroDivisionError("the motor has no current")
+        if self.count == 5 and self.how == "exit":
+            os._exit(7)
+        if self.count == 5 and self.how == "nan":
+            reward = float("nan")
+        return obs, reward, terminated, truncated, info

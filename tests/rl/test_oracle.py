@@ -129,9 +129,9 @@ def test_priorities_follow_a_dictionary_of_them(alpha: float, beta: float, envs:
     for _ in range(40):
         assert vector.mask is not None
         replay.add(vector.step(nth_legal(vector.mask, rng.integers(1 << 31, size=envs))))
-        for number in range(added, added + (replay.cursor - added) % capacity):
+        for number in range(added, replay.added):
             priority[number % capacity] = highest
-        added += (replay.cursor - added) % capacity
+        added = replay.added
         if not priority:
             continue
         assert replay.priorities is not None

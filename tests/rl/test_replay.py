@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nimbleq.config import ReplayConfig
+from nimbleq.rl import replay as replay_module
 from nimbleq.rl.priority import Priorities, SumTree, make_tree, replay_extension
 from nimbleq.rl.replay import NStepWindows, Replay
 from nimbleq.types import ObsSpec, Step
@@ -72,6 +73,56 @@ def test_a_truncated_window_bootstraps_from_the_true_last_observation() -> None:
     assert [t.next_obs[0, 0] for t in closed] == [1.5, 1.5]
     assert [t.discount[0] for t in closed] == pytest.approx([GAMMA**2, GAMMA])
     assert [t.reward[0] for t in closed] == pytest.approx([1 + GAMMA, 1.0])
+
+
+@pytest.mark.skipif(replay_extension() is None, reason="not compiled")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(1, 5), envs=st.integers(1, 4), capacity=st.integers(20, 60), masks=st.sampled_from([0, 3]))
+def test_c_remembers_and_gathers_what_python_does(
+    monkeypatch: pytest.MonkeyPatch, n: int, envs: int, capacity: int, masks: int
+) -> None:
+    rng = np.random.default_rng([n, envs, capacity])
+    native, plain = (Replay(ReplayConfig(capacity, n), GAMMA, envs, OBS, masks) for _ in range(2))
+    for time in range(50):
+        obs, next_obs = rng.normal(size=(2, envs, 2)).astype(np.float32)[:, :, ::2]  # with strides
+        legal, next_legal = rng.random((2, envs, 3)) < 0.5
+        step = Step(
+            obs,
+            rng.integers(3, size=envs),
+            rng.normal(size=envs).astype(np.float32),
+            rng.random(envs) < 0.1,
+            rng.random(envs) < 0.1,
+            next_obs,
+            *((next_legal, legal) if masks else (None, None)),
+        )
+        native.add(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(replay_module, "_NATIVE", None)
+            plain.add(step)
+        assert native.added == plain.added
+        assert np.array_equal(native.windows.open, plain.windows.open)
+        if time > 10:
+            index = np.arange(len(native))
+            assert np.array_equal(
+                native.sample(np.random.default_rng(0), 9).obs, plain.sample(np.random.default_rng(0), 9).obs
+            )
+            for mine, its in zip(native.store, plain.store, strict=True):
+                assert np.allclose(mine[index], its[index], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(replay_extension() is None, reason="not compiled")
+def test_c_refuses_fields_that_do_not_fit() -> None:
+    replay = filled(False)
+    step = steps_of([[(False, False)] * 3], np.ones((1, 3), np.float32))[0]
+    with pytest.raises(ValueError, match="disagree"):
+        replay.add(step._replace(action=step.action.astype(np.int32)))
+    with pytest.raises(ValueError, match="disagree"):
+        replay.add(step._replace(reward=step.reward[:2]))
+    extension = replay_extension()
+    assert extension is not None
+    for index in (-1, 50):
+        with pytest.raises(IndexError, match="no such transition"):
+            extension.gather(replay.store, np.array([index]))
 
 
 def filled(prioritized: bool, steps: int = 30, capacity: int = 50) -> Replay:

@@ -1,6 +1,17 @@
 from nimbleq.types import Array
 
 def share(new: Array, old: Array, /) -> Array: ...
+def remember(
+    windows: tuple[Array, ...],
+    open: Array,
+    step: tuple[Array, ...],
+    powers: Array,
+    ring: tuple[Array, ...],
+    time: int,
+    added: int,
+    /,
+) -> int: ...
+def gather(fields: tuple[Array, ...], index: Array, /) -> tuple[Array, ...]: ...
 
 class Tree:
     def __init__(self, capacity: int) -> None: ...

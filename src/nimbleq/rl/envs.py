@@ -72,6 +72,12 @@ def make_lanes(config: EnvConfig, count: int, pictures: bool = False) -> Lanes:
     return ScalarLanes(config, count, pictures)
 
 
+def _shared_out(config: EnvConfig, count: int) -> Lanes:
+    from nimbleq.rl.workers import WorkerLanes  # it builds on this module
+
+    return WorkerLanes(config, count)
+
+
 def spec_of(config: EnvConfig) -> EnvSpec:
     """What a network has to know of an environment.
 
@@ -174,7 +180,7 @@ class VectorEnv:
 
     def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
         self.name, self.seed, self.count = config.id, seed, envs
-        self.lanes = make_lanes(config, envs)
+        self.lanes = _shared_out(config, envs) if config.workers > 1 else make_lanes(config, envs)
         self.spec = self.lanes.spec
         self.finished: list[tuple[float, int]] = []
         self._all = np.arange(envs)
@@ -197,10 +203,12 @@ class VectorEnv:
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
         next_mask = self._legal()
         # Everything that may fail comes before anything of this object changes.
-        over = np.flatnonzero(terminated | truncated)
-        seeds = self._upcoming(len(over))
-        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
-        self._actions.append(np.array(action, np.int64))
+        ended, starts = terminated | truncated, []
+        if np.count_nonzero(ended):  # quicker than any()
+            over = np.flatnonzero(ended)
+            seeds = self._upcoming(len(over))
+            starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
+        self._actions.append(action.copy())
         self._returns += reward
         self.finished = []
         self.obs, self.mask = next_obs, next_mask

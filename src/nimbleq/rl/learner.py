@@ -183,6 +183,8 @@ class TorchLearner:
         if self.config.target == "polyak":
             for target, parameter in zip(self.target.parameters(), self.parameters.values(), strict=True):
                 target.lerp_(parameter, self.config.tau)
+            for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                kept.copy_(buffer)
         elif self.config.target == "hard" and self.updates % self.config.target_every == 0:
             self.target.load_state_dict(self.online.state_dict())
 

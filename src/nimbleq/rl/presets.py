@@ -93,9 +93,12 @@ _IMAGES: Mapping[str, Any] = {
     "checkpoint_seconds": 600.0,
 }
 _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
+    "network.torso": "small",
+    "network.hidden": (128,),
     "network.normalize_obs": False,
     "replay.capacity": 100_000,
-    "learner.target": "polyak",
+    "learner.target": "hard",
+    "learner.target_every": 1_000,
     "learner.lr": 3e-4,
     "learner.lr_end": 3e-4,
     "explore.updates": 20_000,
@@ -111,6 +114,9 @@ _BY_ENVIRONMENT = {
 }
 
 _NO_EPSILON: Mapping[str, Any] = {"explore.start": 0.0, "explore.end": 0.0}
+_HARD: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 100}
+_SOFT: Mapping[str, Any] = {"learner.target": "polyak", "learner.tau": 0.05}
+_HARD_ON_IMAGES: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 1_000}
 
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     "dqn": {},
@@ -119,20 +125,20 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "network.dueling": False,
         "replay.n_step": 1,
         "learner.double": False,
-        "learner.target": "hard",
         "learner.loss": "huber",
+        **_HARD,
     },
     "double-dueling": {  # [1509.06461] and [1511.06581]
         "network.dueling": True,
         "replay.n_step": 1,
         "learner.double": True,
-        "learner.target": "hard",
+        **_HARD,
     },
     "prioritized": {  # [1511.05952] on top of double, dueling and n-step
         "network.dueling": True,
         "replay.prioritized": True,
         "learner.double": True,
-        "learner.target": "polyak",
+        **_SOFT,
     },
     "rainbow": {  # [1710.02298]: dueling, double, n-step, prioritized, C51, noisy layers in place of ε
         "network.dueling": True,
@@ -141,23 +147,24 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "replay.prioritized": True,
         "replay.n_step": 3,
         "learner.double": True,
-        "learner.target": "polyak",
+        **_SOFT,
         **_NO_EPSILON,
     },
-    "qr": {"network.head": "qr", "network.atoms": 32, "learner.target": "polyak"},  # [1710.10044]
-    "iqn": {"network.head": "iqn", "network.atoms": 8, "learner.target": "polyak"},  # [1806.06923]
-    "munchausen": {"learner.munchausen": True, "learner.double": False, "learner.target": "polyak"},  # [2007.14430]
+    "qr": {"network.head": "qr", "network.atoms": 32, **_SOFT},  # [1710.10044]
+    "iqn": {"network.head": "iqn", "network.atoms": 8, **_SOFT},  # [1806.06923]
+    "munchausen": {"learner.munchausen": True, "learner.double": False, **_SOFT},  # [2007.14430]
     "pqn": {  # [2407.04811]
         "algorithm": "pqn",
         "network.layer_norm": True,
         "learner.double": False,
         "learner.target": "none",
-        "learner.optimizer": "radam",
+        "learner.batch_size": 256,
         "learner.max_grad_norm": 10.0,
-        "envs": 32,
+        "pqn.epochs": 4,
+        "envs": 64,
         "learn_start": 1,
     },
-    "btr": {  # [2411.03820] but for its spectral norm and the environment steps beside learning
+    "btr": {  # [2411.03820]; it explores by ε and by noise: Munchausen confirms an action that was never compared
         "network.dueling": True,
         "network.head": "iqn",
         "network.atoms": 8,
@@ -165,31 +172,58 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "replay.prioritized": True,
         "replay.alpha": 0.2,
         "replay.n_step": 3,
-        "learner.batch_size": 256,
         "learner.double": False,
-        "learner.target": "polyak",
         "learner.munchausen": True,
-        "updates_per_step": 1,
-        "envs": 64,
-        **_NO_EPSILON,
+        **_SOFT,
     },
 }
 _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
-    "pqn": {"network.layer_norm": True, "learner.batch_size": 256, "learner.lr": 2.5e-4, "learner.lr_end": 2.5e-4},
+    **dict.fromkeys(("nature", "double-dueling", "prioritized", "rainbow", "qr", "iqn", "munchausen"), _HARD_ON_IMAGES),
+    "pqn": {
+        "network.layer_norm": True,
+        "learner.optimizer": "radam",
+        "learner.lr": 2.5e-4,
+        "learner.lr_end": 2.5e-4,
+        "pqn.epochs": 2,
+    },
     "btr": {
         "network.torso": "impala",
         "network.torso_width": 2,
         "network.torso_pool": True,
+        "network.spectral_norm": True,
         "replay.capacity": 1_000_000,
+        "learner.batch_size": 256,
         "learner.target": "hard",
         "learner.target_every": 500,
         "learner.lr": 1e-4,
         "learner.lr_end": 1e-4,
         "learner.adam_eps": 0.005 / 256,
         "learner.gamma": 0.997,
+        "envs": 64,
+        "updates_per_step": 1,
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
+_TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
+}
+"""What an algorithm changes in one environment."""
+_ON_SMALL_IMAGES: Mapping[str, Mapping[str, Any]] = {
+    **{name: changes for name, changes in _ON_IMAGES.items() if name != "btr"},
+    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps
+        "learner.optimizer": "radam",
+        "learner.batch_size": 128,
+        "learner.lr": 1e-3,
+        "learner.lr_end": 1e-5,
+        "learner.lr_updates": 62_500,
+        "explore.updates": 6_250,
+        "explore.end": 0.01,
+        "pqn.epochs": 2,
+        "evaluation.every": 3_000,
+        "steps": 4_000_000,
+        "envs": 128,
+    },
+}
 
 
 def preset(
@@ -221,9 +255,9 @@ def preset(
     else:
         base = _of_observations(env)
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
-    if config.network.torso != "mlp":
-        config = with_changes(config, _ON_IMAGES.get(name, {}))
-    return config
+    images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
+    adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
+    return adapted
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:

@@ -9,8 +9,10 @@ import numpy as np
 
 from nimbleq.config import ReplayConfig
 from nimbleq.rl.frames import SharedFrames, shares_frames
-from nimbleq.rl.priority import Priorities
+from nimbleq.rl.priority import Priorities, replay_extension
 from nimbleq.types import Array, Batch, ObsSpec, Step
+
+_NATIVE = replay_extension()
 
 
 class Transitions(NamedTuple):
@@ -34,8 +36,7 @@ class NStepWindows:
 
     def __init__(self, n: int, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.n, self.gamma = n, gamma
-        self.ages = np.arange(n)
-        self.discounts = np.array([[gamma**age] for age in range(n)], np.float32)
+        self.powers = np.array([gamma**age for age in range(n + 1)], np.float32)
         self.time = 0  # windows that began at time t lie in row t % n
         self.open = np.zeros(envs, np.int64)  # windows open per environment
         self.obs = np.zeros((n, envs, *obs.shape), obs.dtype)
@@ -49,16 +50,16 @@ class NStepWindows:
         none = np.zeros((len(step.action), 0), bool)
         next_mask = none if step.next_mask is None else step.next_mask
         self.obs[newest], self.action[newest], self.reward[newest] = step.obs, step.action, 0.0
-        self.reward[(self.time - self.ages) % self.n] += self.discounts * step.reward
         self.mask[newest] = none if step.mask is None else step.mask
         self.open += 1
         ended = step.terminated | step.truncated
         closed = []
-        for age in range(self.n - 1, -1, -1) if ended.any() else (self.n - 1,):
+        for age in reversed(range(self.n)):
             row = (self.time - age) % self.n
+            self.reward[row] += self.powers[age] * step.reward
             due = np.flatnonzero((self.open > age) & (ended | (age == self.n - 1)))
             if due.size:
-                discount = np.float32(self.gamma ** (age + 1)) * ~step.terminated[due]
+                discount = self.powers[age + 1] * ~step.terminated[due]
                 closed.append(
                     Transitions(
                         self.obs[row, due],
@@ -73,6 +74,23 @@ class NStepWindows:
         self.open = np.where(ended, 0, np.minimum(self.open, self.n - 1))
         self.time += 1
         return closed
+
+    def remember(self, step: Step, ring: Transitions, added: int) -> int:
+        """As `push`, and what it closes stored in ``ring`` from slot ``added`` on, in C; the number of that."""
+        assert _NATIVE is not None
+        none = self.mask[0]  # without columns where there are no masks
+        masks = none if step.mask is None else step.mask, none if step.next_mask is None else step.next_mask
+        count = _NATIVE.remember(
+            (self.obs, self.action, self.mask, self.reward),
+            self.open,
+            (step.obs, step.action, masks[0], *step[2:6], masks[1]),
+            self.powers,
+            ring,
+            self.time,
+            added,
+        )
+        self.time += 1
+        return int(count)
 
     def arrays(self) -> dict[str, Array]:
         """Complete state."""
@@ -132,6 +150,12 @@ class Replay:
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments (its windows, once they close)."""
+        if self.frames is None and _NATIVE is not None:
+            count = self.windows.remember(step, self.store, self.added)
+            if self.priorities is not None and count:
+                self.priorities.add(self._slots(self.added, count))
+            self.added += count
+            return
         if self.frames is not None:
             step = self.frames.take(step)
         for transitions in self.windows.push(step):
@@ -155,7 +179,8 @@ class Replay:
         else:
             index = self.priorities.sample(rng, count)
             weight = self.priorities.weights(index, beta)
-        obs, action, reward, discount, next_obs, *masks = (field[index] for field in self.store)
+        gathered = [field[index] for field in self.store] if _NATIVE is None else _NATIVE.gather(self.store, index)
+        obs, action, reward, discount, next_obs, *masks = gathered
         if self.frames is not None:
             obs, next_obs = self.frames.images(obs, next_obs)
         if self.store.mask.shape[1] == 0:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
+from nimbleq.rl.spectral import SpectralConv2d
 
 _NATURE_MIN_PIXELS = 36  # below this the third convolution has no output left
 _MIN_PIXELS = 4  # of an image that the other torsos take, after space-to-depth
@@ -68,13 +69,20 @@ def _nature(channels: int, config: NetworkConfig) -> list[nn.Module]:
     ]
 
 
+def _small(channels: int, config: NetworkConfig) -> list[nn.Module]:
+    """One convolution of 16 channels [1903.03176 §3]: MinAtar's images hold one object per pixel and channel."""
+    return [nn.Conv2d(channels, 16 * config.torso_width, 3), nn.ReLU()]
+
+
 class _Residual(nn.Module):
     """``x + conv(relu(conv(relu(x))))`` [1802.01561 fig. 3]."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, spectral_norm: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first, self.second = (
+            SpectralConv2d(channels, channels) if spectral_norm else nn.Conv2d(channels, channels, 3, padding=1)
+            for _ in range(2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W] → [B, C, H, W]``."""
@@ -86,7 +94,7 @@ def _impala(channels: int, config: NetworkConfig) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for out in (16 * config.torso_width, 32 * config.torso_width, 32 * config.torso_width):
         layers += [nn.Conv2d(channels, out, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
-        layers += [_Residual(out), _Residual(out)]
+        layers += [_Residual(out, config.spectral_norm), _Residual(out, config.spectral_norm)]
         channels = out
     return [*layers, nn.ReLU()]
 
@@ -139,6 +147,7 @@ def _shuffle(channels: int, config: NetworkConfig) -> list[nn.Module]:
 
 _TORSOS: dict[str, Callable[[int, NetworkConfig], list[nn.Module]]] = {
     "nature": _nature,
+    "small": _small,
     "impala": _impala,
     "mobile": _mobile,
     "shuffle": _shuffle,

@@ -20,5 +20,7 @@ static inline PyArrayObject *array_of(PyObject *object, int type, int dims)
 
 extern PyType_Spec tree_spec, frames_spec;
 PyObject *frames_share(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *rows_remember(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *rows_gather(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -4,6 +4,8 @@
 
 static PyMethodDef functions[] = {
     {"share", (PyCFunction)(void (*)(void))frames_share, METH_FASTCALL, "Equal planes of two batches of images."},
+    {"remember", (PyCFunction)(void (*)(void))rows_remember, METH_FASTCALL, "One step into windows and ring."},
+    {"gather", (PyCFunction)(void (*)(void))rows_gather, METH_FASTCALL, "Rows of several arrays."},
     {NULL, NULL, 0, NULL},
 };
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_replay", .m_size = 0, .m_methods = functions};

@@ -1,0 +1,84 @@
+"""Every preset learns: ``python benchmarks/family.py`` → ``results/family.{md,json}``.
+
+Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is but for 2×64 networks, one after
+the other. Nothing is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+HEADER = (
+    "| environment | preset | seed | asked | return (95 % interval) | met | steps | training | learner |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
+FAMILY = ("nature", "double-dueling", "prioritized", "rainbow", "qr", "iqn", "munchausen", "pqn", "btr")
+
+
+class Task(NamedTuple):
+    """Train ``preset`` on ``env``; ``asked`` is the mean return that 100 greedy episodes should reach."""
+
+    env: str
+    preset: str
+    seed: int
+    asked: float
+
+
+def tasks(seeds: list[int]) -> list[Task]:
+    """Those of a seed before those of the next, so that a stopped benchmark has met all presets."""
+    every = [Task("CartPole-v1", preset, seed, 475.0) for seed in seeds for preset in FAMILY]
+    others = [Task("Acrobot-v1", "dqn", seeds[0], -100.0), Task("MountainCar-v0", "dqn", seeds[0], -120.0)]
+    return [*every, *others, *(Task("LunarLander-v3", preset, seeds[0], 200.0) for preset in ("pqn", "rainbow"))]
+
+
+def one(task: Task, folder: Path) -> dict[str, Any]:
+    """One run: what it says, kept beside it."""
+    out = folder / f"{task.env}-{task.preset}-seed{task.seed}"
+    kept = out.with_suffix(".json")
+    if not kept.exists():
+        words = ["train", "--env", task.env, "--preset", task.preset, "--seed", str(task.seed), "--out", str(out)]
+        words += ["--network.hidden", "64", "64", "--json", *(["--resume"] if out.exists() else [])]
+        done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(done.stdout)
+    result: dict[str, Any] = {**task._asdict(), **json.loads(kept.read_text())}
+    return {name: value for name, value in result.items() if name != "run"}
+
+
+def row(result: dict[str, Any]) -> str:
+    """A line of the table."""
+    first = f"| {result['env']} | {result['preset']} | {result['seed']} | {result['asked']:g} "
+    if "error" in result:
+        return first + f"| {result['error']} |" + " |" * 4
+    low, high = result["return_ci95"]
+    met = "yes" if result["return_mean"] >= result["asked"] else "NO"
+    return first + (
+        f"| {result['return_mean']:.1f} ({low:.1f} to {high:.1f}) | {met} | {result['steps']:,} "
+        f"| {result['train_seconds']:.1f} s | {result['learner']} |"
+    )
+
+
+def main() -> None:
+    """Run all; the table is written after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=None, help="keep the run directories here")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        results: list[dict[str, Any]] = []
+        for task in tasks(args.seeds):
+            results.append(one(task, args.runs or Path(scratch)))
+            print(row(results[-1]), flush=True)
+            (RESULTS / "family.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
+            (RESULTS / "family.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
