@@ -203,11 +203,9 @@ class VectorEnv:
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
         next_mask = self._legal()
         # Everything that may fail comes before anything of this object changes.
-        ended, starts = terminated | truncated, []
-        if np.count_nonzero(ended):  # quicker than any()
-            over = np.flatnonzero(ended)
-            seeds = self._upcoming(len(over))
-            starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
+        over = (terminated | truncated).nonzero()[0]
+        seeds = self._upcoming(len(over))
+        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
         self._actions.append(action.copy())
         self._returns += reward
         self.finished = []
