@@ -221,6 +221,7 @@ class LateNan(Corridor):
 def test_a_full_disk_keeps_the_last_checkpoint(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small = with_changes(small, {"replay.capacity": 60})  # overwritten as a whole while the disk is full
     run = RunDir(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train(small, run, Stop(90))
