@@ -1,7 +1,7 @@
 """Every preset learns: ``python benchmarks/family.py`` → ``results/family.{md,json}``.
 
-Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is but for 2×64 networks, one after
-the other. Nothing is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
+Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is but for 2×64 networks, one
+after the other. Nothing is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
 """
 
 from __future__ import annotations
