@@ -1,12 +1,13 @@
-# make demo | test | lint | bench | install: each installs what it needs into .venv first.
+# make demo | test | lint | bench | bench-train | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Without an NVIDIA driver the CPU build of torch is pinned, so that no CUDA packages are pulled.
 TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2.13.0+cpu)
 STAMP  := $(VENV)/.installed
+PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench bench-train clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -31,6 +32,14 @@ bench: install
 	$(BIN)/python benchmarks/decide.py
 	$(BIN)/python benchmarks/td_step.py
 	$(BIN)/python benchmarks/line.py --seeds 0 1 2
+
+# Training beside SB3, sbx, CleanRL's recipe and Tianshou. Finished runs are kept in runs/bench-train; ARGS="--only cartpole".
+bench-train: $(PEERS)
+	$(BIN)/python -m benchmarks.train $(ARGS)
+
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

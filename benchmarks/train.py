@@ -6,7 +6,8 @@ CleanRL's dqn.py beside the same recipe in nimbleq; `pieces`, TD step, prioritis
 `breakout`, MinAtar's return against time. Each run is a process of its own, one at a time, peers and nimbleq in turns.
 
 A finished run is kept under ``--runs`` and not repeated when the benchmark is started again, unless its command has
-changed; ``--fresh`` repeats all. A run that failed is said to have failed, and is tried again next time.
+changed or ``--fresh`` is given; the tables hold all that is finished, whatever ``--only`` says. A run that failed is
+said to have failed, and is tried again next time.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from typing import Any
 from benchmarks.cleanrl_recipe import STEPS
 from benchmarks.train_cells import ROOT, Runner, time_text
 from benchmarks.train_curves import write_svg
-from benchmarks.train_plan import ENVS, PARTS, Plan
-from benchmarks.train_tables import of, recipe_summary, score_summary, sections
+from benchmarks.train_plan import PARTS, Plan
+from benchmarks.train_tables import Results, of, sections, summaries
 from nimbleq.files import write_bytes, write_json
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("nimbleq", "torch", "gymnasium", "stable-baselines3", "sbx-rl", "jax", "tianshou", "ale-py", "minatar")
 NOTE = """\
 Times are training wall-clock. nimbleq's is `train_seconds` of `nimbleq train --env …` with the environment's default
-preset: its greedy checks and their confirmation count, and the score has to hold in 100 further episodes on fresh seeds.
+preset: its greedy checks and their confirmation count, and the score has to hold in 100 more episodes on fresh seeds.
 Peers run with the settings of rl-baselines3-zoo, with one thread or two, whichever was faster; their checks (100 greedy
 episodes, every 1,000 steps on CartPole and every 2,500 on LunarLander) are not counted, nor are imports and JAX's
 compiling, and a check that passes is enough. A peer that spends the zoo's budget without the score is "not in N steps"
@@ -49,7 +50,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--breakout-steps", type=int, default=None, help="of each MinAtar run (300,000)")
     parser.add_argument("--cap", type=int, default=0, help="peers without the score train on to so many steps")
     parser.add_argument("--fresh", action="store_true", help="repeat what is finished")
-    parser.add_argument("--quick", action="store_true", help="one short seed, to see that it works; tables under --runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short seed, to see that it works; tables under --runs"
+    )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bench-train", help="where finished runs lie")
     return parser.parse_args()
 
@@ -67,20 +70,14 @@ def facts() -> dict[str, Any]:
     return {"machine": platform.machine(), "processors": processors, "load": load, "versions": versions}
 
 
-def write(runner: Runner, parts: tuple[str, ...], pieces: Path, out: Path, about: dict[str, Any]) -> None:
+def write(results: Results, out: Path, about: dict[str, Any]) -> None:
     """All tables so far."""
-    results = runner.results
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    head = (
-        f"# Training beside peers\n\n{NOTE}\n{about['machine']}, {about['processors']} processors, load {about['load']} "
-        f"at the start; {versions}.\n"
-    )
-    write_bytes(out / "train.md", "\n".join([head, *sections(results, parts, pieces)]).encode())
-    told: dict[str, Any] = {part: score_summary(results, part) for part in parts if part in ENVS}
-    if "recipe" in parts and not any("error" in cell for name, cell in results.items() if name.startswith("recipe")):
-        told["recipe"] = recipe_summary(results)
+    machine = f"{about['machine']}, {about['processors']} processors, load {about['load']} at the start"
+    head = f"# Training beside peers\n\n{NOTE}\n{machine}; {versions}.\n"
+    write_bytes(out / "train.md", "\n".join([head, *sections(results, out)]).encode())
     cells = {label: {k: v for k, v in cell.items() if k != "curve"} for label, cell in results.items()}
-    write_json(out / "train.json", {"about": about, "summary": told, "runs": cells})
+    write_json(out / "train.json", {"about": about, "summary": summaries(results), "runs": cells})
     curves = [cell["curve"] for cell in of(results, "breakout", "nimbleq") if len(cell.get("curve", ())) > 1]
     if curves:
         write_json(out / "breakout.json", {"columns": ["steps", "seconds", "return"], "seeds": curves})
@@ -90,7 +87,6 @@ def write(runner: Runner, parts: tuple[str, ...], pieces: Path, out: Path, about
 def main() -> None:
     args = arguments()
     plan = Plan(
-        parts=tuple(args.only),
         seeds=args.seeds or (1 if args.quick else 5),
         recipe_steps=args.steps or (12_000 if args.quick else STEPS),
         breakout_steps=args.breakout_steps or (20_000 if args.quick else 300_000),
@@ -101,13 +97,13 @@ def main() -> None:
     out = folder if args.quick else RESULTS
     began, about = time.monotonic(), facts()
     runner = Runner(folder, args.fresh)
-    runner.run(plan.speed_cells())
-    for part in plan.parts:
-        print(f"{part}:", file=sys.stderr)
-    runner.run(plan.cells(runner.results, out))
-    write(runner, plan.parts, out, out, about)
+    runner.run(plan.speed_cells(), args.only)
+    runner.run(plan.cells(runner.results, out), args.only, lambda: write(runner.results, out, about))
+    write(runner.results, out, about)
     failed = [label for label, result in runner.results.items() if "error" in result]
-    print(f"{len(runner.results)} runs, {len(failed)} failed, {time_text(time.monotonic() - began)} → {out / 'train.md'}")
+    print(
+        f"{len(runner.results)} runs, {len(failed)} failed, {time_text(time.monotonic() - began)} → {out / 'train.md'}"
+    )
     sys.exit(1 if failed else 0)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,18 @@ class Runner:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock: Clock = field(default_factory=lambda: Clock())
 
-    def run(self, cells: Sequence[Cell]) -> None:
-        """Run those that are not finished; print a line before and after each."""
-        todo = [cell for cell in cells if self.kept(cell) is None]
+    def run(self, cells: Sequence[Cell], parts: Sequence[str], after: Callable[[], None] = lambda: None) -> None:
+        """Run those of ``parts`` that are not finished; take in the finished ones of all parts.
+
+        Prints a line before and after each run, and calls ``after``.
+        """
+        todo = []
         for cell in cells:
-            if cell not in todo:
-                self.results[cell.label] = self.kept(cell) or {}
+            known = self.kept(cell)
+            if known is not None and not (self.fresh and cell.part in parts):
+                self.results[cell.label] = known
+            elif cell.part in parts:
+                todo.append(cell)
         for number, cell in enumerate(todo):
             left = self.clock.left(todo[number:])
             print(f"[{number + 1}/{len(todo)}] {cell.label} … {time_text(left)} left", file=sys.stderr, flush=True)
@@ -73,17 +79,13 @@ class Runner:
             if "error" not in result:
                 write_json(self.folder / f"{cell.label}.json", {"words": list(cell.words), "result": result})
             print(f"    {told(result)}", file=sys.stderr, flush=True)
+            after()
 
     def kept(self, cell: Cell) -> dict[str, Any] | None:
-        """Its result when it was finished with the same words (and, with ``fresh``, by this runner)."""
-        if cell.label in self.results and "error" not in self.results[cell.label]:
-            return self.results[cell.label]
+        """Its result when it was finished with the same words."""
         path = self.folder / f"{cell.label}.json"
-        if self.fresh or not path.exists():
-            return None
-        known = read_json(path)
-        result: dict[str, Any] | None = known["result"] if known["words"] == list(cell.words) else None
-        return result
+        known = read_json(path) if path.exists() else {}
+        return known["result"] if known.get("words") == list(cell.words) else None
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Run it; the last line that it prints, with the seconds of the whole process."""
@@ -97,11 +99,15 @@ class Runner:
             )
             took = time.monotonic() - began
             self.clock.note(cell.expected, took)
-            result = _last_object(done.stdout) if done.returncode == 0 else {"error": f"exit {done.returncode}"}
+            result = _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
             if (out / "metrics.jsonl").exists():
                 result["curve"] = curve_of((out / "metrics.jsonl").read_text())
         result.pop("run", None)
         return result | {"process_seconds": took}
+
+    def _why(self, cell: Cell, code: int) -> str:
+        said = (self.folder / f"{cell.label}.log").read_text(errors="replace").strip().splitlines()
+        return f"exit {code}: {said[-1]}" if said else f"exit {code}"
 
 
 @dataclass

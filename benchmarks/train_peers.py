@@ -1,9 +1,9 @@
 """One peer trains once, in a process of its own: ``python -m benchmarks.train_peers --peer sb3 --env CartPole-v1``.
 
 Peers: `sb3`, the DQN of Stable-Baselines3 (PyTorch), and `sbx`, that of Stable-Baselines Jax. Settings are those that
-rl-baselines3-zoo publishes for the environment in ``hyperparams/dqn.yml`` (github.com/DLR-RM/rl-baselines3-zoo; its
-LunarLander entry is for v2, the same task before v3 mended its wind); the zoo trains sbx from the same entries. What
-they do not name is the library's default.
+rl-baselines3-zoo publishes for the environment (github.com/DLR-RM/rl-baselines3-zoo, ``hyperparams/dqn.yml``; its
+LunarLander entry is for v2: v3 repeats episodes exactly and mends the wind, which is off). The zoo trains sbx from the
+same entries. What they do not name is the library's default.
 
 Counted is the time inside ``learn``. Not counted: imports, building the model, compiling (JAX traces, lowers and
 compiles while it learns; its own monitoring says how long), and checking. Every `cadence` steps up to 100 greedy
@@ -152,10 +152,10 @@ def build(peer: str, env: str, seed: int, settings: dict[str, Any], compiling: C
 
         return DQN("MlpPolicy", env, seed=seed, device="cpu", **settings)
     import jax.monitoring
-    from sbx import DQN as JaxDQN
+    import sbx
 
     jax.monitoring.register_event_duration_secs_listener(compiling)
-    return JaxDQN("MlpPolicy", env, seed=seed, **settings)
+    return sbx.DQN("MlpPolicy", env, seed=seed, **settings)
 
 
 def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, checks: bool) -> dict[str, Any]:

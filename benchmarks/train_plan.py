@@ -1,4 +1,4 @@
-"""What `benchmarks.train` measures, as cells. Peers and nimbleq take turns, seed by seed, another one first each time."""
+"""What `benchmarks.train` measures, as cells. Peers and nimbleq take turns, seed by seed, each first in its turn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from benchmarks.train_peers import TASKS
 PARTS = ("cartpole", "lunarlander", "balance", "recipe", "pieces", "breakout")
 ENVS = {"cartpole": "CartPole-v1", "lunarlander": "LunarLander-v3"}
 PEERS = ("sb3", "sbx")
+PIECES: dict[str, tuple[str, ...]] = {  # scripts, with what makes them short
+    "td_step": ("--pairs", "1", "--seconds", "0.05"),
+    "per": ("--pairs", "1", "--calls", "20"),
+    "replay_memory": ("--transitions", "20000"),
+}
 THREADS = (1, 2)
 BREAKOUT_SEEDS = 3
 
@@ -30,14 +35,12 @@ class Plan:
     """How much of it.
 
     Attributes:
-        parts: of `PARTS`.
         seeds: runs of each trainer; `BREAKOUT_SEEDS` at most for the curve.
         recipe_steps, breakout_steps: lengths of those runs.
         cap: steps that a peer may train on to when the zoo's budget was not enough (0: none).
         quick: everything too short to mean anything, to see that it works.
     """
 
-    parts: tuple[str, ...]
     seeds: int
     recipe_steps: int
     breakout_steps: int
@@ -47,22 +50,22 @@ class Plan:
     def speed_cells(self) -> list[Cell]:
         """Each peer for a moment with one thread and with two: the faster is how it runs in `cells`."""
         found = []
-        for part in self.parts:
+        for part in PARTS:
             for threads in THREADS:
                 if part in ENVS:
                     steps = 1_500 if self.quick else 6_000
                     for peer in PEERS:
                         words = (*_peer(peer, ENVS[part]), "--steps", str(steps), "--no-checks")
-                        found.append(Cell(f"{part}-speed", peer, threads, (*words, "--threads", str(threads)), 15))
+                        found.append(Cell(part, f"speed-{peer}", threads, (*words, "--threads", str(threads)), 15))
                 if part == "recipe":
                     words = ("-m", "benchmarks.cleanrl_recipe", "--steps", "11000" if self.quick else "30000")
-                    found.append(Cell("recipe-speed", "cleanrl", threads, (*words, "--threads", str(threads)), 12))
+                    found.append(Cell(part, "speed-cleanrl", threads, (*words, "--threads", str(threads)), 12))
         return found
 
     def cells(self, results: dict[str, dict[str, Any]], pieces: Path) -> list[Cell]:
         """All other cells, given the results of `speed_cells`; ``pieces`` is where their scripts write."""
         found: list[Cell] = []
-        for part in self.parts:
+        for part in PARTS:
             if part in ENVS:
                 found += self._score(part, results)
             elif part == "balance":
@@ -106,18 +109,13 @@ class Plan:
         return found
 
     def _pieces(self, folder: Path) -> list[Cell]:
-        quick: dict[str, tuple[str, ...]] = {
-            "td_step": ("--pairs", "1", "--seconds", "0.05"),
-            "per": ("--pairs", "1", "--calls", "20"),
-            "replay_memory": ("--transitions", "20000"),
-        }
         return [
             _cell("pieces", name, (f"benchmarks/{name}.py", "--out", str(folder), *(words if self.quick else ())), 0)
-            for name, words in quick.items()
+            for name, words in PIECES.items()
         ]
 
     def _breakout(self) -> list[Cell]:
-        words = ("--env", "MinAtar/Breakout-v1", "--steps", str(self.breakout_steps))
+        words = ("--env", "MinAtar/Breakout-v1", "--steps", str(self.breakout_steps), "--evaluation.every", "250")
         seeds = range(min(self.seeds, BREAKOUT_SEEDS))
         return [_cell("breakout", "nimbleq", _train(*words, "--seed", str(seed)), seed) for seed in seeds]
 

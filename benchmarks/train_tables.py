@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.summary import interval95, median, ratio, summary
 from benchmarks.train_peers import TASKS
-from benchmarks.train_plan import ENVS, PEERS, PARTS, score_of
+from benchmarks.train_plan import ENVS, PARTS, PEERS, PIECES, score_of
 
 Results = dict[str, dict[str, Any]]
 NAMES = {
@@ -24,7 +24,9 @@ NAMES = {
 
 def of(results: Results, part: str, name: str) -> list[dict[str, Any]]:
     """Results of a trainer, by seed."""
-    found = [(int(label.rsplit("-", 1)[1]), cell) for label, cell in results.items() if label.startswith(f"{part}-{name}-")]
+    found = [
+        (int(label.rsplit("-", 1)[1]), cell) for label, cell in results.items() if label.startswith(f"{part}-{name}-")
+    ]
     return [cell for _, cell in sorted(found, key=lambda entry: entry[0])]
 
 
@@ -73,8 +75,8 @@ def score_table(results: Results, part: str) -> str:
     lines = [
         f"## {ENVS[part]} until 100 greedy episodes average ≥ {task.score:g}",
         "",
-        "| trainer | reached | median s [95 %] | IQM s [95 %] | each seed, s | fresh return | ÷ nimbleq, median of pairs "
-        "[95 %] (range) | apart: set up / compile s | threads |",
+        "| trainer | reached | median s [95 %] | IQM s [95 %] | each seed, s | fresh return "
+        "| ÷ nimbleq, median of pairs [95 %] (range) | apart: set up / compile s | threads |",
         "|" + "---|" * 9,
     ]
     for name, facts in told.items():
@@ -85,8 +87,8 @@ def score_table(results: Results, part: str) -> str:
             apart = " / ".join(number(_median_of(cells, key)) for key in ("setup_seconds", "compile_seconds"))
         lines.append(
             f"| {NAMES[name]} | {facts['reached']} of {len(cells)} "
-            f"| {number(seconds['median'])} {interval(seconds['median_ci95'])} "
-            f"| {number(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
+            f"| {reached(seconds['median'])} {interval(seconds['median_ci95'])} "
+            f"| {reached(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
             f"| {', '.join(seed_text(cell, task.score) for cell in cells)} "
             f"| {', '.join(number(value) for value in facts['return_mean'])} "
             f"| {quotient_text(quotient)} | {apart} | {cells[0].get('threads', 'default')} |"
@@ -116,17 +118,21 @@ def balance_table(results: Results) -> str:
         "",
         "| trainer | every fresh episode held | median s [95 %] | IQM s [95 %] | each seed, s | steps |",
         "|" + "---|" * 6,
-        f"| nimbleq | {held} of {len(cells)} seeds | {number(seconds['median'])} {interval(seconds['median_ci95'])} "
-        f"| {number(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
+        f"| nimbleq | {held} of {len(cells)} seeds | {reached(seconds['median'])} {interval(seconds['median_ci95'])} "
+        f"| {reached(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
         f"| {', '.join(seed_text(cell, 10_000.0) for cell in cells)} | {steps} |",
     ]
     return "\n".join(lines) + "\n"
 
 
 def recipe_summary(results: Results) -> dict[str, Any]:
-    """Seconds and returns of both, the ratio of pairs, and the mean paired difference of returns."""
-    theirs, mine = of(results, "recipe", "cleanrl"), of(results, "recipe", "nimbleq")
+    """Seconds and returns of both, the ratio of pairs, and the mean paired difference of returns; of whole pairs."""
+    pairs = list(zip(of(results, "recipe", "cleanrl"), of(results, "recipe", "nimbleq"), strict=False))
+    whole = [pair for pair in pairs if "error" not in pair[0] and "error" not in pair[1]]
+    theirs, mine = [a for a, _ in whole], [b for _, b in whole]
     told: dict[str, Any] = {}
+    if not whole:
+        return told
     for name, cells in (("cleanrl", theirs), ("nimbleq", mine)):
         returns = [float(cell["return_mean"]) for cell in cells]
         told[name] = {
@@ -144,11 +150,9 @@ def recipe_summary(results: Results) -> dict[str, Any]:
 
 def recipe_table(results: Results) -> str:
     """Markdown of `recipe_summary`."""
-    cells = of(results, "recipe", "cleanrl") + of(results, "recipe", "nimbleq")
-    failed = [cell["error"] for cell in cells if "error" in cell]
-    if failed:
-        return f"## CleanRL's dqn.py recipe\n\nFailed: {', '.join(failed)}\n"
     told = recipe_summary(results)
+    if not told:
+        return "## CleanRL's dqn.py recipe\n\nNo pair of runs is finished.\n"
     steps, difference = told["nimbleq"]["steps"], told["return_difference"]
     lines = [
         f"## CleanRL's dqn.py recipe, {steps:,} steps of CartPole-v1",
@@ -194,33 +198,40 @@ def breakout_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sections(results: Results, parts: Sequence[str], folder: Path) -> list[str]:
-    """The tables of all parts that have results; those of the pieces' scripts are read from ``folder``."""
+def summaries(results: Results) -> dict[str, Any]:
+    """JSON values of the parts that have statistics."""
+    told: dict[str, Any] = {part: score_summary(results, part) for part in ENVS if of(results, part, "nimbleq")}
+    return told | {"recipe": recipe_summary(results)}
+
+
+def sections(results: Results, pieces: Path) -> list[str]:
+    """The tables of all parts that have results; ``pieces`` holds those that the pieces' scripts wrote."""
+    made = {"balance": balance_table, "recipe": recipe_table, "breakout": breakout_table}
     found = []
     for part in PARTS:
-        if part not in parts or not any(label.startswith(f"{part}-") for label in results):
-            continue
-        if part in ENVS:
-            found.append(score_table(results, part))
-        elif part == "pieces":
-            names = [name for name in ("td_step", "per", "replay_memory") if (folder / f"{name}.md").exists()]
-            found += [(folder / f"{name}.md").read_text().replace("# ", "## ", 1) for name in names]
-        else:
-            made = {"balance": balance_table, "recipe": recipe_table, "breakout": breakout_table}
-            found.append(made[part](results))
+        if part == "pieces":
+            done = [name for name in PIECES if "error" not in results.get(f"pieces-{name}-0", {"error": "not run"})]
+            found += [(pieces / f"{name}.md").read_text().replace("# ", "## ", 1) for name in done]
+        elif of(results, part, "nimbleq"):
+            found.append(score_table(results, part) if part in ENVS else made[part](results))
     return found
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; a dash for none (not reached)."""
+    """Three significant digits; a dash for none."""
     if value is None or not isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def reached(seconds: float | None) -> str:
+    """Seconds to a score, ∞ when it was not reached."""
+    return "∞" if seconds is None else number(seconds)
+
+
 def interval(bounds: Sequence[float | None]) -> str:
     """``[low, high]``."""
-    return f"[{', '.join(number(value) if value is not None else '∞' for value in bounds)}]"
+    return f"[{', '.join(map(reached, bounds))}]"
 
 
 def quotient_text(quotient: dict[str, Any] | None) -> str:

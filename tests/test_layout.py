@@ -16,7 +16,7 @@ ALLOWED = {
     "compress": {"compress", "bridge", "graph"},
     "deploy": {"deploy", "graph", "native"},
     "native": {"native"},
-    "rl": {"rl", "config", "log", "native", "graph", "rundir"},
+    "rl": {"rl", "config", "log", "wandb_log", "native", "graph", "rundir"},
     "report": {"report", "graph", "rundir"},
 }
 TORCH_ROOMS = {"rl", "bridge"}

@@ -20,6 +20,7 @@ from nimbleq.version import VERSION
 VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
     "run": "the whole line: train → compress → certify → export → verify → bench → report",
     "train": "train a deep Q-network on a Gymnasium environment",
+    "tune": "search the settings of training with Optuna",
     "import": "make a run directory from a Stable-Baselines3 DQN zip",
     "compress": "search the smallest policy that keeps a share of the return",
     "certify": "re-check that share on fresh seeds, or refuse",
@@ -34,7 +35,8 @@ VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
 MODULES = {"import": "import_model"}
 """Verbs whose module cannot bear their name."""
 
-EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx"}
+EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
+    "optuna": "tune", "sqlalchemy": "tune"}  # fmt: skip
 """Optional package → the extra that installs it."""
 
 

@@ -215,6 +215,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """Where metrics go beside ``metrics.jsonl`` and TensorBoard; not part of `TrainConfig`, as training is the same.
+
+    Attributes:
+        wandb: Weights & Biases: ``offline`` writes to the run directory (``wandb sync`` uploads it later), ``online``
+            uploads while training. A resumed run goes on as the same run there.
+        project: the project there.
+    """
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    project: str = "nimbleq"
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole training run.
 

@@ -1,4 +1,4 @@
-"""One metrics writer: a line of JSON per record, and TensorBoard beside it where that is installed."""
+"""One metrics writer: a line of JSON per record; beside it TensorBoard where that is installed, and W&B when asked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from nimbleq.errors import FileError
 if TYPE_CHECKING:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+    from nimbleq.wandb_log import WandbLog
+
 
 class MetricsLog:
     """Appends to ``metrics.jsonl`` (valid whenever the process dies) and to TensorBoard event files.
@@ -23,13 +25,16 @@ class MetricsLog:
         path: the JSONL file.
         tensorboard: folder of the event files (None: JSONL only).
         keep_bytes: how much of an existing file to keep: where the checkpoint that training resumes from left it.
+        other: another writer that gets the same records; closed with this one.
 
     Raises:
         FileError: not writable.
     """
 
-    def __init__(self, path: Path, tensorboard: Path | None = None, keep_bytes: int = 0) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, tensorboard: Path | None = None, keep_bytes: int = 0, other: WandbLog | None = None
+    ) -> None:
+        self.path, self._other = path, other
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = path.open("ab")
@@ -54,6 +59,8 @@ class MetricsLog:
             raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
         if self._events is not None:
             self._events.add_event(_event(step, record))
+        if self._other is not None:
+            self._other.write(step, record)
 
     @property
     def position(self) -> int:
@@ -66,6 +73,8 @@ class MetricsLog:
             self._stream.close()
         if self._events is not None:
             self._events.close()
+        if self._other is not None:
+            self._other.close()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ class RunDir:
     ``results/<verb>.json``, ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
-    from it.
+    from it. Before training is over it is made from ``checkpoint/best.safetensors`` when a verb asks for it.
     """
 
     path: Path
@@ -35,6 +35,11 @@ class RunDir:
     def checkpoint(self) -> Path:
         """Training state."""
         return self.path / "checkpoint"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best checked network so far, as safetensors named as in `QNetwork.state_dict`."""
+        return self.checkpoint / "best.safetensors"
 
     @property
     def teacher(self) -> Path:

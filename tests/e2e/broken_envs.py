@@ -1,5 +1,8 @@
 """Environments that misbehave, registered with Gymnasium as ``broken_envs:…``."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,3 +33,34 @@ class Broken(gymnasium.Env[Any, Any]):
 
 for place in ("obs", "reward"):
     gymnasium.register(f"Nan{place.title()}-v0", entry_point=Broken, kwargs={"where": place})
+
+
+class Crashing(Broken):
+    """Fine until the steps (or episodes) of all in this process are used up; then it goes wrong in its own way."""
+
+    steps = 0
+
+    def __init__(self, how: str, mended: str) -> None:
+        super().__init__("nowhere")
+        self.how, self.mended = how, Path(mended)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        if self.how == "reset" and self.fails():
+            raise OSError("the simulator went away")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        Crashing.steps += 1
+        if self.how != "reset" and self.fails():
+            {"step": self.raises, "exit": sys.exit, "kill": lambda: os.kill(os.getpid(), 9)}[self.how]()
+        return super().step(action)
+
+    def raises(self) -> None:
+        raise ZeroDivisionError("wheels\nhave no radius")
+
+    def fails(self) -> bool:
+        return Crashing.steps > 3_000 and not self.mended.exists()
+
+
+def impossible() -> None:
+    raise RuntimeError("no licence")

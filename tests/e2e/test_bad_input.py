@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nimbleq.rl.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
 
 
@@ -89,6 +92,61 @@ def test_nan_from_an_environment_stops_training_and_keeps_the_checkpoint(cli: An
     lines = (run / "metrics.jsonl").read_text().splitlines()
     for text in lines:
         json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("step", "failed in step: ZeroDivisionError: wheels have no radius (broken_envs.py, line "),
+        ("reset", "failed in reset: OSError: the simulator went away (broken_envs.py, line "),
+        ("exit", "failed in step: SystemExit"),
+    ],
+)
+def test_an_environment_that_crashes_is_one_line_and_the_run_goes_on_when_it_is_mended(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, says: str
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    run, words = tmp_path / "run", crashing(tmp_path, how)
+    broken_envs = importlib.import_module("broken_envs")
+    monkeypatch.setattr(broken_envs.Crashing, "steps", 0)
+    assert says in one_line(inline(*words))
+    steps = steps_of(run)
+    assert 2_900 < steps < 3_400, "the state of the moment before is saved"
+    assert says in one_line(inline(*words, "--resume")), "it is not mended yet"
+    (tmp_path / "mended").touch()
+    done = inline(*words, "--resume", "--json")
+    assert done.code == 0, done.err
+    assert done.json["steps"] == 4_000
+
+
+def crashing(tmp_path: Path, how: str) -> tuple[Any, ...]:
+    words = ("--network.hidden", "8", "--evaluation.every", "100000", "--evaluation.final-episodes", "2")
+    arguments = (f"how={how}", f"mended={tmp_path / 'mended'}")
+    env = ("--env", "broken_envs:Crashing", "--env-kwargs", *arguments, "--max-episode-steps", "50")
+    return ("train", *env, "--steps", "4000", "--learn-start", "3500", *words, "--out", tmp_path / "run")
+
+
+def steps_of(run: Path) -> int:
+    return int(load_checkpoint(run / "checkpoint")[1]["counters"]["steps"])
+
+
+def test_an_environment_that_ends_the_process_costs_what_came_after_the_last_checkpoint(
+    cli: Any, tmp_path: Path
+) -> None:
+    words = (*crashing(tmp_path, "kill"), "--checkpoint-seconds", "0")
+    assert cli(*words).code == -signal.SIGKILL
+    assert steps_of(tmp_path / "run") > 2_900
+    (tmp_path / "mended").touch()
+    done = cli(*words, "--resume", "--json")
+    assert done.code == 0, done.err
+    assert done.json["steps"] == 4_000
+
+
+def test_a_factory_that_fails_is_one_line(inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    line = one_line(inline("train", "--env", "broken_envs:impossible", "--out", tmp_path / "run"))
+    assert "failed to make an environment: RuntimeError: no licence" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_one_line(cli: Any, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from gymnasium import spaces
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.envs import VectorEnv, make_lanes, spec_of
 from nimbleq.rl.evaluate import Evaluator
 from nimbleq.rl.explore import epsilon_greedy
@@ -20,10 +19,12 @@ from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.masks import best_legal, nth_legal
 from nimbleq.rl.observe import observer
 from nimbleq.rl.presets import preset
+from nimbleq.rl.state import load_state
 from nimbleq.rl.train import train
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec, ObsSpec
+from tests.rl.saved import assert_same_run
 
 HERE = "tests.rl.own_envs"
 LIMIT = 5
@@ -221,9 +222,10 @@ def test_training_end_to_end_and_resumed(env: EnvConfig, engine: str, tmp_path: 
     trained = train(config, parts, resume=True)
     assert trained.steps == 400
     assert np.array_equal(expected.final.returns, trained.final.returns)
-    one, other = load_checkpoint(whole.checkpoint)[0], load_checkpoint(parts.checkpoint)[0]
-    assert all(np.array_equal(value, other[name]) for name, value in one.items())
-    assert (len(one["replay.next_mask"][0]) > 0) == expected.spec.masked
+    assert_same_run(whole, parts)
+    replay = load_state(config, whole.checkpoint).replay
+    assert replay is not None
+    assert (replay.store.next_mask.shape[1] > 0) == expected.spec.masked
 
 
 def test_dict_observations_with_masks_and_truncation_are_learnt_with_the_defaults(tmp_path: Path) -> None:

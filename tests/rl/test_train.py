@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import gymnasium
@@ -16,6 +18,7 @@ from gymnasium import spaces
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.rl import state as state_module
+from nimbleq.rl.check import Check, Checker
 from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.train import Trained, train
 from nimbleq.rundir import RunDir
@@ -133,6 +136,36 @@ def test_killed_and_interrupted_processes_resume_bit_for_bit(small: TrainConfig,
     assert child(config, parts, 40, signal.SIGINT) != 0
     steps_when_interrupted = load_checkpoint(parts.checkpoint)[1]["counters"]["steps"]
     assert steps_when_interrupted < config.steps
+    train(config, parts, resume=True)
+    assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_ctrl_c_while_a_check_is_played(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """It stops at once, not when thousands of episodes are over; the check is played anew, and no bit differs."""
+    changes = {"evaluation.beside": beside, "evaluation.episodes": 8_000, "evaluation.every": 90}
+    config = with_changes(small, changes)
+    whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
+    train(config, whole)
+    begun, pressed = Checker.start, []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def start(self: Checker, check: Check) -> None:
+        threading.Timer(0.02, press).start()
+        begun(self, check)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checker, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, parts)
+        took = time.monotonic() - pressed[0]
+    assert took < 10, "well under a second on a quiet machine"
+    assert load_checkpoint(parts.checkpoint)[1]["counters"]["best_return"] is None, "the check was not over"
     train(config, parts, resume=True)
     assert_same_run(whole, parts)
 

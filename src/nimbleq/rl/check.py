@@ -181,7 +181,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
     while True:
         try:
             check = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # training ended, or was killed
             return
         try:
             player = player or _Player(config, lambda: os.getppid() != parent)

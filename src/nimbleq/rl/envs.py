@@ -123,7 +123,10 @@ class ScalarLanes:
             truncated.append(cut)
             if masked:
                 self._note_mask(lane, over=end or cut)
-        rewards = np.array(reward, np.float32)
+        try:
+            rewards = np.array(reward, np.float32)
+        except (TypeError, ValueError) as error:
+            raise EnvError(f"{self.name} returned a reward that is no number") from error
         check_finite(self.name, lanes, next_obs, rewards)
         return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
 
@@ -183,7 +186,7 @@ class VectorEnv:
         self._all = np.arange(envs)
         self._episode_seeds = episode_seeds("train", seed, envs)
         self._started = envs
-        self._seeds: list[int] = []  # of the block of episodes that `_started` is in
+        self._block, self._seeds = -1, list[int]()  # a block of episode seeds, and its number
         self._began = np.zeros(envs, np.int64)  # row of ``_actions`` with the first action of the running episode
         self._actions: list[Array] = []
         self._returns = np.zeros(envs)
@@ -198,41 +201,44 @@ class VectorEnv:
         """
         obs, mask = self.obs, self.mask
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
-        self._actions.append(np.array(action, np.int64))
+        next_mask = self._legal()
+        # Everything that may fail comes before anything of this object changes.
+        over = (terminated | truncated).nonzero()[0]
+        seeds = self._upcoming(len(over))
+        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
+        self._actions.append(action.copy())
         self._returns += reward
         self.finished = []
-        self.obs = next_obs
-        self.mask = next_mask = self._legal()
-        ended = terminated | truncated
-        if ended.any():
+        self.obs, self.mask = next_obs, next_mask
+        if starts:
             self.obs = next_obs.copy()
-            for lane in np.flatnonzero(ended).tolist():
-                self._restart(lane)
-            self._forget()
+            self.obs[over] = starts
+            self._note_restarts(over, seeds)
             self.mask = self._legal()
         return Step(obs, action, reward, terminated, truncated, next_obs, next_mask, mask)
 
     def _legal(self) -> Array | None:
         return None if self.lanes.mask is None else self.lanes.mask.copy()
 
-    def _restart(self, lane: int) -> None:
-        self.finished.append((float(self._returns[lane]), len(self._actions) - int(self._began[lane])))
-        self._episode_seeds[lane] = self._next_seed()
-        self._began[lane] = len(self._actions)
-        self._returns[lane] = 0.0
-        self.obs[lane] = self.lanes.reset(lane, self._episode_seeds[lane])
+    def _upcoming(self, count: int) -> list[int]:
+        """Seeds of the episodes that are started next; drawn in blocks, which is quicker."""
+        return [self._seed(self._started + ahead) for ahead in range(count)]
 
-    def _next_seed(self) -> int:
-        """Of the episode that is started next; drawn in blocks, which is quicker."""
-        place = self._started % _SEEDS
-        if place == 0 or not self._seeds:
-            self._seeds = episode_seeds("train", self.seed, _SEEDS, start=self._started - place).tolist()
-        self._started += 1
+    def _seed(self, number: int) -> int:
+        block, place = divmod(number, _SEEDS)
+        if block != self._block:
+            self._block = block
+            self._seeds = episode_seeds("train", self.seed, _SEEDS, start=block * _SEEDS).tolist()
         return self._seeds[place]
 
-    def _forget(self) -> None:
-        """Drop the actions that no running episode needs."""
-        unused = int(self._began.min())
+    def _note_restarts(self, lanes: Array, seeds: list[int]) -> None:
+        lengths = len(self._actions) - self._began[lanes]
+        self.finished = list(zip(self._returns[lanes].tolist(), lengths.tolist(), strict=True))
+        self._episode_seeds[lanes] = seeds
+        self._started += len(seeds)
+        self._began[lanes] = len(self._actions)
+        self._returns[lanes] = 0.0
+        unused = int(self._began.min())  # actions that no running episode needs
         if 2 * unused > len(self._actions):
             del self._actions[:unused]
             self._began -= unused
@@ -255,7 +261,7 @@ class VectorEnv:
             EnvError: the environment does not repeat itself, so the run cannot go on from there.
         """
         self._episode_seeds, self._began = arrays["seeds"].copy(), arrays["began"].copy()
-        self._started, self._seeds = int(arrays["started"][0]), []
+        self._started = int(arrays["started"][0])
         self._actions = [row.copy() for row in arrays["actions"]]
         self._returns = np.zeros(self.count)
         for time in range(len(self._actions) + 1):

@@ -22,8 +22,14 @@ def epsilon_greedy(
 
     With ``mask: bool[N, A]`` the random ones come from the legal actions.
     """
+    draw = rng.random(len(greedy))
+    explores = draw < epsilon
+    if not np.count_nonzero(explores):
+        return greedy
+    random = explores.nonzero()[0]
+    chosen, share = greedy.copy(), draw[random] / epsilon  # uniform in [0, 1) once more
     if mask is None:
-        random = rng.integers(actions, size=len(greedy))
+        chosen[random] = np.minimum(share * actions, actions - 1)
     else:
-        random = nth_legal(mask, rng.integers(MANY, size=len(greedy)))
-    return np.where(rng.random(len(greedy)) < epsilon, random, greedy)
+        chosen[random] = nth_legal(mask[random], (share * MANY).astype(np.int64))
+    return chosen

@@ -120,7 +120,11 @@ def _from_factory(env: str, factory: Any, kwargs: Mapping[str, Any], pictures: b
             inspect.signature(factory).bind(**arguments)
         except TypeError as error:
             raise EnvError(f"{env} cannot be called with {arguments or 'no arguments'}: {error}") from error
-    made = factory(**arguments)
+    try:
+        made = factory(**arguments)
+    except (Exception, SystemExit) as error:
+        said = _one_line(error) or "it says no more"
+        raise EnvError(f"{env} failed to make an environment: {type(error).__name__}: {said}") from error
     if not isinstance(made, gymnasium.Env):
         raise EnvError(f"{env} returned {_described(made)}, not a gymnasium.Env")
     return made
@@ -171,5 +175,5 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else "; gymnasium.pprint_registry() lists what there is"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

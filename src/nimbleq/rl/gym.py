@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -57,13 +59,19 @@ class UniformEnv(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is unty
         self.action_space = spaces.Discrete(self.actions)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Gymnasium's ``reset``; raises `EnvError` for an observation of another shape."""
-        obs, info = self.env.reset(seed=seed, options=options)
+        """Gymnasium's ``reset``; raises `EnvError` for an observation of another shape, or when it fails."""
+        try:
+            obs, info = self.env.reset(seed=seed, options=options)
+        except (Exception, SystemExit) as error:
+            raise failure(self.name, "reset", error) from error
         return self._uniform(obs, info), info
 
     def step(self, action: Any) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Gymnasium's ``step``; raises `EnvError` for an observation of another shape."""
-        obs, reward, terminated, truncated, info = self.env.step(action + self._first_action)
+        """Gymnasium's ``step``; raises `EnvError` for an observation of another shape, or when it fails."""
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action + self._first_action)
+        except (Exception, SystemExit) as error:
+            raise failure(self.name, "step", error) from error
         return self._uniform(obs, info), reward, terminated, truncated, info
 
     def _uniform(self, obs: Any, info: dict[str, Any]) -> Array:
@@ -79,6 +87,14 @@ class UniformEnv(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is unty
             return self._observe(obs if self._only is None else obs[self._only])
         except ValueError as error:
             raise EnvError(f"{self.name} returned {error}") from None
+
+
+def failure(name: str, doing: str, error: BaseException) -> EnvError:
+    """What an environment's own code raised, in one line that says where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return EnvError(f"{name} failed in {doing}: {what} ({Path(frame.filename).name}, line {frame.lineno})")
 
 
 def make_env(config: EnvConfig, pictures: bool = False) -> UniformEnv:

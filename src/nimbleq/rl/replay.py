@@ -78,13 +78,12 @@ class NStepWindows:
     def remember(self, step: Step, ring: Transitions, added: int) -> int:
         """As `push`, and what it closes stored in ``ring`` from slot ``added`` on, in C; the number of that."""
         assert _NATIVE is not None
-        none = np.zeros((len(step.action), 0), bool)
+        none = self.mask[0]  # without columns where there are no masks
         masks = none if step.mask is None else step.mask, none if step.next_mask is None else step.next_mask
-        fields = (step.obs, step.action, masks[0], *step[2:6], masks[1])
         count = _NATIVE.remember(
             (self.obs, self.action, self.mask, self.reward),
             self.open,
-            tuple(np.ascontiguousarray(field) for field in fields),
+            (step.obs, step.action, masks[0], *step[2:6], masks[1]),
             self.powers,
             ring,
             self.time,

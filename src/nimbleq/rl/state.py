@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from nimbleq.config import TrainConfig, to_dict
 from nimbleq.errors import ConfigError
+from nimbleq.files import write_bytes
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.envs import VectorEnv
@@ -56,7 +58,7 @@ class TrainState:
 
     ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
     ``checking`` is the greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk
-    (None: nothing).
+    (None: nothing), ``best_written`` the network that lies beside it as ``best.safetensors``.
     """
 
     config: TrainConfig
@@ -70,6 +72,7 @@ class TrainState:
     counters: Counters
     checking: Check | None = None
     replay_log: ReplayLog | None = None
+    best_written: dict[str, Array] | None = None
 
 
 def new_state(config: TrainConfig) -> TrainState:
@@ -126,6 +129,9 @@ def save_state(state: TrainState, folder: Path) -> None:
     save_checkpoint(folder, arrays, values)
     if log is not None:
         log.prune()
+    if state.best is not state.best_written and state.counters.best_return is not None:
+        write_bytes(folder / "best.safetensors", save(state.best))  # a copy for other tools and verbs
+        state.best_written = state.best
 
 
 def _new_log(replay: Replay, folder: Path) -> ReplayLog:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nimbleq.config import TrainConfig, validate
+from nimbleq.config import LogConfig, TrainConfig, to_dict, validate
 from nimbleq.errors import EnvError
 from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
@@ -27,6 +27,7 @@ from nimbleq.rl.state import TrainState, load_state, new_state, save_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Batch, EnvSpec, Episodes, Tick, no_tick
+from nimbleq.wandb_log import wandb_log
 
 _LOG_UPDATES = 100  # updates between two records of metrics
 _RECENT_EPISODES = 20
@@ -72,7 +73,13 @@ class Trained:
         }
 
 
-def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool = False) -> Trained:
+def train(
+    config: TrainConfig,
+    run: RunDir,
+    tick: Tick = no_tick,
+    resume: bool = False,
+    log_to: LogConfig | None = None,
+) -> Trained:
     """Train a Q-network; checkpoints and metrics go to ``run``.
 
     Interrupted (Ctrl-C) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
@@ -83,6 +90,7 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         run: where checkpoints and metrics lie.
         tick: progress in environment steps.
         resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
+        log_to: where metrics go beside JSONL and TensorBoard.
 
     Raises:
         ConfigError: settings out of range, or other ones than those of the checkpoint.
@@ -94,7 +102,8 @@ def train(config: TrainConfig, run: RunDir, tick: Tick = no_tick, resume: bool =
         # The state comes after the checker, or it would lie in both processes.
         resuming = resume and has_checkpoint(run.checkpoint)
         state = load_state(config, run.checkpoint) if resuming else new_state(config)
-        log = MetricsLog(run.metrics, run.path / "tensorboard", keep_bytes=state.counters.metrics_bytes)
+        other = wandb_log(log_to, run.path, to_dict(config), resuming)
+        log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
         with log:
             session = _Session(state, run, log, checker)
             try:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nimbleq.config import EnvConfig, TrainConfig, from_dict
+from nimbleq.config import EnvConfig, TrainConfig, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
-from nimbleq.files import read_json
-from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.files import read_bytes, read_json, sha256
+from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rundir import RunDir, open_run
+from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Policy
 from nimbleq.version import VERSION
 
@@ -87,20 +90,64 @@ def _from_file(kind: type, value: Any, run: RunDir) -> Any:
         raise FileError(f"{run.config}: {error}") from None
 
 
+def read_settings(path: Path) -> TrainConfig:
+    """The settings in the ``config.json`` of a run, or in what `nimbleq tune` found.
+
+    Raises:
+        FileError: it is missing, damaged, or has no such settings.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or "train" not in content:
+        raise FileError(f"{path} has no training settings: give the config.json of a run, or a best.json")
+    try:
+        return cast(TrainConfig, from_dict(TrainConfig, content["train"]))
+    except ConfigError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
 def run_seed(run: RunDir) -> int:
     """The seed a run was started with; 0 for an imported one."""
     return saved_config(run).seed if "train" in _read_config(run) else 0
 
 
 def load_teacher(run: RunDir) -> Artefact:
-    """The artefact that compression starts from.
+    """The artefact that compression starts from; of a run that is not over, the best network so far.
 
     Raises:
-        FileError: training has not finished, or the artefact is damaged.
+        FileError: nothing has been checked yet, or the artefact is damaged.
     """
+    renew_teacher(run)
     if not run.teacher.exists():
         raise FileError(f"{run.path} has no trained policy yet: finish it with nimbleq train --resume --out {run.path}")
     return load_artefact(run.teacher)
+
+
+def renew_teacher(run: RunDir) -> None:
+    """While training is not over: make the teacher from the best network of the last checkpoint, when that is new.
+
+    Raises:
+        FileError: a file of the run is damaged.
+    """
+    if run.load_result("train") is not None or not run.best.exists():
+        return
+    best = sha256(read_bytes(run.best))
+    if run.teacher.exists() and load_artefact(run.teacher).provenance.get("best") == best:
+        return
+    from nimbleq.bridge.torch_graph import to_graph
+    from nimbleq.rl.best import load_best
+    from nimbleq.rl.evaluate import Evaluator
+
+    config = saved_config(run)
+    with Evaluator(config.env) as evaluate:
+        graph = to_graph(load_best(config, evaluate.spec, run.best), evaluate.spec.obs)
+        save_teacher(run, config, graph, evaluate, best=best)
+
+
+def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluate, **facts: Any) -> None:
+    """Keep a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from."""
+    seeds = episode_seeds("distill", config.seed, 8, start=1 << 20)
+    obs = golden_observations(evaluate, GraphPolicy(graph), seeds)
+    save_artefact(run.teacher, graph, obs, provenance({}, seed=config.seed, env=to_dict(config.env), **facts))
 
 
 def artefact_and_run(path: Path) -> tuple[Path, RunDir]:

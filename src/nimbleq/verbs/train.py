@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, TrainConfig, to_dict
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
 from nimbleq.files import read_json, write_json
 from nimbleq.rundir import RunDir
-from nimbleq.seeds import episode_seeds
-from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance, saved_config
+from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
 from nimbleq.version import VERSION
+from nimbleq.wandb_log import check_wandb, remembered_log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,17 @@ class Args(Output):
 
     Attributes:
         preset: which algorithm's settings to start from.
+        from_file: settings to start from in place of a preset: the config.json of a run, or the best.json of nimbleq
+            tune. What else is given on the command line wins.
         out: run directory (default runs/ENV/PRESET-seedN).
         resume: go on with the run in OUT from its last checkpoint.
     """
 
     preset: str = "dqn"
+    from_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     out: Path | None = None
     resume: bool = False
+    log: LogConfig = LogConfig()  # noqa: RUF009 (frozen)
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -44,6 +48,7 @@ def arguments(words: Sequence[str]) -> Args:
     first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     first.add_argument("--discretize", default="")
     first.add_argument("--preset", default="dqn")
+    first.add_argument("--config", type=Path, default=None)
     first.add_argument("--out", type=Path, default=None)
     first.add_argument("--resume", action="store_true")
     try:
@@ -51,7 +56,9 @@ def arguments(words: Sequence[str]) -> Args:
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
     if known.resume and known.out is not None and RunDir(known.out).config.exists():
-        return Args(preset=known.preset, config=saved_config(RunDir(known.out)))
+        return Args(preset=known.preset, log=remembered_log(known.out), config=saved_config(RunDir(known.out)))
+    if known.config is not None:
+        return Args(preset=known.preset, from_file=known.config, config=read_settings(known.config))
     limit, bins = (int(word) if word.isdigit() else None for word in (known.max_episode_steps, known.discretize))
     env = EnvConfig(known.env, limit, tuple(known.env_kwargs), bins)
     return Args(preset=known.preset, config=preset_for(env, known.preset))
@@ -72,17 +79,19 @@ def default_out(preset: str, config: TrainConfig) -> Path:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Train, or go on training."""
-    run = RunDir(args.out or default_out(args.preset, args.config))
+    name = args.preset if args.from_file is None else args.from_file.stem
+    run = RunDir(args.out or default_out(name, args.config))
+    check_wandb(args.log)
     if run.config.exists() and not args.resume:
         raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
-    return train_run(args.config, run, console, resume=args.resume), True
+    return train_run(args.config, run, console, resume=args.resume, log_to=args.log), True
 
 
-def train_run(config: TrainConfig, run: RunDir, console: Console, resume: bool) -> dict[str, Any]:
+def train_run(
+    config: TrainConfig, run: RunDir, console: Console, resume: bool, log_to: LogConfig | None = None
+) -> dict[str, Any]:
     """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
     from nimbleq.bridge.torch_graph import to_graph
-    from nimbleq.graph.artefact import save_artefact
-    from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.rl.evaluate import Evaluator
     from nimbleq.rl.train import train
 
@@ -92,11 +101,10 @@ def train_run(config: TrainConfig, run: RunDir, console: Console, resume: bool) 
     else:
         write_json(run.config, settings)
     with console.progress(f"train {config.env.id}") as tick:
-        trained = train(config, run, tick, resume=resume)
+        trained = train(config, run, tick, resume=resume, log_to=log_to)
     graph = to_graph(trained.module, trained.spec.obs)
     with Evaluator(config.env) as evaluate:
-        obs = golden_observations(evaluate, GraphPolicy(graph), episode_seeds("distill", config.seed, 8, start=1 << 20))
-    save_artefact(run.teacher, graph, obs, provenance({}, seed=config.seed, env=to_dict(config.env)))
+        save_teacher(run, config, graph, evaluate)
     result = {"run": str(run.path), "env": config.env.id, **trained.summary()}
     run.save_result("train", result)
     low, high = result["return_ci95"]

@@ -18,7 +18,7 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.envs import Lanes, make_lanes
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Policy
-from nimbleq.verbs.common import Output, artefact_and_run, run_env
+from nimbleq.verbs.common import Output, artefact_and_run, renew_teacher, run_env
 
 _MIN_PIXELS = 160  # smaller pictures are enlarged: MinAtar draws 10 × 10
 _FRAME_MS = 40
@@ -93,6 +93,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 def _policy_of(path: Path) -> tuple[Path, RunDir]:
     run = RunDir(path)
+    if run.config.exists():
+        renew_teacher(run)
     compressed = path / "artefacts"
     if run.config.exists() and run.teacher.exists() and {p.name for p in compressed.iterdir()} <= {"teacher"}:
         return run.teacher, run

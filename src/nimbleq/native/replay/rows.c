@@ -77,19 +77,47 @@ static bool agree(const Field *windows, const Field *step, const Field *ring, co
     return ok;
 }
 
+/* The arrays of a step, contiguous: a new tuple. */
+static PyObject *contiguous(PyObject *tuple)
+{
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "replay: a step is a tuple of arrays");
+        return NULL;
+    }
+    PyObject *made = PyTuple_New(PyTuple_GET_SIZE(tuple));
+    for (Py_ssize_t i = 0; made != NULL && i < PyTuple_GET_SIZE(tuple); i++) {
+        PyObject *array = PyArray_FROM_OF(PyTuple_GET_ITEM(tuple, i), NPY_ARRAY_CARRAY_RO);
+        if (array == NULL)
+            Py_CLEAR(made);
+        else
+            PyTuple_SET_ITEM(made, i, array);
+    }
+    return made;
+}
+
+static PyObject *remember(PyObject *const *args, PyObject *step);
+
 /* remember(windows, open, step, powers, ring, time, added) -> transitions that were added.
  *
  * As NStepWindows.push followed by storing what it closed; powers are gamma^0 ... gamma^n. */
 PyObject *rows_remember(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    Field windows[WINDOWS], step[STEPS], ring[RING], open_field, powers;
     if (count != 7) {
         PyErr_SetString(PyExc_TypeError, "remember(windows, open, step, powers, ring, time, added)");
         return NULL;
     }
+    PyObject *step = contiguous(args[2]);
+    PyObject *added = step == NULL ? NULL : remember(args, step);
+    Py_XDECREF(step);
+    return added;
+}
+
+static PyObject *remember(PyObject *const *args, PyObject *stepped)
+{
+    Field windows[WINDOWS], step[STEPS], ring[RING], open_field, powers;
     if (!fields_of(args[0], WINDOWS, 2, true, windows) || !field_of(args[1], 1, true, &open_field) ||
-        !fields_of(args[2], STEPS, 1, false, step) || !field_of(args[3], 1, false, &powers) ||
+        !fields_of(stepped, STEPS, 1, false, step) || !field_of(args[3], 1, false, &powers) ||
         !fields_of(args[4], RING, 1, true, ring) || !agree(windows, step, ring, &open_field, &powers))
         return NULL;
     const long long time = PyLong_AsLongLong(args[5]), before = PyLong_AsLongLong(args[6]);

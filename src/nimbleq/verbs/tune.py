@@ -1,0 +1,186 @@
+"""``nimbleq tune``: search the settings of training for an environment."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from nimbleq.config import EnvConfig, TrainConfig, to_dict, with_changes
+from nimbleq.console import Console
+from nimbleq.errors import ConfigError
+from nimbleq.files import write_bytes, write_json
+from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
+from nimbleq.version import VERSION
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nimbleq.rl.tune import TuneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(Output):
+    """Search settings with Optuna: each trial trains, fresh greedy episodes judge it, hopeless ones are given up early.
+
+    The same command goes on with the search, after Ctrl-C (which keeps finished trials) as well as with more trials.
+    It leaves best.json, which nimbleq train --config takes, and tune.html: the search and what mattered.
+
+        nimbleq tune --env LunarLander-v3 --trials 40 --steps 200000
+        nimbleq tune --env LunarLander-v3 --trials 40 --seconds-per-trial 30 --only learner.lr replay.n_step
+        nimbleq train --config runs/tune/LunarLander-v3/best.json
+
+    Attributes:
+        env: the environment.
+        preset: which algorithm's settings to start from; they are the first trial.
+        config: settings to start from in place of a preset: the config.json of a run, or an earlier best.json.
+        trials: finished trials to reach, those of earlier sittings included.
+        steps: budget of a trial in environment steps (default: the preset's).
+        seconds_per_trial: budget of a training in seconds in place of steps: finds what learns fast on this machine.
+        seeds: trainings of each trial, averaged: several tell luck from settings.
+        seed: of the search.
+        only: search these settings of the default space only.
+        space: JSON file of what to search in place of the default, e.g. {"learner.lr": {"low": 1e-4, "high": 1e-2,
+            "log": true}, "replay.n_step": {"choices": [1, 3, 5]}}.
+        eval_every: updates between the greedy checks that pruning looks at (default: the preset's).
+        out: folder of the search (default runs/tune/ENV).
+    """
+
+    env: EnvConfig = EnvConfig()  # noqa: RUF009 (frozen)
+    preset: str = "dqn"
+    config: Path | None = None
+    trials: int = 30
+    steps: int | None = None
+    seconds_per_trial: float | None = None
+    seeds: int = 1
+    seed: int = 0
+    only: tuple[str, ...] = ()
+    space: Path | None = None
+    eval_every: Annotated[int | None, tyro.conf.arg(name="evaluation.every")] = None
+    out: Path | None = None
+
+
+def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+    """Search and tell."""
+    for name, value in (("trials", args.trials), ("seeds", args.seeds), ("seconds-per-trial", args.seconds_per_trial)):
+        if value is not None and value <= 0:
+            raise ConfigError(f"--{name} has to be positive, not {value}")
+    from nimbleq.rl.tune import finished, open_study, tune
+
+    config = search_of(args)
+    out = args.out or Path("runs") / "tune" / args.env.id.replace("/", "_").replace(":", ".")
+    with console.progress(f"tune {config.base.env.id}") as tick:
+        try:
+            study = tune(config, args.trials, out, tick)
+        except KeyboardInterrupt:
+            study = open_study(config, out)
+            _written(study, config, out)
+            console.say(f"stopped after {len(finished(study))} trials: the same command goes on")
+            raise
+    result = _written(study, config, out)
+    _tell(result, console)
+    return result, True
+
+
+def search_of(args: Args) -> TuneConfig:
+    """The search that the options ask for.
+
+    Raises:
+        ConfigError, FileError: a setting, a preset or the space is not what it has to be.
+    """
+    from nimbleq.config import validate
+    from nimbleq.rl.presets import preset
+    from nimbleq.rl.space import default_space, narrowed, read_space
+    from nimbleq.rl.tune import TuneConfig
+
+    base: TrainConfig
+    if args.config is not None:
+        base = read_settings(args.config)
+    else:
+        env = args.env
+        base = preset(env.id, args.preset, env.max_episode_steps, env.kwargs, env.discretize)
+    # The whole budget is used: a trial that stopped early could not be compared by its return.
+    changes: dict[str, Any] = {"evaluation.stop_return": None, "checkpoint_seconds": 1e9}
+    changes |= {} if args.steps is None else {"steps": args.steps}
+    changes |= {} if args.eval_every is None else {"evaluation.every": args.eval_every}
+    base = with_changes(base, changes)
+    validate(base)
+    space = default_space(base) if args.space is None else read_space(args.space, base)
+    return TuneConfig(base, narrowed(space, args.only), args.seconds_per_trial, args.seeds, args.seed)
+
+
+def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, Any]:
+    """``best.json`` and ``tune.html``; returns the verb's JSON object."""
+    from nimbleq.report.tuning import Trial, Tuning, render_tuning
+    from nimbleq.rl.tune import finished, importances, settings_of
+
+    done = finished(study)
+    complete = [trial for trial in done if trial.state.name == "COMPLETE"]
+    result: dict[str, Any] = {
+        "env": config.base.env.id, "out": str(out), "trials": len(done), "complete": len(complete), "best": None,
+        "return_mean": None, "importances": importances(study), "config": None, "command": None,
+    }  # fmt: skip
+    if complete:
+        best = max(complete, key=lambda trial: float(trial.value or 0.0))
+        settings = settings_of(config, best.params)
+        again = {"evaluation.stop_return": _stop_return(config), "checkpoint_seconds": 30.0}
+        path = out / "best.json"
+        facts = {"trial": best.number, "return_mean": best.value}
+        write_json(
+            path,
+            {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(with_changes(settings, again)), "tune": facts},
+        )
+        result |= {"best": best.params, "return_mean": best.value, "config": str(path)}
+        result["command"] = shlex.join(["nimbleq", "train", "--config", str(path)])
+    rows = [
+        Trial(t.number, t.value if t.value is not None else max(t.intermediate_values.items(), default=(0, None))[1],
+              t.state.name == "COMPLETE", {name: _shown(value) for name, value in t.params.items()})
+        for t in done
+    ]  # fmt: skip
+    budget = f"{config.seconds:g} s" if config.seconds is not None else f"{config.base.steps:,} steps"
+    lines = [result["command"], f"  # its settings: {_options(result['best'])}"] if complete else []
+    page = Tuning(f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines)
+    write_bytes(out / "tune.html", render_tuning(page).encode())
+    return result
+
+
+def _stop_return(config: TuneConfig) -> float | None:
+    """Where training with the best settings may stop: what the environment's preset says."""
+    from nimbleq.rl.presets import preset
+
+    env = config.base.env
+    return preset(env.id, "dqn", env.max_episode_steps, env.kwargs, env.discretize).evaluation.stop_return
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _options(values: dict[str, Any] | None) -> str:
+    """Settings as the command line takes them."""
+    words: list[str] = []
+    for name, value in (values or {}).items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, str) and value.startswith("["):
+            words.append(f"--{name} {' '.join(str(part) for part in json.loads(value))}")
+        else:
+            words.append(f"--{name} {_shown(value)}")
+    return " ".join(words)
+
+
+def _tell(result: dict[str, Any], console: Console) -> None:
+    ranked = sorted(result["importances"].items(), key=lambda item: -item[1])
+    if ranked:
+        console.table("what mattered", ("setting", "share"), [[name, f"{100 * share:.0f} %"] for name, share in ranked])
+    if result["best"] is None:
+        console.say("every trial was given up: raise --trials, or the budget of a trial")
+        return
+    console.say(
+        f"best of {result['trials']} trials: return {result['return_mean']:.1f} with {_options(result['best'])}"
+    )
+    console.say(f"use it: {result['command']}   (the search: {result['out']}/tune.html)")

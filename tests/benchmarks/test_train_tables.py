@@ -1,0 +1,127 @@
+"""Plan, tables and picture of the training benchmark, on made-up results."""
+
+import json
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cleanrl_recipe import epsilon_at, ours
+from benchmarks.train_curves import draw, mean_curve, write_svg
+from benchmarks.train_plan import PARTS, Plan, faster
+from benchmarks.train_tables import recipe_summary, score_summary, score_table, seconds_to, sections, summaries
+from nimbleq.config import TrainConfig
+from nimbleq.rl.explore import epsilon_at as our_epsilon_at
+from nimbleq.verbs.train import Args, arguments
+
+PLAN = Plan(seeds=2, recipe_steps=500_000, breakout_steps=1_000, cap=0, quick=False)
+
+
+def peer(seconds: float, reached: bool = True) -> dict[str, Any]:
+    return {
+        "seconds": seconds, "reached": reached, "steps": 50_000, "return_mean": 480.0, "best": 430.0, "threads": 1,
+        "setup_seconds": 2.0, "compile_seconds": 1.0, "process_seconds": 9.0,
+    }  # fmt: skip
+
+
+def mine(seconds: float, mean: float = 490.0) -> dict[str, Any]:
+    return {
+        "train_seconds": seconds, "return_mean": mean, "return_ci95": [mean - 1, mean + 1], "steps": 9_000,
+        "process_seconds": 3.0, "curve": [[0, 0.0, 1.0], [9_000, seconds, 5.0]],
+    }  # fmt: skip
+
+
+def results() -> dict[str, dict[str, Any]]:
+    return {
+        "cartpole-sb3-0": peer(50.0),
+        "cartpole-sb3-1": peer(60.0, reached=False),
+        "cartpole-nimbleq-0": mine(0.5),
+        "cartpole-nimbleq-1": mine(1.0),
+        "cartpole-speed-sb3-1": {"seconds": 4.0},
+        "cartpole-speed-sb3-2": {"seconds": 3.0},
+        "balance-nimbleq-0": mine(2.0, 10_000.0),
+        "recipe-cleanrl-0": peer(80.0),
+        "recipe-nimbleq-0": mine(10.0),
+        "breakout-nimbleq-0": mine(100.0),
+        "breakout-nimbleq-1": mine(110.0),
+    }
+
+
+def test_peers_and_nimbleq_take_turns_and_peers_get_the_faster_threads() -> None:
+    cells = [cell for cell in PLAN.cells(results(), Path("out")) if cell.part == "cartpole"]
+    assert [(cell.name, cell.seed) for cell in cells] == [
+        ("sb3", 0), ("sbx", 0), ("nimbleq", 0), ("sbx", 1), ("nimbleq", 1), ("sb3", 1),
+    ]  # fmt: skip
+    assert cells[0].words[cells[0].words.index("--threads") + 1] == "2"
+    assert faster(results(), "cartpole", "sbx") == 1  # not measured
+    assert {cell.part for cell in PLAN.cells({}, Path("out"))} == set(PARTS)
+    assert len({cell.label for cell in PLAN.cells({}, Path("out"))}) == len(PLAN.cells({}, Path("out")))
+
+
+def test_every_command_of_ours_is_one_that_train_takes() -> None:
+    for cell in PLAN.cells({}, Path("out")):
+        if cell.name == "nimbleq" and cell.part != "breakout":  # whose package may not be installed
+            arguments(cell.words[3:])
+
+
+def test_the_recipe_in_our_settings_is_the_published_one() -> None:
+    import tyro
+
+    args = tyro.cli(Args, args=ours(500_000), default=arguments(ours(500_000)))
+    config: TrainConfig = args.config
+    assert (config.envs, config.update_every, config.updates_per_step, config.learn_start) == (1, 10, 1, 10_000)
+    assert (config.network.hidden, config.network.layer_norm, config.network.dueling) == ((120, 84), False, False)
+    assert not config.network.normalize_obs
+    assert not config.learner.double
+    assert (config.learner.target, config.learner.target_every * config.update_every) == ("hard", 500)
+    assert (config.learner.loss, config.learner.lr, config.learner.max_grad_norm) == ("mse", 2.5e-4, 0)
+    assert (config.replay.capacity, config.replay.n_step, config.replay.prioritized) == (10_000, 1, False)
+    for step in (10_000, 100_000, 250_000, 400_000):
+        assert our_epsilon_at(config.explore, (step - 10_000) // 10) == pytest.approx(epsilon_at(step, 500_000))
+
+
+def test_what_was_not_reached_is_infinite_and_bounds_the_ratio() -> None:
+    told = score_summary(results(), "cartpole")
+    assert told["sb3"]["reached"] == 1
+    assert told["sb3"]["seconds"]["median"] is None
+    assert told["sb3"]["times"] == [50.0, None]
+    assert told["sb3"]["ratio"]["median"] == 80.0  # of 50 ÷ 0.5 and 60 ÷ 1
+    assert told["sb3"]["ratio"]["bound"]
+    assert told["nimbleq"]["seconds"]["median"] == 0.75
+    assert seconds_to(475.0, mine(1.0, 470.0)) == inf
+    assert seconds_to(475.0, {"error": "exit 1"}) == inf
+    table = score_table(results(), "cartpole")
+    assert "not in 50,000 steps (best 480, 60 s)" in table
+    assert "≥ ×80" in table
+
+
+def test_the_recipe_counts_whole_pairs() -> None:
+    known = results() | {"recipe-cleanrl-1": {"error": "exit 1"}, "recipe-nimbleq-1": mine(10.0)}
+    told = recipe_summary(known)
+    assert told["ratio"] == {"median": 8.0, "ci95": [8.0, 8.0], "least": 8.0, "most": 8.0, "pairs": 1}
+    assert told["return_difference"] == {"mean": 10.0, "ci95": [10.0, 10.0]}
+    assert recipe_summary({}) == {}
+
+
+def test_all_sections_are_made_of_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "per.md").write_text("# Prioritised replay\n")
+    known = results() | {"pieces-per-0": {"process_seconds": 1.0}}
+    text = "\n".join(sections(known, tmp_path))
+    for title in ("CartPole-v1 until", "episodes of 10,000 steps", "CleanRL's dqn.py", "## Prioritised", "Breakout"):
+        assert title in text
+    assert "LunarLander" not in text
+    json.dumps(summaries(known), allow_nan=False)
+    assert sections({}, tmp_path) == []
+
+
+def test_the_mean_curve_lies_between_its_curves(tmp_path: Path) -> None:
+    curves = [[(0.0, 0.0), (10.0, 10.0)], [(2.0, 4.0), (8.0, 10.0)]]
+    mean = mean_curve(curves, points=4)
+    assert mean == [(2.0, 3.0), (4.0, 5.0), (6.0, 7.0), (8.0, 9.0)]
+    steps = [[[1_000 * x, x, y] for x, y in curve] for curve in curves]
+    drawing = draw(steps, "Breakout <mean>")
+    assert drawing.count('class="line check"') == 3  # two panels and the key
+    assert "Breakout &lt;mean&gt;" in drawing
+    write_svg(steps, "Breakout", tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
