@@ -112,7 +112,7 @@ def played(checker: Checker, check: Check) -> object:
 @pytest.mark.parametrize("beside", [True, False])
 def test_nobody_waits_for_a_check_after_ctrl_c(small: TrainConfig, beside: bool) -> None:
     config = with_changes(
-        small, {"evaluation.beside": beside, "env.max_episode_steps": 10_000, "evaluation.episodes": 2_000}
+        small, {"evaluation.beside": beside, "env.max_episode_steps": 10_000, "evaluation.episodes": 400_000}
     )
     pressed: list[bool] = []
     with Checker(config, lambda: bool(pressed)) as checker:

@@ -15,6 +15,7 @@ from nimbleq.rl.envs import VectorEnv, make_lanes, spec_of
 from nimbleq.rl.evaluate import Evaluator
 from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.gym import make_env
+from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.masks import best_legal, nth_legal
 from nimbleq.rl.observe import observer
 from nimbleq.rl.presets import preset
@@ -225,6 +226,24 @@ def test_training_end_to_end_and_resumed(env: EnvConfig, engine: str, tmp_path: 
     replay = load_state(config, whole.checkpoint).replay
     assert replay is not None
     assert (replay.store.next_mask.shape[1] > 0) == expected.spec.masked
+
+
+def test_dict_observations_with_masks_and_truncation_are_learnt_with_the_defaults(tmp_path: Path) -> None:
+    """`Mixed` pays for action 3 where that is legal: nothing is better than always taking it then."""
+    env, seeds = EnvConfig(f"{HERE}:Mixed"), range(100)
+
+    def takes_it(obs: Array, mask: Array) -> Array:
+        return np.where(mask[:, 3], 3, 0)
+
+    def never_does(obs: Array, mask: Array) -> Array:
+        return np.zeros(len(obs), np.int64)
+
+    config = with_changes(preset(env.id), {"network.hidden": (32,), "steps": 16_000, "explore.updates": 300})
+    trained = train(config, RunDir(tmp_path))
+    with Evaluator(env) as evaluate:
+        best, learnt = (evaluate(policy, seeds).returns for policy in (takes_it, greedy_policy(trained.module)))
+        assert evaluate(never_does, seeds).returns.mean() == 0
+    assert learnt.mean() > 0.97 * best.mean()
 
 
 def test_minatar(tmp_path: Path) -> None:
