@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
 from nimbleq.files import read_json, write_json
@@ -92,9 +92,12 @@ def train_run(
 ) -> dict[str, Any]:
     """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
     from nimbleq.bridge.torch_graph import to_graph
+    from nimbleq.rl.device.transfer import choose_device
     from nimbleq.rl.evaluate import Evaluator
     from nimbleq.rl.train import train
 
+    validate(config)  # before anything is written
+    choose_device(config.learner)
     settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
         _require_same(read_json(run.config), settings, run)

@@ -6,7 +6,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
+from nimbleq import cli
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import EnvError
 from nimbleq.rl.device.learner import DeviceLearner
@@ -76,6 +78,18 @@ def test_updates_go_on_while_a_step_is_played_and_see_the_steps_before_it(
     monkeypatch.setattr(DeviceLearner, "learn", learn)
     train(with_changes(small, DEVICE | {"steps": 140, "learn_start": 100, "replay.n_step": 1}), RunDir(tmp_path))
     assert sizes == list(range(100, 140, 4))
+
+
+def test_a_missing_gpu_ends_the_command_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "run"
+    assert cli.main(["train", "--learner.engine", "device", "--learner.device", "cuda", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no CUDA device" in error
+    assert not out.exists()
 
 
 def test_an_environment_that_fails_ends_the_run_in_one_error(
