@@ -1,7 +1,7 @@
 """Every preset learns: ``python benchmarks/family.py`` → ``results/family.{md,json}``.
 
-Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is but for 2×64 networks, one
-after the other. Nothing is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
+Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is, one after the other. Nothing
+is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def one(task: Task, folder: Path) -> dict[str, Any]:
     kept = out.with_suffix(".json")
     if not kept.exists():
         words = ["train", "--env", task.env, "--preset", task.preset, "--seed", str(task.seed), "--out", str(out)]
-        words += ["--network.hidden", "64", "64", "--json", *(["--resume"] if out.exists() else [])]
+        words += ["--json", *(["--resume"] if out.exists() else [])]
         done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(done.stdout)

@@ -33,7 +33,7 @@ def one(env: str, seed: int, out: Path) -> dict[str, Any]:
         known: dict[str, Any] = json.loads(kept.read_text())
         return known
     start = time.monotonic()
-    words = ["run", "--env", env, "--seed", str(seed), "--out", str(out), "--json"]
+    words = ["run", "--env", env, "--preset", "wide", "--seed", str(seed), "--out", str(out), "--json"]
     done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
     result: dict[str, Any] = json.loads(done.stdout)
     result |= {"seed": seed, "exit": done.returncode, "seconds": time.monotonic() - start}

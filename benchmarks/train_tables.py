@@ -211,7 +211,8 @@ def sections(results: Results, pieces: Path) -> list[str]:
     for part in PARTS:
         if part == "pieces":
             done = [name for name in PIECES if "error" not in results.get(f"pieces-{name}-0", {"error": "not run"})]
-            found += [(pieces / f"{name}.md").read_text().replace("# ", "## ", 1) for name in done]
+            texts = [(pieces / f"{name}.md").read_text() for name in done]
+            found += [f"#{text}" if text.startswith("# ") else f"## TD step\n\n{text}" for text in texts]
         elif of(results, part, "nimbleq"):
             found.append(score_table(results, part) if part in ENVS else made[part](results))
     return found

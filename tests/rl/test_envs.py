@@ -9,8 +9,9 @@ from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.cartpole import NativeLanes, VectorEntryLanes, _extension
+from nimbleq.rl.cartpole import NativeLanes, VectorEntryLanes
 from nimbleq.rl.envs import ScalarLanes, VectorEnv
+from nimbleq.rl.explore import environment_extension
 from nimbleq.rl.gym import env_spec, make_env, time_limit
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import EnvSpec, ObsSpec
@@ -198,7 +199,7 @@ def test_an_environment_that_does_not_repeat_itself_cannot_be_restored() -> None
 def test_the_fast_cart_poles_equal_gymnasiums_scalar_one(kind: str) -> None:
     config = EnvConfig("CartPole-v1", max_episode_steps=80)
     rng = np.random.default_rng(0)
-    extension = _extension()
+    extension = environment_extension()
     if kind == "native" and extension is None:
         pytest.skip("not compiled")
     fast = NativeLanes(config, 8, extension) if kind == "native" and extension else VectorEntryLanes(config, 8)
@@ -219,7 +220,7 @@ def test_the_fast_cart_poles_equal_gymnasiums_scalar_one(kind: str) -> None:
 
 
 def test_native_cart_pole_refuses_what_it_cannot_step() -> None:
-    extension = _extension()
+    extension = environment_extension()
     if extension is None:
         pytest.skip("not compiled")
     lanes = NativeLanes(EnvConfig("CartPole-v1"), 2, extension)

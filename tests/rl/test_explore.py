@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbleq.config import ExploreConfig
+from nimbleq.rl import explore
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.stats import ObsStats
 
@@ -22,6 +23,16 @@ def test_a_share_of_epsilon_is_random() -> None:
     assert (epsilon_greedy(rng, greedy, 4, 0.0) == 2).all()
     action = epsilon_greedy(rng, greedy, 4, 0.4)
     assert np.bincount(action) / 40_000 == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.01)
+
+
+def test_c_explores_as_python_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy = np.arange(500) % 7
+    for epsilon in (1e-9, 0.05, 0.7, 1.0):
+        mine = epsilon_greedy(np.random.default_rng(3), greedy, 7, epsilon)
+        with monkeypatch.context() as patch:
+            patch.setattr(explore, "_NATIVE", None)
+            assert np.array_equal(mine, epsilon_greedy(np.random.default_rng(3), greedy, 7, epsilon))
+    assert np.array_equal(greedy, np.arange(500) % 7), "the caller's actions are left alone"
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6))

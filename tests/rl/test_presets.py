@@ -18,7 +18,7 @@ def test_every_preset_is_valid_and_survives_json(env: str, name: str) -> None:
     config = preset(env, name)
     validate(config)
     assert config.env == EnvConfig(env)
-    assert config.network.hidden == (256, 256)
+    assert config.network.hidden == ((256, 256) if name == "wide" else (64, 64))
     assert from_dict(TrainConfig, to_dict(config)) == config
 
 

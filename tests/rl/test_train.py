@@ -221,6 +221,7 @@ class LateNan(Corridor):
 def test_a_full_disk_keeps_the_last_checkpoint(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small = with_changes(small, {"replay.capacity": 60})  # overwritten as a whole while the disk is full
     run = RunDir(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train(small, run, Stop(90))
@@ -279,7 +280,7 @@ def test_impossible_settings_are_named(small: TrainConfig, tmp_path: Path, chang
 
 
 def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tmp_path: Path) -> None:
-    config = with_changes(small, {"evaluation.every": 1_000_000})
+    config = with_changes(small, {"evaluation.every": 1_000_000, "evaluation.network": "online"})
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
     weights = trained.module.state_dict()

@@ -6,7 +6,6 @@ the last bit of a sine where numpy and the C library differ.
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import cast
 
@@ -16,21 +15,15 @@ from gymnasium.utils import seeding
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import Lanes, Outcome
+from nimbleq.rl.explore import environment_extension
 from nimbleq.rl.gym import env_spec, make_env, time_limit
 from nimbleq.types import Array, EnvSpec
 
 
 def make_cartpole(config: EnvConfig, count: int) -> Lanes:
     """``count`` lanes of CartPole-v1 without arguments, which nobody draws."""
-    extension = _extension()
+    extension = environment_extension()
     return VectorEntryLanes(config, count) if extension is None else NativeLanes(config, count, extension)
-
-
-def _extension() -> ModuleType | None:
-    try:
-        return importlib.import_module("nimbleq.native._envs")
-    except ModuleNotFoundError:
-        return None
 
 
 class _CartPole:
@@ -60,6 +53,8 @@ class NativeLanes(_CartPole):
         self._step = extension.cartpole_step
         self._state = np.zeros((count, 4))
         self._time = np.zeros(count, np.int64)
+        self._reward = np.ones(count, np.float32)
+        self._reward.flags.writeable = False  # handed out every time
 
     def reset(self, lane: int, seed: int) -> Array:
         """See `Lanes`."""
@@ -71,9 +66,9 @@ class NativeLanes(_CartPole):
         """See `Lanes`."""
         count = len(lanes)
         obs = np.empty((count, 4), np.float32)
-        terminated, truncated = np.empty((2, count), bool)
+        terminated, truncated = np.empty(count, bool), np.empty(count, bool)
         self._step(self._state, self._time, lanes, actions, self.limit, obs, terminated, truncated)
-        return obs, np.ones(count, np.float32), terminated, truncated
+        return obs, self._reward[:count], terminated, truncated
 
 
 class VectorEntryLanes(_CartPole):

@@ -202,29 +202,30 @@ class VectorEnv:
         obs, mask = self.obs, self.mask
         next_obs, reward, terminated, truncated = self.lanes.step(self._all, action)
         next_mask = self._legal()
-        # Everything that may fail comes before anything of this object changes.
         over = (terminated | truncated).nonzero()[0]
-        seeds = self._upcoming(len(over))
-        starts = [self.lanes.reset(lane, seed) for lane, seed in zip(over.tolist(), seeds, strict=True)]
+        # What may fail, starting the next episodes, comes before anything of this object changes.
+        started = self._start(over) if over.size else None
         self._actions.append(action.copy())
         self._returns += reward
         self.finished = []
         self.obs, self.mask = next_obs, next_mask
-        if starts:
+        if started is not None:
             self.obs = next_obs.copy()
-            self.obs[over] = starts
-            self._note_restarts(over, seeds)
+            self.obs[over] = started[1]
+            self._note_restarts(over, started[0])
             self.mask = self._legal()
         return Step(obs, action, reward, terminated, truncated, next_obs, next_mask, mask)
+
+    def _start(self, lanes: Array) -> tuple[list[int], list[Array]]:
+        """Reset ``lanes`` to the episodes that come next: their seeds, and first observations."""
+        seeds = [self._seed(self._started + ahead) for ahead in range(len(lanes))]
+        return seeds, [self.lanes.reset(lane, seed) for lane, seed in zip(lanes.tolist(), seeds, strict=True)]
 
     def _legal(self) -> Array | None:
         return None if self.lanes.mask is None else self.lanes.mask.copy()
 
-    def _upcoming(self, count: int) -> list[int]:
-        """Seeds of the episodes that are started next; drawn in blocks, which is quicker."""
-        return [self._seed(self._started + ahead) for ahead in range(count)]
-
     def _seed(self, number: int) -> int:
+        """Of an episode; drawn in blocks, which is quicker."""
         block, place = divmod(number, _SEEDS)
         if block != self._block:
             self._block = block

@@ -108,33 +108,38 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
     """Play one episode per seed on ``count`` lanes, refilling a lane as soon as its episode ends."""
     played = Played(len(seeds), lanes.spec)
     sample = _Sample(keep_obs)
-    active = np.arange(min(count, len(seeds)))  # lanes at work
-    episode = active.copy()  # episode that each lane plays
-    following = len(active)
+    noise = _Noise(min(count, len(seeds)), MANY if lanes.spec.masked else lanes.spec.actions, epsilon)
+    # Row by row, the lanes at work: which lane, which episode it plays, and what came of that so far.
+    active = np.arange(min(count, len(seeds)))
+    episode, following = active.copy(), len(active)
     obs = np.zeros((len(active), *lanes.spec.obs.shape), lanes.spec.obs.dtype)
-    noise = _Noise(len(active), MANY if lanes.spec.masked else lanes.spec.actions, epsilon)
-    for lane in active:
-        obs[lane] = lanes.reset(int(lane), seeds[episode[lane]])
+    returns, time = np.zeros(len(active)), np.zeros(len(active), np.int64)
+    for lane in active.tolist():
+        obs[lane] = lanes.reset(lane, seeds[lane])
     while active.size:
-        playing = episode[active]
-        sample.offer(obs[active], seeds[playing], played.lengths[playing])
+        if keep_obs:
+            sample.offer(obs, seeds[episode], time)
         mask = None if lanes.mask is None else lanes.mask[active]
-        greedy = policy(obs[active]) if mask is None else policy(obs[active], mask=mask)
-        action = noise.apply(greedy, active, seeds[playing], played.lengths[playing], mask)
-        next_obs, reward, terminated, truncated = lanes.step(active, action)
-        obs[active] = next_obs
-        played.returns[playing] += reward
-        played.lengths[playing] += 1
-        over = terminated | truncated
-        if over.any():
-            retired = []
-            for lane in active[over].tolist():
-                if following < len(seeds):
-                    episode[lane], following = following, following + 1
-                    obs[lane] = lanes.reset(lane, seeds[episode[lane]])
-                else:
-                    retired.append(lane)
-            active = np.setdiff1d(active, retired, assume_unique=True)
+        action = policy(obs) if mask is None else policy(obs, mask=mask)
+        if epsilon > 0:
+            action = noise.apply(action, active, seeds[episode], time, mask)
+        obs, reward, terminated, truncated = lanes.step(active, np.asarray(action, np.int64))
+        returns += reward
+        time += 1
+        over = (terminated | truncated).nonzero()[0]
+        if over.size == 0:
+            continue
+        played.returns[episode[over]], played.lengths[episode[over]] = returns[over], time[over]
+        fresh = over[: len(seeds) - following]  # rows that get another episode; the others are done
+        obs = obs.copy()
+        for row in fresh.tolist():
+            episode[row], following = following, following + 1
+            obs[row] = lanes.reset(int(active[row]), seeds[episode[row]])
+        returns[fresh], time[fresh] = 0.0, 0
+        done = over[len(fresh) :]
+        if done.size:
+            active, episode, time = (np.delete(rows, done) for rows in (active, episode, time))
+            obs, returns = np.delete(obs, done, axis=0), np.delete(returns, done)
     sample.trim()
     played.obs, played.keys = sample.taken(played.obs)
     return played
@@ -159,9 +164,6 @@ class _Noise:
 
         With ``mask: bool[L, A]`` a draw chooses among the legal actions.
         """
-        action = np.asarray(action, np.int64)
-        if self.epsilon <= 0:
-            return action
         column = time % _NOISE_BLOCK
         for row in np.flatnonzero(column == 0).tolist():
             lane = int(lanes[row])
@@ -184,8 +186,6 @@ class _Sample:
         self.held = 0
 
     def offer(self, obs: Array, seeds: Array, time: Array) -> None:
-        if self.keep == 0:
-            return
         keys = _hash(seeds, time)
         low = keys <= self.limit
         if low.any():

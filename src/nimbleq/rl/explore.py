@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 import numpy as np
 
 from nimbleq.config import ExploreConfig
 from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.types import Array
+
+
+def environment_extension() -> ModuleType | None:
+    """The compiled half of exploration and of CartPole, or None."""
+    try:
+        return importlib.import_module("nimbleq.native._envs")
+    except ModuleNotFoundError:
+        return None
+
+
+_NATIVE = environment_extension()
 
 
 def epsilon_at(config: ExploreConfig, updates: int) -> float:
@@ -22,11 +36,14 @@ def epsilon_greedy(
 
     With ``mask: bool[N, A]`` the random ones come from the legal actions.
     """
-    draw = rng.random(len(greedy))
-    explores = draw < epsilon
-    if not np.count_nonzero(explores):
+    if epsilon <= 0:
         return greedy
-    random = explores.nonzero()[0]
+    draw = rng.random(len(greedy))
+    if mask is None and _NATIVE is not None:
+        chosen = greedy.copy()
+        _NATIVE.epsilon_greedy(draw, chosen, actions, epsilon)
+        return chosen
+    random = (draw < epsilon).nonzero()[0]
     chosen, share = greedy.copy(), draw[random] / epsilon  # uniform in [0, 1) once more
     if mask is None:
         chosen[random] = np.minimum(share * actions, actions - 1)

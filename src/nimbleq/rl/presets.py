@@ -25,11 +25,11 @@ _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings 
 _CARTPOLE = TrainConfig(
     network=NetworkConfig(v_min=0.0, v_max=12.0),
     replay=ReplayConfig(capacity=50_000, n_step=3),
-    learner=LearnerConfig(batch_size=64, gamma=0.99, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
+    learner=LearnerConfig(batch_size=64, gamma=0.99, target="polyak", tau=0.1, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
     explore=ExploreConfig(end=0.05, updates=300),
-    evaluation=EvalConfig(every=100, episodes=20, stop_return=490.0),
-    steps=200_000,
-    envs=32,
+    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average"),
+    steps=300_000,
+    envs=64,
 )
 _CARTPOLE_LONG = TrainConfig(
     network=NetworkConfig(v_min=0.0, v_max=24.0),
@@ -38,7 +38,7 @@ _CARTPOLE_LONG = TrainConfig(
         batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
     ),
     explore=ExploreConfig(end=0.02, updates=300),
-    evaluation=EvalConfig(every=100, episodes=8),
+    evaluation=EvalConfig(every=50, episodes=8, network="average"),
     steps=400_000,
     envs=64,
 )
@@ -48,14 +48,18 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "network.v_min": -30.0,
     "network.v_max": 30.0,
     "replay.capacity": 200_000,
+    "replay.n_step": 5,
     "learner.batch_size": 128,
-    # The step size has to fall within the run: at a constant one the policy swings between landing and crashing.
-    "learner.lr_end": 1e-4,
-    "learner.lr_updates": 25_000,
+    "learner.target": "polyak",
+    "learner.tau": 0.05,
+    "learner.lr_end": 3e-4,
+    "learner.lr_updates": 80_000,
     "learner.reward_scale": 0.1,
     "explore.end": 0.02,
     "explore.updates": 2_000,
-    "evaluation.stop_return": 240.0,
+    "evaluation.every": 2_000,
+    "evaluation.stop_return": 230.0,
+    "evaluation.network": "average",
     "steps": 500_000,
     "updates_per_step": 2,
 }
@@ -120,6 +124,7 @@ _HARD_ON_IMAGES: Mapping[str, Any] = {"learner.target": "hard", "learner.target_
 
 ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
     "dqn": {},
+    "wide": {"network.hidden": (256, 256)},  # the network that compression is usually shown on
     "nature": {  # Mnih et al. 2015 as published: one step, hard target, Huber loss, nothing else
         "network.layer_norm": False,
         "network.dueling": False,

@@ -275,7 +275,8 @@ class _Session:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
         settings = self.state.config.evaluation
-        weights = learner.weights(settings.network == "average")
+        averaged = settings.network == "average" and self.state.config.learner.target == "polyak"
+        weights = learner.weights(averaged)
         check = Check(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check

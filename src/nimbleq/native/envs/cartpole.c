@@ -1,5 +1,5 @@
-/* Extension module `nimbleq.native._envs`: the equations of motion of CartPole (Barto, Sutton & Anderson 1983), written
- * down operation by operation as Gymnasium's CartPole-v1 computes them in double precision.
+/* Extension module `nimbleq.native._envs`: exploration, and the equations of motion of CartPole (Barto, Sutton &
+ * Anderson 1983), written down operation by operation as Gymnasium's CartPole-v1 computes them in double precision.
  *
  * Compile without contraction to fused multiply-adds: those round differently.
  */
@@ -42,7 +42,7 @@ static void *data_of(PyObject *object, int type, npy_intp size)
     PyArrayObject *array = (PyArrayObject *)object;
     if (!PyArray_Check(object) || PyArray_TYPE(array) != type || !PyArray_ISCARRAY(array) ||
         PyArray_SIZE(array) != size) {
-        PyErr_SetString(PyExc_ValueError, "cartpole_step: an array has another type, size or layout");
+        PyErr_SetString(PyExc_ValueError, "an array has another type, size or layout");
         return NULL;
     }
     return PyArray_DATA(array);
@@ -82,7 +82,31 @@ static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize
     Py_RETURN_NONE;
 }
 
+/* epsilon_greedy(draw float64[N], greedy int64[N], actions, epsilon): replaces what explores in `greedy`. */
+static PyObject *epsilon_greedy(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 4 || !PyArray_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "epsilon_greedy takes two arrays and two numbers");
+        return NULL;
+    }
+    const npy_intp size = PyArray_SIZE((PyArrayObject *)args[0]);
+    const double *draw = data_of(args[0], NPY_FLOAT64, size);
+    npy_int64 *greedy = data_of(args[1], NPY_INT64, size);
+    const long actions = PyLong_AsLong(args[2]);
+    const double epsilon = PyFloat_AsDouble(args[3]);
+    if (PyErr_Occurred())
+        return NULL;
+    for (npy_intp i = 0; i < size; i++)
+        if (draw[i] < epsilon) {
+            const npy_int64 random = (npy_int64)(draw[i] / epsilon * (double)actions);
+            greedy[i] = random < actions ? random : actions - 1;
+        }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"epsilon_greedy", (PyCFunction)(void (*)(void))epsilon_greedy, METH_FASTCALL, "Exploration, in place."},
     {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some lanes."},
     {NULL, NULL, 0, NULL},
 };
