@@ -23,7 +23,8 @@ BREAKOUT_SEEDS = 3
 
 _EXPECTED = {  # seconds of a process on two quiet cores
     ("cartpole", "sb3"): 70, ("cartpole", "sbx"): 40, ("cartpole", "nimbleq"): 6,
-    ("lunarlander", "sb3"): 260, ("lunarlander", "sbx"): 130, ("lunarlander", "nimbleq"): 40,
+    ("lunarlander", "sb3"): 260, ("lunarlander", "sbx"): 130, ("lunarlander", "nimbleq"): 30,
+    ("lunarlander", "envpool"): 20,
     ("balance", "nimbleq"): 12, ("recipe", "cleanrl"): 95, ("recipe", "nimbleq"): 25,
     ("pieces", "td_step"): 60, ("pieces", "per"): 25, ("pieces", "replay_memory"): 240,
     ("breakout", "nimbleq"): 300,
@@ -89,6 +90,9 @@ class Plan:
                 threads = faster(results, part, peer)
                 turn.append((peer, (*_peer(peer, env), "--seed", str(seed), "--threads", str(threads), *steps)))
             turn.append(("nimbleq", _train("--env", env, "--seed", str(seed), *limit)))
+            if part == "lunarlander":
+                words = ("--env", env, "--seed", str(seed), "--env-engine", "envpool", *limit)
+                turn.append(("envpool", _train(*words)))
             found += [_cell(part, *turn[(seed + i) % len(turn)], seed) for i in range(len(turn))]
         return found
 

@@ -19,6 +19,7 @@ NAMES = {
     "sbx": "sbx (JAX) DQN",
     "cleanrl": "CleanRL's recipe in PyTorch",
     "nimbleq": "nimbleq",
+    "envpool": "nimbleq, stepping envpool",
 }
 
 
@@ -52,7 +53,7 @@ def score_summary(results: Results, part: str) -> dict[str, Any]:
     """
     score, told = score_of(part), {}
     mine = [seconds_to(score, cell) for cell in of(results, part, "nimbleq")]
-    for name in (*PEERS, "nimbleq"):
+    for name in (*PEERS, "nimbleq", "envpool"):
         cells = of(results, part, name)
         if not cells:
             continue
@@ -63,7 +64,7 @@ def score_summary(results: Results, part: str) -> dict[str, Any]:
             "return_mean": [cell.get("return_mean") for cell in cells],
             "times": [_finite_or_none(value) for value in times],
         }
-        if name != "nimbleq" and len(mine) == len(cells) and all(isfinite(spent(cell)) for cell in cells):
+        if name in PEERS and len(mine) == len(cells) and all(isfinite(spent(cell)) for cell in cells):
             told[name]["ratio"] = ratio([spent(cell) for cell in cells], mine)
             told[name]["ratio"]["bound"] = not all(map(isfinite, times))
     return told

@@ -48,7 +48,7 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "network.v_min": -30.0,
     "network.v_max": 30.0,
     "replay.capacity": 200_000,
-    "replay.n_step": 5,
+    "replay.n_step": 8,
     "learner.batch_size": 128,
     "learner.target": "polyak",
     "learner.tau": 0.05,
