@@ -118,7 +118,7 @@ _BY_ENVIRONMENT = {
 }
 
 _NO_EPSILON: Mapping[str, Any] = {"explore.start": 0.0, "explore.end": 0.0}
-_HARD: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 100}
+_HARD: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 50}
 _SOFT: Mapping[str, Any] = {"learner.target": "polyak", "learner.tau": 0.05}
 _HARD_ON_IMAGES: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 1_000}
 
