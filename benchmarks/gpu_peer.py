@@ -93,7 +93,7 @@ def measure(game: str, device: torch.device, learn_start: int, steps: int) -> di
     env.close()
     rate, random_rate = steps / seconds, learn_start / random_seconds
     return {
-        "steps_per_s": rate,
+        "train_steps_per_s": rate,
         "samples_per_s": rate * BATCH / EVERY,
         "random_steps_per_s": random_rate,
         "ratio": rate / random_rate,
