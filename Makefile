@@ -31,7 +31,7 @@ test: lint
 bench: install
 	$(BIN)/python benchmarks/decide.py
 	$(BIN)/python benchmarks/td_step.py
-	$(BIN)/python benchmarks/line.py --seeds 0 1 2
+	$(BIN)/python -m benchmarks.line --seeds 0 1 2
 
 # Training beside SB3, sbx, CleanRL's recipe and Tianshou. Finished runs are kept in runs/bench-train; ARGS="--only cartpole".
 bench-train: $(PEERS)

@@ -1,4 +1,4 @@
-"""The whole line over several seeds: ``python benchmarks/line.py`` → ``results/line.{md,json}`` and the picture.
+"""The whole line over several seeds: ``python -m benchmarks.line`` → ``results/line.{md,json}`` and the picture.
 
 Every row is one ``nimbleq run --json`` in a process of its own, training included; nothing is retried or left out.
 """
@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme import into_readme
 from nimbleq.report.picture import write_frontier_svg
 from nimbleq.rundir import RunDir
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
-MARK, END = "<!-- line: written by `make bench` -->", "<!-- /line -->"
 HEADER = (
     "| environment | seed | training | teacher's return | small: size | smaller | fewer MACs | kept (99 % asked) "
     "| episodes | decision in C | whole line |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
@@ -68,14 +67,6 @@ def slim(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"bench": result["bench"] | {"rows": rows}}
 
 
-def into_readme(table: str) -> None:
-    """Put the table between its marks."""
-    text = README.read_text()
-    before, rest = text.split(MARK, 1)
-    _, after = rest.split(END, 1)
-    README.write_text(f"{before}{MARK}\n{table}\n{END}{after}")
-
-
 def main() -> None:
     """Run all, write the table after each so that a stop loses nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,7 +86,7 @@ def main() -> None:
                 (RESULTS / "line.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
                 told = json.dumps([slim(r) for r in results], indent=1).replace(f"{folder}/", "runs/")
                 (RESULTS / "line.json").write_text(told + "\n")
-                into_readme(HEADER + "\n".join(map(row, results)))
+                into_readme("line", HEADER + "\n".join(map(row, results)))
                 if seed == args.seeds[0]:
                     write_frontier_svg(RunDir(out), RESULTS / f"frontier-{env}.svg")
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cleanrl_recipe import STEPS
+from benchmarks.readme import into_readme
 from benchmarks.train_cells import ROOT, Runner, time_text
 from benchmarks.train_curves import write_svg
 from benchmarks.train_plan import PARTS, Plan
-from benchmarks.train_tables import Results, of, sections, summaries
+from benchmarks.train_tables import Results, of, sections, short_table, summaries
 from nimbleq.files import write_bytes, write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -100,6 +101,8 @@ def main() -> None:
     runner.run(plan.speed_cells(), args.only)
     runner.run(plan.cells(runner.results, out), args.only, lambda: write(runner.results, out, about))
     write(runner.results, out, about)
+    if not args.quick:
+        into_readme("train", short_table(runner.results))
     failed = [label for label, result in runner.results.items() if "error" in result]
     print(
         f"{len(runner.results)} runs, {len(failed)} failed, {time_text(time.monotonic() - began)} → {out / 'train.md'}"

@@ -219,6 +219,31 @@ def sections(results: Results, pieces: Path) -> list[str]:
     return found
 
 
+def short_table(results: Results) -> str:
+    """The README's: one row a task, medians over seeds."""
+    lines = ["| training on 2 CPU cores | nimbleq | peers | |", "|---|---|---|---|"]
+    for part in ENVS:
+        told = score_summary(results, part) if of(results, part, "nimbleq") else {}
+        for peer in (peer for peer in PEERS if peer in told):
+            cells, task = of(results, part, peer), TASKS[ENVS[part]]
+            lines.append(
+                f"| {ENVS[part]} to {task.score:g} | {reached(told['nimbleq']['seconds']['median'])} s "
+                f"| {NAMES[peer]} {reached(told[peer]['seconds']['median'])} s "
+                f"({told[peer]['reached']} of {len(cells)} seeds) | {quotient_text(told[peer].get('ratio'))} |"
+            )
+    recipe = recipe_summary(results) if of(results, "recipe", "cleanrl") else {}
+    if recipe:
+        mine, theirs = (recipe[name]["seconds"]["median"] for name in ("nimbleq", "cleanrl"))
+        lines.append(
+            f"| CleanRL's recipe, {recipe['nimbleq']['steps']:,} steps | {number(mine)} s "
+            f"| {NAMES['cleanrl']} {number(theirs)} s | {quotient_text(recipe['ratio'])} |"
+        )
+    balance = [seconds_to(10_000.0, cell) for cell in of(results, "balance", "nimbleq")]
+    if balance:
+        lines.append(f"| CartPole-v1, episodes of 10,000 steps held | {reached(summary(balance)['median'])} s | – | |")
+    return "\n".join(lines) + "\n"
+
+
 def number(value: float | None) -> str:
     """Three significant digits; a dash for none."""
     if value is None or not isfinite(value):
