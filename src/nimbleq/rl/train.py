@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from nimbleq.config import LogConfig, TrainConfig, to_dict, validate
 from nimbleq.errors import EnvError
 from nimbleq.log import MetricsLog
-from nimbleq.rl.check import Check, Checked, Checker
+from nimbleq.rl.check import Checker
 from nimbleq.rl.checkpoint import has_checkpoint
 from nimbleq.rl.device.loop import learn_on_device
 from nimbleq.rl.evaluate import Evaluator, interval95
@@ -25,14 +23,14 @@ from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.pqn import rollout_batches
 from nimbleq.rl.replay import Replay
-from nimbleq.rl.state import TrainState, load_state, new_state, save_state
+from nimbleq.rl.session import Session
+from nimbleq.rl.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Batch, EnvSpec, Episodes, Tick, no_tick
+from nimbleq.types import Array, EnvSpec, Episodes, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
 _LOG_UPDATES = 100  # updates between two records of metrics
-_RECENT_EPISODES = 20
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def train(
         other = wandb_log(log_to, run.path, to_dict(config), resuming)
         log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
         with log:
-            session = _Session(state, run, log, checker)
+            session = Session(state, run, log, checker)
             try:
                 session.resume_check()
                 _loop_of(config)(session, tick, interrupted)
@@ -136,13 +134,13 @@ def train(
     )
 
 
-def _loop_of(config: TrainConfig) -> Callable[[_Session, Tick, Callable[[], bool]], None]:
+def _loop_of(config: TrainConfig) -> Callable[[Session, Tick, Callable[[], bool]], None]:
     if config.learner.engine == "device":
         return learn_on_device
     return _learn if config.algorithm == "dqn" else _learn_pqn
 
 
-def _learn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """The loop: act, remember, learn; check now and then."""
     state = session.state
     config, counters = state.config, state.counters
@@ -173,7 +171,7 @@ def _learn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> No
             raise KeyboardInterrupt
 
 
-def _learn_pqn(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
     state = session.state
     config, counters = state.config, state.counters
@@ -205,119 +203,6 @@ def _explore(state: TrainState, epsilon: float) -> Array:
     envs = state.envs
     greedy = state.learner.act(envs.obs, envs.mask, explore=True)
     return epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
-
-
-@dataclass
-class _Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it."""
-
-    state: TrainState
-    run: RunDir
-    log: MetricsLog
-    checker: Checker
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        self.began = self.saved = time.monotonic()
-        self.earlier = self.state.counters.seconds
-
-    @property
-    def seconds(self) -> float:
-        """Training time, earlier sessions included; it stands still once training is over."""
-        return self.state.counters.seconds
-
-    def clock(self) -> float:
-        """Bring the training time up to date."""
-        self.state.counters.seconds = self.earlier + time.monotonic() - self.began
-        return self.state.counters.seconds
-
-    def note_finished(self) -> None:
-        """Remember the returns of the training episodes that just ended."""
-        if self.state.envs.finished:
-            recent = self.state.counters.recent + [total for total, _ in self.state.envs.finished]
-            self.state.counters.recent = recent[-_RECENT_EPISODES:]
-
-    def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
-        """Write a line of metrics about an update."""
-        loss = float((batch.weight * np.square(abs_td)).mean())
-        self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
-
-    def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
-        """Write a line of metrics about an update."""
-        recent = self.state.counters.recent
-        self.log.write(
-            self.state.counters.steps,
-            update=self.state.learner.updates,
-            seconds=round(self.clock(), 3),
-            loss=loss,
-            q_mean=q_mean,
-            epsilon=epsilon,
-            return_mean=float(np.mean(recent)) if recent else None,
-        )
-
-    def resume_check(self) -> None:
-        """Start again the check that was being played when the session before this one ended."""
-        if self.state.checking is not None:
-            self.checker.start(self.state.checking)
-        self.check_when_due()
-
-    def check_when_due(self) -> None:
-        """Have the network of this moment played greedily, on fresh seeds; meanwhile training goes on.
-
-        The outcome counts when the next check is due, however early it is known, so that runs repeat. Only one that
-        solves the task ends training as soon as it is known: what was learnt after it began is dropped.
-        """
-        due = self.state.learner.updates >= self.state.counters.next_check
-        if self.state.checking is not None:
-            checked = self.checker.result(wait=due)
-            if checked is not None and (due or checked.solved):
-                self._conclude(self.state.checking, checked)
-        if due and not self.state.counters.solved:
-            self._start_check()
-
-    def finish_checks(self) -> None:
-        """Wait for the last check. A run too short for any keeps what it learnt: that is checked now."""
-        if self.state.checking is None and self.state.counters.best_return is None:
-            self._start_check()
-        if self.state.checking is not None:
-            checked = self.checker.result(wait=True)
-            assert checked is not None
-            self._conclude(self.state.checking, checked)
-
-    def _start_check(self) -> None:
-        counters, learner = self.state.counters, self.state.learner
-        best = -np.inf if counters.best_return is None else counters.best_return
-        settings = self.state.config.evaluation
-        averaged = settings.network == "average" and self.state.config.learner.target == "polyak"
-        weights = learner.weights(averaged)
-        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
-        counters.next_check = learner.updates + settings.every
-        self.state.checking = check
-        self.checker.start(check)
-
-    def _conclude(self, check: Check, checked: Checked) -> None:
-        """Keep the network that was checked when it is the best so far, and note whether it is good enough."""
-        counters, state = self.state.counters, self.state
-        state.checking = None
-        counters.checked += checked.seeds
-        counters.solved = checked.solved
-        if checked.mean >= check.best or checked.solved:
-            counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
-            state.best = check.weights
-        self.note = f"return {checked.mean:.1f}, best {counters.best_return:.1f}"
-        self.log.write(check.steps, update=check.updates, seconds=round(self.clock(), 3), check_return=checked.mean)
-
-    def save_when_due(self) -> None:
-        """A checkpoint every ``checkpoint_seconds``."""
-        if time.monotonic() - self.saved >= self.state.config.checkpoint_seconds:
-            self.save()
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        self.clock()
-        self.state.counters.metrics_bytes = self.log.position
-        save_state(self.state, self.run.checkpoint)
-        self.saved = time.monotonic()
 
 
 def _ramp(start: float, end: float, done: float) -> float:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.explore import epsilon_at, epsilon_greedy
+from nimbleq.rl.session import Session
 from nimbleq.types import Tick
-
-if TYPE_CHECKING:
-    from nimbleq.rl.train import _Session
 
 _LOG_UPDATES = 100  # updates between two records of metrics; the host waits for what they say
 
 
-def learn_on_device(session: _Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """Act; then play that step in a thread, and meanwhile remember the step before it and learn.
 
     So learning is always exactly one step behind playing: the updates beside step t draw from the steps before it, and
