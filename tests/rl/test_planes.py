@@ -153,6 +153,18 @@ def test_damaged_dumps_are_refused_or_read_within_bounds(data: st.DataObject) ->
 
 
 @pytest.mark.skipif(replay_extension() is None, reason="not compiled")
+def test_a_key_with_fewer_references_than_planes_that_need_it_is_refused() -> None:
+    planes = make_planes(77, True)
+    put_in_a_row(planes, scene(np.random.default_rng(1), 12, 77))
+    parts = [np.array(part) for part in whole(planes)]
+    references = parts[0]
+    assert references.max() > 5, "many planes are coded as their difference from this one"
+    references[references.argmax()] = 3
+    with pytest.raises(ValueError, match="contradict"):
+        load(make_planes(77, True), parts)
+
+
+@pytest.mark.skipif(replay_extension() is None, reason="not compiled")
 def test_numbers_that_nobody_has_are_errors() -> None:
     planes = make_planes(8, True)
     one = planes.put(np.zeros((1, 8), np.uint8), NOBODY)

@@ -115,20 +115,27 @@ static Loaded frames_place(Frames *frames, const int32_t *ids, size_t count, con
     return bytes == 0 ? LOADED : UNSOUND;
 }
 
-/* Forgets the planes without references; whether all others are there, with their keys. */
-static bool frames_settle(Frames *frames)
+/* Forgets the planes without references. Sound: all others are there, with their keys, and each key is referred to at
+ * least as often as planes depend on it. */
+static Loaded frames_settle(Frames *frames)
 {
     for (size_t id = 0; id < frames->count; id++)
         if (frames->references[id] == 0)
             frames_drop(frames, id);
-    for (size_t id = 0; id < frames->count; id++) {
+    int32_t *dependents = calloc(frames->count + 1, sizeof *dependents);
+    if (dependents == NULL)
+        return NO_MEMORY;
+    bool sound = true;
+    for (size_t id = 0; id < frames->count && sound; id++) {
         const int32_t key = frames->key[id];
-        if (frames->references[id] > 0 && frames->code[id] == NULL)
-            return false;
-        if (key != WHOLE && !(frames_has(frames, key) && frames->key[key] == WHOLE))
-            return false;
+        sound = frames->references[id] == 0 || frames->code[id] != NULL;
+        if (key != WHOLE) {
+            sound = sound && frames_has(frames, key) && frames->key[key] == WHOLE;
+            sound = sound && ++dependents[key] <= frames->references[key];
+        }
     }
-    return true;
+    free(dependents);
+    return sound ? LOADED : UNSOUND;
 }
 
 #endif

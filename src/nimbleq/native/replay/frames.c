@@ -303,10 +303,10 @@ static PyObject *frames_place_method(FramesObject *self, PyObject *const *args, 
 
 static PyObject *frames_settle_method(FramesObject *self, PyObject *Py_UNUSED(none))
 {
-    const bool sound = frames_settle(&self->frames);
-    if (!sound)
+    const Loaded loaded = frames_settle(&self->frames);
+    if (loaded != LOADED)
         frames_clear(&self->frames);
-    return none_or_error(sound ? LOADED : UNSOUND);
+    return none_or_error(loaded);
 }
 
 /* Which plane of `old[N, C, P]`, or which earlier one of `new[N, C, P]` (C + its place), equals each plane of `new`. */

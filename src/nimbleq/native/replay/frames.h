@@ -124,8 +124,9 @@ static int32_t frames_put(Frames *frames, const uint8_t *plane, int32_t near)
     const int32_t id = frames->spare_count > 0 ? frames->spare[frames->spare_count - 1] : (int32_t)frames->count;
     int32_t key = WHOLE;
     size_t length = 0;
-    if (frames->compress && near >= 0) {
+    if (frames->compress && frames_has(frames, near))
         key = frames->key[near] == WHOLE ? near : frames->key[near];
+    if (key != WHOLE && frames_has(frames, key)) { /* it always is, unless somebody made counts up */
         const uint8_t *similar = frames->code[key];
         if (key != near) {
             frames_read(frames, near, frames->near);
@@ -148,8 +149,8 @@ static int32_t frames_put(Frames *frames, const uint8_t *plane, int32_t near)
 
 static void frames_release(Frames *frames, int32_t id)
 {
-    if (--frames->references[id] > 0)
-        return;
+    if (frames->references[id] <= 0 || --frames->references[id] > 0)
+        return; /* the former only with counts that somebody made up */
     const int32_t key = frames->key[id];
     free(frames->code[id]);
     frames->code[id] = NULL;
