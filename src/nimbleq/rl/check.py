@@ -91,7 +91,10 @@ class Checker:
         """
         self._result = None
         if self._process is not None:
-            self._pipe.send(check)
+            try:
+                self._pipe.send(check)
+            except OSError:
+                raise self._died() from None
         else:
             self._player = self._player or _Player(self.config, self.interrupted)
             self._result = self._player.play(check)
@@ -114,13 +117,16 @@ class Checker:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            raise EnvError(
-                f"the process that played {self.config.env.id} for a check died: did the environment end it, "
-                "or was memory short?"
-            ) from None
+            raise self._died() from None
         if isinstance(answer, Exception):
             raise answer
         return cast(Checked, answer)
+
+    def _died(self) -> EnvError:
+        return EnvError(
+            f"the process that played {self.config.env.id} for a check died: did the environment end it, "
+            "or was memory short?"
+        )
 
     def __enter__(self) -> Self:
         return self
