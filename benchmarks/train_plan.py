@@ -125,9 +125,9 @@ class Plan:
 
 
 def faster(results: dict[str, dict[str, Any]], part: str, peer: str) -> int:
-    """The number of threads with which ``peer`` took less time (one where it was not measured)."""
-    seconds = {n: results.get(f"{part}-speed-{peer}-{n}", {}).get("seconds", float("inf")) for n in THREADS}
-    return min(THREADS, key=lambda n: seconds[n])
+    """Two threads where they save ``peer`` a tenth of the time or more, else one (also where nothing was measured)."""
+    one, two = (results.get(f"{part}-speed-{peer}-{n}", {}).get("seconds", float("inf")) for n in THREADS)
+    return 2 if two < 0.9 * one else 1
 
 
 def score_of(part: str) -> float:

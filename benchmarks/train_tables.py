@@ -224,6 +224,11 @@ def short_table(results: Results) -> str:
     lines = ["| training on 2 CPU cores | nimbleq | peers | |", "|---|---|---|---|"]
     for part in ENVS:
         told = score_summary(results, part) if of(results, part, "nimbleq") else {}
+        if "envpool" in told:
+            lines.append(
+                f"| {ENVS[part]} to {TASKS[ENVS[part]].score:g} | {reached(told['nimbleq']['seconds']['median'])} s, "
+                f"{reached(told['envpool']['seconds']['median'])} s stepping envpool | – | |"
+            )
         for peer in (peer for peer in PEERS if peer in told):
             cells, task = of(results, part, peer), TASKS[ENVS[part]]
             lines.append(
