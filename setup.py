@@ -14,37 +14,24 @@ from setuptools import Extension, setup
 FLAGS = os.environ.get("NIMBLEQ_CFLAGS", "-O3 -march=native").split()
 NATIVE = "src/nimbleq/native"
 
-EXTENSIONS: list[Extension] = [
-    Extension(
-        "nimbleq.native._runtime",
-        [f"{NATIVE}/runtime/runtime.c"],
+
+def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()) -> Extension:
+    """``nimbleq.native.<name>`` out of the C files of one folder."""
+    return Extension(
+        f"nimbleq.native.{name}",
+        [f"{NATIVE}/{folder}/{source}.c" for source in sources],
+        depends=[str(header) for header in Path(NATIVE, folder).glob("*.h")],
         include_dirs=[numpy.get_include()],
-        extra_compile_args=FLAGS,
+        extra_compile_args=[*FLAGS, *flags],
         optional=True,
-    ),
-    Extension(
-        "nimbleq.native._learner",
-        [f"{NATIVE}/learner/{name}.c" for name in ("module", "layout", "step")],
-        depends=[str(header) for header in Path(NATIVE, "learner").glob("*.h")],
-        include_dirs=[numpy.get_include()],
-        extra_compile_args=FLAGS,
-        optional=True,
-    ),
-    Extension(
-        "nimbleq.native._replay",
-        [f"{NATIVE}/replay/{name}.c" for name in ("module", "tree", "frames", "rows")],
-        depends=[str(header) for header in Path(NATIVE, "replay").glob("*.h")],
-        include_dirs=[numpy.get_include()],
-        extra_compile_args=FLAGS,
-        optional=True,
-    ),
-    Extension(
-        "nimbleq.native._envs",
-        [f"{NATIVE}/envs/cartpole.c"],
-        include_dirs=[numpy.get_include()],
-        extra_compile_args=[*FLAGS, "-ffp-contract=off"],  # the same rounding as Gymnasium's
-        optional=True,
-    ),
+    )
+
+
+EXTENSIONS = [
+    extension("_runtime", "runtime", "runtime"),
+    extension("_learner", "learner", "module", "layout", "step"),
+    extension("_replay", "replay", "module", "tree", "frames", "rows"),
+    extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
 ]
 
 setup(ext_modules=EXTENSIONS)
