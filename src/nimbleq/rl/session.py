@@ -11,7 +11,7 @@ from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch
+from nimbleq.types import Array, Batch, Step
 
 _RECENT_EPISODES = 20
 
@@ -39,6 +39,17 @@ class Session:
         """Bring the training time up to date."""
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
+
+    def play(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+
+        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+
+        Raises:
+            EnvError: see `nimbleq.rl.envs.Lanes.step`.
+        """
+        step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
+        return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""

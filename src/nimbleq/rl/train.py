@@ -144,11 +144,11 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
     """The loop: act, remember, learn; check now and then."""
     state = session.state
     config, counters = state.config, state.counters
-    learner, envs, replay = state.learner, state.envs, state.replay
+    learner, replay = state.learner, state.replay
     assert isinstance(replay, Replay)
     while counters.steps < config.steps and not counters.solved:
         epsilon = epsilon_at(config.explore, learner.updates)
-        step = envs.step(_explore(state, epsilon))
+        step = session.play(_explore(state, epsilon))
         replay.add(step)
         counters.steps += config.envs
         if state.stats is not None:
@@ -175,12 +175,12 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
     """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
     state = session.state
     config, counters = state.config, state.counters
-    learner, envs = state.learner, state.envs
+    learner = state.learner
     while counters.steps < config.steps and not counters.solved:
         epsilon = epsilon_at(config.explore, learner.updates)
         steps = []
         for _ in range(config.pqn.rollout):
-            steps.append(envs.step(_explore(state, epsilon)))
+            steps.append(session.play(_explore(state, epsilon)))
             session.note_finished()
         counters.steps += config.envs * config.pqn.rollout
         if state.stats is not None:

@@ -13,7 +13,7 @@ import tyro
 from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
-from nimbleq.files import read_json, write_json
+from nimbleq.files import write_json
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
 from nimbleq.version import VERSION
@@ -100,7 +100,7 @@ def train_run(
     choose_device(config.learner)
     settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
-        _require_same(read_json(run.config), settings, run)
+        _require_same(saved_config(run), config, run)
     else:
         write_json(run.config, settings)
     with console.progress(f"train {config.env.id}") as tick:
@@ -119,14 +119,14 @@ def train_run(
     return result
 
 
-def _require_same(old: Any, new: dict[str, Any], run: RunDir) -> None:
-    before, now = _flat(old.get("train") if isinstance(old, dict) else None), _flat(new["train"])
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+def _require_same(old: TrainConfig, new: TrainConfig, run: RunDir) -> None:
+    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    changed = sorted(key for key in now if before[key] != now[key])
     if changed:
         key = changed[0]
         raise ConfigError(
-            f"{run.path} was started with {key} = {before.get(key)}, not {now.get(key)}: resume with the same "
-            "settings, or choose another --out"
+            f"{run.path} was started with {key} = {before[key]}, not {now[key]}: resume with the same settings, or "
+            "choose another --out"
         )
 
 
