@@ -18,12 +18,16 @@ _RECENT_EPISODES = 20
 
 @dataclass
 class Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it."""
+    """One sitting at a run: the state, where it is saved, and what is told about it.
+
+    ``limit``: seconds of training after which it ends.
+    """
 
     state: TrainState
     run: RunDir
     log: MetricsLog
     checker: Checker
+    limit: float | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -34,6 +38,13 @@ class Session:
     def seconds(self) -> float:
         """Training time, earlier sessions included; it stands still once training is over."""
         return self.state.counters.seconds
+
+    @property
+    def over(self) -> bool:
+        """The budget is used up, or the task is solved."""
+        counters = self.state.counters
+        out_of_time = self.limit is not None and self.clock() >= self.limit
+        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
 
     def clock(self) -> float:
         """Bring the training time up to date."""

@@ -28,7 +28,7 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
     assert isinstance(learner, DeviceLearner)
     assert isinstance(replay, DeviceReplay)
     with ThreadPoolExecutor(max_workers=1) as player:
-        while counters.steps < config.steps and not counters.solved:
+        while not session.over:
             epsilon = epsilon_at(config.explore, learner.updates)
             greedy = learner.act(envs.obs, envs.mask, explore=True)
             action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
