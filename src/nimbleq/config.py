@@ -142,6 +142,8 @@ class LearnerConfig:
         lr_updates: length of that ramp.
         adam_eps: Adam's ε.
         max_grad_norm: clip of the global gradient norm (0: off).
+        reward_clip: each step's reward is cut to within ± this before it is scaled and summed, for learning only
+            (0: off; Nature 2015 clips Atari's at 1). Reported returns and checks are as the environment pays.
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
@@ -166,6 +168,7 @@ class LearnerConfig:
     lr_updates: int = 1
     adam_eps: float = 1e-8
     max_grad_norm: float = 10.0
+    reward_clip: float = 0.0
     reward_scale: float = 1.0
 
 
@@ -321,6 +324,14 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     return kind(**plain)
 
 
+def same_settings(saved: Any, config: Any) -> bool:
+    """Whether ``saved``, which `to_dict` wrote, is ``config``; settings it has not are from before there were any."""
+    try:
+        return bool(from_dict(type(config), saved) == config)
+    except ConfigError:
+        return False
+
+
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
@@ -401,6 +412,7 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr", learner.lr, learner.lr > 0, "positive"),
         ("learner.lr_end", learner.lr_end, learner.lr_end >= 0, "at least 0"),
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
+        ("learner.reward_clip", learner.reward_clip, learner.reward_clip >= 0, "at least 0"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
         ("pqn.rollout", config.pqn.rollout, config.pqn.rollout >= 1, "at least 1"),

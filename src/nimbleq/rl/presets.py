@@ -96,6 +96,7 @@ _IMAGES: Mapping[str, Any] = {
     "updates_per_step": 2,
     "checkpoint_seconds": 600.0,
 }
+_ATARI: Mapping[str, Any] = {**_IMAGES, "learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
 _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
     "network.torso": "small",
     "network.hidden": (128,),
@@ -290,7 +291,9 @@ def _of_observations(env: EnvConfig) -> TrainConfig:
     """Defaults for an environment that nobody tuned: images get convolutions."""
     shape = spec_of(env).obs.shape
     changes: Mapping[str, Any] = {}
-    if len(shape) == 3:
+    if env.id.startswith("ALE/"):
+        changes = _ATARI
+    elif len(shape) == 3:
         changes = _IMAGES if min(shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
     config: TrainConfig = with_changes(TrainConfig(), changes)
     return config

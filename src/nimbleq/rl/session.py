@@ -11,19 +11,23 @@ from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch
+from nimbleq.types import Array, Batch, Step
 
 _RECENT_EPISODES = 20
 
 
 @dataclass
 class Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it."""
+    """One sitting at a run: the state, where it is saved, and what is told about it.
+
+    ``limit``: seconds of training after which it ends.
+    """
 
     state: TrainState
     run: RunDir
     log: MetricsLog
     checker: Checker
+    limit: float | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -35,10 +39,28 @@ class Session:
         """Training time, earlier sessions included; it stands still once training is over."""
         return self.state.counters.seconds
 
+    @property
+    def over(self) -> bool:
+        """The budget is used up, or the task is solved."""
+        counters = self.state.counters
+        out_of_time = self.limit is not None and self.clock() >= self.limit
+        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
+
     def clock(self) -> float:
         """Bring the training time up to date."""
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
+
+    def play(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+
+        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+
+        Raises:
+            EnvError: see `nimbleq.rl.envs.Lanes.step`.
+        """
+        step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
+        return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from nimbleq.config import TrainConfig, to_dict
+from nimbleq.config import TrainConfig, same_settings, to_dict
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes
 from nimbleq.rl.check import Check, check_arrays, check_of
@@ -157,7 +157,7 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
         EnvError: see `VectorEnv.load_arrays`.
     """
     arrays, values = load_checkpoint(folder)
-    if values["config"] != to_dict(config):
+    if not same_settings(values["config"], config):
         raise ConfigError(f"the checkpoint in {folder} was made with other settings: resume with the same ones")
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
