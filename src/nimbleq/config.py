@@ -211,9 +211,9 @@ class EvalConfig:
         episodes: of a check.
         stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
-        network: which one is checked, kept and shipped: ``online``, or the ``average`` of it that a Polyak target is
-            (Polyak & Juditsky 1992; with another target there is only the online one). It swings less from check to
-            check.
+        network: which one is checked, kept and shipped: ``online``, or its ``average`` over the last updates (Polyak &
+            Juditsky 1992), which swings less from check to check.
+        average_updates: over about how many.
         beside: play checks in a process of their own while training goes on, where there is a second core. The
             outcome is the same.
     """
@@ -223,6 +223,7 @@ class EvalConfig:
     stop_return: float | None = None
     final_episodes: int = 100
     network: Literal["online", "average"] = "online"
+    average_updates: int = 1_000
     beside: bool = True
 
 
@@ -420,6 +421,7 @@ def validate(config: TrainConfig) -> None:
         ("pqn.trace_decay", config.pqn.trace_decay, 0 <= config.pqn.trace_decay <= 1, "within 0 and 1"),
         ("evaluation.every", evaluation.every, evaluation.every >= 1, "at least 1"),
         ("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "at least 1"),
+        ("evaluation.average_updates", evaluation.average_updates, evaluation.average_updates >= 1, "at least 1"),
         ("evaluation.final_episodes", evaluation.final_episodes, evaluation.final_episodes >= 1, "at least 1"),
     ):
         if not ok:

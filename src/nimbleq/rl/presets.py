@@ -27,7 +27,7 @@ _CARTPOLE = TrainConfig(
     replay=ReplayConfig(capacity=50_000, n_step=3),
     learner=LearnerConfig(batch_size=64, gamma=0.99, target="polyak", tau=0.1, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
     explore=ExploreConfig(end=0.05, updates=300),
-    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average"),
+    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average", average_updates=10),
     steps=300_000,
     envs=64,
 )
@@ -38,7 +38,7 @@ _CARTPOLE_LONG = TrainConfig(
         batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
     ),
     explore=ExploreConfig(end=0.02, updates=300),
-    evaluation=EvalConfig(every=50, episodes=8, network="average"),
+    evaluation=EvalConfig(every=50, episodes=8, network="average", average_updates=10),
     steps=400_000,
     envs=64,
 )
@@ -48,7 +48,7 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "network.v_min": -30.0,
     "network.v_max": 30.0,
     "replay.capacity": 200_000,
-    "replay.n_step": 8,
+    "replay.n_step": 5,
     "learner.batch_size": 128,
     "learner.target": "polyak",
     "learner.tau": 0.05,
@@ -57,8 +57,8 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "learner.reward_scale": 0.1,
     "explore.end": 0.02,
     "explore.updates": 2_000,
-    "evaluation.every": 2_000,
-    "evaluation.stop_return": 230.0,
+    "evaluation.every": 1_000,
+    "evaluation.stop_return": 225.0,
     "evaluation.network": "average",
     "steps": 500_000,
     "updates_per_step": 2,

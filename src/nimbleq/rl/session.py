@@ -86,6 +86,12 @@ class Session:
             return_mean=float(np.mean(recent)) if recent else None,
         )
 
+    def average_weights(self) -> None:
+        """Have the average follow the network, if that is what is checked."""
+        average, learner = self.state.average, self.state.learner
+        if average is not None and average.due(learner.updates):
+            average.follow(learner.updates, learner.weights())
+
     def resume_check(self) -> None:
         """Start again the check that was being played when the session before this one ended."""
         if self.state.checking is not None:
@@ -119,8 +125,8 @@ class Session:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
         settings = self.state.config.evaluation
-        averaged = settings.network == "average" and self.state.config.learner.target == "polyak"
-        weights = learner.weights(averaged)
+        average = self.state.average
+        weights = average.weights if average is not None and average.weights else learner.weights()
         check = Check(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check

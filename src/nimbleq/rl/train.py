@@ -165,6 +165,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
                 replay.reprioritize(batch.index, abs_td)
                 if learner.updates % _LOG_UPDATES == 0:
                     session.record(batch, abs_td, epsilon)
+        session.average_weights()
         session.note_finished()
         session.check_when_due()
         session.save_when_due()
@@ -193,6 +194,7 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
             abs_td = learner.update(batch)
             if learner.updates % _LOG_UPDATES == 0:
                 session.record(batch, abs_td, epsilon)
+            session.average_weights()
         session.check_when_due()
         session.save_when_due()
         tick(counters.steps, config.steps, session.note)

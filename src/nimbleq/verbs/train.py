@@ -36,7 +36,7 @@ class Args(Output):
     from_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     out: Path | None = None
     resume: bool = False
-    log: LogConfig = LogConfig()  # noqa: RUF009 (frozen)
+    log: LogConfig = field(default_factory=LogConfig)
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 

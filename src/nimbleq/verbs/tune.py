@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +56,7 @@ class Args(Output):
         out: folder of the search (default runs/tune/ENV).
     """
 
-    env: EnvConfig = EnvConfig()  # noqa: RUF009 (frozen)
+    env: EnvConfig = field(default_factory=EnvConfig)
     preset: str = "dqn"
     config: Path | None = None
     trials: int = 30

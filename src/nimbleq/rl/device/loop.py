@@ -47,6 +47,7 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
             if state.stats is not None:
                 state.stats.add(step.obs)
                 learner.set_obs_stats(*state.stats.mean_std())
+            session.average_weights()
             session.note_finished()
             session.check_when_due()
             session.save_when_due()
