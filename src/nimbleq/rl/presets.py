@@ -85,7 +85,7 @@ _VECTORS: Mapping[str, Any] = {
     "learner.target": "polyak",
     "learner.tau": 0.05,
     "evaluation.network": "average",
-    "evaluation.average_updates": 200,
+    "evaluation.average_updates": 50,
 }
 _IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
