@@ -40,6 +40,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scaled": {"learner.reward_scale": 0.1, "learner.adam_eps": 1e-4},
     "linear": {"network.hidden": ()},
     "deep_odd": {"network.hidden": (1, 37, 17, 5), "network.layer_norm": True, "learner.batch_size": 21},
+    "square": {"network.hidden": (7, 7, 3)},
+    "square_wide": {"network.hidden": (64, 64)},
     "wide": {"network.hidden": (130, 64), "learner.batch_size": 50, "network.layer_norm": True},
     "everything": {
         "network.layer_norm": True,

@@ -24,7 +24,7 @@ static void backward(Learner *self, size_t count)
     for (size_t l = self->layers - 1; l > 0; l--) {
         const Layer *layer = &self->layer[l], *below = layer - 1;
         const float *weight = self->param + layer->weight;
-        if (layer->rows == layer->in) { /* not the head, whose weights lie this way already */
+        if (!layer->head) { /* the head's weights lie this way already */
             transpose(weight, self->transposed, layer->in, layer->out, layer->in);
             weight = self->transposed;
         }

@@ -92,6 +92,7 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
         *layer = (Layer){
             .in = in,
             .out = out,
+            .head = head,
             .rows = head ? out : in,
             .columns = head ? in : out,
             .weight = self->param_count,

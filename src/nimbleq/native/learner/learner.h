@@ -26,6 +26,7 @@ typedef struct {
  * So vectors run along many elements in every product. */
 typedef struct {
     size_t in, out;
+    bool head;
     size_t rows, columns; /* of the stored weights */
     size_t weight, bias;  /* offsets in floats from the start of the parameters */
     /* Workspace, matrices with a row per sample: */

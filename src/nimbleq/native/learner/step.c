@@ -31,8 +31,7 @@ static void take_gradient(Descent *descent, size_t at, const float *grad, size_t
 static void layer_gradients(Learner *self, const Layer *layer, size_t count, Descent *descent)
 {
     const size_t stride = self->capacity;
-    const bool head = layer->rows == layer->out;
-    const float *left = head ? layer->delta : layer->input, *right = head ? layer->input : layer->delta;
+    const float *left = layer->head ? layer->delta : layer->input, *right = layer->head ? layer->input : layer->delta;
     transpose(left, self->transposed, count, layer->rows, stride);
     row_bits(self->transposed, layer->rows, count, layer->rows, self->bits);
     for (size_t block = 0; block < blocks_of(layer->columns); block++) {
