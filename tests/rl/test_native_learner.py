@@ -40,6 +40,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scaled": {"learner.reward_scale": 0.1, "learner.adam_eps": 1e-4},
     "linear": {"network.hidden": ()},
     "deep_odd": {"network.hidden": (1, 37, 17, 5), "network.layer_norm": True, "learner.batch_size": 21},
+    "square": {"network.hidden": (7, 7, 3)},
+    "square_wide": {"network.hidden": (64, 64)},
     "wide": {"network.hidden": (130, 64), "learner.batch_size": 50, "network.layer_norm": True},
     "everything": {
         "network.layer_norm": True,
@@ -245,3 +247,46 @@ def test_views_keep_the_learner_alive() -> None:
     """Arrays over the C state own a reference to it: reading them after the learner is gone is safe."""
     views = [NativeLearner(CONFIG, spec_of(), seed=0)._online["advantage.weight"].memory for _ in range(50)]
     assert all(np.array_equal(a, b) for a, b in pairwise(views))
+
+
+@pytest.mark.parametrize("kind", ["all zero", "dense", "half", "some units dead", "LayerNorm"])
+@pytest.mark.parametrize("size", [1, 5, 64, 70, 129])
+def test_zeros_that_are_skipped_change_nothing(kind: str, size: int) -> None:
+    """The same biases in both engines decide which activations are zero: none, all, half of them or whole units."""
+    spec = spec_of(obs=3, actions=2)
+    config = with_changes(CONFIG, {"network.hidden": (70, 150), "network.layer_norm": kind == "LayerNorm"})
+    theirs, ours = pair(config, spec)
+    weights = theirs.weights()
+    for name, values in weights.items():
+        if name.startswith("body") and name.endswith("bias"):
+            values += {"all zero": -20.0, "dense": 20.0}.get(kind, 0.0)
+            if kind == "some units dead":
+                values[::3] -= 20.0
+    theirs.set_weights(weights)
+    ours.set_weights(weights)
+    batches = stacked_batches(4, size, spec, seed=size)
+    zeros = (batches.obs @ weights["body.0.weight"].T + weights["body.0.bias"] <= 0).mean()
+    assert {"all zero": zeros == 1, "dense": zeros == 0, "some units dead": zeros > 0.6}.get(kind, 0.3 < zeros < 0.7)
+    for update in range(4):
+        batch = one(batches, update)
+        assert ours.update(batch) == pytest.approx(theirs.update(batch), rel=1e-5, abs=5e-5)
+    assert largest_difference(theirs.weights(), ours.weights()) < 1e-5
+    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), rel=1e-5, abs=5e-5)
+
+
+def test_a_batch_leaves_nothing_to_a_smaller_one() -> None:
+    """Rows of the workspace that an earlier, larger and infinite batch filled are not read."""
+    spec = spec_of()
+    fresh, used = NativeLearner(CONFIG, spec, seed=0), NativeLearner(CONFIG, spec, seed=0)
+    used.q(np.full((200, 7), np.inf, np.float32))
+    batch = one(stacked_batches(1, 21, spec), 0)
+    assert np.array_equal(fresh.update(batch), used.update(batch))
+    assert largest_difference(fresh.arrays(), used.arrays()) == 0
+
+
+def test_sparse_and_dense_rows_add_in_the_same_order() -> None:
+    """A sample's Q-values do not depend on what else is in its batch, whichever way its rows are multiplied."""
+    learner = NativeLearner(with_changes(CONFIG, {"network.hidden": (100, 70)}), spec_of(), seed=0)
+    obs = np.random.default_rng(0).normal(size=(64, 7)).astype(np.float32)
+    alone = np.concatenate([learner.q(row[None]) for row in obs])
+    assert learner.q(obs) == pytest.approx(alone, abs=1e-6)

@@ -100,7 +100,7 @@ class NativeLearner:
             max_grad_norm=learner.max_grad_norm,
             reward_scale=learner.reward_scale,
         )
-        views = _StateViews(np.frombuffer(self._core, np.float32), extension.PANEL, config, spec)
+        views = _StateViews(np.frombuffer(self._core, np.float32), extension.BLOCK, config, spec)
         self._online, self._target, self._adam_m, self._adam_v = views.groups
         initial = {key: value.numpy() for key, value in initial_network(config, spec, seed).state_dict().items()}
         for group in (self._online, self._target):
@@ -188,33 +188,38 @@ class NativeLearner:
 
 
 class _View:
-    """Reads and writes one named array in the C state, translating its layout.
+    """Reads and writes one named array in the C state.
 
     Args:
-        memory: ``float32[P panels, out, P]`` (a weight, cut to the rows of its name) or ``float32[n]``.
+        memory: ``float32`` view of the state; a weight as native/learner/matrix.h has it, ``[blocks, rows, block]``
+            (cut to the rows of its name).
         shape: as PyTorch has it, ``[out, in]`` or ``[n]``.
+        transposed: the rows in memory are PyTorch's columns.
     """
 
-    def __init__(self, memory: Array, shape: tuple[int, ...]) -> None:
+    def __init__(self, memory: Array, shape: tuple[int, ...], transposed: bool = False) -> None:
         self.memory = memory
         self.shape = shape
+        self.transposed = transposed
 
     def read(self) -> Array:
         """A copy, ``float32`` of `shape`."""
         if len(self.shape) == 1:
             return self.memory.copy()
-        rows = self.memory.transpose(1, 0, 2).reshape(self.shape[0], -1)
-        return np.array(rows[:, : self.shape[1]], order="C")  # always a copy, also where the layouts agree
+        rows = self.memory.transpose(1, 0, 2).reshape(self.memory.shape[1], -1)
+        values = rows.T[: self.shape[0]] if self.transposed else rows[:, : self.shape[1]]
+        return np.array(values, order="C")  # always a copy, also where the layouts agree
 
     def write(self, values: Array) -> None:
         """From ``[out, in]`` or ``[n]``; the padding stays zero."""
         if len(self.shape) == 1:
             self.memory[:] = values
             return
-        panels, rows, width = self.memory.shape
-        padded = np.zeros((rows, panels * width), np.float32)
-        padded[:, : self.shape[1]] = values
-        self.memory[:] = padded.reshape(rows, panels, width).transpose(1, 0, 2)
+        values = values.T if self.transposed else values
+        blocks, rows, width = self.memory.shape
+        padded = np.zeros((rows, blocks * width), np.float32)
+        padded[:, : values.shape[1]] = values
+        self.memory[:] = padded.reshape(rows, blocks, width).transpose(1, 0, 2)
 
 
 class _StateViews:
@@ -224,9 +229,9 @@ class _StateViews:
         groups: views of the online network, the target network (empty without one), and Adam's two moments.
     """
 
-    def __init__(self, state: Array, panel: int, config: TrainConfig, spec: EnvSpec) -> None:
+    def __init__(self, state: Array, block: int, config: TrainConfig, spec: EnvSpec) -> None:
         self.state = state
-        self.panel = panel
+        self.block = block
         self.used = 0
         has_target = config.learner.target != "none"
         online = self._parameters(config.network, spec)
@@ -245,22 +250,28 @@ class _StateViews:
 
     def _take(self, size: int) -> Array:
         part = self.state[self.used : self.used + size]
-        self.used += -(-size // self.panel) * self.panel
+        self.used += -(-size // self.block) * self.block
         return part
 
     def _parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
         views: dict[str, _View] = {}
         inputs = spec.obs.shape[0]
         for i, outputs in enumerate(network.hidden):
-            views |= self._linear(inputs, {f"body.{i * (3 if network.layer_norm else 2)}": outputs})
+            name = f"body.{i * (3 if network.layer_norm else 2)}"
+            weight = self._take_matrix(inputs, outputs)
+            views[f"{name}.weight"] = _View(weight, (outputs, inputs), transposed=True)
+            views[f"{name}.bias"] = _View(self._take(outputs), (outputs,))
             inputs = outputs
-        return views | self._linear(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
+        return views | self._head(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
 
-    def _linear(self, inputs: int, outputs: dict[str, int]) -> dict[str, _View]:
-        """One Linear in C, whose outputs may belong to several in PyTorch (advantages, then the value)."""
-        panels, total = -(-inputs // self.panel), sum(outputs.values())
-        weight = self._take(panels * total * self.panel).reshape(panels, total, self.panel)
-        bias = self._take(total)
+    def _take_matrix(self, rows: int, columns: int) -> Array:
+        blocks = -(-columns // self.block)
+        return self._take(blocks * rows * self.block).reshape(blocks, rows, self.block)
+
+    def _head(self, inputs: int, outputs: dict[str, int]) -> dict[str, _View]:
+        """One Linear in C, whose outputs may belong to two in PyTorch (advantages, then the value)."""
+        total = sum(outputs.values())
+        weight, bias = self._take_matrix(total, inputs), self._take(total)
         views, first = {}, 0
         for name, size in outputs.items():
             views[f"{name}.weight"] = _View(weight[:, first : first + size], (size, inputs))

@@ -1,89 +1,86 @@
-/* What stands between two Linear layers: LayerNorm without parameters (optional) and ReLU, forward and backward.
- *
- * Feature-major panels make the statistics of a sample lane-wise sums: no horizontal operation anywhere.
- */
+/* What stands between two Linear layers: LayerNorm without parameters (optional) and ReLU, forward and backward, on
+ * matrices [rows, width] with one sample per row. */
 #ifndef NIMBLEQ_LEARNER_ACTIVATION_H
 #define NIMBLEQ_LEARNER_ACTIVATION_H
 
-#include "vec.h"
+#include "transpose.h"
 
 #define LAYER_NORM_EPS 1e-5f
 
-/* a = max(z, 0). z, a: [width][PANEL]. */
-static void relu_forward(const float *z, float *a, size_t width)
+/* a = max(z, 0); they may be the same. */
+static void relu_forward(const float *z, float *a, size_t rows, size_t width, size_t stride)
 {
-    for (size_t at = 0; at < width * PANEL; at += LANES)
-        store(a + at, relu(load(z + at)));
+    for (size_t block = 0; block < blocks_of(width); block++, z += stride * BLOCK, a += stride * BLOCK)
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = 0; i < width_in(width, block); i += LANES)
+                store(a + r * BLOCK + i, relu(load(z + r * BLOCK + i)));
 }
 
-/* d (in: pre-activations z, out: gradient of z) = z > 0 ? g : 0. Both [width][PANEL]. */
-static void relu_backward(const float *g, float *d, size_t width)
+/* d = a > 0 ? d : 0. */
+static void relu_backward(const float *a, float *d, size_t rows, size_t width, size_t stride)
 {
-    for (size_t at = 0; at < width * PANEL; at += LANES)
-        store(d + at, (vf)((vi)load(g + at) & (load(d + at) > 0.0f)));
+    for (size_t block = 0; block < blocks_of(width); block++, a += stride * BLOCK, d += stride * BLOCK)
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = 0; i < width_in(width, block); i += LANES)
+                store(d + r * BLOCK + i, (vf)((vi)load(d + r * BLOCK + i) & (load(a + r * BLOCK + i) > 0.0f)));
 }
 
-/* sum over features of f(x[n]) for both vectors of a panel, in four independent chains (the adder's latency). */
-#define PANEL_SUMS(width, s0, s1, F0, F1)                                                                              \
-    do {                                                                                                               \
-        vf part_[4][2] = {{{0}}};                                                                                      \
-        size_t n = 0;                                                                                                  \
-        for (; n + 4 <= (width); n += 4)                                                                               \
-            UNROLL for (size_t i_ = 0; i_ < 4; i_++)                                                                   \
+/* Lane i is the sum of F over row r + i; `at` is where F finds its vector, `used` the lanes of it that are no padding.
+ * LANES rows at a time need no horizontal operation per row. */
+#define SUM_OF_ROWS(r, F)                                                                                              \
+    ({                                                                                                                 \
+        vf part_[LANES] = {{0}};                                                                                       \
+        for (size_t column_ = 0; column_ < width; column_ += LANES) {                                                  \
+            const vi used __attribute__((unused)) = lanes_below(width - column_);                                      \
+            const size_t first_ = offset_of(stride, (r), column_);                                                     \
+            UNROLL for (size_t i = 0; i < LANES; i++)                                                                  \
             {                                                                                                          \
-                const size_t at = (n + i_) * PANEL;                                                                    \
-                part_[i_][0] += (F0);                                                                                  \
-                part_[i_][1] += (F1);                                                                                  \
+                const size_t at = first_ + i * BLOCK;                                                                  \
+                part_[i] += (F);                                                                                       \
             }                                                                                                          \
-        for (; n < (width); n++) {                                                                                     \
-            const size_t at = n * PANEL;                                                                               \
-            part_[0][0] += (F0);                                                                                       \
-            part_[0][1] += (F1);                                                                                       \
         }                                                                                                              \
-        s0 = (part_[0][0] + part_[1][0]) + (part_[2][0] + part_[3][0]);                                                \
-        s1 = (part_[0][1] + part_[1][1]) + (part_[2][1] + part_[3][1]);                                                \
-    } while (0)
+        sum_each(part_);                                                                                               \
+    })
 
+INLINE vf where(vi mask, vf x) { return (vf)((vi)x & mask); }
 INLINE vf square(vf x) { return x * x; }
 
-/* z becomes its normalised value, a = max(z, 0); inverse_std: [PANEL]. */
-static void norm_relu_forward(float *z, float *a, float *inverse_std, size_t width)
+/* z becomes its normalised value; inverse_std: [rows]. `stride` is a multiple of LANES: so many rows exist. */
+static void norm_forward(float *z, float *inverse_std, size_t rows, size_t width, size_t stride)
 {
     const float share = 1.0f / (float)width;
-    vf mean0, mean1, var0, var1;
-    PANEL_SUMS(width, mean0, mean1, load(z + at), load(z + at + LANES));
-    mean0 *= share, mean1 *= share;
-    PANEL_SUMS(width, var0, var1, square(load(z + at) - mean0), square(load(z + at + LANES) - mean1));
-    const vf inverse0 = 1.0f / vsqrt(var0 * share + LAYER_NORM_EPS), inverse1 = 1.0f / vsqrt(var1 * share + LAYER_NORM_EPS);
-    store(inverse_std, inverse0);
-    store(inverse_std + LANES, inverse1);
-    for (size_t at = 0; at < width * PANEL; at += PANEL) {
-        const vf z0 = (load(z + at) - mean0) * inverse0, z1 = (load(z + at + LANES) - mean1) * inverse1;
-        store(z + at, z0);
-        store(z + at + LANES, z1);
-        store(a + at, relu(z0));
-        store(a + at + LANES, relu(z1));
+    for (size_t r = 0; r < rows; r += LANES) {
+        const vf mean = SUM_OF_ROWS(r, load(z + at)) * share;
+        const vf variance = SUM_OF_ROWS(r, where(used, square(load(z + at) - mean[i]))) * share;
+        const vf inverse = 1.0f / vsqrt(variance + LAYER_NORM_EPS);
+        store(inverse_std + r, inverse);
+        for (size_t column = 0; column < width; column += LANES) {
+            const size_t at = offset_of(stride, r, column);
+            const vi used = lanes_below(width - column);
+            UNROLL for (size_t i = 0; i < LANES; i++)
+                store(z + at + i * BLOCK, where(used, (load(z + at + i * BLOCK) - mean[i]) * inverse[i]));
+        }
     }
 }
 
-INLINE vf passed(const float *g, const float *z) { return (vf)((vi)load(g) & (load(z) > 0.0f)); }
-
-/* d (in: normalised z, out: gradient of the Linear's output) from g, the gradient of the activations:
- * inverse_std * (h - mean(h) - z * mean(h * z)) with h = z > 0 ? g : 0. */
-static void norm_relu_backward(const float *g, float *d, const float *inverse_std, size_t width)
+/* d (in: gradient h of the normalised z, out: of the Linear's output): inverse_std * (h - mean(h) - z * mean(h * z)). */
+static void norm_backward(const float *z, const float *inverse_std, float *d, size_t rows, size_t width, size_t stride)
 {
     const float share = 1.0f / (float)width;
-    vf mean0, mean1, slope0, slope1;
-    PANEL_SUMS(width, mean0, mean1, passed(g + at, d + at), passed(g + at + LANES, d + at + LANES));
-    PANEL_SUMS(width, slope0, slope1, passed(g + at, d + at) * load(d + at),
-               passed(g + at + LANES, d + at + LANES) * load(d + at + LANES));
-    mean0 *= share, mean1 *= share, slope0 *= share, slope1 *= share;
-    const vf inverse0 = load(inverse_std), inverse1 = load(inverse_std + LANES);
-    for (size_t at = 0; at < width * PANEL; at += PANEL) {
-        const vf d0 = passed(g + at, d + at) - mean0 - load(d + at) * slope0;
-        const vf d1 = passed(g + at + LANES, d + at + LANES) - mean1 - load(d + at + LANES) * slope1;
-        store(d + at, inverse0 * d0);
-        store(d + at + LANES, inverse1 * d1);
+    for (size_t r = 0; r < rows; r += LANES) {
+        const vf mean = SUM_OF_ROWS(r, load(d + at)) * share;
+        const vf slope = SUM_OF_ROWS(r, load(d + at) * load(z + at)) * share;
+        const vf inverse = load(inverse_std + r);
+        for (size_t column = 0; column < width; column += LANES) {
+            const size_t first = offset_of(stride, r, column);
+            const vi used = lanes_below(width - column);
+            UNROLL for (size_t i = 0; i < LANES; i++)
+            {
+                const size_t at = first + i * BLOCK;
+                const vf centred = load(d + at) - mean[i] - load(z + at) * slope[i];
+                store(d + at, where(used, centred * inverse[i]));
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 #ifndef NIMBLEQ_LEARNER_ADAM_H
 #define NIMBLEQ_LEARNER_ADAM_H
 
-#include "vec.h"
+#include "matrix.h"
 
 #define BETA1 0.9
 #define BETA2 0.999
@@ -68,11 +68,13 @@ INLINE void adam_vector(const AdamArrays *arrays, size_t at, vf grad, const Adam
     }
 }
 
-/* All `count` parameters (a multiple of LANES) from stored gradients. */
-static void adam_all(const AdamArrays *arrays, const float *grad, size_t count, const AdamStep *step)
+/* The parameters [rows, width <= BLOCK] that begin at offset `at`, from their gradients. */
+static void adam_rows(const AdamArrays *arrays, size_t at, const float *grad, size_t rows, size_t width,
+                      const AdamStep *step)
 {
-    for (size_t at = 0; at < count; at += LANES)
-        adam_vector(arrays, at, load(grad + at) * step->grad_factor, step);
+    for (size_t r = 0; r < rows; r++, at += BLOCK, grad += BLOCK)
+        for (size_t i = 0; i < width; i += LANES)
+            adam_vector(arrays, at + i, load(grad + i) * step->grad_factor, step);
 }
 
 #endif

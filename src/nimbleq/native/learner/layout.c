@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "learner.h"
-#include "vec.h"
+#include "matrix.h"
 
-static size_t round_up(size_t count) { return (count + PANEL - 1) / PANEL * PANEL; }
+static size_t round_up(size_t count) { return blocks_of(count) * BLOCK; }
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static float *allocate(size_t count)
 {
@@ -42,14 +44,19 @@ static void place_state(Learner *self, Cursor *cursor)
 
 static void place_work(Learner *self, Cursor *cursor, size_t capacity)
 {
-    self->x = take(cursor, self->widest * PANEL);
-    self->z = take(cursor, self->widest * PANEL);
-    self->q_next = take(cursor, self->layer[self->layers - 1].out * PANEL);
+    const size_t outputs = self->layer[self->layers - 1].out * capacity;
+    self->q = take(cursor, outputs);
+    self->q_next = take(cursor, outputs);
+    self->value = take(cursor, capacity);
+    self->transposed = take(cursor, self->widest * larger(self->widest, capacity));
+    self->scratch = take(cursor, self->widest * BLOCK);
     self->grad = self->options.max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
+    self->bits = (uint64_t *)take(cursor, self->widest * capacity / BLOCK * (sizeof(uint64_t) / sizeof(float)));
     for (size_t l = 0; l < self->layers; l++) {
         Layer *layer = &self->layer[l];
-        layer->input = take(cursor, layer->panels * PANEL * capacity);
-        layer->delta = take(cursor, layer->out * capacity);
+        layer->input = take(cursor, round_up(layer->in) * capacity);
+        layer->normal = self->options.layer_norm ? take(cursor, round_up(layer->out) * capacity) : NULL;
+        layer->delta = take(cursor, round_up(layer->out) * capacity);
         layer->inverse_std = take(cursor, capacity);
     }
 }
@@ -82,11 +89,17 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
         const bool head = l + 1 == self->layers;
         const size_t out = head ? options->actions + options->dueling : options->hidden[l];
         Layer *layer = &self->layer[l];
-        *layer = (Layer){.in = in, .out = out, .panels = round_up(in) / PANEL, .weight = self->param_count};
-        layer->bias = layer->weight + layer->panels * out * PANEL;
+        *layer = (Layer){
+            .in = in,
+            .out = out,
+            .head = head,
+            .rows = head ? out : in,
+            .columns = head ? in : out,
+            .weight = self->param_count,
+        };
+        layer->bias = layer->weight + layer->rows * round_up(layer->columns);
         self->param_count = layer->bias + round_up(out);
-        self->widest = round_up(in) > self->widest ? round_up(in) : self->widest;
-        self->widest = round_up(out) > self->widest ? round_up(out) : self->widest;
+        self->widest = larger(self->widest, larger(round_up(in), round_up(out)));
         in = out;
     }
     Cursor cursor = {NULL, 0};

@@ -1,6 +1,6 @@
 /* A Q-learner for fully connected networks: everything that one gradient step changes, and the step itself.
  *
- * Sizes: B batch, O observation, A actions, P = PANEL samples or inputs that are processed side by side.
+ * Sizes: B batch, O observation, A actions.
  */
 #ifndef NIMBLEQ_LEARNER_H
 #define NIMBLEQ_LEARNER_H
@@ -22,14 +22,18 @@ typedef struct {
     double obs_clip, tau, lr, lr_end, adam_eps, max_grad_norm, reward_scale;
 } Options;
 
-/* One Linear. Weights are stored as panels [in / P][out][P], the unused inputs of the last panel are zero. */
+/* One Linear. Its weights are a matrix as in matrix.h, w[in, out]; those of the head, which has few outputs, w[out, in].
+ * So vectors run along many elements in every product. */
 typedef struct {
-    size_t in, out, panels; /* panels = ceil(in / P) */
-    size_t weight, bias;    /* offsets in floats from the start of the parameters */
-    /* Workspace of the backward pass. */
-    float *input;       /* [panels][B rounded up to P][P] the layer's inputs, batch-major */
-    float *delta;       /* [B / P][out][P] pre-activations, then their gradients */
-    float *inverse_std; /* [B / P][P] of LayerNorm */
+    size_t in, out;
+    bool head;
+    size_t rows, columns; /* of the stored weights */
+    size_t weight, bias;  /* offsets in floats from the start of the parameters */
+    /* Workspace, matrices with a row per sample: */
+    float *input;       /* [B, in] */
+    float *normal;      /* [B, out] what LayerNorm made of the outputs */
+    float *delta;       /* [B, out] gradient of the outputs */
+    float *inverse_std; /* [B] of LayerNorm */
 } Layer;
 
 typedef struct {
@@ -43,13 +47,18 @@ typedef struct {
     size_t state_count, param_count;
     float *param, *target;     /* target == param without a target network */
     float *moment1, *moment2;  /* Adam's */
-    float *mean, *inverse_std; /* of the observations, [ceil(O / P) * P] */
+    float *mean, *inverse_std; /* of the observations, [O] and zeros up to a BLOCK */
 
     /* Workspace; nothing in it outlives a call. */
     float *work;
-    size_t capacity; /* samples that the workspace holds, a multiple of P */
-    size_t widest;   /* features of the widest layer, rounded up to P */
-    float *x, *z, *q_next, *grad;
+    size_t capacity;   /* samples that the workspace holds, a multiple of BLOCK; rows per block of its matrices */
+    size_t widest;     /* features of the widest layer, rounded up to BLOCK */
+    float *q, *q_next; /* outputs of the head by feature, [A (+ 1)][capacity] */
+    float *value;      /* of the next observations, [capacity] */
+    float *transposed; /* weights of a layer, or what its weight gradient has on the left */
+    float *scratch;    /* gradients of a block of weights */
+    float *grad;       /* gradients of all parameters, where their norm is clipped */
+    uint64_t *bits;    /* of the left operand of a product */
 } Learner;
 
 /* A batch of B transitions, C-contiguous; see nimbleq.types.Batch. */

@@ -246,7 +246,7 @@ PyMODINIT_FUNC PyInit__learner(void)
     PyObject *module = PyModule_Create(&definition);
     PyObject *type = module == NULL ? NULL : PyType_FromSpec(&spec);
     const bool ok = type != NULL && PyModule_AddObjectRef(module, "Learner", type) == 0 &&
-                    PyModule_AddIntConstant(module, "PANEL", PANEL) == 0;
+                    PyModule_AddIntConstant(module, "BLOCK", BLOCK) == 0;
     Py_XDECREF(type);
     if (!ok)
         Py_CLEAR(module);

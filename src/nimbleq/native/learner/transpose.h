@@ -1,8 +1,8 @@
-/* Transpose of a PANEL x PANEL block: log2(LANES) rounds that swap off-diagonal sub-blocks, in registers. */
+/* Transposes of LANES x LANES squares in registers: log2(LANES) rounds that swap off-diagonal sub-blocks. */
 #ifndef NIMBLEQ_LEARNER_TRANSPOSE_H
 #define NIMBLEQ_LEARNER_TRANSPOSE_H
 
-#include "vec.h"
+#include "matrix.h"
 
 /* Lane j of the two halves of a swap at distance s between rows a and b (lanes LANES.. are b's). */
 #define LOW(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j))
@@ -40,21 +40,27 @@ INLINE void transpose_vectors(vf row[LANES])
     SWAP(1)
 }
 
-INLINE void transpose_square(const float *in, float *out)
+/* Lane i is the sum of the lanes of row[i], in one fixed order; destroys the rows. */
+INLINE vf sum_each(vf row[LANES])
 {
-    vf row[LANES];
-    UNROLL for (int i = 0; i < LANES; i++) row[i] = load(in + i * PANEL);
     transpose_vectors(row);
-    UNROLL for (int i = 0; i < LANES; i++) store(out + i * PANEL, row[i]);
+    UNROLL for (int half = LANES / 2; half > 0; half /= 2)
+        UNROLL for (int i = 0; i < half; i++) row[i] += row[i + half];
+    return row[0];
 }
 
-/* out[j][i] = in[i][j], both [PANEL][PANEL]. */
-static inline void transpose_block(const float *in, float *out)
+/* out[columns, rows] = in[rows, columns]; `stride` rows per block of `in`, `columns` per block of `out`. */
+static void transpose(const float *in, float *out, size_t rows, size_t columns, size_t stride)
 {
-    transpose_square(in, out);
-    transpose_square(in + LANES, out + LANES * PANEL);
-    transpose_square(in + LANES * PANEL, out + LANES);
-    transpose_square(in + LANES * PANEL + LANES, out + LANES * PANEL + LANES);
+    for (size_t c = 0; c < columns; c += LANES)
+        for (size_t r = 0; r < rows; r += LANES) {
+            const float *from = element(in, stride, r, c);
+            float *to = out + offset_of(columns, c, r);
+            vf row[LANES];
+            UNROLL for (size_t i = 0; i < LANES; i++) row[i] = r + i < rows ? load(from + i * BLOCK) : splat(0);
+            transpose_vectors(row);
+            UNROLL for (size_t i = 0; i < LANES; i++) if (c + i < columns) store(to + i * BLOCK, row[i]);
+        }
 }
 
 #undef LOW

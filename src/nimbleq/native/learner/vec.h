@@ -1,7 +1,7 @@
 /* Float vectors of the widest width that the compiler may use, by GCC/clang vector extensions.
  *
- * LANES floats per vector; PANEL = 2 vectors is the unit in which weights and activations are stored (see net.h);
- * ROWS is the height of a register tile: ROWS x 2 accumulators + 2 operands + 1 broadcast fill the register file.
+ * LANES floats per vector; TILE vectors of sums stay in registers in a product (see product.h); BLOCK floats are the
+ * rows in which weights and activations are stored, the same on every machine.
  */
 #ifndef NIMBLEQ_LEARNER_VEC_H
 #define NIMBLEQ_LEARNER_VEC_H
@@ -18,18 +18,18 @@
 
 #if defined(__AVX512F__)
 #define LANES 16
-#define ROWS 8
+#define TILE 4
 #elif defined(__AVX__)
 #define LANES 8
-#define ROWS 6
+#define TILE 8
 #elif defined(__aarch64__)
 #define LANES 4
-#define ROWS 8
+#define TILE 16
 #else
 #define LANES 4
-#define ROWS 6
+#define TILE 8
 #endif
-#define PANEL (2 * LANES)
+#define BLOCK 64
 #define ALIGNMENT 64
 
 #define INLINE static inline __attribute__((always_inline))
@@ -49,11 +49,38 @@ INLINE vf load(const float *p) { return *(const vf_in_memory *)p; }
 INLINE void store(float *p, vf x) { *(vf_in_memory *)p = x; }
 INLINE vf splat(float x) { return x - (vf){0}; }
 
+/* Lanes i < count. */
+INLINE vi lanes_below(size_t count)
+{
+    static const int32_t lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi index;
+    __builtin_memcpy(&index, lane, sizeof index);
+    return index < (int32_t)(count < LANES ? count : LANES);
+}
+
 /* mask ? a : b, lane by lane; a mask lane is 0 or -1. */
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 
 /* x where it is positive or NaN, else 0: a NaN must reach the loss, as it does in PyTorch. */
 INLINE vf relu(vf x) { return (vf)((vi)x & ~(x <= 0.0f)); }
+
+/* Bit i is set where lane i is not zero; NaN is not. */
+INLINE uint64_t nonzero_lanes(vf x)
+{
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined(__AVX__)
+    return (uint64_t)_mm256_movemask_ps((__m256)(x != 0.0f));
+#elif defined(__SSE__)
+    return (uint64_t)_mm_movemask_ps((__m128)(x != 0.0f));
+#else
+    const vi differs = x != 0.0f;
+    uint64_t bits = 0;
+    for (int i = 0; i < LANES; i++)
+        bits |= (uint64_t)(differs[i] & 1) << i;
+    return bits;
+#endif
+}
 
 INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
