@@ -57,6 +57,20 @@ def test_an_interrupt_without_a_signal_stays_what_it_is() -> None:
     assert not isinstance(stopped.value, Stopped)
 
 
+def test_a_closed_standard_error_does_not_matter() -> None:
+    kept, (reader, writer) = os.dup(2), os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    try:
+        with deferred() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(writer)
+
+
 def test_sigterm_outside_of_training() -> None:
     with pytest.raises(Stopped) as stopped, terminable():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -82,10 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _fail(f"{verb} needs {error.name}: pip install 'nimbleq[{extra}]'", as_json)
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        return _fail(f"not enough memory{why}: a smaller replay.capacity, network or batch needs less", as_json)
     except KeyboardInterrupt as stop:
         at_once = isinstance(stop, Stopped) and stop.at_once
         kept = "what the last checkpoint holds" if at_once else "everything done so far"
-        print(f"stopped; {kept} is kept", file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):
+            print(f"stopped; {kept} is kept", file=sys.stderr, flush=True)
         return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to tell anybody.

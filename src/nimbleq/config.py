@@ -6,7 +6,8 @@ gradient steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -351,6 +352,9 @@ def validate(config: TrainConfig) -> None:
     """
     learner, replay, evaluation = config.learner, config.replay, config.evaluation
     network, on_policy, on_device = config.network, config.algorithm == "pqn", learner.engine == "device"
+    for name, number in _numbers(config):
+        if not math.isfinite(number):
+            raise ConfigError(f"the setting {name} has to be a finite number, not {number}")
     for name, value, ok, wanted in (
         ("steps", config.steps, config.steps >= 1, "at least 1"),
         ("envs", config.envs, config.envs >= 1, "at least 1"),
@@ -363,7 +367,9 @@ def validate(config: TrainConfig) -> None:
         ),
         ("updates_per_step", config.updates_per_step, config.updates_per_step >= 1, "at least 1"),
         ("update_every", config.update_every, config.update_every >= 1, "at least 1"),
-        ("seed", config.seed, config.seed >= 0, "at least 0"),
+        ("seed", config.seed, 0 <= config.seed < 1 << 63, "within 0 and 2^63 (excluded)"),
+        ("learn_start", config.learn_start, config.learn_start >= 0, "at least 0"),
+        ("checkpoint_seconds", config.checkpoint_seconds, config.checkpoint_seconds >= 0, "at least 0"),
         (
             "network.hidden",
             config.network.hidden,
@@ -387,6 +393,8 @@ def validate(config: TrainConfig) -> None:
         ("network.obs_clip", config.network.obs_clip, config.network.obs_clip > 0, "positive"),
         ("replay.capacity", replay.capacity, replay.capacity >= config.envs * replay.n_step, "at least envs · n_step"),
         ("replay.n_step", replay.n_step, replay.n_step >= 1, "at least 1"),
+        ("replay.beta_start", replay.beta_start, 0 <= replay.beta_start <= 1, "within 0 and 1"),
+        ("replay.beta_end", replay.beta_end, 0 <= replay.beta_end <= 1, "within 0 and 1"),
         ("replay.alpha", replay.alpha, replay.alpha >= 0, "at least 0"),
         ("learner.engine", learner.engine, not (on_policy and on_device), "auto, native or torch with pqn"),
         ("learner.device", learner.device, on_device or learner.device == "auto", "auto without learner.engine device"),
@@ -413,6 +421,9 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr", learner.lr, learner.lr > 0, "positive"),
         ("learner.lr_end", learner.lr_end, learner.lr_end >= 0, "at least 0"),
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
+        ("learner.adam_eps", learner.adam_eps, learner.adam_eps >= 0, "at least 0"),
+        ("learner.max_grad_norm", learner.max_grad_norm, learner.max_grad_norm >= 0, "at least 0"),
+        ("learner.reward_scale", learner.reward_scale, learner.reward_scale > 0, "positive"),
         ("learner.reward_clip", learner.reward_clip, learner.reward_clip >= 0, "at least 0"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
@@ -426,3 +437,13 @@ def validate(config: TrainConfig) -> None:
     ):
         if not ok:
             raise ConfigError(f"the setting {name} has to be {wanted}, not {value}")
+
+
+def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The settings that are real numbers, by dotted name."""
+    for each in fields(config):
+        value, name = getattr(config, each.name), f"{prefix}{each.name}"
+        if is_dataclass(value):
+            yield from _numbers(value, f"{name}.")
+        elif isinstance(value, float):
+            yield name, value

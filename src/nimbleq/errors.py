@@ -11,6 +11,10 @@ class ConfigError(NimbleqError):
     """A setting is out of range or contradicts another."""
 
 
+class DivergedError(NimbleqError):
+    """Training came to infinity or NaN."""
+
+
 class EnvError(NimbleqError):
     """An environment is unknown, unsupported, or returned something unusable (NaN, wrong shape)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -63,7 +64,8 @@ def deferred() -> Iterator[Callable[[], bool]]:
         now = time.monotonic()
         if not asked:
             asked.append((signum, now))
-            os.write(2, b"\nstopping after this step (once more: at once, without a checkpoint)\n")
+            with contextlib.suppress(OSError):  # whoever read our standard error may have been stopped, too
+                os.write(2, b"\nstopping after this step (once more: at once, without a checkpoint)\n")
         elif now - asked[0][1] >= _TWICE:
             raise Stopped(signum, at_once=True)
 

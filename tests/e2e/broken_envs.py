@@ -80,5 +80,17 @@ class Hanging(Broken):
         return super().step(action)
 
 
+class Paying(Broken):
+    """Pays arrays of ``count`` numbers."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__("nowhere")
+        self.reward = np.ones(count)
+
+    def step(self, action: Any) -> Any:
+        obs, _, *rest = super().step(action)
+        return obs, self.reward, *rest
+
+
 def impossible() -> None:
     raise RuntimeError("no licence")

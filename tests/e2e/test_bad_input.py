@@ -161,6 +161,84 @@ def test_a_full_disk_is_one_line(cli: Any, tmp_path: Path) -> None:
     assert cli(*words, "--resume", "--json").code == 0
 
 
+BRIEF = (
+    "--env", "CartPole-v1", "--max-episode-steps", "40", "--network.hidden", "8", "--steps", "640", "--envs", "4",
+    "--learn-start", "100", "--evaluation.every", "50", "--evaluation.episodes", "2",
+    "--evaluation.final-episodes", "2", "--evaluation.stop-return", "None", "--evaluation.no-beside",
+)  # fmt: skip
+
+
+def test_a_finished_run_is_only_read_and_what_is_damaged_is_named(inline: Any, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    first = inline("train", *BRIEF, "--out", good, "--json")
+    again = inline("train", "--resume", "--out", good, "--json")
+    assert again.code == 0, again.err
+    assert again.json["return_mean"] == first.json["return_mean"]
+    assert again.json["steps"] == first.json["steps"]
+    state, log = "checkpoint/state.safetensors", "checkpoint/replay-000000.log"
+    for name, size in ((state, 99), (state, 0), (log, 99), (log, None), ("config.json", 99)):
+        shutil.copytree(good, bad)
+        path = bad / name
+        if size is None:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:size])
+        line = one_line(inline("train", "--resume", "--out", bad))
+        assert str(path) in line, (name, size)
+        shutil.rmtree(bad)
+    for changed in (("--learner.lr", "0.5"), ("--env", "Acrobot-v1"), ("--learner.reward-clip", "1")):
+        assert "was started with" in one_line(inline("train", "--resume", "--out", good, *changed))
+    other = tmp_path / "other.json"
+    other.write_text((good / "config.json").read_text().replace('"steps": 640', '"steps": 64'))
+    assert "steps = 640, not 64" in one_line(inline("train", "--resume", "--out", good, "--config", other))
+    shutil.rmtree(good / "checkpoint")
+    assert "is over and its checkpoint is gone" in one_line(inline("train", "--resume", "--out", good))
+    (good / "results" / "train.json").unlink()
+    anew = inline("train", "--resume", "--out", good)
+    assert anew.code == 0, anew.err
+    assert "has no checkpoint yet: training starts anew" in anew.out
+
+
+def test_numbers_that_cannot_be_are_one_line(inline: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for name, value in (
+        ("learner.lr", "inf"), ("learner.reward-scale", "nan"), ("evaluation.stop-return", "nan"),
+        ("checkpoint-seconds", "nan"), ("seed", str(1 << 70)), ("learner.max-grad-norm", "-1"), ("learn-start", "-1"),
+        ("learner.adam-eps", "-1"), ("learner.reward-scale", "0"), ("replay.beta-start", "2"),
+    ):  # fmt: skip
+        line = one_line(inline("train", *BRIEF, "--out", out, f"--{name}", value))
+        assert f"the setting {name.replace('-', '_')} has to be" in line
+    assert not out.exists()
+    huge = ("--replay.capacity", str(10**13))
+    assert "not enough memory (Unable to allocate" in one_line(inline("train", *BRIEF, "--out", out, *huge))
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_a_network_that_diverges_is_one_line(inline: Any, tmp_path: Path, engine: str) -> None:
+    rate = ("--learner.lr", "1e30", "--learner.lr-end", "1e30", "--learner.max-grad-norm", "0")
+    line = one_line(inline("train", *BRIEF, *rate, "--learner.engine", engine, "--out", tmp_path / engine))
+    assert "has diverged after " in line
+    assert "lower learner.lr" in line
+
+
+def test_places_that_cannot_be_written_are_one_line(inline: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "run", Path("/proc/run")):
+        assert "cannot write" in one_line(inline("train", *BRIEF, "--out", out)), out
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_rewards_that_are_no_single_number(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    words = ("train", *BRIEF[2:], "--env", "broken_envs:Paying", "--workers", workers)
+    assert inline(*words, "--env-kwargs", "count=1", "--out", tmp_path / "one").code == 0, "an array of one number"
+    line = one_line(inline(*words, "--env-kwargs", "count=2", "--out", tmp_path / "two"))
+    assert "returned a reward that is no number" in line
+
+
 def test_files_that_are_no_sb3_zip(inline: Any, tmp_path: Path) -> None:
     text = tmp_path / "model.zip"
     text.write_text("hello")

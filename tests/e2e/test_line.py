@@ -84,3 +84,15 @@ def test_resuming_a_finished_training_with_other_settings_is_refused(cli: Any, l
     done = cli("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--learner.lr", "0.5")
     assert done.code == 2
     assert "learner.lr" in done.err
+
+
+def test_settings_from_a_file_are_those_settings(inline: Any, line: tuple[Path, Any]) -> None:
+    run, before = line
+    words = ("run", "--config", run / "config.json", "--out", run)
+    done = inline(*words, "--json")
+    assert done.code == 0, done.err
+    assert done.err.count("done before") == 6
+    assert done.json["train"] == before["train"]
+    changed = inline(*words, "--seed", "12")
+    assert changed.code == 2
+    assert "was started with seed = 11, not 12" in changed.err, "what is given on the command line wins"

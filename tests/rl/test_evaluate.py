@@ -1,11 +1,16 @@
 """Evaluation: seeds decide, lanes and workers don't."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nimbleq.config import EnvConfig
+from nimbleq.errors import EnvError
+from nimbleq.rl import evaluate as evaluate_module
 from nimbleq.rl.evaluate import Evaluator, check_return, interval95
 from nimbleq.rl.gym import make_env
 from nimbleq.types import Array, Episodes
@@ -124,3 +129,14 @@ def test_a_hopeless_check_ends_early_and_a_close_one_does_not() -> None:
     assert check_return(returns, seeds, needed=101.0) == (pytest.approx(100.95), 20)
     assert asked == [5, 5, 15]
     assert check_return(returns, seeds[:1], needed=500.0) == (100.0, 1)
+
+
+def test_an_environment_that_takes_a_process_of_the_pool_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dead(ThreadPoolExecutor):
+        def map(self, *_: object, **__: object) -> Any:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(evaluate_module, "_start_pool", lambda workers: Dead(workers))
+    died = pytest.raises(EnvError, match="a process that played CartPole-v1 died")
+    with Evaluator(EnvConfig("CartPole-v1"), workers=2) as evaluate, died:
+        evaluate(right, SEEDS)

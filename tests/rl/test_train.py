@@ -170,6 +170,25 @@ def test_ctrl_c_while_a_check_is_played(
     assert_same_run(whole, parts)
 
 
+def test_seconds_are_a_budget_over_all_sittings(small: TrainConfig, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert train(small, run, seconds=1e9).steps == small.steps
+    run = RunDir(tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        train(small, run, Stop(100))
+    spent = load_checkpoint(run.checkpoint)[1]["counters"]["seconds"]
+    trained = train(small, run, resume=True, seconds=spent / 2)
+    assert trained.steps == 100 * small.envs, "nothing was left"
+    assert trained.best_return is not None
+
+
+def test_when_nobody_reads_its_progress_any_more_it_saves(small: TrainConfig, tmp_path: Path) -> None:
+    """As in ``nimbleq train 2>&1 | tee log`` when Ctrl-C ends ``tee`` first."""
+    with pytest.raises(BrokenPipeError):
+        train(small, RunDir(tmp_path), Stop(60, BrokenPipeError))
+    assert load_checkpoint(RunDir(tmp_path).checkpoint)[1]["counters"]["steps"] == 60 * small.envs
+
+
 def test_a_seed_decides_everything(small: TrainConfig, tmp_path: Path) -> None:
     runs = [RunDir(tmp_path / name) for name in "abc"]
     for run, seed in zip(runs, (1, 1, 2), strict=True):

@@ -128,7 +128,8 @@ class ScalarLanes:
             if masked:
                 self._note_mask(lane, over=end or cut)
         try:
-            rewards = np.array(reward, np.float32)
+            with np.errstate(over="ignore"):  # infinity is told below
+                rewards = np.array(reward, np.float32).reshape(count)  # one number each, also as an array of one
         except (TypeError, ValueError) as error:
             raise EnvError(f"{self.name} returned a reward that is no number") from error
         check_finite(self.name, lanes, next_obs, rewards)

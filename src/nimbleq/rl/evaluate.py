@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache, partial
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Self, cast
 import numpy as np
 
 from nimbleq.config import EnvConfig
+from nimbleq.errors import EnvError
 from nimbleq.rl.envs import Lanes, make_lanes, spec_of
 from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.masks import MANY, nth_legal
@@ -39,7 +41,7 @@ class Evaluator:
         lanes: episodes played side by side in a process.
 
     Raises:
-        EnvError: see `make_env`.
+        EnvError: see `make_env`; when called, also that the environment failed, or took its process down.
     """
 
     def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 128) -> None:
@@ -59,7 +61,12 @@ class Evaluator:
             self._pool = _start_pool(self.workers)
         chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
         job = partial(_play_in_worker, self.env, self.count, policy, epsilon=epsilon, keep_obs=keep_obs)
-        return _joined(list(self._pool.map(job, chunks)), every, keep_obs)
+        try:
+            return _joined(list(self._pool.map(job, chunks)), every, keep_obs)
+        except BrokenProcessPool:
+            raise EnvError(
+                f"a process that played {self.env.id} died: did the environment end it, or was memory short?"
+            ) from None
 
     def _lanes_for(self, episodes: int) -> Lanes:
         """As many lanes as are of use: a few episodes don't pay for environments that nobody plays."""

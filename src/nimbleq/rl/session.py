@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.errors import DivergedError
 from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.state import TrainState, save_state
@@ -70,11 +71,17 @@ class Session:
 
     def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
         """Write a line of metrics about an update."""
-        loss = float((batch.weight * np.square(abs_td)).mean())
+        with np.errstate(over="ignore"):  # `write_update` looks for infinity
+            loss = float((batch.weight * np.square(abs_td)).mean())
         self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
 
     def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
-        """Write a line of metrics about an update."""
+        """Write a line of metrics about an update.
+
+        Raises:
+            DivergedError: the network has diverged.
+        """
+        self._require(bool(np.isfinite([loss, q_mean]).all()))
         recent = self.state.counters.recent
         self.log.write(
             self.state.counters.steps,
@@ -127,10 +134,19 @@ class Session:
         settings = self.state.config.evaluation
         average = self.state.average
         weights = average.weights if average is not None and average.weights else learner.weights()
+        self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
         check = Check(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check
         self.checker.start(check)
+
+    def _require(self, finite: bool) -> None:
+        """What is not ``finite`` never will be again, and is not worth a checkpoint."""
+        if not finite:
+            raise DivergedError(
+                f"the network has diverged after {self.state.learner.updates:,} updates (infinity or NaN): lower "
+                "learner.lr or learner.reward_scale, or clip gradients by learner.max_grad_norm"
+            )
 
     def _conclude(self, check: Check, checked: Checked) -> None:
         """Keep the network that was checked when it is the best so far, and note whether it is good enough."""

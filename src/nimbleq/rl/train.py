@@ -111,7 +111,7 @@ def train(
                 session.resume_check()
                 _loop_of(config)(session, tick, interrupted)
                 session.finish_checks()
-            except (KeyboardInterrupt, EnvError) as stop:
+            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: nobody reads our progress
                 if not (isinstance(stop, Stopped) and stop.at_once):
                     session.save()
                 raise

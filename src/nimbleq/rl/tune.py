@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nimbleq.config import TrainConfig, same_settings, to_dict, validate, with_changes
-from nimbleq.errors import ConfigError, FileError
+from nimbleq.errors import ConfigError, DivergedError, FileError
 from nimbleq.rl.best import load_best
 from nimbleq.rl.evaluate import Evaluator
 from nimbleq.rl.learner import greedy_policy
@@ -165,25 +165,39 @@ def search(study: optuna.Study, config: TuneConfig, trials: int, folder: Path, t
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
-        EnvError, FileError: see `train`.
+        EnvError, FileError: see `train`; the file of the study cannot be written.
     """
     import optuna
+    import sqlalchemy
 
     while len(done := finished(study)) < trials:
         best = max((trial.value for trial in done if trial.state.name == "COMPLETE"), default=None)
         share = _share(tick, len(done), trials, "" if best is None else f"best return {best:.1f}")
-        trial = study.ask()
-        place = folder / "trials" / f"{_folder_of(trial):04d}"
         try:
-            value = _played(trial, config, place, share)
-        except optuna.TrialPruned:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, value)
-        for checkpoint in place.glob("seed*/checkpoint"):
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            _play(study, config, folder, share)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error).splitlines()[0]
+            raise FileError(
+                f"cannot write {folder / 'study.db'} ({reason}): mend that, the same command goes on"
+            ) from error
         yield
     tick(trials, trials)
+
+
+def _play(study: optuna.Study, config: TuneConfig, folder: Path, share: Callable[[float], None]) -> None:
+    """The next trial."""
+    import optuna
+
+    trial = study.ask()
+    place = folder / "trials" / f"{_folder_of(trial):04d}"
+    try:
+        value = _played(trial, config, place, share)
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(trial, value)
+    for checkpoint in place.glob("seed*/checkpoint"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _share(tick: Tick, done: int, trials: int, note: str) -> Callable[[float], None]:
@@ -202,7 +216,13 @@ def settings_of(config: TuneConfig, values: dict[str, Any]) -> TrainConfig:
 
 
 def _played(trial: optuna.Trial, config: TuneConfig, folder: Path, share: Callable[[float], None]) -> float:
-    """Train as ``trial`` suggests, or go on with that; the mean return over the seeds."""
+    """Train as ``trial`` suggests, or go on with that; the mean return over the seeds.
+
+    Raises:
+        optuna.TrialPruned: it is worse than others, has diverged, or its settings do not go together.
+    """
+    import optuna
+
     settings = _suggested(trial, config)
     if "folder" not in trial.user_attrs:
         shutil.rmtree(folder, ignore_errors=True)  # of a search whose file was deleted
@@ -213,7 +233,10 @@ def _played(trial: optuna.Trial, config: TuneConfig, folder: Path, share: Callab
         if result is None:
             brief = with_changes(seeded, {"evaluation.final_episodes": 1})  # other episodes count: see `_return_of`
             watch = _Watch(trial, config, run, number, share)
-            train(brief, run, watch, resume=True, seconds=config.seconds)
+            try:
+                train(brief, run, watch, resume=True, seconds=config.seconds)
+            except DivergedError as error:
+                raise optuna.TrialPruned from error
             result = {"return_mean": _return_of(seeded, run)}
             run.save_result("trial", result)
         returns.append(result["return_mean"])

@@ -12,7 +12,7 @@ import tyro
 
 from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError
+from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import write_json
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
@@ -111,6 +111,7 @@ def train_run(
     settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
         _require_same(saved_config(run), config, run)
+        _tell_start(run, console)
     else:
         write_json(run.config, settings)
     with console.progress(f"train {config.env.id}") as tick:
@@ -138,6 +139,17 @@ def _require_same(old: TrainConfig, new: TrainConfig, run: RunDir) -> None:
             f"{run.path} was started with {key} = {before[key]}, not {now[key]}: resume with the same settings, or "
             "choose another --out"
         )
+
+
+def _tell_start(run: RunDir, console: Console) -> None:
+    """Where there is no checkpoint, training starts anew; that would cost a run that is over what it has."""
+    from nimbleq.rl.checkpoint import has_checkpoint
+
+    if has_checkpoint(run.checkpoint):
+        return
+    if run.load_result("train") is not None:
+        raise FileError(f"{run.path} is over and its checkpoint is gone: to train anew choose another --out")
+    console.say(f"{run.path} has no checkpoint yet: training starts anew")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

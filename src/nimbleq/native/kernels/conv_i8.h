@@ -53,10 +53,7 @@ NQ_INLINE void nq_conv_tile_i8(
                         if (2 * k + 1 < run) acc += (uint32_t)((int32_t)x[2 * k + 1] * line[1]);
                     }
                 }
-            if (store != NQ_ACCUMULATOR)
-                ((unsigned char *)y)[place[p] + c] = (unsigned char)nq_requantize(
-                    (int32_t)acc, multiplier[c], shift[c], zero_point, low, high);
-            else ((int32_t *)y)[place[p] + c] = (int32_t)acc;
+            nq_store_one(y, place[p], c, acc, store, multiplier, shift, zero_point, low, high);
         }
     }
 #endif

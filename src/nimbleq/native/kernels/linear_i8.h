@@ -36,12 +36,8 @@ NQ_INLINE void nq_linear_tile_i8(
         const int32_t value = x[k];
         for (int o = 0; o < 16 * T; ++o) acc[o] += (uint32_t)(value * line[o]);
     }
-    for (int o = 0; o < 16 * T; ++o) {
-        if (store != NQ_ACCUMULATOR)
-            ((unsigned char *)y)[o] = (unsigned char)nq_requantize(
-                (int32_t)acc[o], multiplier[o], shift[o], zero_point, low, high);
-        else ((int32_t *)y)[o] = (int32_t)acc[o];
-    }
+    for (int o = 0; o < 16 * T; ++o)
+        nq_store_one(y, 0, o, acc[o], store, multiplier, shift, zero_point, low, high);
 #endif
 }
 
@@ -65,12 +61,7 @@ NQ_INLINE void nq_linear_dot_i8(
         }
     }
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) {
-        __m128i v = _mm_add_epi32(_mm256_castsi256_si128(acc[o]), _mm256_extracti128_si256(acc[o], 1));
-        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
-        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
-        total[o] += (uint32_t)_mm_cvtsi128_si32(v);
-    }
+    for (int o = 0; o < n_out; ++o) total[o] += nq_sum8(acc[o]);
 #else
     for (int o = 0; o < n_out; ++o)
         for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
@@ -85,19 +76,13 @@ NQ_INLINE void nq_linear_dot_i8(
 NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, int32_t *row)
 {
     int n = 0, i = 0;
-#if NQ_AVX2 && defined(__BMI2__) && defined(__x86_64__)
+#if NQ_NONZERO8
     for (; i + 8 <= count; i += 8) {
-        uint64_t eight;
-        memcpy(&eight, x + i, 8);
-        const __m128i v = _mm_cvtsi64_si128((long long)eight);
-        const unsigned mask = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) & 0xffu;
-        const uint64_t bytes = _pdep_u64(mask, 0x0101010101010101u) * 0xffu;
-        const __m128i places = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, bytes));
-        const __m128i values = _mm_cvtsi64_si128((long long)_pext_u64(eight, bytes));
+        uint64_t found;
+        const int more = nq_nonzero8(x, i, &found, row + n);
+        const __m128i values = _mm_cvtsi64_si128((long long)found);
         _mm_storeu_si128((__m128i *)(void *)(value + n), _mm_cvtepu8_epi16(values));
-        _mm256_storeu_si256((__m256i *)(void *)(row + n),
-                            _mm256_add_epi32(_mm256_cvtepu8_epi32(places), _mm256_set1_epi32(i)));
-        n += __builtin_popcount(mask);
+        n += more;
     }
 #endif
     for (; i < count; ++i) {

@@ -44,10 +44,7 @@ NQ_INLINE void nq_quads_tile_u8(
             for (int s = 0; s < steps; ++s)
                 for (int i = 0; i < 4; ++i)
                     acc += (uint32_t)((int32_t)pixel[p][offset[s] + i] * w[(s * 8 * V + c) * 4 + i]);
-            if (store != NQ_ACCUMULATOR)
-                ((unsigned char *)y)[place[p] + c] = (unsigned char)nq_requantize(
-                    (int32_t)acc, multiplier[c], shift[c], zero_point, low, high);
-            else ((int32_t *)y)[place[p] + c] = (int32_t)acc;
+            nq_store_one(y, place[p], c, acc, store, multiplier, shift, zero_point, low, high);
         }
     }
 #endif
@@ -108,12 +105,7 @@ NQ_INLINE void nq_linear_dot_u8(
         }
     }
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) {
-        __m128i v = _mm_add_epi32(_mm256_castsi256_si128(acc[o]), _mm256_extracti128_si256(acc[o], 1));
-        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
-        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
-        total[o] += (uint32_t)_mm_cvtsi128_si32(v);
-    }
+    for (int o = 0; o < n_out; ++o) total[o] += nq_sum8(acc[o]);
 #else
     for (int o = 0; o < n_out; ++o)
         for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);

@@ -12,7 +12,28 @@ NQ_INLINE int32_t nq_requantize(
     return level < low ? low : level > high ? high : (int32_t)level;
 }
 
+/* Accumulator `o` of those that lie from `place` on. */
+NQ_INLINE void nq_store_one(
+    void *y, const int place, const int o, const uint32_t acc, const int store, const int32_t *multiplier,
+    const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    if (store == NQ_ACCUMULATOR)
+        ((int32_t *)y)[place + o] = (int32_t)acc;
+    else
+        ((unsigned char *)y)[place + o] =
+            (unsigned char)nq_requantize((int32_t)acc, multiplier[o], shift[o], zero_point, low, high);
+}
+
 #if NQ_AVX2
+/* The sum of eight. */
+NQ_INLINE uint32_t nq_sum8(const __m256i x)
+{
+    __m128i v = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(v);
+}
+
 /* Eight at once, for s >= 31, where the scaled value fits 32 bits. 2^62 is added so that a logical shift will do. */
 NQ_INLINE __m256i nq_requantize8(
     const __m256i x, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,

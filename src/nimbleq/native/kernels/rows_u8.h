@@ -55,12 +55,8 @@ NQ_INLINE void nq_linear_rows_u8(
             acc[o] += (uint32_t)(value * line[i]);
         }
     }
-    for (int o = 0; o < 32 * T; ++o) {
-        if (store != NQ_ACCUMULATOR)
-            ((unsigned char *)y)[o] = (unsigned char)nq_requantize(
-                (int32_t)acc[o], multiplier[o], shift[o], zero_point, low, high);
-        else ((int32_t *)y)[o] = (int32_t)acc[o];
-    }
+    for (int o = 0; o < 32 * T; ++o)
+        nq_store_one(y, 0, o, acc[o], store, multiplier, shift, zero_point, low, high);
 #endif
 }
 
@@ -69,19 +65,12 @@ NQ_INLINE void nq_linear_rows_u8(
 NQ_INLINE int nq_nonzero_bytes(const uint8_t *x, const int count, uint8_t *value, int32_t *row)
 {
     int n = 0, i = 0;
-#if NQ_AVX2 && defined(__BMI2__) && defined(__x86_64__)
+#if NQ_NONZERO8
     for (; i + 8 <= count; i += 8) {
-        uint64_t eight;
-        memcpy(&eight, x + i, 8);
-        const __m128i v = _mm_cvtsi64_si128((long long)eight);
-        const unsigned mask = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) & 0xffu;
-        const uint64_t bytes = _pdep_u64(mask, 0x0101010101010101u) * 0xffu;
-        const uint64_t values = _pext_u64(eight, bytes);
-        const __m128i places = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, bytes));
-        memcpy(value + n, &values, 8);
-        _mm256_storeu_si256((__m256i *)(void *)(row + n),
-                            _mm256_add_epi32(_mm256_cvtepu8_epi32(places), _mm256_set1_epi32(i)));
-        n += __builtin_popcount(mask);
+        uint64_t found;
+        const int more = nq_nonzero8(x, i, &found, row + n);
+        memcpy(value + n, &found, 8);
+        n += more;
     }
 #endif
     for (; i < count; ++i) {
