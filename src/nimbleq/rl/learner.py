@@ -62,11 +62,8 @@ class Learner(Protocol):
         """Continue from what `arrays` returned, bit for bit."""
         ...
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
-        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`.
-
-        ``average``: of the target network's, which a Polyak target makes an average over the last ``1/tau`` updates.
-        """
+    def weights(self) -> dict[str, Array]:
+        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
         ...
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
@@ -210,9 +207,9 @@ class TorchLearner:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
+    def weights(self) -> dict[str, Array]:
         """See `Learner`."""
-        return learner_state.named_arrays(self.target if average else self.online)
+        return learner_state.named_arrays(self.online)
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Learner`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
-import signal
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,6 +19,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.envs import Outcome, make_lanes, spec_of
+from nimbleq.stopping import deaf
 from nimbleq.types import Array, EnvSpec
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
@@ -126,7 +126,7 @@ class WorkerLanes:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.terminate()
+            process.kill()
             process.join()
         self._pipes, self._processes = [], []
 
@@ -155,8 +155,7 @@ class WorkerLanes:
 
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
     """Life of a worker: questions in, None or the words of an error out, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    deaf()
     lanes = None
     question: tuple[Any, ...] = ("make",)
     while True:
