@@ -20,22 +20,34 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
 def test_the_first_request_is_a_flag_and_the_loops_exception_says_which(number: signal.Signals) -> None:
-    with pytest.raises(Stopped) as stopped, deferred() as asked:
-        assert not asked()
-        os.kill(os.getpid(), number)
-        assert asked()
-        os.kill(os.getpid(), number)  # the same request, passed on by a wrapper
-        raise KeyboardInterrupt
+    def loop() -> None:
+        with deferred() as asked:
+            assert not asked()
+            os.kill(os.getpid(), number)
+            assert asked()
+            os.kill(os.getpid(), number)  # the same request, passed on by a wrapper
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped) as stopped:
+        loop()
     assert stopped.value.signum == number
     assert not stopped.value.at_once
 
 
 def test_the_second_request_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_TWICE", 0.0)
-    with pytest.raises(Stopped) as stopped, deferred():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("not reached")
+    reached = []
+
+    def loop() -> None:
+        with deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append(2)
+
+    with pytest.raises(Stopped) as stopped:
+        loop()
+    assert reached == [1]
     assert stopped.value.at_once
 
 

@@ -19,6 +19,7 @@ from nimbleq.config import (
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs import spec_of
 from nimbleq.rl.probe import probe
+from nimbleq.types import EnvSpec
 
 _NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
@@ -84,7 +85,7 @@ _VECTORS: Mapping[str, Any] = {
     "learner.target": "polyak",
     "learner.tau": 0.05,
     "evaluation.network": "average",
-    "evaluation.average_updates": 100,
+    "evaluation.average_updates": 50,
 }
 _IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
@@ -108,7 +109,7 @@ _IMAGES: Mapping[str, Any] = {
     "updates_per_step": 2,
     "checkpoint_seconds": 600.0,
 }
-_ATARI: Mapping[str, Any] = {**_IMAGES, "learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
+_ATARI: Mapping[str, Any] = {"learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
 _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
     "network.torso": "small",
     "network.hidden": (128,),
@@ -306,17 +307,17 @@ def preset(
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
     """Defaults for an environment that nobody tuned: images get convolutions, rewards are brought to order one."""
-    if env.id.startswith("ALE/"):  # rewards are clipped, so nothing needs to be known of them
-        spec_of(env)
-        return _changed(_ATARI)
+    if env.id.startswith("ALE/"):  # settings as published, and a moment of play says little
+        return _on_images(spec_of(env), _ATARI)
     seen = probe(env)
-    shape = seen.spec.obs.shape
-    changes = _VECTORS
-    if len(shape) == 3:
-        changes = _IMAGES if min(shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
-    return _changed({**_UNKNOWN_RETURNS, **changes, "learner.reward_scale": seen.reward_scale})
+    scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
+    if len(seen.spec.obs.shape) == 3:
+        return _on_images(seen.spec, scaled)
+    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **scaled})
+    return config
 
 
-def _changed(changes: Mapping[str, Any]) -> TrainConfig:
-    config: TrainConfig = with_changes(TrainConfig(), changes)
+def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
+    changes = _IMAGES if min(spec.obs.shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
     return config

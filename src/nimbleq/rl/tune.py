@@ -11,6 +11,7 @@ import fcntl
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -294,11 +295,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """
     import optuna
 
-    try:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (ValueError, RuntimeError):
-        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of too few trials
+        try:
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        except (ValueError, RuntimeError, UserWarning):
+            return {}
 
 
 def _encoded(value: Plain) -> Any:

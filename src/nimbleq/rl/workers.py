@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import weakref
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -75,6 +76,8 @@ class WorkerLanes:
         self._parts = [slice(low, high) for low, high in pairwise(bounds)]
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
+        # Also when this object is forgotten, and when Python exits: it would ask them to end, to which they are deaf.
+        self._end = weakref.finalize(self, _end, self._pipes, self._processes)
         context = multiprocessing.get_context("fork")
         for part in self._parts:
             ours, theirs = context.Pipe()
@@ -123,12 +126,7 @@ class WorkerLanes:
 
     def close(self) -> None:
         """See `Lanes`."""
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.kill()
-            process.join()
-        self._pipes, self._processes = [], []
+        self._end()
 
     def _ask(self, worker: int, question: tuple[Any, ...]) -> None:
         try:
@@ -151,6 +149,14 @@ class WorkerLanes:
             f"the worker process with the environments {part.start} to {part.stop - 1} of {self.name} died "
             f"(exit code {self._processes[worker].exitcode}): did the environment end it, or was memory short?"
         )
+
+
+def _end(pipes: list[Connection], processes: list[BaseProcess]) -> None:
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.kill()
+        process.join()
 
 
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
