@@ -74,7 +74,7 @@ class Hanging(Broken):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         Hanging.steps += 1
-        if Hanging.steps > 1_000:
+        if Hanging.steps > 2_000:  # 1,000 of them are the probe's
             self.hung.touch()
             time.sleep(1_000)
         return super().step(action)
