@@ -60,7 +60,7 @@ class Crashing(Broken):
         raise ZeroDivisionError("wheels\nhave no radius")
 
     def fails(self) -> bool:
-        return Crashing.steps > 3_000 and not self.mended.exists()
+        return Crashing.steps > 4_000 and not self.mended.exists()  # the preset's probe has played 1,000 of them
 
 
 class Hanging(Broken):
@@ -74,7 +74,7 @@ class Hanging(Broken):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         Hanging.steps += 1
-        if Hanging.steps > 1_000:
+        if Hanging.steps > 2_000:  # 1,000 of them are the probe's
             self.hung.touch()
             time.sleep(1_000)
         return super().step(action)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,5 @@ def test_a_gif_of_cart_pole(inline: Any, tmp_path: Path) -> None:
     assert "end" in one_line(inline("watch", run, "--out", tmp_path / "episode.mp4"))
     assert "--episodes" in one_line(inline("watch", run, "--episodes", "0"))
     assert "not a run directory" in one_line(inline("watch", tmp_path / "nowhere"))
+    shutil.rmtree(run / "artefacts")
+    assert "train --resume --out" in one_line(inline("watch", run)), "stopped before anything was checked"

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError, EnvError
+from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.files import write_bytes
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.envs import Lanes, make_lanes
@@ -95,8 +95,13 @@ def _policy_of(path: Path) -> tuple[Path, RunDir]:
     run = RunDir(path)
     if run.config.exists():
         renew_teacher(run)
+        if not run.teacher.exists():
+            raise FileError(
+                f"{path} has no policy yet, its training stopped before the first check: go on with "
+                f"nimbleq train --resume --out {path}"
+            )
     compressed = path / "artefacts"
-    if run.config.exists() and run.teacher.exists() and {p.name for p in compressed.iterdir()} <= {"teacher"}:
+    if run.config.exists() and {p.name for p in compressed.iterdir()} <= {"teacher"}:
         return run.teacher, run
     return artefact_and_run(path)
 
