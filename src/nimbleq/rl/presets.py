@@ -59,9 +59,10 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "learner.reward_scale": 0.1,
     "explore.end": 0.02,
     "explore.updates": 2_000,
-    "evaluation.every": 1_000,
-    "evaluation.stop_return": 225.0,
+    "evaluation.every": 2_000,
+    "evaluation.stop_return": 230.0,
     "evaluation.network": "average",
+    "evaluation.average_updates": 20,
     "steps": 500_000,
     "updates_per_step": 2,
 }
@@ -249,7 +250,9 @@ _TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "replay.n_step": 5,
         "learner.lr": 3e-3,
         "learner.lr_updates": 16_000,
+        "evaluation.every": 1_000,
         "evaluation.stop_return": 220.0,
+        "evaluation.average_updates": 1_000,
     },
     ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
 }
