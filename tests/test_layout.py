@@ -9,7 +9,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
 
-SHARED = {"errors", "types", "files", "version", "seeds"}
+SHARED = {"errors", "types", "files", "version", "seeds", "stopping"}
 ALLOWED = {
     "graph": {"graph"},
     "bridge": {"bridge", "graph"},

@@ -1,7 +1,7 @@
 """The command line: which verb, its arguments, and how errors reach the person.
 
 Exit codes: 0 done; 1 what was asked does not hold (a certificate refused, a parity mismatch); 2 bad usage or bad input;
-130 stopped by Ctrl-C with everything done so far kept.
+130 stopped by Ctrl-C, 143 by SIGTERM, with everything done so far kept.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import contextlib
 import importlib
 import io
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from nimbleq.errors import ConfigError, NimbleqError
+from nimbleq.stopping import Stopped, terminable
 from nimbleq.version import VERSION
 
 VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
@@ -71,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if verb not in VERBS:
             raise ConfigError(f"there is no verb {verb!r}; choose one of {', '.join(VERBS)} (nimbleq --help)")
-        return _call(verb, rest, as_json)
+        with terminable():
+            return _call(verb, rest, as_json)
     except NimbleqError as error:
         return _fail(str(error), as_json)
     except ModuleNotFoundError as error:
@@ -79,9 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _fail(f"{verb} needs {error.name}: pip install 'nimbleq[{extra}]'", as_json)
-    except KeyboardInterrupt:
-        print("stopped; everything done so far is kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        at_once = isinstance(stop, Stopped) and stop.at_once
+        kept = "what the last checkpoint holds" if at_once else "everything done so far"
+        print(f"stopped; {kept} is kept", file=sys.stderr)
+        return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to tell anybody.
         sys.stderr.close()

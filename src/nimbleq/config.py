@@ -142,6 +142,8 @@ class LearnerConfig:
         lr_updates: length of that ramp.
         adam_eps: Adam's ε.
         max_grad_norm: clip of the global gradient norm (0: off).
+        reward_clip: each step's reward is cut to within ± this before it is scaled and summed, for learning only
+            (0: off; Nature 2015 clips Atari's at 1). Reported returns and checks are as the environment pays.
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
@@ -166,6 +168,7 @@ class LearnerConfig:
     lr_updates: int = 1
     adam_eps: float = 1e-8
     max_grad_norm: float = 10.0
+    reward_clip: float = 0.0
     reward_scale: float = 1.0
 
 
@@ -208,9 +211,9 @@ class EvalConfig:
         episodes: of a check.
         stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
-        network: which one is checked, kept and shipped: ``online``, or the ``average`` of it that a Polyak target is
-            (Polyak & Juditsky 1992; with another target there is only the online one). It swings less from check to
-            check.
+        network: which one is checked, kept and shipped: ``online``, or its ``average`` over the last updates (Polyak &
+            Juditsky 1992), which swings less from check to check.
+        average_updates: over about how many.
         beside: play checks in a process of their own while training goes on, where there is a second core. The
             outcome is the same.
     """
@@ -220,6 +223,7 @@ class EvalConfig:
     stop_return: float | None = None
     final_episodes: int = 100
     network: Literal["online", "average"] = "online"
+    average_updates: int = 1_000
     beside: bool = True
 
 
@@ -321,6 +325,14 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     return kind(**plain)
 
 
+def same_settings(saved: Any, config: Any) -> bool:
+    """Whether ``saved``, which `to_dict` wrote, is ``config``; settings it has not are from before there were any."""
+    try:
+        return bool(from_dict(type(config), saved) == config)
+    except ConfigError:
+        return False
+
+
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
@@ -401,6 +413,7 @@ def validate(config: TrainConfig) -> None:
         ("learner.lr", learner.lr, learner.lr > 0, "positive"),
         ("learner.lr_end", learner.lr_end, learner.lr_end >= 0, "at least 0"),
         ("learner.lr_updates", learner.lr_updates, learner.lr_updates >= 1, "at least 1"),
+        ("learner.reward_clip", learner.reward_clip, learner.reward_clip >= 0, "at least 0"),
         ("explore.start", config.explore.start, 0 <= config.explore.start <= 1, "within 0 and 1"),
         ("explore.end", config.explore.end, 0 <= config.explore.end <= 1, "within 0 and 1"),
         ("pqn.rollout", config.pqn.rollout, config.pqn.rollout >= 1, "at least 1"),
@@ -408,6 +421,7 @@ def validate(config: TrainConfig) -> None:
         ("pqn.trace_decay", config.pqn.trace_decay, 0 <= config.pqn.trace_decay <= 1, "within 0 and 1"),
         ("evaluation.every", evaluation.every, evaluation.every >= 1, "at least 1"),
         ("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "at least 1"),
+        ("evaluation.average_updates", evaluation.average_updates, evaluation.average_updates >= 1, "at least 1"),
         ("evaluation.final_episodes", evaluation.final_episodes, evaluation.final_episodes >= 1, "at least 1"),
     ):
         if not ok:

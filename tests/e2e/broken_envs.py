@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ class Crashing(Broken):
 
     def fails(self) -> bool:
         return Crashing.steps > 3_000 and not self.mended.exists()
+
+
+class Hanging(Broken):
+    """Fine until the steps of all in this process are used up; then it waits for something that never comes."""
+
+    steps = 0
+
+    def __init__(self, hung: str) -> None:
+        super().__init__("nowhere")
+        self.hung = Path(hung)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        Hanging.steps += 1
+        if Hanging.steps > 1_000:
+            self.hung.touch()
+            time.sleep(1_000)
+        return super().step(action)
 
 
 def impossible() -> None:

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from nimbleq.cli import main
-
-HERE = Path(__file__).parent
+from tests.e2e.support import SEARCH_PATH
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ Cli = Callable[..., Done]
 
 def call(*words: str | Path, **options: Any) -> Done:
     """Run ``nimbleq WORDS`` in a process of its own."""
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    env = {**os.environ, "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     command = [sys.executable, "-m", "nimbleq", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280, check=False, **options)
     return Done(done.returncode, done.stdout, done.stderr)

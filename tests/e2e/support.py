@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+SEARCH_PATH = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+"""``PYTHONPATH`` of commands that play the environments beside this file."""
 
 
 def one_line(done: Any) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from nimbleq.rl.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
+from tests.e2e.test_unfinished import metrics, started, wait_for
 
 pytest.importorskip("optuna")
 SMALL = ("--env", "CartPole-v1", "--max-episode-steps", "60", "--steps", "1600", "--evaluation.every", "10")
@@ -47,6 +51,78 @@ def test_three_trials_and_more_later(inline: Any, tmp_path: Path) -> None:
     kept = json.loads((run / "config.json").read_text())["train"]
     assert kept["network"]["hidden"] == saved["train"]["network"]["hidden"]
     assert kept["env"]["max_episode_steps"] == 60
+
+
+ENDLESS = (*SMALL[:4], "--steps", "100000000", "--evaluation.every", "10", "--only", "learner.lr", "learner.batch_size")
+
+
+def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
+    """Two trainings a trial, of 0.3 seconds each whatever the steps; the value is their mean."""
+    out = tmp_path / "out"
+    words = ("tune", *ENDLESS, "--seconds-per-trial", "0.3", "--seeds", "2", "--seed", "5", "--out", out, "--json")
+    done = inline(*words, "--trials", "2")
+    assert done.code == 0, done.err
+    assert done.json["complete"] == 2
+    best, values = out / "trials" / f"{json.loads((out / 'best.json').read_text())['tune']['trial']:04d}", []
+    for seed in (5, 6):
+        run = best / f"seed{seed}"
+        values.append(json.loads((run / "results" / "trial.json").read_text())["return_mean"])
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert any("check_return" in line for line in lines), "one is made at the end at the latest"
+        assert not (run / "checkpoint").exists()
+    assert done.json["return_mean"] == pytest.approx(np.mean(values))
+    assert "2 × 0.3 s a trial" in (out / "tune.html").read_text()
+    for name, value in (("seconds-per-trial", "nan"), ("seconds-per-trial", "inf"), ("seeds", "0")):
+        line = one_line(inline("tune", *ENDLESS, "--out", out, f"--{name}", value))
+        assert f"--{name} has to be positive, not {value}" in line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_trial_that_is_stopped_goes_on(inline: Any, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out = tmp_path / "out"
+    words = ("tune", *ENDLESS, "--seconds-per-trial", "1", "--trials", "1", "--out", out, "--json")
+    run = out / "trials" / "0000" / "seed0"
+    process = started(*words)
+    wait_for(lambda: metrics(run) > 500, process)
+    if number == signal.SIGINT:
+        assert "another nimbleq tune is at work" in one_line(inline(*words))
+    process.send_signal(number)
+    _, told = process.communicate()
+    assert process.returncode == code, told
+    assert (run / "checkpoint").exists() == (number != signal.SIGKILL)
+    if number != signal.SIGKILL:
+        assert "the same command goes on" in told
+        before = load_checkpoint(run / "checkpoint")[1]["counters"]
+        assert before["seconds"] < 1
+    done = inline(*words)
+    assert done.code == 0, done.err
+    assert done.json["trials"] == 1
+    assert done.json["best"] == {"learner.lr": 2e-3, "learner.batch_size": 64}, "the preset comes first, still"
+    assert [path.name for path in (out / "trials").iterdir()] == ["0000"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    if number != signal.SIGKILL:
+        assert any(line["step"] <= before["steps"] for line in lines), "what was learnt before the signal"
+        assert lines[-1]["step"] > before["steps"]
+    assert 0.5 < lines[-1]["seconds"] < 1.5, "the budget counts both sittings"
+
+
+def test_a_search_that_starts_from_a_file_plays_its_environment(inline: Any, tmp_path: Path) -> None:
+    file = tmp_path / "start.json"
+    words = ("--env", "CartPole-v1", "--max-episode-steps", "50", "--network.hidden", "8", "--steps", "640")
+    assert inline("train", *words, "--out", tmp_path / "run").code == 0
+    file.write_bytes((tmp_path / "run" / "config.json").read_bytes())
+    search = ("tune", "--config", file, "--trials", "1", "--only", "learner.lr", "--evaluation.every", "20", "--json")
+    done = inline(*search, "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "a" / "best.json").read_text())["train"]
+    assert (found["env"]["max_episode_steps"], found["network"]["hidden"]) == (50, [8])
+    given = inline(*search, "--max-episode-steps", "30", "--env-engine", "gymnasium", "--out", tmp_path / "b")
+    assert given.code == 0, given.err
+    assert json.loads((tmp_path / "b" / "best.json").read_text())["train"]["env"]["max_episode_steps"] == 30
+    for verb in ("tune", "train", "run"):
+        line = one_line(inline(verb, "--config", file, "--preset", "rainbow", "--out", tmp_path / "c"))
+        assert "--config and --preset" in line
+    assert not (tmp_path / "c").exists()
 
 
 def test_what_cannot_be_searched_is_one_line(inline: Any, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from tests.e2e.support import one_line
+from nimbleq.rl.checkpoint import load_checkpoint
+from tests.e2e.support import SEARCH_PATH, one_line
 
 WORDS = (
     "--env", "CartPole-v1", "--max-episode-steps", "80", "--network.hidden", "16", "--evaluation.every", "20",
@@ -22,10 +23,10 @@ WORDS = (
 )  # fmt: skip
 
 
-def started(*words: str | Path) -> subprocess.Popen[str]:
+def started(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nimbleq", *map(str, words)], text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCH_PATH}, **options,
     )  # fmt: skip
 
 
@@ -53,6 +54,43 @@ def test_the_best_network_so_far_can_be_watched(inline: Any, tmp_path: Path) -> 
     assert len(done.json["returns"]) == 1
     provenance = json.loads((run / "artefacts" / "teacher" / "provenance.json").read_text())
     assert len(provenance["best"]) == 64, "it says which network it was made from"
+
+
+def test_sigterm_stops_like_ctrl_c(inline: Any, tmp_path: Path) -> None:
+    """Also when the whole group gets it: the process of the checks and the workers leave it to training."""
+    run = tmp_path / "run"
+    words = ("train", *WORDS, "--out", run, "--checkpoint-seconds", "100", "--workers", "2")
+    process = started(*words, "--steps", "100000000", start_new_session=True)
+    wait_for(lambda: metrics(run) > 500, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate()
+    assert process.returncode == 143, told
+    assert "stopped; everything done so far is kept" in told
+    assert "Traceback" not in told
+    assert steps_of(run) > 0
+    assert "steps = 100000000, not 9" in one_line(inline("train", "--out", run, "--resume", "--steps", "9"))
+
+
+def test_an_environment_that_hangs_can_be_stopped(tmp_path: Path) -> None:
+    """The first Ctrl-C waits for the end of the step, the second one does not; the last checkpoint stands."""
+    run, hung = tmp_path / "run", tmp_path / "hung"
+    env = ("--env", "broken_envs:Hanging", "--env-kwargs", f"hung={hung}", "--max-episode-steps", "50")
+    words = ("train", *env, *WORDS[4:6], "--evaluation.every", "1000000", "--checkpoint-seconds", "0.01")
+    process = started(*words, "--learn-start", "100000", "--out", run)
+    wait_for(hung.exists, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "once more: at once" in told
+    assert "stopped; what the last checkpoint holds is kept" in told
+    assert 0 < steps_of(run) <= 1_000
+
+
+def steps_of(run: Path) -> int:
+    return int(load_checkpoint(run / "checkpoint")[1]["counters"]["steps"])
 
 
 def test_wandb_offline_and_resumed_as_the_same_run(inline: Any, tmp_path: Path) -> None:

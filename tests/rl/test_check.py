@@ -43,34 +43,15 @@ def test_a_run_is_the_same_with_checks_beside_it_and_in_between(
         assert records(runs[0]) == records(runs[1])
 
 
-def test_the_average_is_checked_and_kept(small: TrainConfig, tmp_path: Path) -> None:
-    config = with_changes(
-        small,
-        {"learner.target": "polyak", "learner.tau": 0.05, "evaluation.network": "average", "evaluation.every": 10_000},
-    )
-    for engine in ("auto", "torch"):
-        run = RunDir(tmp_path / engine)
-        kept = dict(train(with_changes(config, {"learner.engine": engine}), run).module.state_dict())
-        arrays, _ = load_checkpoint(run.checkpoint)
-        for name, value in kept.items():
-            assert np.array_equal(value.numpy(), arrays[f"learner.target.{name}"])
-        assert not np.array_equal(kept["advantage.weight"].numpy(), arrays["learner.online.advantage.weight"])
-
-
-def test_without_a_polyak_target_there_is_no_average(small: TrainConfig, tmp_path: Path) -> None:
-    config = with_changes(
-        small,
-        {
-            "learner.target": "hard",
-            "learner.target_every": 7,
-            "evaluation.network": "average",
-            "evaluation.every": 10_000,
-        },
-    )
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_the_average_is_checked_and_kept(engine: str, small: TrainConfig, tmp_path: Path) -> None:
+    changes = {"evaluation.network": "average", "evaluation.average_updates": 40, "evaluation.every": 10_000}
     run = RunDir(tmp_path)
-    kept = dict(train(config, run).module.state_dict())
+    kept = dict(train(with_changes(small, {**changes, "learner.engine": engine}), run).module.state_dict())
     arrays, _ = load_checkpoint(run.checkpoint)
-    assert np.array_equal(kept["advantage.weight"].numpy(), arrays["learner.online.advantage.weight"])
+    for name, value in kept.items():
+        assert np.array_equal(value.numpy(), arrays[f"average.weights.{name}"])
+    assert not np.array_equal(kept["advantage.weight"].numpy(), arrays["learner.online.advantage.weight"])
 
 
 class OnlyHere(Corridor):

@@ -99,17 +99,21 @@ def test_what_cannot_be_made_is_told_at_once() -> None:
         validate(with_changes(TrainConfig(), {"env.workers": 17}))
 
 
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["time.sleep(60)", "pass"])
+def test_workers_end_with_their_parent(then: str) -> None:
+    """Killed, or at its end with the environments still open."""
     code = (
         "import time; from nimbleq.config import EnvConfig; from nimbleq.rl.envs import VectorEnv\n"
         f"v = VectorEnv(EnvConfig({MIXED.id!r}, workers=2), 4, 0)\n"
-        "print(*[p.pid for p in v.lanes._processes], flush=True); time.sleep(60)"
+        f"print(*[p.pid for p in v.lanes._processes], flush=True); {then}"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [int(word) for word in parent.stdout.readline().split()]
         assert len(workers) == 2
-        parent.send_signal(signal.SIGKILL)
+        if then != "pass":
+            parent.send_signal(signal.SIGKILL)
+        parent.wait(60)
     deadline = time.monotonic() + 20
     while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)

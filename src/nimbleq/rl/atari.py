@@ -2,8 +2,8 @@
 
 Four frames per action, of which the last two are maximised; grey, 84 × 84; the last four observations stacked; 30
 no-ops at most at the start; sticky actions with probability 0.25; a game is one episode, cut after 108,000 frames
-[1709.06009 §5; 1312.5602 §4.1]. Rewards are as the game gives them: learning clips them by ``reward_scale`` or not
-at all.
+[1709.06009 §5; 1312.5602 §4.1]. Rewards are as the game gives them; ``learner.reward_clip`` is what clips them for
+learning.
 """
 
 from __future__ import annotations

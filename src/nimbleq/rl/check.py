@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,6 +22,7 @@ from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.evaluate import Evaluator, check_return
 from nimbleq.rl.learner import make_learner
 from nimbleq.seeds import episode_seeds
+from nimbleq.stopping import deaf
 from nimbleq.types import Array
 
 _PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
@@ -180,7 +180,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
     """Life of the process: checks in, outcomes or errors out, until the other end is closed."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    deaf()
     parents.close()  # or the end of the parent would go unnoticed
     torch.set_num_threads(1)  # the core beside training's; and threads of the parent do not live on in a fork
     player: _Player | None = None

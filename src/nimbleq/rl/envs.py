@@ -69,6 +69,10 @@ def make_lanes(config: EnvConfig, count: int, pictures: bool = False) -> Lanes:
         from nimbleq.rl.cartpole import make_cartpole  # it builds on this module
 
         return make_cartpole(config, count)
+    if config.id == "LunarLander-v3" and not config.kwargs and not pictures:
+        from nimbleq.rl.lunarlander import make_lunarlander  # it builds on this module
+
+        return make_lunarlander(config, count)
     return ScalarLanes(config, count, pictures)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import learner_state, losses
-from nimbleq.rl.heads import HEADS, Sample
+from nimbleq.rl.heads import HEADS, Sample, return_loss
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.noisy import noise, noisy_layers
@@ -62,11 +62,8 @@ class Learner(Protocol):
         """Continue from what `arrays` returned, bit for bit."""
         ...
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
-        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`.
-
-        ``average``: of the target network's, which a Polyak target makes an average over the last ``1/tau`` updates.
-        """
+    def weights(self) -> dict[str, Array]:
+        """Copies of the online network's parameters and buffers, named as in `QNetwork.state_dict`."""
         ...
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
@@ -136,7 +133,7 @@ class TorchLearner:
             self.target = initial_network(config, spec, seed).requires_grad_(False)
         if sum(p.numel() for p in self.online.parameters()) < SMALL_NET_PARAMETERS:
             torch.set_num_threads(1)
-        self.loss = HEADS[config.network.head]
+        self.loss = return_loss if config.algorithm == "pqn" else HEADS[config.network.head]
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         self.draws = config.network.noisy or config.network.head == "iqn"
         self.generator = torch.Generator().manual_seed(seed)
@@ -210,9 +207,9 @@ class TorchLearner:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
+    def weights(self) -> dict[str, Array]:
         """See `Learner`."""
-        return learner_state.named_arrays(self.target if average else self.online)
+        return learner_state.named_arrays(self.online)
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Learner`."""

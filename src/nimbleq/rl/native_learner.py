@@ -171,10 +171,9 @@ class NativeLearner:
             view.write(arrays[key])
         self.updates = self._core.updates = int(arrays["updates"][0])
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
+    def weights(self) -> dict[str, Array]:
         """See `nimbleq.rl.learner.Learner`."""
-        network = self._target or self._online if average else self._online
-        return {key: view.read() for key, view in network.items()}
+        return {key: view.read() for key, view in self._online.items()}
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `nimbleq.rl.learner.Learner`."""

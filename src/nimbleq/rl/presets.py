@@ -18,6 +18,8 @@ from nimbleq.config import (
 )
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs import spec_of
+from nimbleq.rl.probe import probe
+from nimbleq.types import EnvSpec
 
 _NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
@@ -27,7 +29,7 @@ _CARTPOLE = TrainConfig(
     replay=ReplayConfig(capacity=50_000, n_step=3),
     learner=LearnerConfig(batch_size=64, gamma=0.99, target="polyak", tau=0.1, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
     explore=ExploreConfig(end=0.05, updates=300),
-    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average"),
+    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average", average_updates=10),
     steps=300_000,
     envs=64,
 )
@@ -38,7 +40,7 @@ _CARTPOLE_LONG = TrainConfig(
         batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
     ),
     explore=ExploreConfig(end=0.02, updates=300),
-    evaluation=EvalConfig(every=50, episodes=8, network="average"),
+    evaluation=EvalConfig(every=50, episodes=8, network="average", average_updates=10),
     steps=400_000,
     envs=64,
 )
@@ -57,8 +59,8 @@ _LUNAR_LANDER: Mapping[str, Any] = {
     "learner.reward_scale": 0.1,
     "explore.end": 0.02,
     "explore.updates": 2_000,
-    "evaluation.every": 2_000,
-    "evaluation.stop_return": 230.0,
+    "evaluation.every": 1_000,
+    "evaluation.stop_return": 225.0,
     "evaluation.network": "average",
     "steps": 500_000,
     "updates_per_step": 2,
@@ -73,6 +75,17 @@ _MOUNTAIN_CAR: Mapping[str, Any] = {
     "explore.updates": 10_000,
     "evaluation.stop_return": -110.0,
     "steps": 1_000_000,
+}
+_UNKNOWN_RETURNS: Mapping[str, Any] = {  # learnt ones can be many times those of random play, which are about 1
+    "network.v_min": -50.0,
+    "network.v_max": 50.0,
+    "network.atoms": 101,
+}
+_VECTORS: Mapping[str, Any] = {
+    "learner.target": "polyak",
+    "learner.tau": 0.05,
+    "evaluation.network": "average",
+    "evaluation.average_updates": 50,
 }
 _IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
@@ -96,6 +109,7 @@ _IMAGES: Mapping[str, Any] = {
     "updates_per_step": 2,
     "checkpoint_seconds": 600.0,
 }
+_ATARI: Mapping[str, Any] = {"learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
 _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
     "network.torso": "small",
     "network.hidden": (128,),
@@ -231,13 +245,18 @@ _ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
 _TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("LunarLander-v3", "dqn"): {  # large steps at first: the average of the weights takes their noise out
+        "replay.n_step": 5,
+        "learner.lr": 3e-3,
+        "learner.lr_updates": 16_000,
+        "evaluation.stop_return": 220.0,
+    },
     ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
 }
 """What an algorithm changes in one environment."""
 _ON_SMALL_IMAGES: Mapping[str, Mapping[str, Any]] = {
     **{name: changes for name, changes in _ON_IMAGES.items() if name != "btr"},
-    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps
-        "learner.optimizer": "radam",
+    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps, and Adam, which has one fused step in PyTorch
         "learner.batch_size": 128,
         "learner.lr": 1e-3,
         "learner.lr_end": 1e-5,
@@ -287,10 +306,18 @@ def preset(
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
-    """Defaults for an environment that nobody tuned: images get convolutions."""
-    shape = spec_of(env).obs.shape
-    changes: Mapping[str, Any] = {}
-    if len(shape) == 3:
-        changes = _IMAGES if min(shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
-    config: TrainConfig = with_changes(TrainConfig(), changes)
+    """Defaults for an environment that nobody tuned: images get convolutions, rewards are brought to order one."""
+    if env.id.startswith("ALE/"):  # settings as published, and a moment of play says little
+        return _on_images(spec_of(env), _ATARI)
+    seen = probe(env)
+    scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
+    if len(seen.spec.obs.shape) == 3:
+        return _on_images(seen.spec, scaled)
+    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **scaled})
+    return config
+
+
+def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
+    changes = _IMAGES if min(spec.obs.shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
     return config

@@ -11,19 +11,23 @@ from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch
+from nimbleq.types import Array, Batch, Step
 
 _RECENT_EPISODES = 20
 
 
 @dataclass
 class Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it."""
+    """One sitting at a run: the state, where it is saved, and what is told about it.
+
+    ``limit``: seconds of training after which it ends.
+    """
 
     state: TrainState
     run: RunDir
     log: MetricsLog
     checker: Checker
+    limit: float | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -35,10 +39,28 @@ class Session:
         """Training time, earlier sessions included; it stands still once training is over."""
         return self.state.counters.seconds
 
+    @property
+    def over(self) -> bool:
+        """The budget is used up, or the task is solved."""
+        counters = self.state.counters
+        out_of_time = self.limit is not None and self.clock() >= self.limit
+        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
+
     def clock(self) -> float:
         """Bring the training time up to date."""
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
+
+    def play(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+
+        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+
+        Raises:
+            EnvError: see `nimbleq.rl.envs.Lanes.step`.
+        """
+        step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
+        return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""
@@ -63,6 +85,12 @@ class Session:
             epsilon=epsilon,
             return_mean=float(np.mean(recent)) if recent else None,
         )
+
+    def average_weights(self) -> None:
+        """Have the average follow the network, if that is what is checked."""
+        average, learner = self.state.average, self.state.learner
+        if average is not None and average.due(learner.updates):
+            average.follow(learner.updates, learner.weights())
 
     def resume_check(self) -> None:
         """Start again the check that was being played when the session before this one ended."""
@@ -97,8 +125,8 @@ class Session:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
         settings = self.state.config.evaluation
-        averaged = settings.network == "average" and self.state.config.learner.target == "polyak"
-        weights = learner.weights(averaged)
+        average = self.state.average
+        weights = average.weights if average is not None and average.weights else learner.weights()
         check = Check(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check

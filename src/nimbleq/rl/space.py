@@ -129,8 +129,6 @@ def applied(config: TrainConfig, values: Mapping[str, Plain]) -> TrainConfig:
     if isinstance(lr, float) and "learner.lr_end" not in changes:
         changes["learner.lr_end"] = lr * config.learner.lr_end / config.learner.lr
     changed: TrainConfig = with_changes(config, changes)
-    if changed.evaluation.network == "average" and changed.learner.target != "polyak":
-        changed = with_changes(changed, {"evaluation.network": "online"})
     return changed
 
 

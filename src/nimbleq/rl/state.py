@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from nimbleq.config import TrainConfig, to_dict
+from nimbleq.config import TrainConfig, same_settings, to_dict
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes
+from nimbleq.rl.average import WeightAverage
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.device.learner import DeviceLearner
@@ -19,6 +20,7 @@ from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
+from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
@@ -59,8 +61,9 @@ class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
     ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
-    ``checking`` is the greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk
-    (None: nothing), ``best_written`` the network that lies beside it as ``best.safetensors``.
+    ``average`` follows the network where that is what is checked (None: the network itself is); ``checking`` is the
+    greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
+    ``best_written`` the network that lies beside it as ``best.safetensors``.
     """
 
     config: TrainConfig
@@ -72,6 +75,7 @@ class TrainState:
     replay_rng: np.random.Generator
     best: dict[str, Array]
     counters: Counters
+    average: WeightAverage | None = None
     checking: Check | None = None
     replay_log: ReplayLog | None = None
     best_written: dict[str, Array] | None = None
@@ -93,7 +97,13 @@ def new_state(config: TrainConfig) -> TrainState:
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
+        average=_average(config, envs.spec) if config.evaluation.network == "average" else None,
     )
+
+
+def _average(config: TrainConfig, spec: EnvSpec) -> WeightAverage:
+    parameters = {name for name, _ in QNetwork(spec, config.network).named_parameters()}
+    return WeightAverage(config.evaluation.average_updates, parameters)
 
 
 def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:
@@ -120,6 +130,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "replay": state.replay.arrays() if state.replay is not None else {},
         "stats": state.stats.arrays() if state.stats is not None else {},
         "best": state.best,
+        "average": state.average.arrays() if state.average is not None else {},
         "checking": check_arrays(state.checking),
     }
     arrays = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
@@ -157,7 +168,7 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
         EnvError: see `VectorEnv.load_arrays`.
     """
     arrays, values = load_checkpoint(folder)
-    if values["config"] != to_dict(config):
+    if not same_settings(values["config"], config):
         raise ConfigError(f"the checkpoint in {folder} was made with other settings: resume with the same ones")
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
@@ -172,6 +183,9 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state.explore_rng.bit_generator.state = values["explore_rng"]
     state.replay_rng.bit_generator.state = values["replay_rng"]
     state.best = part(arrays, "best")
+    if state.average is not None:
+        average = part(arrays, "average")
+        state.average.load_arrays(average, part(average, "weights"))
     state.counters = Counters(**values["counters"])
     checking = part(arrays, "checking")
     state.checking = check_of(checking, part(checking, "weights"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +24,7 @@ from nimbleq.rl.session import Session
 from nimbleq.rl.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
+from nimbleq.stopping import Stopped, deferred
 from nimbleq.types import Array, EnvSpec, Episodes, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
@@ -79,11 +77,13 @@ def train(
     tick: Tick = no_tick,
     resume: bool = False,
     log_to: LogConfig | None = None,
+    seconds: float | None = None,
 ) -> Trained:
     """Train a Q-network; checkpoints and metrics go to ``run``.
 
-    Interrupted (Ctrl-C) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
-    same weights, bit for bit, as if nothing had happened. So it does after a kill, from the last checkpoint.
+    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues
+    to the same weights, bit for bit, as if nothing had happened. So it does after a kill, and after a second Ctrl-C,
+    which does not wait: from the last checkpoint.
 
     Args:
         config: all settings.
@@ -91,6 +91,7 @@ def train(
         tick: progress in environment steps.
         resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
         log_to: where metrics go beside JSONL and TensorBoard.
+        seconds: training ends after so many, earlier sittings included, as if ``config.steps`` were used up.
 
     Raises:
         ConfigError: settings out of range, or other ones than those of the checkpoint.
@@ -98,20 +99,21 @@ def train(
         FileError: the disk is full or the checkpoint damaged.
     """
     validate(config)
-    with _deferred_interrupt() as interrupted, Checker(config, interrupted) as checker:
+    with deferred() as interrupted, Checker(config, interrupted) as checker:
         # The state comes after the checker, or it would lie in both processes.
         resuming = resume and has_checkpoint(run.checkpoint)
         state = load_state(config, run.checkpoint) if resuming else new_state(config)
         other = wandb_log(log_to, run.path, to_dict(config), resuming)
         log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
         with log:
-            session = Session(state, run, log, checker)
+            session = Session(state, run, log, checker, seconds)
             try:
                 session.resume_check()
                 _loop_of(config)(session, tick, interrupted)
                 session.finish_checks()
-            except (KeyboardInterrupt, EnvError):
-                session.save()
+            except (KeyboardInterrupt, EnvError) as stop:
+                if not (isinstance(stop, Stopped) and stop.at_once):
+                    session.save()
                 raise
             session.save()
     state.envs.close()
@@ -144,11 +146,11 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
     """The loop: act, remember, learn; check now and then."""
     state = session.state
     config, counters = state.config, state.counters
-    learner, envs, replay = state.learner, state.envs, state.replay
+    learner, replay = state.learner, state.replay
     assert isinstance(replay, Replay)
-    while counters.steps < config.steps and not counters.solved:
+    while not session.over:
         epsilon = epsilon_at(config.explore, learner.updates)
-        step = envs.step(_explore(state, epsilon))
+        step = session.play(_explore(state, epsilon))
         replay.add(step)
         counters.steps += config.envs
         if state.stats is not None:
@@ -163,6 +165,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
                 replay.reprioritize(batch.index, abs_td)
                 if learner.updates % _LOG_UPDATES == 0:
                     session.record(batch, abs_td, epsilon)
+        session.average_weights()
         session.note_finished()
         session.check_when_due()
         session.save_when_due()
@@ -175,12 +178,12 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
     """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
     state = session.state
     config, counters = state.config, state.counters
-    learner, envs = state.learner, state.envs
-    while counters.steps < config.steps and not counters.solved:
+    learner = state.learner
+    while not session.over:
         epsilon = epsilon_at(config.explore, learner.updates)
         steps = []
         for _ in range(config.pqn.rollout):
-            steps.append(envs.step(_explore(state, epsilon)))
+            steps.append(session.play(_explore(state, epsilon)))
             session.note_finished()
         counters.steps += config.envs * config.pqn.rollout
         if state.stats is not None:
@@ -191,6 +194,7 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
             abs_td = learner.update(batch)
             if learner.updates % _LOG_UPDATES == 0:
                 session.record(batch, abs_td, epsilon)
+            session.average_weights()
         session.check_when_due()
         session.save_when_due()
         tick(counters.steps, config.steps, session.note)
@@ -207,20 +211,3 @@ def _explore(state: TrainState, epsilon: float) -> Array:
 
 def _ramp(start: float, end: float, done: float) -> float:
     return start + (end - start) * min(1.0, done)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only sets a flag, so that it never tears a step apart; yields the flag's reader.
-
-    Outside the main thread signals cannot be handled and do not arrive either.
-    """
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -7,16 +7,20 @@ median of the others at the same share of the budget are given up.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nimbleq.config import TrainConfig, to_dict, validate, with_changes
+import numpy as np
+
+from nimbleq.config import TrainConfig, same_settings, to_dict, validate, with_changes
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.best import load_best
 from nimbleq.rl.evaluate import Evaluator
@@ -40,7 +44,7 @@ class TuneConfig:
     Attributes:
         base: settings that the search starts from; its ``steps`` are a trial's budget.
         space: what is searched.
-        seconds: a trial's budget in seconds of training; ``base.steps`` are then only an upper bound.
+        seconds: budget of a training; ``base.steps`` are then only an upper bound.
         seeds: trainings of a trial, whose returns are averaged.
         seed: of the first training, and of the search.
     """
@@ -59,12 +63,33 @@ class TuneConfig:
         }  # fmt: skip
 
 
-class _OutOfTime(KeyboardInterrupt):
-    """A trial's seconds are used up: training saves and ends as for Ctrl-C."""
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from the search in ``folder``; the system ends this when the process ends, however it does.
+
+    Raises:
+        ConfigError: another process is at it.
+        FileError: the folder cannot be written.
+    """
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    with stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another nimbleq tune is at work in {folder}: wait, or choose another --out") from None
+        yield
 
 
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
-    """The study in ``folder``, begun or gone on with. The first trial of a new one has the settings of ``base``.
+    """The study in ``folder``, begun or gone on with; no other process may be at it (`alone`).
+
+    The first trial of a new one has the settings of ``base``. A trial that was under way when the sitting before this
+    one ended, however it ended, comes next and goes on.
 
     Raises:
         ConfigError: it was begun with other settings.
@@ -76,7 +101,6 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / "study.db"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             storage=f"sqlite:///{path.resolve()}",
             study_name="nimbleq",
@@ -85,14 +109,8 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
         )
         study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials), multivariate=True)
-        asked = json.loads(json.dumps(config.to_dict()))
-        known = study.user_attrs.get("search")
-        if known is None:
-            study.set_user_attr("search", asked)
-            study.enqueue_trial({name: _encoded(value) for name, value in current(config.base, config.space).items()})
-        elif known != asked:
-            changed = ", ".join(sorted(key for key in asked if asked[key] != known.get(key)))
-            raise ConfigError(f"the search in {folder} has another {changed}: give the same options, or another --out")
+        _require_same(study, config, folder)
+        _take_up(study)
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, OSError) as error:
         raise FileError(
             f"{path} is no search that can go on ({str(error).splitlines()[0]}): choose another --out"
@@ -100,43 +118,72 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     return study
 
 
+def _require_same(study: optuna.Study, config: TuneConfig, folder: Path) -> None:
+    """Refuse to go on with another search; note what a new one is."""
+    asked = json.loads(json.dumps(config.to_dict()))
+    known = study.user_attrs.get("search")
+    if known is None:
+        study.set_user_attr("search", asked)
+        study.enqueue_trial({name: _encoded(value) for name, value in current(config.base, config.space).items()})
+        return
+    changed = sorted(key for key in asked if key != "base" and asked[key] != known.get(key))
+    changed += [] if same_settings(known.get("base"), config.base) else ["base"]
+    if changed:
+        raise ConfigError(
+            f"the search in {folder} has another {', '.join(changed)}: give the same options, or another --out"
+        )
+
+
+def _take_up(study: optuna.Study) -> None:
+    """Give up the trials that no process plays any more, and put the same ones, with what they have learnt, first."""
+    import optuna
+
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs={"folder": _folder_of(trial)})
+
+
+def _folder_of(trial: optuna.Trial | optuna.trial.FrozenTrial) -> int:
+    """The number under which its trainings lie: that of the first trial where it was taken up."""
+    return int(trial.user_attrs.get("folder", trial.number))
+
+
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that were played to the end or given up by the pruner."""
     return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def tune(config: TuneConfig, trials: int, folder: Path, tick: Tick = no_tick) -> optuna.Study:
-    """Search until there are ``trials`` finished ones in the study of ``folder``.
+def search(study: optuna.Study, config: TuneConfig, trials: int, folder: Path, tick: Tick = no_tick) -> Iterator[None]:
+    """Play trials until ``study`` has ``trials`` finished ones; each step of the iterator is a trial.
 
     Args:
+        study: see `open_study`. A trial that is interrupted, by whatever, stays there as one that runs.
         config: what is searched.
         trials: those of earlier sittings included.
-        folder: ``study.db``, and ``trials/<number>`` with the metrics of each.
+        folder: of the study; ``trials/<number>/seed<n>`` are run directories with the metrics of each training.
         tick: progress in trials.
 
     Raises:
-        ConfigError, FileError: see `open_study`.
-        KeyboardInterrupt: Ctrl-C; finished trials are kept.
-        EnvError: see `train`.
+        KeyboardInterrupt: Ctrl-C.
+        EnvError, FileError: see `train`.
     """
     import optuna
 
-    study = open_study(config, folder)
     while len(done := finished(study)) < trials:
         best = max((trial.value for trial in done if trial.state.name == "COMPLETE"), default=None)
         share = _share(tick, len(done), trials, "" if best is None else f"best return {best:.1f}")
         trial = study.ask()
+        place = folder / "trials" / f"{_folder_of(trial):04d}"
         try:
-            value = _played(trial, config, folder, share)
+            value = _played(trial, config, place, share)
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except BaseException:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            raise
         else:
             study.tell(trial, value)
+        for checkpoint in place.glob("seed*/checkpoint"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        yield
     tick(trials, trials)
-    return study
 
 
 def _share(tick: Tick, done: int, trials: int, note: str) -> Callable[[float], None]:
@@ -155,7 +202,30 @@ def settings_of(config: TuneConfig, values: dict[str, Any]) -> TrainConfig:
 
 
 def _played(trial: optuna.Trial, config: TuneConfig, folder: Path, share: Callable[[float], None]) -> float:
-    """Train as ``trial`` suggests; the mean return over the seeds."""
+    """Train as ``trial`` suggests, or go on with that; the mean return over the seeds."""
+    settings = _suggested(trial, config)
+    if "folder" not in trial.user_attrs:
+        shutil.rmtree(folder, ignore_errors=True)  # of a search whose file was deleted
+    returns = []
+    for number, seed in enumerate(range(config.seed, config.seed + config.seeds)):
+        run, seeded = RunDir(folder / f"seed{seed}"), with_changes(settings, {"seed": seed})
+        result = run.load_result("trial")
+        if result is None:
+            brief = with_changes(seeded, {"evaluation.final_episodes": 1})  # other episodes count: see `_return_of`
+            watch = _Watch(trial, config, run, number, share)
+            train(brief, run, watch, resume=True, seconds=config.seconds)
+            result = {"return_mean": _return_of(seeded, run)}
+            run.save_result("trial", result)
+        returns.append(result["return_mean"])
+    return float(np.mean(returns))
+
+
+def _suggested(trial: optuna.Trial, config: TuneConfig) -> TrainConfig:
+    """The settings of ``trial``.
+
+    Raises:
+        optuna.TrialPruned: they do not go together.
+    """
     import optuna
 
     for name, option in config.space.items():
@@ -168,58 +238,50 @@ def _played(trial: optuna.Trial, config: TuneConfig, folder: Path, share: Callab
     settings = settings_of(config, trial.params)
     try:
         validate(settings)
-    except ConfigError as error:  # values that do not go together
+    except ConfigError as error:
         trial.set_user_attr("refused", str(error))
         raise optuna.TrialPruned from error
-    total = 0.0
-    for number in range(config.seeds):
-        run = RunDir(folder / "trials" / f"{trial.number:04d}" / f"seed{config.seed + number}")
-        shutil.rmtree(run.path, ignore_errors=True)
-        seeded = with_changes(settings, {"seed": config.seed + number})
-        watch = _Watch(trial, config, run, number, share)
-        with contextlib.suppress(_OutOfTime):
-            train(seeded, run, watch)
-        total += _return_of(seeded, run)
-        shutil.rmtree(run.checkpoint, ignore_errors=True)
-    return total / config.seeds
+    return settings
 
 
 class _Watch:
-    """A `Tick` that hands greedy checks to the pruner and ends a training when its seconds are over."""
+    """A `Tick` that tells the progress of a trial and hands its greedy checks to the pruner."""
 
     def __init__(
         self, trial: optuna.Trial, config: TuneConfig, run: RunDir, number: int, share: Callable[[float], None]
     ) -> None:
         self.trial, self.config, self.run, self.number, self.share = trial, config, run, number, share
         self.note, self.began = "", time.monotonic()
+        self.reported: set[int] = set()
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
-        spent = time.monotonic() - self.began
-        limit = self.config.seconds
-        part = done / total if limit is None else min(1.0, spent / limit)
-        self.share((self.number + part) / self.config.seeds)
+        self.share((self.number + self._part(done / total, time.monotonic() - self.began)) / self.config.seeds)
         if note != self.note:
             self.note = note
-            self._report(part)
-        if limit is not None and spent >= limit:
-            raise _OutOfTime
+            self._report(total)
 
-    def _report(self, part: float) -> None:
+    def _part(self, steps: float, seconds: float) -> float:
+        """Of the budget of a training: the share of its steps, or of its seconds."""
+        return steps if self.config.seconds is None else min(1.0, seconds / self.config.seconds)
+
+    def _report(self, total: float) -> None:
         import optuna
 
         lines = [json.loads(line) for line in self.run.metrics.read_text().splitlines()]
-        checks = [line["check_return"] for line in lines if "check_return" in line]
-        if checks:
-            self.trial.report(checks[-1], self.number * 100 + round(100 * part))  # percent of a training: comparable
+        check = next((line for line in reversed(lines) if "check_return" in line), None)
+        if check is None:
+            return
+        percent = round(100 * self._part(check["step"] / total, check["seconds"]))  # comparable between trials
+        step = 100 * self.number + percent
+        if step not in self.reported:
+            self.reported.add(step)
+            self.trial.report(check["check_return"], step)
             if self.trial.should_prune():
                 raise optuna.TrialPruned
 
 
 def _return_of(config: TrainConfig, run: RunDir) -> float:
     """Mean return of fresh greedy episodes of the best network; they are not those that judge a policy later."""
-    if not run.best.exists():
-        raise ConfigError("a trial ended before its first greedy check: give it more steps or seconds, or lower "
-                          "--evaluation.every")  # fmt: skip
     with Evaluator(config.env) as evaluate:
         policy = greedy_policy(load_best(config, evaluate.spec, run.best))
         seeds = episode_seeds("select", config.seed, config.evaluation.final_episodes)
@@ -233,11 +295,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """
     import optuna
 
-    try:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (ValueError, RuntimeError):
-        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of too few trials
+        try:
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        except (ValueError, RuntimeError, UserWarning):
+            return {}
 
 
 def _encoded(value: Plain) -> Any:

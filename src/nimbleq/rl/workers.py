@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
-import signal
+import weakref
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,6 +20,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.envs import Outcome, make_lanes, spec_of
+from nimbleq.stopping import deaf
 from nimbleq.types import Array, EnvSpec
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
@@ -75,6 +76,8 @@ class WorkerLanes:
         self._parts = [slice(low, high) for low, high in pairwise(bounds)]
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
+        # Also when this object is forgotten, and when Python exits: it would ask them to end, to which they are deaf.
+        self._end = weakref.finalize(self, _end, self._pipes, self._processes)
         context = multiprocessing.get_context("fork")
         for part in self._parts:
             ours, theirs = context.Pipe()
@@ -123,12 +126,7 @@ class WorkerLanes:
 
     def close(self) -> None:
         """See `Lanes`."""
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.terminate()
-            process.join()
-        self._pipes, self._processes = [], []
+        self._end()
 
     def _ask(self, worker: int, question: tuple[Any, ...]) -> None:
         try:
@@ -153,10 +151,17 @@ class WorkerLanes:
         )
 
 
+def _end(pipes: list[Connection], processes: list[BaseProcess]) -> None:
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.kill()
+        process.join()
+
+
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
     """Life of a worker: questions in, None or the words of an error out, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    deaf()
     lanes = None
     question: tuple[Any, ...] = ("make",)
     while True:

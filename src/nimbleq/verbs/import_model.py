@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class Args(Output):
 
     model: Annotated[Path, tyro.conf.Positional]
     source: Annotated[Literal["sb3"], tyro.conf.arg(name="from")] = "sb3"
-    env: EnvConfig = EnvConfig()  # noqa: RUF009 (frozen)
+    env: EnvConfig = field(default_factory=EnvConfig)
     out: Path | None = None
     episodes: int = 100
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import TrainConfig, to_dict
+from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
 from nimbleq.console import Console, size_text
 from nimbleq.files import read_json, write_json
 from nimbleq.graph.artefact import digest
@@ -27,6 +27,8 @@ class Args(Output):
 
     Attributes:
         preset: which algorithm's settings to start from.
+        from_file: settings to start from in place of a preset: the config.json of a run, or the best.json of nimbleq
+            tune. What else is given on the command line wins.
         out: run directory (default runs/ENV/PRESET-seedN).
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
         recipe: auto, or one of the recipes of nimbleq compress.
@@ -34,6 +36,7 @@ class Args(Output):
     """
 
     preset: str = "dqn"
+    from_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     out: Path | None = None
     keep: float = 0.99
     recipe: str = "auto"
@@ -42,15 +45,15 @@ class Args(Output):
 
 
 def arguments(words: Sequence[str]) -> Args:
-    """Defaults for the options, from the preset."""
+    """Defaults for the options, from the preset or the file."""
     known = train.arguments([word for word in words if word != "--resume"])
-    return Args(preset=known.preset, config=known.config)
+    return Args(preset=known.preset, from_file=known.from_file, config=known.config)
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
     compress.check(args.keep, args.recipe)
-    run = RunDir(args.out or train.default_out(args.preset, args.config))
+    run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
     small, build = run.artefact("small"), run.path / "build"
 
     trained = _step(run, "train", {"config": to_dict(args.config)}, console,
@@ -80,7 +83,7 @@ def _step(
     ledger_path = run.result("inputs")
     ledger = read_json(ledger_path) if ledger_path.exists() else {}
     kept = run.load_result(verb)
-    if kept is not None and ledger.get(verb) == inputs:
+    if kept is not None and _same(ledger.get(verb), inputs):
         console.say(f"{verb}: done before, kept")
         assert isinstance(kept, dict)
         return kept
@@ -88,6 +91,13 @@ def _step(
     run.save_result(verb, result)
     write_json(ledger_path, ledger | {verb: inputs})
     return result
+
+
+def _same(known: Any, inputs: dict[str, Any]) -> bool:
+    """Whether a step was done with ``inputs``; an earlier nimbleq may have known fewer settings of training."""
+    if known is None or "config" not in inputs:
+        return bool(known == inputs)
+    return same_settings(known.get("config"), from_dict(TrainConfig, inputs["config"]))
 
 
 def _summary(result: dict[str, Any], console: Console) -> None:

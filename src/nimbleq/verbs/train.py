@@ -13,7 +13,7 @@ import tyro
 from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
-from nimbleq.files import read_json, write_json
+from nimbleq.files import write_json
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
 from nimbleq.version import VERSION
@@ -36,18 +36,23 @@ class Args(Output):
     from_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     out: Path | None = None
     resume: bool = False
-    log: LogConfig = LogConfig()  # noqa: RUF009 (frozen)
+    log: LogConfig = field(default_factory=LogConfig)
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def arguments(words: Sequence[str]) -> Args:
-    """Defaults of the options: from the run that is resumed, else from the preset that the words choose."""
+    """Defaults of the options: from the file of ``--config``, else from the run that is resumed, else from a preset.
+
+    Raises:
+        ConfigError: both a file and a preset are given, or there is no such preset.
+        FileError: the file, or the run that is resumed, is damaged.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--env", default="CartPole-v1")
     first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
     first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     first.add_argument("--discretize", default="")
-    first.add_argument("--preset", default="dqn")
+    first.add_argument("--preset", default=None)
     first.add_argument("--config", type=Path, default=None)
     first.add_argument("--out", type=Path, default=None)
     first.add_argument("--resume", action="store_true")
@@ -55,13 +60,18 @@ def arguments(words: Sequence[str]) -> Args:
         known, _ = first.parse_known_args(list(words))
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
-    if known.resume and known.out is not None and RunDir(known.out).config.exists():
-        return Args(preset=known.preset, log=remembered_log(known.out), config=saved_config(RunDir(known.out)))
+    preset = known.preset or "dqn"
+    resumed = known.resume and known.out is not None and RunDir(known.out).config.exists()
+    log = remembered_log(known.out) if resumed else LogConfig()
     if known.config is not None:
-        return Args(preset=known.preset, from_file=known.config, config=read_settings(known.config))
+        if known.preset is not None:
+            raise ConfigError("--config and --preset both give settings to start from: leave out one of them")
+        return Args(from_file=known.config, log=log, config=read_settings(known.config))
+    if resumed:
+        return Args(preset=preset, log=log, config=saved_config(RunDir(known.out)))
     limit, bins = (int(word) if word.isdigit() else None for word in (known.max_episode_steps, known.discretize))
     env = EnvConfig(known.env, limit, tuple(known.env_kwargs), bins)
-    return Args(preset=known.preset, config=preset_for(env, known.preset))
+    return Args(preset=preset, config=preset_for(env, preset))
 
 
 def preset_for(env: EnvConfig, name: str) -> TrainConfig:
@@ -71,16 +81,16 @@ def preset_for(env: EnvConfig, name: str) -> TrainConfig:
     return preset(env.id, name, env.max_episode_steps, env.kwargs, env.discretize)
 
 
-def default_out(preset: str, config: TrainConfig) -> Path:
+def default_out(preset: str, from_file: Path | None, config: TrainConfig) -> Path:
     """Where a run lies when nobody says."""
+    name = preset if from_file is None else from_file.stem
     limit = f"-{config.env.max_episode_steps}" if config.env.max_episode_steps else ""
-    return Path("runs") / f"{config.env.id.replace('/', '_').replace(':', '.')}{limit}" / f"{preset}-seed{config.seed}"
+    return Path("runs") / f"{config.env.id.replace('/', '_').replace(':', '.')}{limit}" / f"{name}-seed{config.seed}"
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Train, or go on training."""
-    name = args.preset if args.from_file is None else args.from_file.stem
-    run = RunDir(args.out or default_out(name, args.config))
+    run = RunDir(args.out or default_out(args.preset, args.from_file, args.config))
     check_wandb(args.log)
     if run.config.exists() and not args.resume:
         raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
@@ -100,7 +110,7 @@ def train_run(
     choose_device(config.learner)
     settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
-        _require_same(read_json(run.config), settings, run)
+        _require_same(saved_config(run), config, run)
     else:
         write_json(run.config, settings)
     with console.progress(f"train {config.env.id}") as tick:
@@ -119,14 +129,14 @@ def train_run(
     return result
 
 
-def _require_same(old: Any, new: dict[str, Any], run: RunDir) -> None:
-    before, now = _flat(old.get("train") if isinstance(old, dict) else None), _flat(new["train"])
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+def _require_same(old: TrainConfig, new: TrainConfig, run: RunDir) -> None:
+    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    changed = sorted(key for key in now if before[key] != now[key])
     if changed:
         key = changed[0]
         raise ConfigError(
-            f"{run.path} was started with {key} = {before.get(key)}, not {now.get(key)}: resume with the same "
-            "settings, or choose another --out"
+            f"{run.path} was started with {key} = {before[key]}, not {now[key]}: resume with the same settings, or "
+            "choose another --out"
         )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, TrainConfig, to_dict, with_changes
+from nimbleq.config import EnvConfig, to_dict, validate, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes, write_json
+from nimbleq.verbs import train
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
 from nimbleq.version import VERSION
 
@@ -27,8 +30,9 @@ if TYPE_CHECKING:
 class Args(Output):
     """Search settings with Optuna: each trial trains, fresh greedy episodes judge it, hopeless ones are given up early.
 
-    The same command goes on with the search, after Ctrl-C (which keeps finished trials) as well as with more trials.
-    It leaves best.json, which nimbleq train --config takes, and tune.html: the search and what mattered.
+    The same command goes on with the search: after Ctrl-C or a kill, also with the trial that was under way, as well as
+    with more trials. It leaves best.json, which nimbleq train --config and nimbleq run --config take, and tune.html:
+    the search and what mattered. Both are renewed after every trial.
 
         nimbleq tune --env LunarLander-v3 --trials 40 --steps 200000
         nimbleq tune --env LunarLander-v3 --trials 40 --seconds-per-trial 30 --only learner.lr replay.n_step
@@ -37,10 +41,12 @@ class Args(Output):
     Attributes:
         env: the environment.
         preset: which algorithm's settings to start from; they are the first trial.
-        config: settings to start from in place of a preset: the config.json of a run, or an earlier best.json.
+        config: settings to start from in place of a preset: the config.json of a run, or an earlier best.json. An
+            environment that is given as well wins.
         trials: finished trials to reach, those of earlier sittings included.
         steps: budget of a trial in environment steps (default: the preset's).
-        seconds_per_trial: budget of a training in seconds in place of steps: finds what learns fast on this machine.
+        seconds_per_trial: budget of a training in seconds in place of steps, which are then an upper bound only: finds
+            what learns fast on this machine.
         seeds: trainings of each trial, averaged: several tell luck from settings.
         seed: of the search.
         only: search these settings of the default space only.
@@ -50,7 +56,7 @@ class Args(Output):
         out: folder of the search (default runs/tune/ENV).
     """
 
-    env: EnvConfig = EnvConfig()  # noqa: RUF009 (frozen)
+    env: EnvConfig = field(default_factory=EnvConfig)
     preset: str = "dqn"
     config: Path | None = None
     trials: int = 30
@@ -64,24 +70,33 @@ class Args(Output):
     out: Path | None = None
 
 
+def arguments(words: Sequence[str]) -> Args:
+    """Defaults of the options: the environment may come from the file of ``--config``."""
+    known = train.arguments(words)
+    return Args(preset=known.preset, config=known.from_file, env=known.config.env)
+
+
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Search and tell."""
     for name, value in (("trials", args.trials), ("seeds", args.seeds), ("seconds-per-trial", args.seconds_per_trial)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} has to be positive, not {value}")
-    from nimbleq.rl.tune import finished, open_study, tune
+    from nimbleq.rl.tune import alone, finished, open_study, search
 
     config = search_of(args)
-    out = args.out or Path("runs") / "tune" / args.env.id.replace("/", "_").replace(":", ".")
-    with console.progress(f"tune {config.base.env.id}") as tick:
+    out = args.out or Path("runs") / "tune" / config.base.env.id.replace("/", "_").replace(":", ".")
+    with alone(out):
+        study = open_study(config, out)
+        result = _written(study, config, out)
         try:
-            study = tune(config, args.trials, out, tick)
+            with console.progress(f"tune {config.base.env.id}") as tick:
+                for _ in search(study, config, args.trials, out, tick):
+                    result = _written(study, config, out)
         except KeyboardInterrupt:
-            study = open_study(config, out)
-            _written(study, config, out)
-            console.say(f"stopped after {len(finished(study))} trials: the same command goes on")
+            console.say(
+                f"stopped after {len(finished(study))} trials: the same command goes on, also with the last one"
+            )
             raise
-    result = _written(study, config, out)
     _tell(result, console)
     return result, True
 
@@ -92,19 +107,12 @@ def search_of(args: Args) -> TuneConfig:
     Raises:
         ConfigError, FileError: a setting, a preset or the space is not what it has to be.
     """
-    from nimbleq.config import validate
-    from nimbleq.rl.presets import preset
     from nimbleq.rl.space import default_space, narrowed, read_space
     from nimbleq.rl.tune import TuneConfig
 
-    base: TrainConfig
-    if args.config is not None:
-        base = read_settings(args.config)
-    else:
-        env = args.env
-        base = preset(env.id, args.preset, env.max_episode_steps, env.kwargs, env.discretize)
+    base = read_settings(args.config) if args.config is not None else train.preset_for(args.env, args.preset)
     # The whole budget is used: a trial that stopped early could not be compared by its return.
-    changes: dict[str, Any] = {"evaluation.stop_return": None, "checkpoint_seconds": 1e9}
+    changes: dict[str, Any] = {"env": args.env, "evaluation.stop_return": None, "checkpoint_seconds": 1e9}
     changes |= {} if args.steps is None else {"steps": args.steps}
     changes |= {} if args.eval_every is None else {"evaluation.every": args.eval_every}
     base = with_changes(base, changes)
@@ -142,6 +150,7 @@ def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, An
         for t in done
     ]  # fmt: skip
     budget = f"{config.seconds:g} s" if config.seconds is not None else f"{config.base.steps:,} steps"
+    budget = budget if config.seeds == 1 else f"{config.seeds} × {budget}"
     lines = [result["command"], f"  # its settings: {_options(result['best'])}"] if complete else []
     page = Tuning(f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines)
     write_bytes(out / "tune.html", render_tuning(page).encode())
@@ -150,10 +159,7 @@ def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, An
 
 def _stop_return(config: TuneConfig) -> float | None:
     """Where training with the best settings may stop: what the environment's preset says."""
-    from nimbleq.rl.presets import preset
-
-    env = config.base.env
-    return preset(env.id, "dqn", env.max_episode_steps, env.kwargs, env.discretize).evaluation.stop_return
+    return train.preset_for(config.base.env, "dqn").evaluation.stop_return
 
 
 def _shown(value: Any) -> str:

@@ -191,9 +191,9 @@ class DeviceLearner:
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
         self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
 
-    def weights(self, average: bool = False) -> dict[str, Array]:
+    def weights(self) -> dict[str, Array]:
         """See `Learner`."""
-        return learner_state.named_arrays(self.target if average else self.online)
+        return learner_state.named_arrays(self.online)
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Learner`."""

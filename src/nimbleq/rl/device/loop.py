@@ -28,11 +28,11 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
     assert isinstance(learner, DeviceLearner)
     assert isinstance(replay, DeviceReplay)
     with ThreadPoolExecutor(max_workers=1) as player:
-        while counters.steps < config.steps and not counters.solved:
+        while not session.over:
             epsilon = epsilon_at(config.explore, learner.updates)
             greedy = learner.act(envs.obs, envs.mask, explore=True)
             action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
-            playing = player.submit(envs.step, action)
+            playing = player.submit(session.play, action)
             replay.settle()
             due = counters.steps // config.envs % config.update_every == 0
             if due and counters.steps >= config.learn_start and len(replay) > 0:
@@ -47,6 +47,7 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
             if state.stats is not None:
                 state.stats.add(step.obs)
                 learner.set_obs_stats(*state.stats.mean_std())
+            session.average_weights()
             session.note_finished()
             session.check_when_due()
             session.save_when_due()

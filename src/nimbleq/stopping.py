@@ -1,0 +1,94 @@
+"""Asked to stop: by Ctrl-C (SIGINT), or by SIGTERM, as schedulers and service managers do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TWICE = 1.0  # seconds within which a second request is the same one: shells and wrappers pass signals on
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop.
+
+    Attributes:
+        signum: which.
+        at_once: it did so a second time, and what was under way is torn apart: only what is on the disk counts.
+    """
+
+    def __init__(self, signum: int, at_once: bool = False) -> None:
+        super().__init__(signum)
+        self.signum, self.at_once = signum, at_once
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`; where somebody else handles it already, nothing.
+
+    Only the main thread can handle signals.
+    """
+
+    def stop(signum: int, _: Any) -> None:
+        raise Stopped(signum)
+
+    if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Both signals only set a flag, so that nothing is torn apart; yields the flag's reader.
+
+    A second request, a second or more later, does not wait: `Stopped` is raised wherever the program is, which helps
+    when an environment hangs. Outside the main thread signals cannot be handled and do not arrive either.
+
+    Raises:
+        Stopped: in place of a `KeyboardInterrupt` of the body, when a signal was behind it.
+    """
+    asked: list[tuple[int, float]] = []
+
+    def ask(signum: int, _: Any) -> None:
+        now = time.monotonic()
+        if not asked:
+            asked.append((signum, now))
+            os.write(2, b"\nstopping after this step (once more: at once, without a checkpoint)\n")
+        elif now - asked[0][1] >= _TWICE:
+            raise Stopped(signum, at_once=True)
+
+    if not _in_main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield lambda: bool(asked)
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        if asked:
+            raise Stopped(asked[0][0]) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def deaf() -> None:
+    """For a process that its parent ends: what asks the whole group to stop is the parent's business."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
