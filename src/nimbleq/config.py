@@ -148,7 +148,7 @@ class LearnerConfig:
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
-    engine: Literal["auto", "native", "torch", "device"] = "auto"
+    engine: Annotated[Literal["auto", "native", "torch", "device"], tyro.conf.arg(aliases=("--learner",))] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False

@@ -40,7 +40,9 @@ def test_a_gif_of_cart_pole(inline: Any, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("pygame")
     run, gif = tmp_path / "run", tmp_path / "episode.gif"
-    assert inline("train", "--env", "CartPole-v1", "--steps", "320", "--out", run).code == 0
+    trained = inline("train", "--env", "CartPole-v1", "--steps", "320", "--learner", "torch", "--out", run, "--json")
+    assert trained.code == 0, trained.err
+    assert trained.json["learner"] == "torch"
     done = inline("watch", run, "--out", gif, "--max-frames", "6", "--json")
     assert done.code == 0, done.err
     assert done.json["artefact"].endswith("teacher")

@@ -42,10 +42,9 @@ def bench_run(artefact: Path, run: RunDir, console: Console, rounds: int = 7) ->
 
     small, teacher = load_artefact(artefact), load_teacher(run)
     others = {("torch", "teacher"): eager_policy(teacher.graph)}
+    obs = small.golden.obs.copy()  # of its own: PyTorch warns of arrays that it could not write to
     with console.progress("bench") as tick:
-        result = bench(
-            {"artefact": small.graph, "teacher": teacher.graph}, small.golden.obs, others, rounds=rounds, tick=tick
-        )
+        result = bench({"artefact": small.graph, "teacher": teacher.graph}, obs, others, rounds=rounds, tick=tick)
     rows = [
         [row.engine, row.what, f"{row.p50_us:.3f}", f"{row.p99_us:.3f}", f"{row.p999_us:.3f}"] for row in result.rows
     ]
