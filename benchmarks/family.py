@@ -34,8 +34,16 @@ class Task(NamedTuple):
 def tasks(seeds: list[int]) -> list[Task]:
     """Those of a seed before those of the next, so that a stopped benchmark has met all presets."""
     every = [Task("CartPole-v1", preset, seed, 475.0) for seed in seeds for preset in FAMILY]
-    others = [Task("Acrobot-v1", "dqn", seeds[0], -100.0), Task("MountainCar-v0", "dqn", seeds[0], -120.0)]
-    return [*every, *others, *(Task("LunarLander-v3", preset, seeds[0], 200.0) for preset in ("pqn", "rainbow"))]
+    others = [
+        Task(env, preset, seed, asked)
+        for seed in seeds
+        for env, preset, asked in (
+            ("Acrobot-v1", "dqn", -100.0),
+            ("MountainCar-v0", "dqn", -120.0),
+            ("LunarLander-v3", "pqn", 200.0),
+        )
+    ]
+    return [*every, *others, Task("LunarLander-v3", "rainbow", seeds[0], 200.0)]
 
 
 def one(task: Task, folder: Path) -> dict[str, Any]:

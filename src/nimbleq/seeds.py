@@ -8,9 +8,11 @@ import numpy as np
 
 from nimbleq.types import Array
 
-Purpose = Literal["train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random"]
+Purpose = Literal[
+    "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe"
+]
 _PURPOSES: tuple[Purpose, ...] = (
-    "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random",
+    "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe",
 )  # fmt: skip
 _SPAN = 1 << 27
 

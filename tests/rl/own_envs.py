@@ -101,3 +101,74 @@ class Fragile(Counter):
         if self.count == 5 and self.how == "nan":
             reward = float("nan")
         return obs, reward, terminated, truncated, info
+
+
+class Mine(gymnasium.Env[Any, Any]):
+    """Work that never ends, watched for eight steps at a time: a corridor, a market at one end, a mine at the other.
+
+    Ore is dug at the mine and sold at the market for 1; begging at the market pays 0.05 at once. Who takes the cut
+    after eight steps for an end stays at the market and begs.
+    """
+
+    LENGTH, CUT, BEG = 4, 8, 0.05
+    LEFT, RIGHT, DIG, SELL, STAY = range(5)
+    action_space = spaces.Discrete(5)
+    observation_space = spaces.Dict(
+        {"place": spaces.Discrete(LENGTH), "bag": spaces.Box(0, 1, (1,)), "action_mask": spaces.MultiBinary(5)}
+    )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state, self.time = (int(self.np_random.integers(self.LENGTH)), int(self.np_random.integers(2))), 0
+        return self.observed(self.state), {}
+
+    @classmethod
+    def legal(cls, state: tuple[int, int]) -> list[bool]:
+        """Changes with the state: ``bool[5]``."""
+        place, full = state
+        market, mine = place == 0, place == cls.LENGTH - 1
+        return [not market, not mine, mine and not full, market and bool(full), market and not full]
+
+    @classmethod
+    def outcome(cls, state: tuple[int, int], action: int) -> tuple[tuple[int, int], float]:
+        """The model: next state and reward."""
+        place, full = state
+        if action in (cls.LEFT, cls.RIGHT):
+            return (place + (1 if action == cls.RIGHT else -1), full), 0.0
+        return {
+            cls.DIG: ((place, 1), 0.0), cls.SELL: ((place, 0), 1.0), cls.STAY: (state, cls.BEG)
+        }[action]  # fmt: skip
+
+    @classmethod
+    def observed(cls, state: tuple[int, int]) -> dict[str, Any]:
+        place, full = state
+        return {"place": place, "bag": np.array([full], np.float32), "action_mask": np.array(cls.legal(state), np.int8)}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if not self.legal(self.state)[action]:
+            raise ValueError(f"action {action} is illegal in {self.state}")
+        self.state, reward = self.outcome(self.state, int(action))
+        self.time += 1
+        return self.observed(self.state), reward, False, self.time == self.CUT, {}
+
+
+class Nothing(gymnasium.Env[Any, Any]):
+    """Pays nothing for two steps."""
+
+    action_space = spaces.Discrete(2)
+    observation_space = spaces.Box(0, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return np.zeros(1, np.float32), 0.0, self.count == 2, False, {}
+
+
+def worded() -> gymnasium.Env[Any, Any]:
+    """A mission in words beside the picture, as Minigrid's."""
+    env = Nothing()
+    env.observation_space = spaces.Dict({"image": spaces.Box(0, 1, (1,)), "mission": spaces.Text(9)})
+    return env

@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tmp_path: Path) -> None:
-    config = with_changes(small, {**PQN, "steps": 64, "evaluation.every": 1_000_000})
+    config = with_changes(small, {**PQN, "steps": 64, "evaluation.every": 1_000_000, "evaluation.network": "online"})
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
     assert trained.best_return is not None

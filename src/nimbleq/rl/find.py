@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -147,11 +148,14 @@ def _register(env: str, package: str, extra: str) -> None:
         return
     try:
         if package == "minatar":
+            logging.disable(logging.WARNING)  # it misses matplotlib aloud; nothing here draws with that
             importlib.import_module("minatar.gym").register_envs()
         else:
             importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise EnvError(f"{env} needs {error.name}: pip install 'nimbleq[{extra}]'") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _registered(config: EnvConfig, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:

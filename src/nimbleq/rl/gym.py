@@ -49,7 +49,10 @@ class UniformEnv(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is unty
         try:
             self.obs_spec, self._observe = observer(space)
         except TypeError as error:
-            raise EnvError(f"{name} observes {error}, which has no fixed-size array form; wrap it into a Box") from None
+            raise EnvError(
+                f"{name} observes {error}, which has no fixed-size array form: leave it out in a wrapper, or make a "
+                "Box of it"
+            ) from None
         box = (-np.inf, np.inf, self.obs_spec.shape, np.float32)
         self.observation_space = spaces.Box(
             *(box if self.obs_spec.dtype == "float32" else (0, 255, self.obs_spec.shape, np.uint8))

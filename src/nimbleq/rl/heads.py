@@ -51,6 +51,17 @@ def q_loss(
         policy = _next_policy(online, target, sample, config, next_q)
         reward = _reward(sample, config, target)
         wanted = losses.bellman_values(reward, sample.discount, next_q[..., None], policy).squeeze(1)  # [B]
+    return _regressed(online, sample, wanted, config)
+
+
+def return_loss(
+    online: QNetwork, target: QNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
+) -> Errors:
+    """`q_loss` of rewards that are whole returns, as PQN's [2407.04811]: no s' is looked at."""
+    return _regressed(online, sample, sample.reward, config)
+
+
+def _regressed(online: QNetwork, sample: Sample, wanted: Tensor, config: LearnerConfig) -> Errors:
     td_error = losses.chosen(online(sample.obs), sample.action) - wanted
     each = losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error)
     return Errors(each, td_error.detach().abs())

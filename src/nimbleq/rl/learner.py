@@ -10,7 +10,7 @@ import torch
 
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import learner_state, losses
-from nimbleq.rl.heads import HEADS, Sample
+from nimbleq.rl.heads import HEADS, Sample, return_loss
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.noisy import noise, noisy_layers
@@ -133,7 +133,7 @@ class TorchLearner:
             self.target = initial_network(config, spec, seed).requires_grad_(False)
         if sum(p.numel() for p in self.online.parameters()) < SMALL_NET_PARAMETERS:
             torch.set_num_threads(1)
-        self.loss = HEADS[config.network.head]
+        self.loss = return_loss if config.algorithm == "pqn" else HEADS[config.network.head]
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         self.draws = config.network.noisy or config.network.head == "iqn"
         self.generator = torch.Generator().manual_seed(seed)

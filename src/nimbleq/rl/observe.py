@@ -92,10 +92,17 @@ def _flattener(space: spaces.Space[Any]) -> tuple[int, _Fill]:
     if isinstance(space, spaces.MultiDiscrete):
         return _digits(space)
     if isinstance(space, spaces.Dict):
-        return _parts([(name, *_flattener(part)) for name, part in space.spaces.items()])
+        return _parts([(name, *_entry(name, part)) for name, part in space.spaces.items()])
     if isinstance(space, spaces.Tuple):
         return _parts([(index, *_flattener(part)) for index, part in enumerate(space.spaces)])
     raise TypeError(type(space).__name__)
+
+
+def _entry(name: str, space: spaces.Space[Any]) -> tuple[int, _Fill]:
+    try:
+        return _flattener(space)
+    except TypeError as error:
+        raise TypeError(f"{error} in its entry {name!r}") from None
 
 
 def _numbers(shape: tuple[int, ...]) -> tuple[int, _Fill]:

@@ -18,6 +18,8 @@ from nimbleq.config import (
 )
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs import spec_of
+from nimbleq.rl.probe import probe
+from nimbleq.types import EnvSpec
 
 _NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
@@ -74,6 +76,17 @@ _MOUNTAIN_CAR: Mapping[str, Any] = {
     "evaluation.stop_return": -110.0,
     "steps": 1_000_000,
 }
+_UNKNOWN_RETURNS: Mapping[str, Any] = {  # learnt ones can be many times those of random play, which are about 1
+    "network.v_min": -50.0,
+    "network.v_max": 50.0,
+    "network.atoms": 101,
+}
+_VECTORS: Mapping[str, Any] = {
+    "learner.target": "polyak",
+    "learner.tau": 0.05,
+    "evaluation.network": "average",
+    "evaluation.average_updates": 50,
+}
 _IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
     "network.hidden": (512,),
@@ -96,7 +109,7 @@ _IMAGES: Mapping[str, Any] = {
     "updates_per_step": 2,
     "checkpoint_seconds": 600.0,
 }
-_ATARI: Mapping[str, Any] = {**_IMAGES, "learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
+_ATARI: Mapping[str, Any] = {"learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
 _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
     "network.torso": "small",
     "network.hidden": (128,),
@@ -243,8 +256,7 @@ _TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
 """What an algorithm changes in one environment."""
 _ON_SMALL_IMAGES: Mapping[str, Mapping[str, Any]] = {
     **{name: changes for name, changes in _ON_IMAGES.items() if name != "btr"},
-    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps
-        "learner.optimizer": "radam",
+    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps, and Adam, which has one fused step in PyTorch
         "learner.batch_size": 128,
         "learner.lr": 1e-3,
         "learner.lr_end": 1e-5,
@@ -294,12 +306,18 @@ def preset(
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
-    """Defaults for an environment that nobody tuned: images get convolutions."""
-    shape = spec_of(env).obs.shape
-    changes: Mapping[str, Any] = {}
-    if env.id.startswith("ALE/"):
-        changes = _ATARI
-    elif len(shape) == 3:
-        changes = _IMAGES if min(shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
-    config: TrainConfig = with_changes(TrainConfig(), changes)
+    """Defaults for an environment that nobody tuned: images get convolutions, rewards are brought to order one."""
+    if env.id.startswith("ALE/"):  # settings as published, and a moment of play says little
+        return _on_images(spec_of(env), _ATARI)
+    seen = probe(env)
+    scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
+    if len(seen.spec.obs.shape) == 3:
+        return _on_images(seen.spec, scaled)
+    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **scaled})
+    return config
+
+
+def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
+    changes = _IMAGES if min(spec.obs.shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
     return config
