@@ -60,22 +60,19 @@ class Crashing(Broken):
         raise ZeroDivisionError("wheels\nhave no radius")
 
     def fails(self) -> bool:
-        return Crashing.steps > 4_000 and not self.mended.exists()  # the preset's probe has played 1,000 of them
+        return Crashing.steps > 4_000 and not self.mended.exists()  # 1,000 of them are the preset's random play
 
 
 class Hanging(Broken):
-    """Fine until the steps of all in this process are used up; then it waits for something that never comes."""
+    """Fine until there is a file ``hang``; then it waits for something that never comes, and makes a file ``hung``."""
 
-    steps = 0
-
-    def __init__(self, hung: str) -> None:
+    def __init__(self, folder: str) -> None:
         super().__init__("nowhere")
-        self.hung = Path(hung)
+        self.folder = Path(folder)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        Hanging.steps += 1
-        if Hanging.steps > 2_000:  # 1,000 of them are the probe's
-            self.hung.touch()
+        if (self.folder / "hang").exists():
+            (self.folder / "hung").touch()
             time.sleep(1_000)
         return super().step(action)
 

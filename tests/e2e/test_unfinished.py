@@ -73,11 +73,13 @@ def test_sigterm_stops_like_ctrl_c(inline: Any, tmp_path: Path) -> None:
 
 def test_an_environment_that_hangs_can_be_stopped(tmp_path: Path) -> None:
     """The first Ctrl-C waits for the end of the step, the second one does not; the last checkpoint stands."""
-    run, hung = tmp_path / "run", tmp_path / "hung"
-    env = ("--env", "broken_envs:Hanging", "--env-kwargs", f"hung={hung}", "--max-episode-steps", "50")
+    run = tmp_path / "run"
+    env = ("--env", "broken_envs:Hanging", "--env-kwargs", f"folder={tmp_path}", "--max-episode-steps", "50")
     words = ("train", *env, *WORDS[4:6], "--evaluation.every", "1000000", "--checkpoint-seconds", "0.01")
     process = started(*words, "--learn-start", "100000", "--out", run)
-    wait_for(hung.exists, process)
+    wait_for((run / "checkpoint" / "state.safetensors").exists, process)
+    (tmp_path / "hang").touch()
+    wait_for((tmp_path / "hung").exists, process)
     process.send_signal(signal.SIGINT)
     time.sleep(1.2)
     assert process.poll() is None
@@ -86,7 +88,7 @@ def test_an_environment_that_hangs_can_be_stopped(tmp_path: Path) -> None:
     assert process.returncode == 130, told
     assert "once more: at once" in told
     assert "stopped; what the last checkpoint holds is kept" in told
-    assert 0 < steps_of(run) <= 1_000
+    assert steps_of(run) > 0
 
 
 def steps_of(run: Path) -> int:
