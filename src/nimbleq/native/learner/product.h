@@ -118,7 +118,8 @@ INLINE void product_tile(const int vectors, const Product *p, size_t first)
         for (size_t r = 0; r < p->rows; r += DENSE_ROWS) {
             const size_t rows = p->rows - r < DENSE_ROWS ? p->rows - r : DENSE_ROWS;
             const float *start = s > 0 ? c + r * BLOCK : initial;
-            if (rows == DENSE_ROWS && is_dense(bits + r, count))
+            /* Only where both ways add in the same order: where a row has one set of sums. */
+            if (2 * vectors > 12 && rows == DENSE_ROWS && is_dense(bits + r, count))
                 dense_rows(vectors, count, a + r * BLOCK, b, start, start_step, c + r * BLOCK);
             else
                 for (size_t i = 0; i < rows; i++)
