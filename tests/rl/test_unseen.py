@@ -92,6 +92,11 @@ def test_an_environment_that_breaks_is_probed_as_far_as_it_goes() -> None:
     assert probe(EnvConfig("tests.rl.own_envs:Fragile", None, ("how=raise",))).spread > 0
 
 
+def test_a_slow_environment_does_not_keep_people_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nimbleq.rl.probe._PATIENCE", 0.0)
+    assert probe.__wrapped__(MINE) == Probe(probe(MINE).spec, 0.0), "one step has no spread"
+
+
 def test_what_has_no_array_form_is_named() -> None:
     with pytest.raises(EnvError, match=r"observes Text in its entry 'mission', .*leave it out in a wrapper"):
         make_env(EnvConfig("tests.rl.own_envs:worded"))

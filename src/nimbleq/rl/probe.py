@@ -6,6 +6,7 @@ Pendulum pays −1,000 an episode and FrozenLake 1 at best.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +20,7 @@ from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec
 
 _STEPS = 1_000
+_PATIENCE = 20.0  # seconds
 _GAMMA = 0.99
 
 
@@ -45,6 +47,8 @@ class Probe:
 def probe(env: EnvConfig) -> Probe:
     """Play 1,000 random steps; the same environment always gives the same answer.
 
+    But for slow ones: after 20 seconds what was seen until then has to do.
+
     Raises:
         EnvError: see `nimbleq.rl.gym.make_env`.
     """
@@ -64,6 +68,7 @@ def _play(lanes: Lanes, rewards: list[float], ends: list[bool]) -> None:
     """Random legal steps; what they gave is appended."""
     rng, only = np.random.default_rng(0), np.array([0])
     seeds = iter(episode_seeds("probe", 0, _STEPS + 1).tolist())
+    end = time.monotonic() + _PATIENCE
     legal = np.ones((1, lanes.spec.actions), bool)
     lanes.reset(0, next(seeds))
     for draw in rng.integers(MANY, size=_STEPS):
@@ -71,6 +76,8 @@ def _play(lanes: Lanes, rewards: list[float], ends: list[bool]) -> None:
         _, reward, terminated, truncated = lanes.step(only, action)
         rewards.append(float(reward[0]))
         ends.append(bool(terminated[0] | truncated[0]))
+        if time.monotonic() > end:
+            return
         if ends[-1]:
             lanes.reset(0, next(seeds))
 
@@ -78,6 +85,6 @@ def _play(lanes: Lanes, rewards: list[float], ends: list[bool]) -> None:
 def discounted(rewards: list[float], ends: list[bool], gamma: float) -> Array:
     """``G_t = r_t + γ·G_{t+1}``, 0 after the end of an episode and after the last step: ``float64[T]``."""
     returns, later = np.zeros(len(rewards)), 0.0
-    for time in reversed(range(len(rewards))):
-        later = returns[time] = rewards[time] + (0.0 if ends[time] else gamma * later)
+    for at in reversed(range(len(rewards))):
+        later = returns[at] = rewards[at] + (0.0 if ends[at] else gamma * later)
     return returns
