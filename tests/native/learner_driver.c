@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "learner.h"
-#include "vec.h"
+#include "matrix.h"
 
 static uint32_t state = 1;
 
@@ -23,15 +23,16 @@ static float *uniforms(size_t count)
     return values;
 }
 
-/* The same weights whatever the panel width. */
+/* The same weights whatever the vectors' width. */
 static void set_weights(Learner *learner)
 {
     for (size_t l = 0; l < learner->layers; l++) {
         const Layer *layer = &learner->layer[l];
         for (size_t n = 0; n < layer->out; n++)
-            for (size_t k = 0; k < layer->in; k++)
-                learner->param[layer->weight + (k / PANEL * layer->out + n) * PANEL + k % PANEL] =
-                    uniform() / sqrtf((float)layer->in);
+            for (size_t k = 0; k < layer->in; k++) {
+                const size_t at = layer->head ? offset_of(layer->rows, n, k) : offset_of(layer->rows, k, n);
+                learner->param[layer->weight + at] = uniform() / sqrtf((float)layer->in);
+            }
     }
     memcpy(learner->target, learner->param, learner->param_count * sizeof *learner->param);
     for (size_t i = 0; i < learner->options.obs; i++)
@@ -70,7 +71,7 @@ static void train(const Options *options, size_t batch_size)
 
 int main(void)
 {
-    const size_t hidden[][3] = {{5, 7, 0}, {0, 0, 0}, {16, 32, 64}, {1, 33, 13}, {70, 0, 0}};
+    const size_t hidden[][3] = {{5, 7, 0}, {0, 0, 0}, {64, 64, 0}, {1, 33, 13}, {70, 130, 70}};
     const size_t obs[] = {3, 1, 16, 17, 40}, actions[] = {2, 1, 5, 3, 18}, batch[] = {1, 7, 32, 33, 64};
     for (size_t c = 0; c < sizeof obs / sizeof *obs; c++)
         for (int bits = 0; bits < 8; bits++) {
