@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=None, help="of each trainer (5; the curve has 3)")
     parser.add_argument("--steps", type=int, default=None, help=f"of CleanRL's recipe ({STEPS:,})")
-    parser.add_argument("--breakout-steps", type=int, default=None, help="of each MinAtar run (300,000)")
+    parser.add_argument("--breakout-steps", type=int, default=None, help="of each MinAtar run (1,000,000)")
     parser.add_argument("--cap", type=int, default=0, help="peers without the score train on to so many steps")
     parser.add_argument("--fresh", action="store_true", help="repeat what is finished")
     parser.add_argument(
@@ -90,7 +90,7 @@ def main() -> None:
     plan = Plan(
         seeds=args.seeds or (1 if args.quick else 5),
         recipe_steps=args.steps or (12_000 if args.quick else STEPS),
-        breakout_steps=args.breakout_steps or (20_000 if args.quick else 300_000),
+        breakout_steps=args.breakout_steps or (20_000 if args.quick else 1_000_000),
         cap=args.cap,
         quick=args.quick,
     )

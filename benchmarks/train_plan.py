@@ -27,7 +27,7 @@ _EXPECTED = {  # seconds of a process on two quiet cores
     ("lunarlander", "envpool"): 20,
     ("balance", "nimbleq"): 12, ("recipe", "cleanrl"): 95, ("recipe", "nimbleq"): 25,
     ("pieces", "td_step"): 60, ("pieces", "per"): 25, ("pieces", "replay_memory"): 240,
-    ("breakout", "nimbleq"): 300,
+    ("breakout", "nimbleq"): 200,
 }  # fmt: skip
 
 
@@ -119,7 +119,8 @@ class Plan:
         ]
 
     def _breakout(self) -> list[Cell]:
-        words = ("--env", "MinAtar/Breakout-v1", "--steps", str(self.breakout_steps), "--evaluation.every", "250")
+        words = ("--env", "MinAtar/Breakout-v1", "--preset", "pqn", "--steps", str(self.breakout_steps))
+        words = (*words, "--evaluation.every", "100" if self.quick else "500")
         seeds = range(min(self.seeds, BREAKOUT_SEEDS))
         return [_cell("breakout", "nimbleq", _train(*words, "--seed", str(seed)), seed) for seed in seeds]
 

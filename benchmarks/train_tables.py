@@ -183,7 +183,7 @@ def breakout_table(results: Results) -> str:
     if not cells:
         return "## MinAtar Breakout\n\nFailed.\n"
     lines = [
-        "## MinAtar Breakout: return against time",
+        "## MinAtar Breakout: return against time (preset pqn)",
         "",
         "![return against time and steps](breakout.svg)",
         "",

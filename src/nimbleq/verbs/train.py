@@ -25,7 +25,7 @@ class Args(Output):
     """Train a deep Q-network. The preset of the environment gives every default below.
 
     Attributes:
-        preset: which algorithm's settings to start from.
+        preset: which algorithm's settings to start from (for small images pqn learns much faster on a CPU than dqn).
         from_file: settings to start from in place of a preset: the config.json of a run, or the best.json of nimbleq
             tune. What else is given on the command line wins.
         out: run directory (default runs/ENV/PRESET-seedN).
