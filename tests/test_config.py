@@ -22,11 +22,11 @@ def leaves(kind: Any) -> set[str]:
 
 
 def test_every_setting_is_read_somewhere() -> None:
-    """As an attribute, in a file that is not the one that declares and checks them."""
+    """As an attribute, outside the room that declares and checks them."""
     read = {
         node.attr
         for path in SRC.rglob("*.py")
-        if path.name not in ("config.py", "presets.py")
+        if path.parent.name != "config" and path.name != "presets.py"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
@@ -75,3 +75,10 @@ def test_the_defaults_are_valid_and_the_impossible_is_named() -> None:
     }.items():
         with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
             validate(with_changes(TrainConfig(), {name: value}))
+
+
+def test_pqn_without_a_batch_is_named_too() -> None:
+    """The batch has to divide the rollout; before that it has to be one."""
+    pqn = with_changes(TrainConfig(), {"algorithm": "pqn", "learner.batch_size": 0})
+    with pytest.raises(ConfigError, match=r"learner\.batch_size has to be at least 1, not 0"):
+        validate(pqn)

@@ -16,6 +16,7 @@ ALLOWED = {
     "compress": {"compress", "bridge", "graph"},
     "deploy": {"deploy", "graph", "native"},
     "native": {"native"},
+    "config": {"config"},
     "rl": {"rl", "config", "log", "wandb_log", "native", "graph", "rundir"},
     "report": {"report", "graph", "rundir"},
 }

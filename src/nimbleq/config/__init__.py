@@ -1,0 +1,32 @@
+"""The settings of training: what they are, which can train, how they are written and changed."""
+
+from nimbleq.config.plain import from_dict, same_settings, to_dict, with_changes
+from nimbleq.config.rules import validate
+from nimbleq.config.settings import (
+    EnvConfig,
+    EvalConfig,
+    ExploreConfig,
+    LearnerConfig,
+    LogConfig,
+    NetworkConfig,
+    PqnConfig,
+    ReplayConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "EnvConfig",
+    "EvalConfig",
+    "ExploreConfig",
+    "LearnerConfig",
+    "LogConfig",
+    "NetworkConfig",
+    "PqnConfig",
+    "ReplayConfig",
+    "TrainConfig",
+    "from_dict",
+    "same_settings",
+    "to_dict",
+    "validate",
+    "with_changes",
+]

@@ -1,0 +1,79 @@
+"""Settings as plain JSON values and back, and with some of them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nimbleq.errors import ConfigError
+
+
+def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A copy of a (nested) frozen config with dotted fields replaced: ``{"learner.lr": 1e-4}``.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
+    for dotted, value in changes.items():
+        head, _, rest = dotted.partition(".")
+        if head not in {f.name for f in fields(config)}:
+            raise ConfigError(f"there is no setting {dotted!r} in {type(config).__name__}")
+        config = replace(config, **{head: with_changes(getattr(config, head), {rest: value}) if rest else value})
+    return config
+
+
+def to_dict(config: Any) -> Any:
+    """A config as plain JSON values."""
+    if is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_dict(kind: Any, value: Any, where: str = "") -> Any:
+    """The config that `to_dict` wrote.
+
+    Args:
+        kind: the dataclass.
+        value: plain JSON values.
+        where: dotted path for messages.
+
+    Raises:
+        ConfigError: a setting is unknown or has the wrong type.
+    """
+    hints = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}
+    if not isinstance(value, Mapping) or value.keys() - names:
+        extra = ", ".join(sorted(value.keys() - names)) if isinstance(value, Mapping) else repr(value)
+        raise ConfigError(f"unknown settings {where or kind.__name__}: {extra}")
+    plain: dict[str, Any] = {}
+    for name, inner in value.items():
+        hint, path = hints[name], f"{where}.{name}" if where else name
+        if is_dataclass(hint):
+            plain[name] = from_dict(hint, inner, path)
+        elif get_origin(hint) is tuple and isinstance(inner, list):
+            plain[name] = tuple(inner)
+        elif _fits(hint, inner):
+            plain[name] = inner
+        else:
+            raise ConfigError(f"the setting {path} cannot be {inner!r}")
+    return kind(**plain)
+
+
+def same_settings(saved: Any, config: Any) -> bool:
+    """Whether ``saved``, which `to_dict` wrote, is ``config``; settings it has not are from before there were any."""
+    try:
+        return bool(from_dict(type(config), saved) == config)
+    except ConfigError:
+        return False
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(option, value) for option in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

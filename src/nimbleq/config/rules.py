@@ -1,0 +1,109 @@
+"""Which settings can train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from itertools import chain
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from nimbleq.config.settings import TrainConfig
+from nimbleq.errors import ConfigError
+
+_AT_LEAST_1 = (
+    "steps", "envs", "updates_per_step", "update_every",
+    "network.torso_width", "network.space_to_depth", "network.cosines", "network.policy_fractions", "replay.n_step",
+    "learner.batch_size", "learner.target_every", "learner.lr_updates", "pqn.rollout", "pqn.epochs",
+    "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
+)  # fmt: skip
+_AT_LEAST_0 = (
+    "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "learner.adam_eps",
+    "learner.max_grad_norm", "learner.reward_clip",
+)  # fmt: skip
+_POSITIVE = ("network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale")
+_SHARES = (
+    "replay.beta_start", "replay.beta_end", "learner.gamma", "explore.start", "explore.end", "pqn.trace_decay",
+)  # fmt: skip
+
+
+class _Rule(NamedTuple):
+    """The setting ``name`` (dotted) has to be ``wanted``, and is if ``holds``."""
+
+    name: str
+    holds: bool
+    wanted: str
+
+
+def validate(config: TrainConfig) -> None:
+    """Refuse settings that cannot train.
+
+    Raises:
+        ConfigError: names the setting, its value and the range.
+    """
+    for name, value in _numbers(config):
+        if not math.isfinite(value):
+            raise ConfigError(f"the setting {name} has to be a finite number, not {value}")
+    for rule in chain(_ranges(config), _of_networks(config), _of_engines(config)):
+        if not rule.holds:
+            value = attrgetter(rule.name)(config)
+            raise ConfigError(f"the setting {rule.name.removeprefix('env.')} has to be {rule.wanted}, not {value}")
+
+
+def _ranges(config: TrainConfig) -> Iterator[_Rule]:
+    """Of one setting each, but for the capacity of the replay and the batches of a rollout."""
+    for names, least, most, wanted in (
+        (_AT_LEAST_1, 1, math.inf, "at least 1"),
+        (_AT_LEAST_0, 0, math.inf, "at least 0"),
+        (_POSITIVE, math.ulp(0.0), math.inf, "positive"),
+        (_SHARES, 0, 1, "within 0 and 1"),
+    ):
+        for name in names:
+            yield _Rule(name, least <= attrgetter(name)(config) <= most, wanted)
+    learner, replay = config.learner, config.replay
+    yield _Rule("seed", 0 <= config.seed < 1 << 63, "within 0 and 2^63 (excluded)")
+    yield _Rule("replay.capacity", replay.capacity >= config.envs * replay.n_step, "at least envs · n_step")
+    yield _Rule("learner.munchausen_clip", learner.munchausen_clip <= 0, "at most 0")
+    yield _Rule("learner.tau", 0 < learner.tau <= 1, "within 0 (excluded) and 1")
+    rollout = config.envs * config.pqn.rollout
+    fits = config.algorithm == "dqn" or rollout % learner.batch_size == 0
+    yield _Rule("learner.batch_size", fits, f"a divisor of envs · pqn.rollout, {rollout}")
+
+
+def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
+    """Parts that go together."""
+    network = config.network
+    least = 2 if network.head == "c51" else 1
+    yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
+    normed = network.torso == "impala" or not network.spectral_norm
+    yield _Rule("network.spectral_norm", normed, "off but for the torso impala")
+    yield _Rule("network.atoms", network.atoms >= least, "at least 1 (c51: 2)")
+    yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
+    if config.algorithm == "pqn":
+        yield _Rule("network.head", network.head == "q", "q, which is what pqn learns")
+        yield _Rule("learner.munchausen", not config.learner.munchausen, "off with pqn")
+
+
+def _of_engines(config: TrainConfig) -> Iterator[_Rule]:
+    """What steps the environments, and what learns."""
+    env, learner = config.env, config.learner
+    yield _Rule("env.workers", 1 <= env.workers <= config.envs, f"within 1 and envs, {config.envs}")
+    alone = env.workers == 1 or env.engine == "gymnasium"
+    yield _Rule("env.workers", alone, "1 with envpool, which has threads of its own")
+    if learner.engine == "device":
+        yield _Rule("learner.engine", config.algorithm == "dqn", "auto, native or torch with pqn")
+        return
+    yield _Rule("learner.device", learner.device == "auto", "auto without learner.engine device")
+    yield _Rule("learner.precision", learner.precision == "float32", "float32 without learner.engine device")
+    yield _Rule("learner.compile", not learner.compile, "off without learner.engine device")
+
+
+def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The settings that are real numbers, by dotted name."""
+    for each in fields(config):
+        value, name = getattr(config, each.name), f"{prefix}{each.name}"
+        if is_dataclass(value):
+            yield from _numbers(value, f"{name}.")
+        elif isinstance(value, float):
+            yield name, value
