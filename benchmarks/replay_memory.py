@@ -133,7 +133,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "",
         f"Recorded play of {', '.join(GAMES)}; {ENVS} environments; GB are 10⁹ bytes of resident memory, all of the "
         "replay (frames, transitions, sum tree). *Wrapped* is after a tenth of the ring was overwritten. Storing both "
-        "observations takes 56.4 GB per million. Times are processor time of one thread (other work ran beside).",
+        "observations takes 56.4 GB per million. Times are processor time of one thread.",
         "",
         "| kept | transitions | full GB | wrapped GB | GB per million | add µs | batches of 32 /s | of 256 /s "
         "| checkpoint GB | s | peak GB meanwhile |",
