@@ -84,7 +84,7 @@ def settings() -> dict[str, TrainConfig]:
     changes: dict[str, dict[str, Any]] = {
         "native": {"learner.engine": "native", "learner.target": "polyak"},
         "torch": {"learner.engine": "torch", "learner.target": "hard", "learner.target_every": 13} | short,
-        "masks": masks | {"evaluation.beside": False},
+        "masks": masks | {"evaluation.beside": False, "explore.hold": 5},
         "rainbow": {"network.head": "c51", "network.noisy": True, "replay.prioritized": True} | short,
         "images": pictures,
         "images-plain": pictures | {"replay.compress": False, "replay.prioritized": False},

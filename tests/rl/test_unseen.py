@@ -72,6 +72,14 @@ def test_the_exact_answer_of_work_that_only_the_clock_cuts(name: str, changes: d
     assert trained.final.returns.mean() == pytest.approx(1.0, abs=0.1), "eight steps are once round, from anywhere"
 
 
+def test_a_goal_that_noise_never_meets_is_learnt(tmp_path: Path) -> None:
+    """MountainCarContinuous pays for standing still until the goal was met; Gymnasium counts 90 as solved."""
+    config = with_changes(preset("MountainCarContinuous-v0", discretize=5), {"steps": 100_000, "seed": 1})
+    assert config.explore.hold > 1
+    trained = train(with_changes(config, {"checkpoint_seconds": 1e9}), RunDir(tmp_path))
+    assert trained.final.returns.mean() >= 90
+
+
 def test_discounted_returns_by_hand() -> None:
     returns = discounted([1.0, 2.0, 4.0, 8.0], [False, True, False, False], 0.5)
     assert returns.tolist() == [2.0, 2.0, 8.0, 8.0]

@@ -15,7 +15,7 @@ from nimbleq.errors import ConfigError
 _AT_LEAST_1 = (
     "steps", "envs", "updates_per_step", "update_every",
     "network.torso_width", "network.space_to_depth", "network.cosines", "network.policy_fractions", "replay.n_step",
-    "learner.batch_size", "learner.target_every", "learner.lr_updates", "pqn.rollout", "pqn.epochs",
+    "learner.batch_size", "learner.target_every", "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
 )  # fmt: skip
 _AT_LEAST_0 = (

@@ -174,11 +174,14 @@ class ExploreConfig:
         start: ε before learning.
         end: ε after the ramp.
         updates: length of the ramp, in updates.
+        hold: a random action is repeated for a random time, of at most so many steps (1: not repeated), and ε is the
+            probability that one begins [2006.01782]: what has inertia is hardly moved by a new action every step.
     """
 
     start: float = 1.0
     end: float = 0.05
     updates: int = 2_000
+    hold: int = 1
 
 
 @dataclass(frozen=True)

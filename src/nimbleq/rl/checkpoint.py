@@ -16,7 +16,7 @@ from nimbleq.errors import FileError
 from nimbleq.files import sync_folder
 from nimbleq.types import Array
 
-_FORMAT = 2
+_FORMAT = 3
 _NAME = "state.safetensors"
 
 

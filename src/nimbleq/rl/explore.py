@@ -1,8 +1,9 @@
-"""ε-greedy exploration."""
+"""ε-greedy exploration, with random actions held for a while where that is wanted."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 
 import numpy as np
@@ -21,6 +22,55 @@ def environment_extension() -> ModuleType | None:
 
 
 _NATIVE = environment_extension()
+
+
+class Explorer:
+    """Which actions are played to learn from; all of its randomness is ``rng``'s.
+
+    Where ``config.hold`` is above 1, a random action lasts for n steps with a probability in proportion to n⁻²
+    (εz-greedy, Dabney et al. 2021 [2006.01782]), also across the end of an episode, and ends early where it is illegal.
+
+    Args:
+        config: of exploration.
+        rng: of this purpose only.
+        envs: environments side by side, N.
+        actions: of each, A.
+    """
+
+    def __init__(self, config: ExploreConfig, rng: np.random.Generator, envs: int, actions: int) -> None:
+        self.config, self.rng, self.actions = config, rng, actions
+        self._held = np.zeros(envs, np.int64)
+        self._left = np.zeros(envs, np.int64)
+        chances = np.arange(1, config.hold + 1, dtype=np.float64) ** -2
+        self._ends = np.cumsum(chances / chances.sum())[:-1]
+
+    def epsilon(self, updates: int) -> float:
+        """ε after ``updates`` gradient steps."""
+        return epsilon_at(self.config, updates)
+
+    def choose(self, greedy: Array, epsilon: float, mask: Array | None = None) -> Array:
+        """Actions ``int64[N]`` in place of ``greedy: int64[N]``, legal by ``mask: bool[N, A]`` (None: all are)."""
+        if self.config.hold == 1:
+            return epsilon_greedy(self.rng, greedy, self.actions, epsilon, mask)
+        random = epsilon_greedy(self.rng, np.full(len(greedy), -1), self.actions, epsilon, mask)
+        steps = 1 + np.searchsorted(self._ends, self.rng.random(len(greedy)), side="right")
+        lasts = self._left > 0
+        if mask is not None:
+            lasts &= mask[np.arange(len(greedy)), self._held]
+        begins = (random >= 0) & ~lasts
+        self._held = np.where(begins, random, self._held)
+        self._left = np.where(begins, steps, np.where(lasts, self._left, 0))
+        explores = self._left > 0
+        self._left -= explores
+        return np.where(explores, self._held, greedy)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state but for ``rng``."""
+        return {"held": self._held, "left": self._left}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned."""
+        self._held, self._left = arrays["held"].copy(), arrays["left"].copy()
 
 
 def epsilon_at(config: ExploreConfig, updates: int) -> float:

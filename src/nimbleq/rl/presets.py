@@ -68,12 +68,13 @@ _LUNAR_LANDER: Mapping[str, Any] = {
 }
 _ACROBOT: Mapping[str, Any] = {"learner.reward_scale": 0.1, "evaluation.stop_return": -85.0, "steps": 300_000}
 _MOUNTAIN_CAR: Mapping[str, Any] = {
-    # The goal is met by chance only: long windows and slow decay of exploration carry the news back.
+    # The goal is met by chance only: held actions get there, long windows carry the news back.
     "replay.n_step": 10,
     "replay.capacity": 200_000,
     "learner.target": "polyak",
     "learner.reward_scale": 0.1,
     "explore.updates": 10_000,
+    "explore.hold": 20,
     "evaluation.stop_return": -110.0,
     "steps": 1_000_000,
 }
@@ -88,6 +89,7 @@ _VECTORS: Mapping[str, Any] = {
     "evaluation.network": "average",
     "evaluation.average_updates": 50,
 }
+_CONTINUOUS: Mapping[str, Any] = {"explore.hold": 20}  # forces on masses: noise from step to step averages out
 _IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
     "network.hidden": (512,),
@@ -316,7 +318,8 @@ def _of_observations(env: EnvConfig) -> TrainConfig:
     scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
     if len(seen.spec.obs.shape) == 3:
         return _on_images(seen.spec, scaled)
-    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **scaled})
+    controls = _CONTINUOUS if env.discretize else {}
+    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **controls, **scaled})
     return config
 
 

@@ -18,6 +18,7 @@ from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.device.replay import DeviceReplay
 from nimbleq.rl.envs import VectorEnv
+from nimbleq.rl.explore import Explorer
 from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
 from nimbleq.rl.networks import QNetwork
@@ -71,7 +72,7 @@ class TrainState:
     envs: VectorEnv | PoolEnv
     replay: Replay | DeviceReplay | None
     stats: ObsStats | None
-    explore_rng: np.random.Generator
+    explorer: Explorer
     replay_rng: np.random.Generator
     best: dict[str, Array]
     counters: Counters
@@ -93,7 +94,7 @@ def new_state(config: TrainConfig) -> TrainState:
         envs=envs,
         replay=_replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
         stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
-        explore_rng=explore,
+        explorer=Explorer(config.explore, explore, config.envs, envs.spec.actions),
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
@@ -128,6 +129,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "learner": state.learner.arrays(),
         "envs": state.envs.arrays(),
         "replay": state.replay.arrays() if state.replay is not None else {},
+        "explorer": state.explorer.arrays(),
         "stats": state.stats.arrays() if state.stats is not None else {},
         "best": state.best,
         "average": state.average.arrays() if state.average is not None else {},
@@ -137,7 +139,7 @@ def save_state(state: TrainState, folder: Path) -> None:
     values: dict[str, Any] = {
         "config": to_dict(state.config),
         "counters": vars(state.counters),
-        "explore_rng": state.explore_rng.bit_generator.state,
+        "explore_rng": state.explorer.rng.bit_generator.state,
         "replay_rng": state.replay_rng.bit_generator.state,
         "replay": segments,
     }
@@ -180,7 +182,8 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
             state.replay.mirror(replay)
     if state.stats is not None:
         state.stats.load_arrays(part(arrays, "stats"))
-    state.explore_rng.bit_generator.state = values["explore_rng"]
+    state.explorer.rng.bit_generator.state = values["explore_rng"]
+    state.explorer.load_arrays(part(arrays, "explorer"))
     state.replay_rng.bit_generator.state = values["replay_rng"]
     state.best = part(arrays, "best")
     if state.average is not None:

@@ -15,7 +15,6 @@ from nimbleq.rl.check import Checker
 from nimbleq.rl.checkpoint import has_checkpoint
 from nimbleq.rl.device.loop import learn_on_device
 from nimbleq.rl.evaluate import Evaluator, interval95
-from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.pqn import rollout_batches
@@ -149,7 +148,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
     learner, replay = state.learner, state.replay
     assert isinstance(replay, Replay)
     while not session.over:
-        epsilon = epsilon_at(config.explore, learner.updates)
+        epsilon = state.explorer.epsilon(learner.updates)
         step = session.play(_explore(state, epsilon))
         replay.add(step)
         counters.steps += config.envs
@@ -180,7 +179,7 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
     config, counters = state.config, state.counters
     learner = state.learner
     while not session.over:
-        epsilon = epsilon_at(config.explore, learner.updates)
+        epsilon = state.explorer.epsilon(learner.updates)
         steps = []
         for _ in range(config.pqn.rollout):
             steps.append(session.play(_explore(state, epsilon)))
@@ -203,10 +202,9 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
 
 
 def _explore(state: TrainState, epsilon: float) -> Array:
-    """Legal next actions of all environments, ``int64[N]``: ε-greedy on what the (noisy) network prefers."""
+    """Legal next actions of all environments, ``int64[N]``: what the (noisy) network prefers, or random ones."""
     envs = state.envs
-    greedy = state.learner.act(envs.obs, envs.mask, explore=True)
-    return epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
+    return state.explorer.choose(state.learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
 
 
 def _ramp(start: float, end: float, done: float) -> float:

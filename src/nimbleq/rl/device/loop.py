@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.device.replay import DeviceReplay
-from nimbleq.rl.explore import epsilon_at, epsilon_greedy
 from nimbleq.rl.session import Session
 from nimbleq.types import Tick
 
@@ -29,9 +28,8 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
     assert isinstance(replay, DeviceReplay)
     with ThreadPoolExecutor(max_workers=1) as player:
         while not session.over:
-            epsilon = epsilon_at(config.explore, learner.updates)
-            greedy = learner.act(envs.obs, envs.mask, explore=True)
-            action = epsilon_greedy(state.explore_rng, greedy, envs.spec.actions, epsilon, envs.mask)
+            epsilon = state.explorer.epsilon(learner.updates)
+            action = state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
             playing = player.submit(session.play, action)
             replay.settle()
             due = counters.steps // config.envs % config.update_every == 0
