@@ -14,8 +14,9 @@ import safetensors.numpy
 
 from nimbleq.errors import FileError
 from nimbleq.rl import checkpoint
-from nimbleq.rl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from nimbleq.rl.checkpoint import _FORMAT, has_checkpoint, load_checkpoint, save_checkpoint
 
+FORMAT = str(_FORMAT)
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
     "flags": np.array([True, False]),
@@ -73,10 +74,10 @@ def test_damage_and_the_future_are_named(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"cannot read the checkpoint .*state\.safetensors"):
             load_checkpoint(tmp_path)
-    path.write_bytes(whole.replace(b'"format":"2"', b'"format":"9"'))
+    path.write_bytes(whole.replace(f'"format":"{FORMAT}"'.encode(), b'"format":"9"'))
     with pytest.raises(FileError, match="format 9"):
         load_checkpoint(tmp_path)
-    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": "2", "values": "{nonsense"})
+    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": FORMAT, "values": "{nonsense"})
     with pytest.raises(FileError, match="damaged"):
         load_checkpoint(tmp_path)
 
