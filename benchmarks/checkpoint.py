@@ -82,7 +82,7 @@ def table(row: dict[str, Any]) -> str:
         "",
         f"Before, every checkpoint wrote the whole replay; now what is new ({row['new']:,} transitions; the largest "
         f"of five). MB are 10⁶ bytes; the folder holds {row['folder_mb']:.0f} MB in the end and loads in "
-        f"{row['load_seconds']:.1f} s. Seconds on a loaded machine, fsync included.",
+        f"{row['load_seconds']:.1f} s. Seconds with fsync.",
         "",
         "| | MB written | of it tables | seconds | processor seconds |",
         "|---|---|---|---|---|",
