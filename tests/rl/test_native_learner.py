@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl import native_learner
 from nimbleq.rl.learner import TorchLearner
 from nimbleq.rl.native_learner import NativeLearner, make_native_learner, native_available
-from nimbleq.types import Batch, EnvSpec, ObsSpec
+from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 pytestmark = pytest.mark.skipif(
     native_available(NetworkConfig()) is not None, reason="the native learner was not compiled"
 )
 
+# Adam divides a gradient by its size: with its usual epsilon one that is nothing but rounding is a step like any other.
 CONFIG = TrainConfig(
     network=NetworkConfig(hidden=(24, 20), layer_norm=False, normalize_obs=False),
-    learner=LearnerConfig(batch_size=32, max_grad_norm=0.0, loss="huber", target="hard", target_every=50),
+    learner=LearnerConfig(
+        batch_size=32, max_grad_norm=0.0, loss="huber", target="hard", target_every=50, adam_eps=1e-5
+    ),
 )
 # Each is a change to CONFIG; together they meet every field of LearnerConfig and NetworkConfig that applies.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -39,7 +43,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "radam": {"learner.optimizer": "radam", "learner.adam_eps": 1e-4},
     "scaled": {"learner.reward_scale": 0.1, "learner.adam_eps": 1e-4},
     "linear": {"network.hidden": ()},
-    "deep_odd": {"network.hidden": (1, 37, 17, 5), "network.layer_norm": True, "learner.batch_size": 21},
+    "deep": {"network.hidden": (1, 37, 17, 5), "learner.batch_size": 21},
+    "deep_norm": {"network.hidden": (13, 37, 17), "network.layer_norm": True, "learner.batch_size": 21},
     "square": {"network.hidden": (7, 7, 3)},
     "square_wide": {"network.hidden": (64, 64)},
     "wide": {"network.hidden": (130, 64), "learner.batch_size": 50, "network.layer_norm": True},
@@ -92,24 +97,47 @@ def largest_difference(a: dict[str, Any], b: dict[str, Any]) -> float:
     return max(float(np.abs(a[name] - b[name]).max()) for name in a)
 
 
+def decided_by_rounding(learner: TorchLearner, batch: Batch) -> Array:
+    """Samples (``bool[B]``) of which a rounding, so another order of additions, changes more than a little.
+
+    Their two best next actions are worth the same, or a unit is as good as at the kink of its ReLU.
+    """
+    first, second = np.sort(learner.q(batch.next_obs), axis=1)[:, -2:].T[::-1]
+    unsure = np.asarray(first - second < 1e-3)
+
+    def look(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        unsure[((inputs[0] != 0) & (inputs[0].abs() < 1e-5)).any(dim=1).numpy()] = True
+
+    hooks = [m.register_forward_pre_hook(look) for m in learner.online.modules() if isinstance(m, nn.ReLU)]
+    learner.q(batch.obs)
+    for hook in hooks:
+        hook.remove()
+    return unsure
+
+
 @pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
 def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
-    """Measured in four of the cases: at most 2e-6 apart after a thousand updates (the problem lets both settle)."""
+    """Samples that a rounding decides weigh nothing: else every processor ends somewhere else, PyTorch's too."""
     config: TrainConfig = with_changes(CONFIG, changes)
     spec = spec_of()
     theirs, ours = pair(config, spec)
     batches = stacked_batches(UPDATES, config.learner.batch_size, spec)
     assert largest_difference(theirs.arrays(), ours.arrays()) == 0
-    for update in range(10):
+    left_out = 0
+    for update in range(UPDATES):
         batch = one(batches, update)
-        assert ours.update(batch) == pytest.approx(theirs.update(batch), abs=2e-5)
-    assert largest_difference(theirs.arrays(), ours.arrays()) < 5e-6
-    for update in range(10, UPDATES):
-        theirs.update(one(batches, update))
+        unsure = decided_by_rounding(theirs, batch)
+        left_out += int(unsure.sum())
+        batch.weight[unsure] = 0  # a view: in what `update_many` gets too
+        error = theirs.update(batch)
+        if update < 10:
+            assert ours.update(batch) == pytest.approx(error, abs=2e-5)
+            assert largest_difference(theirs.arrays(), ours.arrays()) < 5e-6
+    assert left_out < 0.02 * batches.weight.size
     ours.update_many(part(batches, slice(10, None)))
     assert ours.updates == theirs.updates == UPDATES
-    assert largest_difference(theirs.weights(), ours.weights()) < 1e-4
-    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=1e-4)
+    assert largest_difference(theirs.weights(), ours.weights()) < 1e-5
+    assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=1e-5)
 
 
 @pytest.mark.parametrize("obs", [1, 8, 16, 17, 40])
