@@ -220,33 +220,39 @@ def sections(results: Results, pieces: Path) -> list[str]:
 
 
 def short_table(results: Results) -> str:
-    """The README's: one row a task, medians over seeds."""
-    lines = ["| training on 2 CPU cores | nimbleq | peers | |", "|---|---|---|---|"]
+    """The README's: one row a task and peer, medians over seeds and our slowest seed."""
+    lines = [
+        "| training on 2 CPU cores | nimbleq: median, slowest seed | peer: median | theirs ÷ ours [95 %] |",
+        "|" + "---|" * 4,
+    ]
     for part in ENVS:
-        told = score_summary(results, part) if of(results, part, "nimbleq") else {}
-        if "envpool" in told:
-            lines.append(
-                f"| {ENVS[part]} to {TASKS[ENVS[part]].score:g} | {reached(told['nimbleq']['seconds']['median'])} s, "
-                f"{reached(told['envpool']['seconds']['median'])} s stepping envpool | – | |"
-            )
+        told, task = score_summary(results, part) if of(results, part, "nimbleq") else {}, TASKS[ENVS[part]]
+        title = f"{ENVS[part]} to {task.score:g}"
         for peer in (peer for peer in PEERS if peer in told):
-            cells, task = of(results, part, peer), TASKS[ENVS[part]]
+            theirs = f"{NAMES[peer]} {reached(told[peer]['seconds']['median'])} s"
+            seeds = f"{told[peer]['reached']} of {len(of(results, part, peer))} seeds"
             lines.append(
-                f"| {ENVS[part]} to {task.score:g} | {reached(told['nimbleq']['seconds']['median'])} s "
-                f"| {NAMES[peer]} {reached(told[peer]['seconds']['median'])} s "
-                f"({told[peer]['reached']} of {len(cells)} seeds) | {quotient_text(told[peer].get('ratio'))} |"
+                f"| {title} | {short_seconds(told['nimbleq']['seconds'])} | {theirs} ({seeds}) "
+                f"| {quotient_text(told[peer].get('ratio'), short=True)} |"
             )
+        if "envpool" in told:
+            lines.append(f"| {title}, stepping envpool | {short_seconds(told['envpool']['seconds'])} | – | – |")
     recipe = recipe_summary(results) if of(results, "recipe", "cleanrl") else {}
     if recipe:
-        mine, theirs = (recipe[name]["seconds"]["median"] for name in ("nimbleq", "cleanrl"))
+        theirs = f"in PyTorch {number(recipe['cleanrl']['seconds']['median'])} s"
         lines.append(
-            f"| CleanRL's recipe, {recipe['nimbleq']['steps']:,} steps | {number(mine)} s "
-            f"| {NAMES['cleanrl']} {number(theirs)} s | {quotient_text(recipe['ratio'])} |"
+            f"| CleanRL's recipe, {recipe['nimbleq']['steps']:,} steps | {short_seconds(recipe['nimbleq']['seconds'])} "
+            f"| {theirs} | {quotient_text(recipe['ratio'], short=True)} |"
         )
     balance = [seconds_to(10_000.0, cell) for cell in of(results, "balance", "nimbleq")]
     if balance:
-        lines.append(f"| CartPole-v1, episodes of 10,000 steps held | {reached(summary(balance)['median'])} s | – | |")
+        lines.append(f"| CartPole-v1, episodes of 10,000 steps held | {short_seconds(summary(balance))} | – | – |")
     return "\n".join(lines) + "\n"
+
+
+def short_seconds(seconds: dict[str, Any]) -> str:
+    """Of a `summary`: ``0.2 s, 0.4 s``."""
+    return f"{reached(seconds['median'])} s, {reached(seconds['most'])} s"
 
 
 def number(value: float | None) -> str:
@@ -266,15 +272,13 @@ def interval(bounds: Sequence[float | None]) -> str:
     return f"[{', '.join(map(reached, bounds))}]"
 
 
-def quotient_text(quotient: dict[str, Any] | None) -> str:
-    """``×47 [45, 60] (45–61)``."""
+def quotient_text(quotient: dict[str, Any] | None, short: bool = False) -> str:
+    """``×47 [45, 60] (45–61)``; ``short``: without the range."""
     if quotient is None:
         return "–"
     sign = "≥ " if quotient.get("bound") else ""
-    return (
-        f"{sign}×{number(quotient['median'])} {interval(quotient['ci95'])} "
-        f"({number(quotient['least'])}–{number(quotient['most'])})"
-    )
+    told = f"{sign}×{number(quotient['median'])} {interval(quotient['ci95'])}"
+    return told if short else f"{told} ({number(quotient['least'])}–{number(quotient['most'])})"
 
 
 def _mean(values: Sequence[float]) -> float:

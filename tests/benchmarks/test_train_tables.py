@@ -10,7 +10,15 @@ import pytest
 from benchmarks.cleanrl_recipe import epsilon_at, ours
 from benchmarks.train_curves import draw, mean_curve, write_svg
 from benchmarks.train_plan import PARTS, Plan, faster
-from benchmarks.train_tables import recipe_summary, score_summary, score_table, seconds_to, sections, summaries
+from benchmarks.train_tables import (
+    recipe_summary,
+    score_summary,
+    score_table,
+    seconds_to,
+    sections,
+    short_table,
+    summaries,
+)
 from nimbleq.config import TrainConfig
 from nimbleq.rl.explore import epsilon_at as our_epsilon_at
 from nimbleq.verbs.train import Args, arguments
@@ -125,3 +133,10 @@ def test_the_mean_curve_lies_between_its_curves(tmp_path: Path) -> None:
     assert "Breakout &lt;mean&gt;" in drawing
     write_svg(steps, "Breakout", tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+
+
+def test_the_readmes_table_has_medians_the_slowest_seed_and_ratios_that_are_bounds_where_a_peer_failed() -> None:
+    rows = short_table(results()).splitlines()
+    assert rows[2] == "| CartPole-v1 to 475 | 0.75 s, 1 s | SB3 DQN ∞ s (1 of 2 seeds) | ≥ ×80 [60, 100] |"
+    assert rows[3] == "| CleanRL's recipe, 9,000 steps | 10 s, 10 s | in PyTorch 80 s | ×8 [8, 8] |"
+    assert rows[4] == "| CartPole-v1, episodes of 10,000 steps held | 2 s, 2 s | – | – |"
