@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, Step
+from nimbleq.types import Array, Batch, Step, Tick
 
 _RECENT_EPISODES = 20
 
@@ -98,6 +99,18 @@ class Session:
         average, learner = self.state.average, self.state.learner
         if average is not None and average.due(learner.updates):
             average.follow(learner.updates, learner.weights())
+
+    def end_turn(self, tick: Tick, interrupted: Callable[[], bool]) -> None:
+        """What is due between two turns of a loop: checks, checkpoints, progress.
+
+        Raises:
+            KeyboardInterrupt: somebody asked to stop.
+        """
+        self.check_when_due()
+        self.save_when_due()
+        tick(self.state.counters.steps, self.state.config.steps, self.note)
+        if interrupted():
+            raise KeyboardInterrupt
 
     def resume_check(self) -> None:
         """Start again the check that was being played when the session before this one ended."""

@@ -166,11 +166,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
                     session.record(batch, abs_td, epsilon)
         session.average_weights()
         session.note_finished()
-        session.check_when_due()
-        session.save_when_due()
-        tick(counters.steps, config.steps, session.note)
-        if interrupted():
-            raise KeyboardInterrupt
+        session.end_turn(tick, interrupted)
 
 
 def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
@@ -194,11 +190,7 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
             if learner.updates % _LOG_UPDATES == 0:
                 session.record(batch, abs_td, epsilon)
             session.average_weights()
-        session.check_when_due()
-        session.save_when_due()
-        tick(counters.steps, config.steps, session.note)
-        if interrupted():
-            raise KeyboardInterrupt
+        session.end_turn(tick, interrupted)
 
 
 def _explore(state: TrainState, epsilon: float) -> Array:

@@ -47,8 +47,4 @@ def learn_on_device(session: Session, tick: Tick, interrupted: Callable[[], bool
                 learner.set_obs_stats(*state.stats.mean_std())
             session.average_weights()
             session.note_finished()
-            session.check_when_due()
-            session.save_when_due()
-            tick(counters.steps, config.steps, session.note)
-            if interrupted():
-                raise KeyboardInterrupt
+            session.end_turn(tick, interrupted)
