@@ -256,6 +256,15 @@ _TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "evaluation.stop_return": 220.0,
         "evaluation.average_updates": 1_000,
     },
+    ("LunarLander-v3", "wide"): {  # smaller steps, and small ones by the middle of the run
+        "replay.n_step": 3,
+        "learner.target": "none",
+        "learner.lr_end": 1e-4,
+        "learner.lr_updates": 25_000,
+        "evaluation.every": 1_000,
+        "evaluation.stop_return": 240.0,
+        "evaluation.average_updates": 300,
+    },
     ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
 }
 """What an algorithm changes in one environment."""
