@@ -2,56 +2,127 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, cast
+
 import numpy as np
+import pytest
 
+from nimbleq.config import NetworkConfig, TrainConfig
 from nimbleq.rl.average import WeightAverage
+from nimbleq.rl.device.learner import DeviceLearner
+from nimbleq.rl.learner import Learner, TorchLearner
+from nimbleq.rl.native_learner import NativeLearner, native_available
+from nimbleq.types import Array, EnvSpec, ObsSpec
+
+ENGINES = [
+    TorchLearner,
+    DeviceLearner,
+    pytest.param(
+        NativeLearner, marks=pytest.mark.skipif(native_available(NetworkConfig()) is not None, reason="not compiled")
+    ),
+]
 
 
-def numbers(value: float) -> dict[str, np.ndarray]:
-    return {"weight": np.full(3, value, np.float32), "mean": np.full(2, value, np.float32)}
+class Numbers:
+    """A learner of three parameters, all of one value, and a buffer."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.live = np.zeros(3, np.float32)
+
+    def at(self, updates: int, value: float) -> None:
+        self.updates = updates
+        self.live[:] = value
+
+    def parameters(self) -> Array:
+        return self.live
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        return {"weight": parameters.copy(), "mean": self.live[:1].copy()}
+
+    def weights(self) -> dict[str, Array]:
+        return self.unpack(self.live)
+
+    def pack(self, weights: dict[str, Array]) -> Array:
+        return weights["weight"].copy()
+
+
+def averaged(horizon: int) -> tuple[Numbers, WeightAverage]:
+    learner = Numbers()
+    return learner, WeightAverage(horizon, cast(Learner, learner))
+
+
+def feed(learner: Numbers, average: WeightAverage, values: dict[int, float]) -> None:
+    for updates, value in values.items():
+        learner.at(updates, value)
+        average.follow()
 
 
 def test_at_first_all_weights_count_alike_and_buffers_are_the_last() -> None:
-    average = WeightAverage(horizon=100, averaged={"weight"})
-    for updates in range(1, 51):
-        if average.due(updates):
-            average.follow(updates, numbers(updates))
+    learner, average = averaged(horizon=100)
+    feed(learner, average, {updates: updates for updates in range(1, 54)})
     assert average.updates == 50
     seen = np.arange(5, 51, 5)  # it follows every twentieth of the horizon
-    assert np.allclose(average.weights["weight"], seen.mean())
-    assert np.array_equal(average.weights["mean"], [50, 50])
+    assert np.allclose(average.weights()["weight"], seen.mean())
+    assert average.weights()["mean"] == 53
 
 
 def test_later_it_forgets_exponentially() -> None:
-    average = WeightAverage(horizon=100, averaged={"weight"})
-    for updates in range(1, 101):
-        if average.due(updates):
-            average.follow(updates, numbers(0))
-    for updates in range(101, 301):
-        if average.due(updates):
-            average.follow(updates, numbers(1))
+    learner, average = averaged(horizon=100)
+    feed(learner, average, {updates: float(updates > 100) for updates in range(1, 301)})
     left = (1 - 5 / 100) ** (200 / 5)
-    assert np.allclose(average.weights["weight"], 1 - left)
+    assert np.allclose(average.weights()["weight"], 1 - left)
     assert abs(left - np.exp(-2)) < 0.01
 
 
 def test_rounds_of_several_updates_count_by_their_updates() -> None:
-    every, rounds = (WeightAverage(horizon=20, averaged={"weight"}) for _ in range(2))
-    for updates in range(1, 21):
-        every.follow(updates, numbers(float(updates > 10)))
-    for updates in (3, 10, 13, 20):  # what came between two looks counts as what is seen at the second
-        rounds.follow(updates, numbers(float(updates > 10)))
-    assert np.allclose(every.weights["weight"], 0.5)
-    assert np.allclose(rounds.weights["weight"], 0.5)
+    for rounds in (range(1, 21), (3, 10, 13, 20)):  # what came between two looks counts as what is seen at the second
+        learner, average = averaged(horizon=20)
+        feed(learner, average, {updates: float(updates > 10) for updates in rounds})
+        assert np.allclose(average.weights()["weight"], 0.5)
+
+
+def test_before_anything_was_averaged_it_is_the_network() -> None:
+    learner, average = averaged(horizon=100)
+    feed(learner, average, {3: 7.0})
+    assert np.array_equal(average.weights()["weight"], [7, 7, 7])
+    assert average.arrays().keys() == {"updates"}
+
+
+def test_what_it_said_stays_when_it_goes_on() -> None:
+    learner, average = averaged(horizon=20)
+    feed(learner, average, {1: 1.0})
+    said = average.weights()
+    feed(learner, average, {2: 9.0})
+    assert np.array_equal(said["weight"], [1, 1, 1])
+    assert np.array_equal(average.weights()["weight"], [5, 5, 5])
 
 
 def test_it_goes_on_from_what_it_said() -> None:
-    average, other = (WeightAverage(horizon=40, averaged={"weight"}) for _ in range(2))
-    for updates in range(2, 30, 2):
-        average.follow(updates, numbers(np.sin(updates)))
+    learner, average = averaged(horizon=40)
+    feed(learner, average, {updates: float(np.sin(updates)) for updates in range(2, 30, 2)})
+    other = WeightAverage(40, cast(Learner, learner))
     arrays = average.arrays()
     other.load_arrays(arrays, {"weight": arrays["weights.weight"], "mean": arrays["weights.mean"]})
+    learner.at(31, 7.0)
     for one in (average, other):
-        one.follow(31, numbers(7.0))
-    assert other.updates == average.updates
-    assert np.array_equal(other.weights["weight"], average.weights["weight"])
+        one.follow()
+    assert other.updates == average.updates == 31
+    assert np.array_equal(other.weights()["weight"], average.weights()["weight"])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("network", [NetworkConfig(hidden=(70, 5), dueling=True), NetworkConfig(hidden=())])
+def test_parameters_have_names_and_get_back(engine: Any, network: NetworkConfig) -> None:
+    config = replace(TrainConfig(), network=network)
+    learner = engine(config, EnvSpec(ObsSpec((7,)), 3), 0)
+    learner.set_obs_stats(np.full(7, 0.2, np.float32), np.full(7, 1.3, np.float32))
+    weights, flat = learner.weights(), learner.parameters().copy()
+    named = learner.unpack(flat)
+    assert named.keys() == weights.keys()
+    assert all(np.array_equal(named[name], weights[name]) for name in weights)
+    assert np.array_equal(learner.pack(named), flat)
+    half = learner.unpack(flat / 2)
+    for name, value in weights.items():
+        assert np.array_equal(half[name], value if name.startswith("prepare") else value / 2), name

@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 import numpy as np
 
+from nimbleq.rl.learner import Learner
 from nimbleq.types import Array
 
 _PARTS = 20  # of the horizon: so often it is brought up to date
 
 
 class WeightAverage:
-    """Exponential average over about the last ``horizon`` updates (Polyak & Juditsky 1992).
+    """Exponential average of a learner's parameters over about its last ``horizon`` updates (Polyak & Juditsky 1992).
 
     Until so many were done, all of them count alike. A deep Q-network's greedy policy changes from update to update,
     as most actions are nearly worth the same; averaging the weights takes that noise out.
 
-    Args:
-        horizon: in updates.
-        averaged: names of what is averaged; of everything else (statistics of observations, say) the last counts.
+    Attributes:
+        updates: of the last parameters that went into it.
     """
 
-    def __init__(self, horizon: int, averaged: Set[str]) -> None:
-        self.horizon, self.averaged = horizon, averaged
+    def __init__(self, horizon: int, learner: Learner) -> None:
+        self.horizon, self.learner = horizon, learner
         self.every = max(1, horizon // _PARTS)
-        self.updates = 0  # of the last weights that went into it
-        self.weights: dict[str, Array] = {}
+        self.updates = 0
+        self._values: Array | None = None
 
-    def due(self, updates: int) -> bool:
-        """Whether to `follow` the network after so many updates."""
-        return updates // self.every > self.updates // self.every
-
-    def follow(self, updates: int, weights: Mapping[str, Array]) -> None:
-        """Take in ``weights``, those after ``updates`` updates."""
+    def follow(self) -> None:
+        """Take in the learner's parameters of now, if it is time to."""
+        updates = self.learner.updates
+        if updates // self.every <= self.updates // self.every:
+            return
         share = np.float32((updates - self.updates) / min(updates, self.horizon))
-        before, self.updates = self.weights, updates
-        self.weights = {
-            name: before[name] + share * (value - before[name]) if name in self.averaged and name in before else value
-            for name, value in weights.items()
-        }
+        parameters, self.updates = self.learner.parameters(), updates
+        if self._values is None:
+            self._values = parameters.copy()
+        else:
+            self._values += share * (parameters - self._values)
+
+    def weights(self) -> dict[str, Array]:
+        """Averages by name, and buffers (statistics of observations, say) as they are now: a copy of the learner's.
+
+        The learner's own weights before anything was averaged.
+        """
+        return self.learner.weights() if self._values is None else self.learner.unpack(self._values)
 
     def arrays(self) -> dict[str, Array]:
-        """Complete state."""
-        return {"updates": np.array([self.updates])} | {f"weights.{name}": v for name, v in self.weights.items()}
+        """Complete state, beside the learner's."""
+        weights = {} if self._values is None else self.learner.unpack(self._values)
+        return {"updates": np.array([self.updates])} | {f"weights.{name}": value for name, value in weights.items()}
 
     def load_arrays(self, arrays: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
         """Continue from what `arrays` returned; ``weights`` are those named ``weights.<name>``, by ``name``."""
         self.updates = int(arrays["updates"][0])
-        self.weights = dict(weights)
+        self._values = self.learner.pack(weights) if weights else None

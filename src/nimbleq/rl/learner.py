@@ -70,6 +70,21 @@ class Learner(Protocol):
         """Put `weights` into the online network; target network and optimizer are left as they are."""
         ...
 
+    def parameters(self) -> Array:
+        """The online network's parameters end to end, ``float32[P]``, in the engine's own layout.
+
+        To read at once: the next update may change them.
+        """
+        ...
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """`weights` with ``parameters: float32[P]``, laid out as `parameters` has them, in place of the network's."""
+        ...
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """The way back from `unpack`; buffers are left out."""
+        ...
+
 
 def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
     """A fresh learner; the same seed gives the same initial weights on every engine.
@@ -137,8 +152,8 @@ class TorchLearner:
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         self.draws = config.network.noisy or config.network.head == "iqn"
         self.generator = torch.Generator().manual_seed(seed)
-        self.parameters = dict(self.online.named_parameters())
-        self.optimizer = _optimizer(self.config, list(self.parameters.values()))
+        self.trained = list(self.online.parameters())
+        self.optimizer = _optimizer(self.config, self.trained)
         learner_state.start_moments(self.optimizer, step_on_device=False)
 
     def q(self, obs: Array) -> Array:
@@ -164,7 +179,7 @@ class TorchLearner:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if config.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(self.trained, config.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.updates)
         self.optimizer.step()
@@ -175,7 +190,7 @@ class TorchLearner:
     @torch.no_grad()
     def _move_target(self) -> None:
         if self.config.target == "polyak":
-            for target, parameter in zip(self.target.parameters(), self.parameters.values(), strict=True):
+            for target, parameter in zip(self.target.parameters(), self.trained, strict=True):
                 target.lerp_(parameter, self.config.tau)
             for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
                 kept.copy_(buffer)
@@ -214,3 +229,15 @@ class TorchLearner:
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `Learner`."""
         learner_state.load_network(self.online, weights)
+
+    def parameters(self) -> Array:
+        """See `Learner`; a copy."""
+        return learner_state.flat_parameters(self.online)
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """See `Learner`."""
+        return learner_state.unpack(self.online, parameters)
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """See `Learner`."""
+        return learner_state.pack(self.online, weights)

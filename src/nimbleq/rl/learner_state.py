@@ -28,6 +28,25 @@ def load_network(network: QNetwork, arrays: Mapping[str, Array], prefix: str = "
     network.load_state_dict({name: torch.from_numpy(arrays[f"{prefix}{name}"]) for name in network.state_dict()})
 
 
+def flat_parameters(network: QNetwork) -> Array:
+    """A copy of a network's parameters end to end, ``float32[P]``."""
+    return as_array(torch.nn.utils.parameters_to_vector(network.parameters()))
+
+
+def unpack(network: QNetwork, flat: Array) -> dict[str, Array]:
+    """`named_arrays` with parameters from ``flat: float32[P]``, which is as `flat_parameters` gives them."""
+    named, start = named_arrays(network), 0
+    for name, parameter in network.named_parameters():
+        named[name] = flat[start : start + parameter.numel()].reshape(parameter.shape).copy()
+        start += parameter.numel()
+    return named
+
+
+def pack(network: QNetwork, arrays: Mapping[str, Array]) -> Array:
+    """The way back from `unpack`; buffers are left out."""
+    return np.concatenate([arrays[name].reshape(-1) for name, _ in network.named_parameters()])
+
+
 def start_moments(optimizer: torch.optim.Optimizer, step_on_device: bool) -> None:
     """Make the state of Adam or RAdam exist from the start, so that saving and loading never meet a half-made one."""
     for group in optimizer.param_groups:

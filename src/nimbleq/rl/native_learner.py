@@ -100,8 +100,17 @@ class NativeLearner:
             max_grad_norm=learner.max_grad_norm,
             reward_scale=learner.reward_scale,
         )
-        views = _StateViews(np.frombuffer(self._core, np.float32), extension.BLOCK, config, spec)
-        self._online, self._target, self._adam_m, self._adam_v = views.groups
+        self._state = np.frombuffer(self._core, np.float32)
+        layout = _Layout(self._state, extension.BLOCK)
+        self._layout_of = extension.BLOCK, network, spec
+        self._online = layout.parameters(network, spec)
+        self._size = layout.used  # floats of one network's parameters, padding included
+        self._target = layout.parameters(network, spec) if learner.target != "none" else {}
+        self._adam_m, self._adam_v = (layout.parameters(network, spec) for _ in range(2))
+        if network.normalize_obs:
+            stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
+            self._online |= stats
+            self._target |= stats if self._target else {}  # both networks normalise with the same statistics
         initial = {key: value.numpy() for key, value in initial_network(config, spec, seed).state_dict().items()}
         for group in (self._online, self._target):
             for key, view in group.items():
@@ -180,6 +189,25 @@ class NativeLearner:
         for key, view in self._online.items():
             view.write(weights[key])
 
+    def _views_of(self, parameters: Array) -> dict[str, _View]:
+        block, network, spec = self._layout_of
+        return _Layout(parameters, block).parameters(network, spec)
+
+    def parameters(self) -> Array:
+        """See `nimbleq.rl.learner.Learner`; a view of the state, padding included."""
+        return self._state[: self._size]
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """See `nimbleq.rl.learner.Learner`."""
+        return {key: view.read() for key, view in (self._online | self._views_of(parameters)).items()}
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """See `nimbleq.rl.learner.Learner`."""
+        parameters = np.zeros(self._size, np.float32)
+        for key, view in self._views_of(parameters).items():
+            view.write(weights[key])
+        return parameters
+
     def _named(self) -> Iterator[tuple[str, _View]]:
         groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}
         for prefix, group in groups.items():
@@ -222,47 +250,38 @@ class _View:
         self.memory[:] = padded.reshape(rows, blocks, width).transpose(1, 0, 2)
 
 
-class _StateViews:
-    """Names for the state of the C learner, in the order in which native/learner/layout.c places it.
+class _Layout:
+    """Names for memory of the C learner, in the order in which native/learner/layout.c places them.
 
     Attributes:
-        groups: views of the online network, the target network (empty without one), and Adam's two moments.
+        used: floats that have names so far, padding included.
     """
 
-    def __init__(self, state: Array, block: int, config: TrainConfig, spec: EnvSpec) -> None:
-        self.state = state
+    def __init__(self, memory: Array, block: int) -> None:
+        self.memory = memory
         self.block = block
         self.used = 0
-        has_target = config.learner.target != "none"
-        online = self._parameters(config.network, spec)
-        target = self._parameters(config.network, spec) if has_target else {}
-        adam_m = self._parameters(config.network, spec)
-        adam_v = self._parameters(config.network, spec)
-        if config.network.normalize_obs:
-            size = spec.obs.shape[0]
-            buffers = {
-                "prepare.mean": _View(self._take(size), (size,)),
-                "prepare.inverse_std": _View(self._take(size), (size,)),
-            }
-            online |= buffers
-            target |= buffers if has_target else {}  # both networks normalise with the same statistics
-        self.groups = (online, target, adam_m, adam_v)
 
-    def _take(self, size: int) -> Array:
-        part = self.state[self.used : self.used + size]
-        self.used += -(-size // self.block) * self.block
-        return part
-
-    def _parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
+    def parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
+        """Views of what comes next: the parameters of a network, or as many moments."""
         views: dict[str, _View] = {}
         inputs = spec.obs.shape[0]
         for i, outputs in enumerate(network.hidden):
             name = f"body.{i * (3 if network.layer_norm else 2)}"
             weight = self._take_matrix(inputs, outputs)
             views[f"{name}.weight"] = _View(weight, (outputs, inputs), transposed=True)
-            views[f"{name}.bias"] = _View(self._take(outputs), (outputs,))
+            views[f"{name}.bias"] = self.vector(outputs)
             inputs = outputs
         return views | self._head(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
+
+    def vector(self, size: int) -> _View:
+        """View of what comes next: a vector."""
+        return _View(self._take(size), (size,))
+
+    def _take(self, size: int) -> Array:
+        part = self.memory[self.used : self.used + size]
+        self.used += -(-size // self.block) * self.block
+        return part
 
     def _take_matrix(self, rows: int, columns: int) -> Array:
         blocks = -(-columns // self.block)

@@ -96,9 +96,8 @@ class Session:
 
     def average_weights(self) -> None:
         """Have the average follow the network, if that is what is checked."""
-        average, learner = self.state.average, self.state.learner
-        if average is not None and average.due(learner.updates):
-            average.follow(learner.updates, learner.weights())
+        if self.state.average is not None:
+            self.state.average.follow()
 
     def end_turn(self, tick: Tick, interrupted: Callable[[], bool]) -> None:
         """What is due between two turns of a loop: checks, checkpoints, progress.
@@ -145,8 +144,7 @@ class Session:
         counters, learner = self.state.counters, self.state.learner
         best = -np.inf if counters.best_return is None else counters.best_return
         settings = self.state.config.evaluation
-        average = self.state.average
-        weights = average.weights if average is not None and average.weights else learner.weights()
+        weights = (self.state.average or learner).weights()
         self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
         check = Check(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every

@@ -21,7 +21,6 @@ from nimbleq.rl.envs import VectorEnv
 from nimbleq.rl.explore import Explorer
 from nimbleq.rl.frames import NOWHERE
 from nimbleq.rl.learner import Learner, make_learner
-from nimbleq.rl.networks import QNetwork
 from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
@@ -87,6 +86,7 @@ def new_state(config: TrainConfig) -> TrainState:
     envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
     obs = envs.spec.obs
     learner = make_learner(config, envs.spec, config.seed)
+    averaging = config.evaluation.network == "average"
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
     return TrainState(
         config=config,
@@ -98,13 +98,8 @@ def new_state(config: TrainConfig) -> TrainState:
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
-        average=_average(config, envs.spec) if config.evaluation.network == "average" else None,
+        average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
     )
-
-
-def _average(config: TrainConfig, spec: EnvSpec) -> WeightAverage:
-    parameters = {name for name, _ in QNetwork(spec, config.network).named_parameters()}
-    return WeightAverage(config.evaluation.average_updates, parameters)
 
 
 def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:

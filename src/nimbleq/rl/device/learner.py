@@ -199,6 +199,18 @@ class DeviceLearner:
         """See `Learner`."""
         learner_state.load_network(self.online, weights)
 
+    def parameters(self) -> Array:
+        """See `Learner`; a copy, for which the host waits."""
+        return learner_state.flat_parameters(self.online)
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """See `Learner`."""
+        return learner_state.unpack(self.online, parameters)
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """See `Learner`."""
+        return learner_state.pack(self.online, weights)
+
 
 def _loss(
     head: str, config: LearnerConfig, generator: torch.Generator, online: QNetwork, target: QNetwork, sample: Sample
