@@ -54,7 +54,6 @@ def ours(steps: int) -> list[str]:
         "explore.start": epsilon_at(LEARN_START, steps), "explore.end": EPSILON_END,
         "explore.updates": max(1, (int(EXPLORATION * steps) - LEARN_START) // TRAIN_EVERY),
         "evaluation.every": steps, "evaluation.episodes": 1, "evaluation.stop-return": None,
-        "evaluation.network": "online",
     }  # fmt: skip
     words = ["--network.no-layer-norm", "--network.no-normalize-obs", "--network.no-dueling", "--learner.no-double"]
     for name, value in options.items():
