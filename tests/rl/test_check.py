@@ -1,5 +1,6 @@
 """Greedy checks beside training: the same outcome as in the process itself, and every way they can fail."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.check import Check, Checker
+from nimbleq.rl import check as checks
+from nimbleq.rl.check import Check, Checked, Checker
 from nimbleq.rl.checkpoint import load_checkpoint
 from nimbleq.rl.envs import spec_of
 from nimbleq.rl.learner import make_learner
@@ -102,3 +104,20 @@ def test_nobody_waits_for_a_check_after_ctrl_c(small: TrainConfig, beside: bool)
         pressed.append(True)
         with pytest.raises(KeyboardInterrupt):
             played(checker, check)
+
+
+def test_a_check_whose_training_was_killed_meanwhile_ends_in_silence(
+    small: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Player:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def play(self, _: Check) -> Checked:
+            return Checked(0.0, 1, False)
+
+    monkeypatch.setattr(checks, "_Player", Player)
+    monkeypatch.setattr(checks, "deaf", lambda: None)
+    training, checking = multiprocessing.Pipe()
+    training.send(Check(0, 0, 0, 0.0, {}))
+    checks._serve(small, checking, training, os.getppid())  # closes the end of training, as its death would

@@ -191,13 +191,17 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
             return
         try:
             player = player or _Player(config, lambda: os.getppid() != parent)
-            pipe.send(player.play(check))
+            answer: Checked | Exception = player.play(check)
         except KeyboardInterrupt:  # training was killed: nobody waits for this check
             return
         except NimbleqError as error:
-            pipe.send(error)
+            answer = error
         except Exception as error:  # noqa: BLE001 (told in the parent, where it ends the run)
-            pipe.send(EnvError(f"{config.env.id} failed in a check: {type(error).__name__}: {error}"))
+            answer = EnvError(f"{config.env.id} failed in a check: {type(error).__name__}: {error}")
+        try:
+            pipe.send(answer)
+        except OSError:  # killed after the last look
+            return
 
 
 def check_arrays(check: Check | None) -> dict[str, Array]:
