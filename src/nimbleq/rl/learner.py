@@ -134,7 +134,7 @@ def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> t
     return torch.optim.Adam(parameters, lr=config.lr, eps=config.adam_eps, fused=True)
 
 
-class TorchLearner:
+class TorchLearner(learner_state.Weights):
     """`Learner` in PyTorch on the CPU: any network, any setting."""
 
     name = "torch"
@@ -221,23 +221,3 @@ class TorchLearner:
         if self.draws:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
-
-    def weights(self) -> dict[str, Array]:
-        """See `Learner`."""
-        return learner_state.named_arrays(self.online)
-
-    def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """See `Learner`."""
-        learner_state.load_network(self.online, weights)
-
-    def parameters(self) -> Array:
-        """See `Learner`; a copy."""
-        return learner_state.flat_parameters(self.online)
-
-    def unpack(self, parameters: Array) -> dict[str, Array]:
-        """See `Learner`."""
-        return learner_state.unpack(self.online, parameters)
-
-    def pack(self, weights: Mapping[str, Array]) -> Array:
-        """See `Learner`."""
-        return learner_state.pack(self.online, weights)

@@ -28,23 +28,34 @@ def load_network(network: QNetwork, arrays: Mapping[str, Array], prefix: str = "
     network.load_state_dict({name: torch.from_numpy(arrays[f"{prefix}{name}"]) for name in network.state_dict()})
 
 
-def flat_parameters(network: QNetwork) -> Array:
-    """A copy of a network's parameters end to end, ``float32[P]``."""
-    return as_array(torch.nn.utils.parameters_to_vector(network.parameters()))
+class Weights:
+    """What `nimbleq.rl.learner.Learner` asks about weights, of a learner whose online network is PyTorch's."""
 
+    online: QNetwork
 
-def unpack(network: QNetwork, flat: Array) -> dict[str, Array]:
-    """`named_arrays` with parameters from ``flat: float32[P]``, which is as `flat_parameters` gives them."""
-    named, start = named_arrays(network), 0
-    for name, parameter in network.named_parameters():
-        named[name] = flat[start : start + parameter.numel()].reshape(parameter.shape).copy()
-        start += parameter.numel()
-    return named
+    def weights(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, by name."""
+        return named_arrays(self.online)
 
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Put ``weights`` into the online network."""
+        load_network(self.online, weights)
 
-def pack(network: QNetwork, arrays: Mapping[str, Array]) -> Array:
-    """The way back from `unpack`; buffers are left out."""
-    return np.concatenate([arrays[name].reshape(-1) for name, _ in network.named_parameters()])
+    def parameters(self) -> Array:
+        """A copy of the parameters end to end, ``float32[P]``; a device is waited for."""
+        return as_array(torch.nn.utils.parameters_to_vector(self.online.parameters()))
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """`weights` with ``parameters: float32[P]`` in place of the network's."""
+        named, start = self.weights(), 0
+        for name, parameter in self.online.named_parameters():
+            named[name] = parameters[start : start + parameter.numel()].reshape(parameter.shape).copy()
+            start += parameter.numel()
+        return named
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """The way back from `unpack`; buffers are left out."""
+        return np.concatenate([weights[name].reshape(-1) for name, _ in self.online.named_parameters()])
 
 
 def start_moments(optimizer: torch.optim.Optimizer, step_on_device: bool) -> None:

@@ -35,7 +35,7 @@ class HalfNetwork(QNetwork):
             return super().features(obs).float()
 
 
-class DeviceLearner:
+class DeviceLearner(learner_state.Weights):
     """`nimbleq.rl.learner.Learner` on ``device``: the mathematics of `TorchLearner`, with nothing decided on the host.
 
     Step size, target copies and counts are tensors, so that `learn` is the same work every time: on CUDA it is one
@@ -190,26 +190,6 @@ class DeviceLearner:
         self.count.fill_(self.updates)
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
         self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
-
-    def weights(self) -> dict[str, Array]:
-        """See `Learner`."""
-        return learner_state.named_arrays(self.online)
-
-    def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """See `Learner`."""
-        learner_state.load_network(self.online, weights)
-
-    def parameters(self) -> Array:
-        """See `Learner`; a copy, for which the host waits."""
-        return learner_state.flat_parameters(self.online)
-
-    def unpack(self, parameters: Array) -> dict[str, Array]:
-        """See `Learner`."""
-        return learner_state.unpack(self.online, parameters)
-
-    def pack(self, weights: Mapping[str, Array]) -> Array:
-        """See `Learner`."""
-        return learner_state.pack(self.online, weights)
 
 
 def _loss(
