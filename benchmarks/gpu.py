@@ -1,11 +1,13 @@
 """What the engine ``device`` does on a GPU. Without one it says so; ``--smoke`` runs every part on the CPU, tiny.
 
+    python -m benchmarks.gpu check [--env ALE/Pong-v5]     # graph, then speed
     python -m benchmarks.gpu graph                         # recorded graphs against eager: do the weights agree?
     python -m benchmarks.gpu speed [--env ALE/Pong-v5]     # samples/s and train ÷ random steps, beside CleanRL's recipe
-    python -m benchmarks.gpu learn --env ALE/Pong-v5 --stop 18 [--minutes 8]   # and again until it says "solved"
-    python -m benchmarks.gpu zoo --env ALE/Pong-v5         # the best network so far → zoo/pong.safetensors
+    python -m benchmarks.gpu learn [--env ALE/Pong-v5] [--stop 18] [--minutes 8]   # and again until it says "solved"
+    python -m benchmarks.gpu zoo [--env ALE/Pong-v5]       # the best network so far → zoo/pong.safetensors
 
-Needs ``pip install 'nimbleq[train,atari]'``. Each command ends within ten minutes; ``learn`` goes on where it stopped.
+Needs ``pip install 'nimbleq[train,atari]'``. Each command ends within ten minutes; ``learn`` goes on where it stopped,
+and ends with ``zoo`` once it has solved the game.
 Tables go to ``benchmarks/results/gpu-*.json``, runs to ``runs/gpu``.
 """
 
@@ -42,6 +44,10 @@ from nimbleq.seeds import episode_seeds
 from nimbleq.types import EnvSpec, ObsSpec, Step
 
 ROOT = Path(__file__).parents[1]
+SPEED_SECONDS = 75.0
+"""Of training for its rate: filling the replay and compiling come first, then two rates are measured."""
+STOP = {"ALE/Pong-v5": 18.0}
+"""Game → mean return at which ``learn`` ends when nobody says."""
 SMOKE: dict[str, Any] = {
     "learner.device": "cpu",
     "learner.compile": False,
@@ -150,33 +156,37 @@ def random_rate(config: TrainConfig, steps: int) -> float:
     return rate
 
 
-def train_rate(config: TrainConfig, run: RunDir) -> float:
-    """Steps per second of the whole loop, from the middle of the run to its end."""
+def train_rate(config: TrainConfig, run: RunDir, seconds: float | None) -> float:
+    """Steps per second of the whole loop over the last third of ``seconds`` (None: of all steps).
+
+    By then the replay holds enough to learn from and everything is compiled.
+    """
     marks: list[tuple[float, float]] = []
+    began = time.perf_counter()
 
     def tick(done: float, total: float, note: str = "") -> None:
-        if done >= total / 2:
-            marks.append((time.perf_counter(), done))
+        now = time.perf_counter()
+        if done > config.learn_start and (seconds is None or now - began >= seconds * 2 / 3):
+            marks.append((now, done))
 
     never = {"evaluation.every": 1 << 30, "evaluation.final_episodes": 1, "checkpoint_seconds": 1e9}
-    train(with_changes(config, never | {"env.max_episode_steps": 1_000 if config.steps > 400 else 20}), run, tick)
+    limit = {"env.max_episode_steps": 20 if seconds is None else 1_000}
+    train(with_changes(config, never | limit), run, tick, seconds=seconds)
     return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
 
 
 def speed(job: Job) -> bool:
     """Ours and the peer's, on the same machine, one after the other."""
     device = torch.device("cpu" if job.smoke else "cuda")
-    config = with_changes(job.config, {"steps": 400 if job.smoke else 1_000_000})
-    if not job.smoke:  # half of the steps are for filling the replay, the other half is timed
-        config = with_changes(config, {"learn_start": 100_000})
-    rows: dict[str, Any] = {"learner_samples_per_s": learner_rate(config, device, 5 if job.smoke else 2_000)}
-    rows["random_steps_per_s"] = random_rate(config, 20 if job.smoke else 1_000)
+    config = job.config if job.smoke else with_changes(job.config, {"learn_start": 20_000})
+    rows: dict[str, Any] = {"learner_samples_per_s": learner_rate(config, device, 5 if job.smoke else 1_000)}
+    rows["random_steps_per_s"] = random_rate(config, 20 if job.smoke else 500)
     run = RunDir(job.run.path.with_name(f"speed-{time.time_ns()}"))
-    rows["train_steps_per_s"] = train_rate(config, run)
+    rows["train_steps_per_s"] = train_rate(config, run, None if job.smoke else SPEED_SECONDS)
     rows["ratio"] = rows["train_steps_per_s"] / rows["random_steps_per_s"]
     per_step = config.updates_per_step * config.learner.batch_size / config.envs
     rows["samples_per_s"] = rows["train_steps_per_s"] * per_step
-    peer = measure(config.env.id, device, *((60, 40) if job.smoke else (5_000, 20_000)))
+    peer = measure(config.env.id, device, *((60, 40) if job.smoke else (2_000, 6_000)))
     times = {name: rows[name] / peer[name] for name in ("train_steps_per_s", "samples_per_s")}
     job.keep("speed", {"nimbleq": rows, "cleanrl_recipe": peer, "times_the_peer": times})
     return True
@@ -198,7 +208,12 @@ def learn(job: Job) -> bool:
         job.keep(f"learn-{name_of(config)}", {"solved": False, "finished": False, "counters": counters})
         return False
     job.keep(f"learn-{name_of(config)}", {"finished": True, **trained.summary()})
-    return trained.solved or job.stop is None
+    return (trained.solved or job.stop is None) and zoo(job)
+
+
+def check(job: Job) -> bool:
+    """What has to hold on a GPU, and how fast it is."""
+    return graph(job) and speed(job)
 
 
 def zoo(job: Job) -> bool:
@@ -233,7 +248,7 @@ def zoo(job: Job) -> bool:
 
 def main(words: list[str]) -> int:
     """Exit status: 0 done, 1 what was asked does not hold (yet), 2 cannot be asked here."""
-    parts = {"graph": graph, "speed": speed, "learn": learn, "zoo": zoo}
+    parts = {"check": check, "graph": graph, "speed": speed, "learn": learn, "zoo": zoo}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=list(parts))
     parser.add_argument("--env", default="ALE/Pong-v5")
@@ -250,7 +265,8 @@ def main(words: list[str]) -> int:
         return 2
     try:
         config = with_changes(preset(options.env, "gpu"), {"seed": options.seed} | (SMOKE if options.smoke else {}))
-        job = Job(config, options.smoke, options.out, options.stop, options.minutes)
+        stop = STOP.get(options.env) if options.stop is None else options.stop
+        job = Job(config, options.smoke, options.out, stop, options.minutes)
         return 0 if parts[options.part](job) else 1
     except NimbleqError as error:
         print(error, file=sys.stderr)
