@@ -15,6 +15,7 @@ import numpy as np
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.rewrites.edit import unshare
 from nimbleq.types import Array
 
 FIXED = -1
@@ -125,6 +126,7 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
             input was on average goes into the bias (exactly, for a unit that never changes).
     """
     kept = {name: np.isin(groups, keep) | (groups == FIXED) for name, groups in units.of.items() if len(groups)}
+    graph = unshare(graph)
     weights = dict(graph.weights)
     for node in graph.nodes:
         weights |= _sliced(graph, node, kept, means)

@@ -80,6 +80,17 @@ def weight_name(graph: Graph, name: str | None, stem: str) -> str:
     return name if name is not None and readers == 1 else fresh(graph, name or stem)
 
 
+def unshare(graph: Graph) -> Graph:
+    """``graph`` where every node has weights of its own; the same graph where that is so already."""
+    for node in graph.nodes:
+        for field in node.op.weight_fields:
+            name = getattr(node.op, field)
+            if name is not None and (own := weight_name(graph, name, name)) != name:
+                changed = Node(replace(node.op, **{field: own}), node.inputs, node.output)
+                return unshare(rebuild(graph, {node.output: (changed,)}, {own: graph.weights[name]}))
+    return graph
+
+
 def real_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:
     """The op of a Linear or Conv2d with float32 weights."""
     if node is None or not isinstance(node.op, ops.Linear | ops.Conv2d):
