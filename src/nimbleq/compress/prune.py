@@ -105,7 +105,7 @@ def _ablation(graph: Graph, units: Units, obs: Array, means: dict[str, Array]) -
 
 
 def _spread(graph: Graph, units: Units, means: Moments, variances: Moments) -> Array:
-    """``float64[groups]`` how far each group moves where it is read, summed: 0 exactly for those that are free to go."""
+    """``float64[groups]`` how far each group moves where it is read, summed: exactly 0 for what is free to go."""
     count = max((int(groups.max(initial=-1)) for groups in units.of.values()), default=-1) + 1
     spread = np.zeros(count)
     for node in graph.nodes:
