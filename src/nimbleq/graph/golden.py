@@ -16,7 +16,7 @@ import numpy as np
 
 from nimbleq.errors import FileError
 from nimbleq.graph.graph import ACTION, Graph, Q
-from nimbleq.graph.interpret import interpret
+from nimbleq.graph.interpret import checked, interpret
 from nimbleq.graph.tensor import Float32, TensorType
 from nimbleq.types import Array
 
@@ -44,8 +44,12 @@ class Golden:
 
 
 def make_golden(graph: Graph, obs: Array) -> Golden:
-    """The interpreter's answers to ``obs[K, *O]``."""
-    stored = np.ascontiguousarray(obs, dtype=_obs_dtype(graph.obs_type))
+    """The interpreter's answers to ``obs[K, *O]``.
+
+    Raises:
+        GraphError: the graph does not take such observations.
+    """
+    stored = np.ascontiguousarray(checked(graph.obs_name, obs, graph.obs_type), dtype=_obs_dtype(graph.obs_type))
     result = interpret(graph, stored)
     return Golden(stored, result[Q], result[ACTION])
 

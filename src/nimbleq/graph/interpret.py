@@ -42,7 +42,7 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]
     for name, kind in graph.inputs.items():
         if name not in named:
             raise GraphError(f"input {name!r} is missing")
-        tensors[name] = _checked(name, np.asarray(named[name]), kind)
+        tensors[name] = checked(name, named[name], kind)
     for function, sources, output in _plan(graph):
         tensors[output] = function(*[tensors[name] for name in sources])
     return tensors
@@ -57,13 +57,27 @@ def _plan(graph: Graph) -> tuple[tuple[Kernel, tuple[str, ...], str], ...]:
     )
 
 
-def _checked(name: str, array: Array, kind: TensorType) -> Array:
-    """``array`` as float32 or int32, refused when ``kind`` cannot hold it."""
-    if array.shape[1:] != kind.shape or array.ndim == 0:
+def checked(name: str, values: Array, kind: TensorType) -> Array:
+    """``values`` as float32 or int32, ``[B, *shape]`` of the tensor ``name``.
+
+    Raises:
+        GraphError: ``kind`` cannot hold them: another shape, no numbers, or floats, bools or integers out of range for
+            an integer format.
+    """
+    array = np.asarray(values)
+    if array.ndim == 0 or array.shape[1:] != kind.shape:
         raise GraphError(f"input {name!r} has shape {array.shape}, expected (B, {', '.join(map(str, kind.shape))})")
     if isinstance(kind.qtype, Float32):
-        return array.astype(np.float32, copy=False)
-    if array.dtype.kind not in "iub":
+        if array.dtype.kind not in "fiub":
+            raise GraphError(f"input {name!r} is {array.dtype}, expected real numbers")
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32, copy=False)
+        if array.dtype == np.float64 and not np.array_equal(np.isinf(single), np.isinf(array)):
+            raise GraphError(f"input {name!r} holds values beyond float32")
+        return single
+    if array.dtype == np.bool_:
+        raise GraphError(f"input {name!r} is bool, expected integers ({kind.qtype}): say which byte True is (255?)")
+    if array.dtype.kind not in "iu":
         raise GraphError(f"input {name!r} is {array.dtype}, expected integers ({kind.qtype})")
     narrow = array.dtype == np.uint8 and kind.qtype.low <= 0 and kind.qtype.high >= 255
     if array.size and not narrow and not kind.qtype.low <= int(array.min()) <= int(array.max()) <= kind.qtype.high:
