@@ -15,7 +15,7 @@ import numpy as np
 from nimbleq.errors import GraphError
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.kernels import Kernel, kernel
-from nimbleq.graph.tensor import Float32, TensorType
+from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
 
@@ -67,22 +67,10 @@ def checked(name: str, values: Array, kind: TensorType) -> Array:
     array = np.asarray(values)
     if array.ndim == 0 or array.shape[1:] != kind.shape:
         raise GraphError(f"input {name!r} has shape {array.shape}, expected (B, {', '.join(map(str, kind.shape))})")
-    if isinstance(kind.qtype, Float32):
-        if array.dtype.kind not in "fiub":
-            raise GraphError(f"input {name!r} is {array.dtype}, expected real numbers")
-        with np.errstate(over="ignore"):
-            single = array.astype(np.float32, copy=False)
-        if array.dtype == np.float64 and not np.array_equal(np.isinf(single), np.isinf(array)):
-            raise GraphError(f"input {name!r} holds values beyond float32")
-        return single
-    if array.dtype == np.bool_:
-        raise GraphError(f"input {name!r} is bool, expected integers ({kind.qtype}): say which byte True is (255?)")
-    if array.dtype.kind not in "iu":
-        raise GraphError(f"input {name!r} is {array.dtype}, expected integers ({kind.qtype})")
-    narrow = array.dtype == np.uint8 and kind.qtype.low <= 0 and kind.qtype.high >= 255
-    if array.size and not narrow and not kind.qtype.low <= int(array.min()) <= int(array.max()) <= kind.qtype.high:
-        raise GraphError(f"input {name!r} holds values outside {kind.qtype} ({kind.qtype.low}..{kind.qtype.high})")
-    return array.astype(np.int32)
+    try:
+        return kind.qtype.accept(array)
+    except GraphError as error:
+        raise GraphError(f"input {name!r} {error}") from None
 
 
 @dataclass(frozen=True)

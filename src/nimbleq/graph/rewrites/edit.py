@@ -20,7 +20,9 @@ def rebuild(graph: Graph, changes: Mapping[str, tuple[Node, ...]], weights: Mapp
         weights: added or replaced weights.
     """
     nodes = (new for node in graph.nodes for new in changes.get(node.output, (node,)))
-    return _pruned(graph, tuple(nodes), {**graph.weights, **(weights or {})})
+    changed = weights or {}
+    storage = {name: how for name, how in graph.storage.items() if name not in changed}
+    return _pruned(replace(graph, storage=storage), tuple(nodes), {**graph.weights, **changed})
 
 
 def drop_dead(graph: Graph) -> Graph:
