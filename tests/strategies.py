@@ -164,6 +164,106 @@ def _float_graph(
     return build.graph()
 
 
+def random_orders(rng: np.random.Generator) -> Graph:
+    """A valid float policy with Affine, activations, pooling, Concat, Add, convolutions and Flatten in any order.
+
+    Takes a uint8 or float32 vector or image. Shifts are large beside the values, windows are often padded, and some
+    weights are shared or nearly constant: what a pass that moves constants about can get wrong.
+    """
+    shape = (int(rng.integers(1, 9)),) if rng.random() < 0.4 else tuple(int(n) for n in rng.integers(1, 8, 3))
+    build = Builder(rng, {"obs": TensorType(shape, UINT8 if rng.random() < 0.6 else FLOAT32)})
+    x = "obs"
+    for _ in range(build.between(1, 6)):
+        x = _any_step(build, x)
+    if len(build.types[x].shape) > 1:
+        x = build.add(ops.Flatten(), x)
+    for _ in range(build.between(0, 2)):
+        x = _any_step(build, x)
+    actions = build.between(1, 4)
+    if build.chance(0.3):
+        build.add(ops.Dueling(), _linear(build, x, 1), _linear(build, x, actions), output=Q)
+    else:
+        _linear(build, x, actions, output=Q)
+    build.add(ops.ArgMax(), Q, output=ACTION)
+    return build.graph()
+
+
+def _any_step(build: Builder, x: str) -> str:
+    """One step of `random_orders` after ``x``."""
+    kind = build.types[x]
+    image, real = len(kind.shape) == 3, isinstance(kind.qtype, Float32)
+    steps = ["affine", "affine", "concat", *(["flatten", "pool", "conv", "conv"] if image else ["linear", "twice"])]
+    steps += ["activation", "activation", "add"] if real else []
+    match build.rng.choice(steps):
+        case "affine":
+            return _any_affine(build, x)
+        case "activation":
+            return _activation(build, x)
+        case "flatten":
+            return build.add(ops.Flatten(), x)
+        case "pool":
+            window = _window(build, x, 3)
+            function: Literal["max", "average"] = "max" if build.chance(0.6) or not real else "average"
+            return build.add(ops.Pool(function, window.kernel, window.stride, window.padding), x)
+        case "conv":
+            return _any_conv(build, x)
+        case "linear":
+            return _activation(build, _linear(build, x, build.between(1, 6)))
+        case "twice":
+            return _layer_twice(build, x)
+        case "concat":
+            return build.add(ops.Concat(), x, _any_affine(build, x) if real else x)
+        case _:
+            return build.add(ops.Add(), x, _any_affine(build, x))
+
+
+def _any_affine(build: Builder, x: str) -> str:
+    """One number, one a channel or one a pixel; on bytes a tenth of a level to a hundredth; one scale in ten is zero or
+    negative."""
+    kind = build.types[x]
+    shapes = [(), kind.shape, (*kind.shape[:1], *(1 for _ in kind.shape[1:]))]
+    scale, shift = (shapes[build.between(0, 2)] for _ in "ab")
+    values = 0.3 + build.rng.random(scale)
+    if build.chance(0.2):
+        values = values * build.rng.choice([1.0, 1.0, -1.0, 0.0], scale)
+    unit = 1.0 if isinstance(kind.qtype, Float32) else 1 / 80
+    offset = build.normal(*shift, scale=2.0) if build.chance(0.8) else np.zeros(shift)
+    names = (build.weight(np.asarray(array, np.float32)) for array in (values * unit, offset))
+    return build.add(ops.Affine(*names), x)
+
+
+def _layer_twice(build: Builder, x: str) -> str:
+    """One layer's weights on ``x`` and again on its own output, half of which is constant."""
+    width = build.types[x].size
+    first = _linear(build, x, width)
+    shared = build.nodes[-1].op
+    assert isinstance(shared, ops.Linear)
+    build.weights[shared.weight][: width // 2] = 0.0
+    return build.add(shared, _activation(build, first))
+
+
+def _any_conv(build: Builder, x: str) -> str:
+    """Often padded and depthwise; some of its channels are constant."""
+    window, channels = _window(build, x, 3), build.types[x].shape[0]
+    out, groups = (channels, channels) if build.chance(0.25) else (build.between(1, 4), 1)
+    shape = (out, channels // groups, *window.kernel)
+    weight, bias = build.normal(*shape, scale=float(np.prod(shape[1:])) ** -0.5), build.normal(out, scale=1.0)
+    constant = build.rng.random(out) < 0.3
+    weight[constant] = 0.0
+    bias[constant & (build.rng.random(out) < 0.7)] += 2.0
+    op = ops.Conv2d(build.weight(weight), build.weight(bias), window.stride, window.padding, groups)
+    x = build.add(op, x)
+    return _activation(build, x) if build.chance(0.6) else x
+
+
+def covering_obs(rng: np.random.Generator, graph: Graph, batch: int) -> Array:
+    """`random_obs` with rows of the lowest and the highest bytes among them."""
+    obs = random_obs(rng, graph, batch)
+    if not isinstance(graph.obs_type.qtype, Float32):
+        obs[0], obs[-1] = graph.obs_type.qtype.low, graph.obs_type.qtype.high
+    return obs
+
+
 def _normalised_vector(build: Builder) -> str:
     x, size = "obs", build.types["obs"].size
     if build.chance(0.5):

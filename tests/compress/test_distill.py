@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from nimbleq.compress.distill import DistillConfig, distill, distillation_loss, teacher_states, temperature
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import ConstantPolicy, action_gap, actions, compare, compare_graphs, q_values, visit
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrite import fold
+from nimbleq.graph.tensor import TensorType
 from nimbleq.seeds import episode_seeds
 
 
@@ -84,3 +87,14 @@ def test_frozen_norms_stay_close(mlp):
     q = q_values(normed, obs)
     assert np.corrcoef(q_values(frozen, obs).ravel(), q.ravel())[0, 1] > 0.9
     assert compare(q, actions(frozen, obs)).agreement > 0.8
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_a_feature_that_never_varied_moves_no_student_and_no_integers(value):
+    rng = np.random.default_rng(0)
+    obs = np.stack([rng.uniform(-1, 1, 500), np.full(500, value)], axis=1).astype(np.float32)
+    student = mlp_student(TensorType((2,)), (8,), 2, obs, rng)
+    q, later = q_values(student, obs), obs + np.float32([0, 0.001])
+    for graph in (student, fold(student), quantize(student, obs), quantize(fold(student), obs)):
+        moved = np.abs(q_values(graph, later) - q_values(graph, obs)).max()
+        assert moved < 1e-3 * np.ptp(q)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nimbleq.compress.prune import drop_dead, prune_to, unit_scores
 from nimbleq.compress.states import q_values
@@ -10,7 +12,9 @@ from nimbleq.errors import ConfigError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import trace
+from nimbleq.graph.rewrite import fold
 from nimbleq.graph.tensor import TensorType
+from tests.strategies import covering_obs, random_orders
 
 
 def test_dead_units_go_for_free(mlp):
@@ -22,6 +26,33 @@ def test_dead_units_go_for_free(mlp):
     smaller = drop_dead(graph, obs)
     assert smaller.weights["w0"].shape == (9, 5)
     np.testing.assert_allclose(q_values(smaller, obs), q_values(graph, obs), atol=1e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_removal_for_free_changes_no_value(seed):
+    rng = np.random.default_rng(seed)
+    graph = random_orders(rng)
+    obs = covering_obs(rng, graph, 8)
+    q = q_values(graph, obs)
+    for smaller in (drop_dead(graph, obs), prune_to(graph, 1.0, obs), fold(drop_dead(fold(graph), obs))):
+        np.testing.assert_allclose(q_values(smaller, obs), q, rtol=0, atol=1e-4 * (1 + np.abs(q).max()))
+
+
+@pytest.mark.parametrize(("padding", "constant", "left"), [(1, 2.0, 5), (1, -1.0, 4), (0, 2.0, 4), (1, 0.0, 4)])
+def test_a_constant_channel_stays_before_a_padded_convolution(cnn, padding, constant, left):
+    graph, obs = cnn(3, 0)
+    second = Node(ops.Conv2d("w1", "b1", padding=(padding, padding)), ("r0",), "c1")
+    nodes = tuple(second if node.output == "c1" else node for node in graph.nodes if node.output not in ("p0",))
+    flat = 6 * (6 + 2 * padding) ** 2
+    w0, b0 = graph.weights["w0"].copy(), graph.weights["b0"].copy()
+    w0[2], b0[2] = 0, constant
+    w2 = np.random.default_rng(0).standard_normal((12, flat)).astype(np.float32)
+    graph = Graph(graph.inputs, nodes, graph.outputs, {**graph.weights, "w0": w0, "b0": b0, "w2": w2})
+    smaller = drop_dead(graph, obs)
+    assert smaller.types["c0"].shape[0] == left
+    q = q_values(graph, obs)
+    np.testing.assert_allclose(q_values(smaller, obs), q, atol=1e-4 * np.abs(q).max())
 
 
 @pytest.mark.parametrize("score", ["magnitude", "sensitivity", "ablation"])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nimbleq.errors import FileError
 from nimbleq.files import sha256
 from nimbleq.graph import artefact
-from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, save_artefact
+from nimbleq.graph.artefact import FORMAT, attach_certificate, digest, load_artefact, save_artefact
 from nimbleq.graph.codec import decode, encode
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import interpret
@@ -146,7 +146,7 @@ def test_no_folder_and_a_file_in_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.json", "provenance.json", "certificate.json"])
 def test_a_future_format_says_upgrade(folder: Path, name: str) -> None:
     value = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**value, "format": 2}))
+    (folder / name).write_text(json.dumps({**value, "format": FORMAT + 1}))
     with pytest.raises(FileError, match=rf"{name} was written by a newer nimbleq .* upgrade"):
         load_artefact(folder)
 

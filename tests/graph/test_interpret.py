@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
+from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.interpret import GraphPolicy, interpret, trace
 from nimbleq.graph.tensor import INT8, INT32, UINT8, Int, TensorType
@@ -171,11 +172,27 @@ def test_dueling_and_lowest_index_on_ties() -> None:
         (TensorType((3,), UINT8), np.zeros((1, 3)), "integers"),
         (TensorType((3,), UINT8), np.full((1, 3), 256), "outside"),
         (TensorType((3,), Int(4, True)), np.full((1, 3), 8, np.uint8), "outside"),
+        (TensorType((3,), UINT8), np.full((1, 3), -1), "outside"),
+        (TensorType((3,), UINT8), np.ones((1, 3), bool), "bool"),
+        (TensorType((3,)), np.array([["1", "2", "3"]]), "real numbers"),
+        (TensorType((3,)), np.array([[1, 2, None]]), "real numbers"),
+        (TensorType((3,)), np.ones((1, 3), complex), "real numbers"),
+        (TensorType((3,)), np.full((1, 3), 1e39), "beyond float32"),
     ],
 )
 def test_unfit_inputs_are_refused(kind: TensorType, obs: Array, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         interpret(one_op(ops.Flatten(), kind), obs)
+
+
+def test_golden_answers_are_never_of_observations_cut_to_bytes() -> None:
+    weights = {"w": np.eye(3, dtype=np.float32)}
+    nodes = (Node(ops.Linear("w"), ("obs",), "q"), Node(ops.ArgMax(), ("q",), "action"))
+    graph = Graph({"obs": TensorType((3,), UINT8)}, nodes, ("q", "action"), weights)
+    for obs in (np.full((2, 3), 0.7), np.full((2, 3), 300), np.ones((2, 3), bool)):
+        with pytest.raises(GraphError, match="obs"):
+            make_golden(graph, obs)
+    assert make_golden(graph, np.full((2, 3), 7)).obs.dtype == np.uint8
 
 
 def test_a_policy_pickles() -> None:

@@ -13,9 +13,10 @@ from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import RULES, fold, for_deployment, with_action
+from nimbleq.graph.rewrites.edit import unshare
 from nimbleq.graph.tensor import UINT8, TensorType
 from nimbleq.types import Array
-from tests.strategies import Builder, graphs_with_obs
+from tests.strategies import Builder, graphs_with_obs, random_obs, random_orders
 
 
 def kinds(graph: Graph) -> list[str]:
@@ -54,6 +55,18 @@ def test_every_rule_alone_and_all_together_keep_the_values(case: tuple[Graph, Ar
     assert fold(folded) is folded
     assert cost(folded).macs <= cost(graph).macs + hidden_dueling_macs(graph)
     assert "Dueling" not in kinds(folded)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_shifts_and_constants_in_any_order_keep_the_values(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_orders(rng)
+    obs = random_obs(rng, graph, 6)
+    for rule in RULES:
+        assert_same(graph, rule(graph), obs)
+    assert_same(graph, fold(graph), obs)
+    assert_same(graph, unshare(graph), obs)
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,6 +177,25 @@ def test_an_affine_with_two_layers_after_it_enters_both() -> None:
     ]
     linear(build, build.add(ops.Add(), *branches), 3, output=Q)
     check(finish(build), ["Linear", "Activation", "Linear", "Activation", "Add", "Linear"])
+
+
+def test_an_affine_passes_through_a_flatten_that_two_layers_read() -> None:
+    build = builder((2, 3, 4), raw=True)
+    flat = build.add(ops.Flatten(), affine(build, "obs", 2, 1, 1))
+    build.add(ops.Dueling(), linear(build, flat, 1), linear(build, flat, 3), output=Q)
+    check(finish(build), ["Flatten", "Linear"])
+
+
+def test_weights_that_two_nodes_read_become_their_own() -> None:
+    build = builder()
+    x = linear(build, "obs", 6)
+    shared = build.nodes[-1].op
+    build.add(shared, x, output=Q)
+    graph = finish(build)
+    own = unshare(graph)
+    assert len(own.weights) == 2 * len(graph.weights)
+    assert unshare(own) is own
+    assert np.array_equal(*(interpret(g, np.ones((1, 6), np.float32))[Q] for g in (graph, own)))
 
 
 def test_linears_in_a_row_join_only_where_that_is_cheaper() -> None:

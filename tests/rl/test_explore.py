@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbleq.config import ExploreConfig
 from nimbleq.rl import explore
 from nimbleq.rl.explore import Explorer, epsilon_at, epsilon_greedy
+from nimbleq.rl.networks import ObsNorm
 from nimbleq.rl.stats import ObsStats
 
 
@@ -106,4 +108,19 @@ def test_running_statistics_equal_those_of_everything(sizes: list[int]) -> None:
     every = np.concatenate(parts).astype(np.float64)
     mean, std = stats.mean_std()
     assert mean == pytest.approx(every.mean(axis=0), rel=1e-5)
-    assert std == pytest.approx(np.maximum(every.std(axis=0), 1e-4), rel=1e-5)
+    assert std == pytest.approx(every.std(axis=0) if len(every) > 1 else [np.inf, np.inf], rel=1e-4)
+
+
+def test_a_feature_that_never_varied_moves_no_value_later() -> None:
+    rng = np.random.default_rng(0)
+    seen = np.stack([rng.uniform(-1, 1, 5000), np.full(5000, 0.1), np.full(5000, 1e6)], axis=1).astype(np.float32)
+    stats = ObsStats(3)
+    for part in np.split(seen, 50):
+        stats.add(part)
+    norm = ObsNorm(3, clip=6.0)
+    mean, std = stats.mean_std()
+    norm.mean.copy_(torch.from_numpy(mean))
+    norm.inverse_std.copy_(torch.from_numpy(1 / std))
+    later = seen[:100] + np.float32([0, 1.0, 1.0])
+    assert torch.allclose(norm(torch.from_numpy(later)), norm(torch.from_numpy(seen[:100])), atol=1e-3)
+    assert norm(torch.from_numpy(seen))[:, 0].std() == pytest.approx(1, abs=0.01)

@@ -16,6 +16,8 @@ from nimbleq.graph.interpret import trace
 from nimbleq.types import Array
 
 Score = Literal["magnitude", "sensitivity", "ablation"]
+Moments = dict[str, Array]
+"""Tensor → one number for every entry of its first axis."""
 _CHUNK = 2048
 _ABLATION_STATES = 512
 
@@ -49,10 +51,11 @@ def prune_to(graph: Graph, widths: Sequence[int] | float, obs: Array, score: Sco
 
 def drop_dead(graph: Graph, obs: Array) -> Graph:
     """``graph`` without the units whose activation never changes on ``obs``: free, their constant goes into the next
-    bias. One unit of a layer always stays."""
+    bias. A constant other than 0 stays before a padded convolution, whose border no bias can equal. One unit of a layer
+    always stays."""
     units = find_units(graph)
     means, variances = _moments(graph, obs)
-    alive = _spread(graph, units, variances) > 0
+    alive = _spread(graph, units, means, variances) > 0
     keep = [layer[alive[layer]] if alive[layer].any() else layer[:1] for layer in units.layers]
     return remove_units(graph, units, np.concatenate([*keep, np.zeros(0, np.int64)]), means)
 
@@ -66,7 +69,7 @@ def unit_scores(graph: Graph, units: Units, obs: Array, score: Score) -> Array:
     measured directly.
     """
     means, variances = _moments(graph, obs)
-    alive = _spread(graph, units, variances) > 0
+    alive = _spread(graph, units, means, variances) > 0
     if score == "ablation":
         return _ablation(graph, units, obs[:_ABLATION_STATES], means) * alive
     total = np.zeros(len(alive))
@@ -101,21 +104,29 @@ def _ablation(graph: Graph, units: Units, obs: Array, means: dict[str, Array]) -
     return scores
 
 
-def _spread(graph: Graph, units: Units, variances: dict[str, Array]) -> Array:
-    """``float64[groups]`` summed variance of each group where it is read: 0 exactly for dead units."""
+def _spread(graph: Graph, units: Units, means: Moments, variances: Moments) -> Array:
+    """``float64[groups]`` how far each group moves where it is read, summed: exactly 0 for what is free to go."""
     count = max((int(groups.max(initial=-1)) for groups in units.of.values()), default=-1) + 1
     spread = np.zeros(count)
     for node in graph.nodes:
         if isinstance(node.op, ops.Linear | ops.Conv2d | ops.LayerNorm | ops.Add | ops.Dueling):
             for name in node.inputs:
                 groups = units.of[name]
-                # A constant unit still counts in the statistics of a LayerNorm, so it is not free to go.
-                moves = np.ones(len(groups)) if isinstance(node.op, ops.LayerNorm) else variances[name]
+                moves = _moves(node.op, means[name], variances[name])
                 np.add.at(spread, groups[groups != FIXED], moves[groups != FIXED])
     return spread
 
 
-def _moments(graph: Graph, obs: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+def _moves(op: ops.Op, mean: Array, variance: Array) -> Array:
+    """``float64[C]`` mean square distance of each input of ``op`` from the constant that could stand for it."""
+    if isinstance(op, ops.LayerNorm):  # a constant still counts in its statistics
+        return np.ones(len(mean))
+    if isinstance(op, ops.Conv2d) and any(op.padding):  # beside zeros of the padding only 0 is a constant
+        return np.asarray(variance + mean**2)
+    return variance
+
+
+def _moments(graph: Graph, obs: Array) -> tuple[Moments, Moments]:
     """Mean and variance over states (and pixels) of every entry of the first axis, per tensor, in a stream."""
     count = 0
     first: dict[str, Array] = {}

@@ -18,6 +18,7 @@ from nimbleq.compress.states import actions, compare
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node, Q
+from nimbleq.graph.rewrites.edit import drop_dead
 from nimbleq.graph.tensor import UINT8, Float32, Int
 from nimbleq.types import Array
 
@@ -50,8 +51,8 @@ def _ranges(graph: Graph, obs: Array, method: Method) -> dict[str, Range]:
     """Ranges of every tensor that may be stored as bytes; a vector that is the observation, or an elementwise function
     of it, has one range per feature."""
     front = _front(graph)
-    read = {name for node in graph.nodes for name in node.inputs}
-    names = [n for n in read if isinstance(graph.types[n].qtype, Float32) and n != Q]
+    read = {name for node in graph.nodes if not isinstance(node.op, ops.ArgMax) for name in node.inputs}
+    names = [n for n in read if isinstance(graph.types[n].qtype, Float32)]
     apart = [n for n in names if n in front and len(graph.types[n].shape) == 1]
     measured = histograms(graph, obs, names, apart)
     ranges = {name: choose_range(histogram, method) for name, histogram in measured.items()}
@@ -62,22 +63,30 @@ def _ranges(graph: Graph, obs: Array, method: Method) -> dict[str, Range]:
     }
 
 
-def _front(graph: Graph) -> dict[str, tuple[Array, Array]]:
-    """Tensors that are ``scale·obs + shift`` (then perhaps clipped): name → (scale, shift), float64."""
-    made = {graph.obs_name: (np.ones(()), np.zeros(()))}
-    clipped: set[str] = set()
+@dataclass(frozen=True)
+class _Front:
+    """A tensor that is ``clip(scale·obs + shift, low, high)``; scale (not negative) and shift float64, broadcasting."""
+
+    scale: Array
+    shift: Array
+    low: float = -np.inf
+    high: float = np.inf
+
+
+def _front(graph: Graph) -> dict[str, _Front]:
+    """Name → form of the tensors that are scaled and shifted, then perhaps clipped, observations."""
+    made = {graph.obs_name: _Front(np.ones(()), np.zeros(()))}
     for node in graph.nodes:
-        source = node.inputs[0]
-        if source not in made:
+        form = made.get(node.inputs[0])
+        if form is None:
             continue
-        scale, shift = made[source]
-        if isinstance(node.op, ops.Affine) and source not in clipped:
+        if isinstance(node.op, ops.Affine) and (form.low, form.high) == (-np.inf, np.inf):
             gain, offset = (graph.weights[name].astype(np.float64) for name in (node.op.scale, node.op.shift))
-            if (gain > 0).all():
-                made[node.output] = (scale * gain, shift * gain + offset)
+            if (gain >= 0).all():
+                made[node.output] = _Front(form.scale * gain, form.shift * gain + offset)
         elif isinstance(node.op, ops.Activation) and node.op.function == "clip":
-            made[node.output] = (scale, shift)
-            clipped.add(node.output)
+            low, high = (float(np.clip(end, node.op.low, node.op.high)) for end in (form.low, form.high))
+            made[node.output] = replace(form, low=low, high=high)
     return made
 
 
@@ -110,7 +119,7 @@ class _Lowering:
     stored: dict[str, _Bytes] = field(default_factory=dict)
     sums: dict[str, _Sums] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
-    front: dict[str, tuple[Array, Array]] = field(init=False)
+    front: dict[str, _Front] = field(init=False)
 
     def __post_init__(self) -> None:
         self.front = _front(self.graph)
@@ -127,7 +136,7 @@ class _Lowering:
         for name in self.graph.outputs:
             if isinstance(self.graph.types[name].qtype, Float32):
                 self._float(name)
-        return Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights)
+        return drop_dead(Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights))
 
     def _emit(self, op: ops.Op, inputs: tuple[str, ...], output: str, **weights: Array) -> None:
         """Append a node; ``weights`` are stored under the names that ``op`` uses."""
@@ -148,13 +157,16 @@ class _Lowering:
             case ops.Pool(function="max") if source in self.sums:
                 self._emit(node.op, (self.sums[source].name,), f"{node.output}_sums")
                 self.sums[node.output] = _Sums(f"{node.output}_sums", self.sums[source].scale)
-            case ops.Pool(function="max") if (held := self._bytes_if_made(source)) is not None and held.scale.ndim == 0:
+            case ops.Pool(function="max") if (held := self._bytes_if_made(source)) is not None and _is_uniform(held):
                 self._emit(node.op, (held.name,), f"{node.output}_u8")
                 self.stored[node.output] = replace(held, name=f"{node.output}_u8")
             case ops.Flatten() if (
                 source in self.front or self._bytes_if_made(source) is not None or source in self.sums
             ):
                 self._lower_flatten(node)
+            case ops.Concat() if isinstance(self.graph.types[source].qtype, Int):
+                self._emit(node.op, tuple(self._bytes(name).name for name in node.inputs), f"{node.output}_u8")
+                self.stored[node.output] = replace(self._bytes(source), name=f"{node.output}_u8")
             case ops.Affine() if source in self.stored and node.output in self.front:
                 gain, shift = (self.graph.weights[name].astype(np.float64) for name in (node.op.scale, node.op.shift))
                 held = self.stored[source]
@@ -219,14 +231,17 @@ class _Lowering:
 
     def _quantized_front(self, tensor: str) -> _Bytes:
         """Quantize the raw observation; normalisation lives in scale and offset, clipping in the saturation."""
-        shape = self.graph.types[tensor].shape
-        gain, shift = self.front[tensor]
+        shape, form = self.graph.types[tensor].shape, self.front[tensor]
+        gain, shift = form.scale, form.shift
         if not isinstance(self.graph.obs_type.qtype, Float32) or (len(shape) != 1 and gain.ndim + shift.ndim > 0):
             return self._quantized(tensor, self._float(tensor))
         step, low = self._step(tensor, shift), self.ranges[tensor].low
         inverse = np.asarray(gain / step, np.float32)
-        step = gain / inverse.astype(np.float64)
+        step = np.divide(gain, inverse, where=inverse > 0, out=step * np.ones(inverse.shape))
         zero = np.clip(np.round((shift - low) / step), -_FARTHEST_ZERO, _FARTHEST_ZERO)
+        beyond = np.maximum(form.low - (shift - step * zero), shift + step * (_TOP - zero) - form.high)
+        if ((inverse > 0) & (beyond > 0.51 * step)).any():  # the levels reach further than the clip lets values go
+            return self._quantized(tensor, self._float(tensor))
         self._quantize_node(self.graph.obs_name, f"{tensor}_u8", inverse, zero)
         # Rounding a weight errs by up to half a step times the distance from the reference level, so the reference
         # stays among the levels; the rest of a far zero point is a constant, which the bias takes exactly.
@@ -276,8 +291,7 @@ class _Lowering:
             assert node is not None, f"{tensor!r} is neither an input nor made"
             if tensor in self.sums:
                 self._dequantize(self.sums[tensor].name, tensor, self.sums[tensor].scale, np.zeros(1))
-            elif tensor in self.stored and tensor not in self.front:
-                held = self.stored[tensor]
+            elif tensor in self.stored and tensor not in self.front and not (held := self.stored[tensor]).offset.any():
                 self._dequantize(held.name, tensor, held.scale.reshape(-1), held.zero_point.reshape(-1))
             else:
                 weights = {name: self.graph.weights[name] for name in node.op.weight_names()}
@@ -300,14 +314,20 @@ def _bounds(op: ops.Op) -> tuple[float, float] | None:
     return None
 
 
+def _is_uniform(held: _Bytes) -> bool:
+    """Whether the largest level is the largest value: one scale and one offset for all entries."""
+    return held.scale.ndim == held.zero_point.ndim == held.offset.ndim == 0
+
+
 def _fan_in(weight: Array, part: Array) -> tuple[int, ...]:
     """Shape that an encoding parameter takes against ``weight[out, ...]``."""
     return weight.shape[1:] if part.ndim else (1,) * (weight.ndim - 1)
 
 
 def _levels_of_zero(held: _Bytes) -> Array:
-    """Stored values whose real value is 0, per entry of the encoding."""
-    return np.ravel(held.zero_point - held.offset / held.scale)
+    """Stored values whose real value is 0, per entry of the encoding; NaN where no level or every level is 0."""
+    scale, zero, offset = np.broadcast_arrays(held.scale, held.zero_point, held.offset)
+    return np.ravel(zero - np.divide(offset, scale, where=scale > 0, out=np.full(scale.shape, np.nan)))
 
 
 def _suits_conv(held: _Bytes, op: ops.Conv2d) -> bool:

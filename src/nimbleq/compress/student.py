@@ -9,6 +9,7 @@ import numpy as np
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import trace
+from nimbleq.graph.standardize import divisors
 from nimbleq.graph.tensor import Float32, TensorType
 from nimbleq.types import Array
 
@@ -33,13 +34,15 @@ def mlp_student(
         rng: of the weights (He et al. 2015; the last layer small).
     """
     flat = obs.reshape(len(obs), -1).astype(np.float64)
-    deviation = flat.std(axis=0)
-    deviation = np.maximum(deviation, max(_SMALLEST_DEVIATION * float(deviation.max()), 1e-6))
-    if not isinstance(obs_type.qtype, Float32):  # an image: one scale, so that it stays the integers that it is
-        deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
+    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+    smallest = max(_SMALLEST_DEVIATION * float(deviation.max()), 1e-6)
+    if isinstance(obs_type.qtype, Float32):
+        scale = 1 / divisors(mean, deviation, smallest)
+    else:  # an image: one scale, so that it stays the integers that it is
+        scale = np.full_like(mean, 1 / max(float(np.sqrt(np.mean(deviation**2))), smallest))
     weights: dict[str, Array] = {
-        "scale": (1 / deviation).reshape(obs_type.shape).astype(np.float32),
-        "shift": (-flat.mean(axis=0) / deviation).reshape(obs_type.shape).astype(np.float32),
+        "scale": scale.reshape(obs_type.shape).astype(np.float32),
+        "shift": (-mean * scale).reshape(obs_type.shape).astype(np.float32),
     }
     nodes = [Node(ops.Affine("scale", "shift"), ("obs",), "normal")]
     tensor = "normal"

@@ -15,6 +15,7 @@ import numpy as np
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.rewrites.edit import fresh, rebuild, unshare
 from nimbleq.types import Array
 
 FIXED = -1
@@ -125,6 +126,7 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
             input was on average goes into the bias (exactly, for a unit that never changes).
     """
     kept = {name: np.isin(groups, keep) | (groups == FIXED) for name, groups in units.of.items() if len(groups)}
+    graph = _with_biases(unshare(graph))
     weights = dict(graph.weights)
     for node in graph.nodes:
         weights |= _sliced(graph, node, kept, means)
@@ -132,9 +134,15 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
     return Graph(graph.inputs, nodes, graph.outputs, weights)
 
 
-def _bias_name(node: Node) -> str:
-    assert isinstance(node.op, ops.Linear | ops.Conv2d)
-    return node.op.bias or f"{node.op.weight}.bias"
+def _with_biases(graph: Graph) -> Graph:
+    """``graph`` where every Linear and Conv2d has a bias, of zeros where it had none."""
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Linear | ops.Conv2d) and node.op.bias is None:
+            name = fresh(graph, f"{node.op.weight}.bias")
+            changed = Node(replace(node.op, bias=name), node.inputs, node.output)
+            zeros = np.zeros(len(graph.weights[node.op.weight]), np.float32)
+            graph = rebuild(graph, {node.output: (changed,)}, {name: zeros})
+    return graph
 
 
 def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, Array]) -> dict[str, Array]:
@@ -143,12 +151,13 @@ def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, A
     if isinstance(op, ops.Linear | ops.Conv2d):
         source, out = kept[node.inputs[0]], kept[node.output]
         weight = graph.weights[op.weight]
-        bias = np.zeros(len(weight), np.float32) if op.bias is None else graph.weights[op.bias]
+        assert op.bias is not None
+        bias = graph.weights[op.bias]
         if isinstance(op, ops.Conv2d) and op.groups > 1:  # depthwise, or nothing is removed
-            return {op.weight: weight[out], _bias_name(node): bias[out]}
+            return {op.weight: weight[out], op.bias: bias[out]}
         gone = weight[:, ~source].astype(np.float64)
         constant = gone.sum(axis=tuple(range(2, gone.ndim))) @ means[node.inputs[0]][~source]
-        return {op.weight: weight[out][:, source], _bias_name(node): (bias + constant).astype(np.float32)[out]}
+        return {op.weight: weight[out][:, source], op.bias: (bias + constant).astype(np.float32)[out]}
     if isinstance(op, ops.LayerNorm | ops.Affine):
         extent = len(kept[node.output])
         return {
@@ -161,10 +170,8 @@ def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, A
 
 
 def _regrouped(node: Node, kept: dict[str, Array]) -> Node:
-    """The node with a bias where it had none, and as many convolution groups as are left."""
-    if not isinstance(node.op, ops.Linear | ops.Conv2d):
-        return node
-    op = replace(node.op, bias=_bias_name(node))
+    """The node with as many convolution groups as are left."""
+    op = node.op
     if isinstance(op, ops.Conv2d) and op.groups > 1 and op.groups == len(kept[node.output]):
-        op = replace(op, groups=int(kept[node.output].sum()))
-    return Node(op, node.inputs, node.output)
+        return Node(replace(op, groups=int(kept[node.output].sum())), node.inputs, node.output)
+    return node

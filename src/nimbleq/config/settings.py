@@ -60,7 +60,8 @@ class NetworkConfig:
         cosines: features that ``iqn`` makes of a fraction.
         policy_fractions: evenly spread fractions that ``iqn`` averages to act, and when it is exported.
         normalize_obs: subtract the running mean, divide by the running deviation and clip at ``obs_clip`` deviations
-            (vectors only); frozen when the run ends and exported as part of the network.
+            (vectors only); a feature that never varied counts for nothing; frozen when the run ends and exported as
+            part of the network.
         obs_clip: in standard deviations.
     """
 

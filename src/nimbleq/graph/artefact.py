@@ -26,20 +26,22 @@ import safetensors.numpy
 
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
-from nimbleq.graph.codec import check_weights, decode, encode
+from nimbleq.graph.codec import decode, decode_held, decode_weights, encode, weight_arrays
+from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.tensor import FLOAT32, INT32, TensorType
 from nimbleq.types import Array
 from nimbleq.version import VERSION
 
-FORMAT = 1
-"""Version of the layout; raised when an older nimbleq could no longer read what a newer one writes."""
+FORMAT = 2
+"""Version of the layout; raised when an older nimbleq could no longer read what a newer one writes. 2: weights of any
+format and encoding. A file says the oldest version that can read it, so most say 1."""
 MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
 PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
 _HASHED = (MODEL, WEIGHTS, GOLDEN)
 _MAX_BYTES = {MODEL: 32 << 20, PROVENANCE: 32 << 20, CERTIFICATE: 32 << 20, WEIGHTS: 4 << 30, GOLDEN: 256 << 20}
-_DTYPES = {"F32": np.float32, "I8": np.int8, "I32": np.int32}
+_DTYPES = {row.native: row.dtype for row in FORMATS.values() if row.native} | {"U8": np.dtype(np.uint8)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def save_artefact(
     Raises:
         FileError: the place is not writable, or the weights are not finite.
     """
-    check_weights(graph.weights)
+    arrays = weight_arrays(graph)
     missing = [name for name in (Q, ACTION) if name not in graph.outputs]
     if missing:
         raise FileError(f"cannot write {path}: the graph has no output {missing[0]!r}")
@@ -87,8 +89,8 @@ def save_artefact(
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT, **encode(graph)}),
-        WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in graph.weights.items()}),
+        MODEL: _json({"format": FORMAT if graph.storage else 1, **encode(graph)}),
+        WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
     hashes = {name: sha256(data) for name, data in contents.items()}
@@ -118,7 +120,11 @@ def load_artefact(path: Path | str) -> Artefact:
     recorded = _unsealed(path, PROVENANCE)
     hashes = _check_hashes(path, recorded, contents)
     with _naming(path / WEIGHTS):
-        weights = _read_weights(contents[WEIGHTS])
+        arrays = _read_arrays(contents[WEIGHTS])
+    with _naming(path / MODEL):
+        held = decode_held(model)
+    with _naming(path / WEIGHTS):
+        weights = decode_weights(arrays, held)
     with _naming(path / MODEL):
         graph = _read_model(model, weights)
     with _naming(path / GOLDEN):
@@ -163,7 +169,7 @@ def _json(value: Any) -> bytes:
 def _sealed(value: Mapping[str, Any]) -> bytes:
     """A JSON object with its format and the digest of its own content."""
     # Through JSON once, so that the digest is over what a reader will see.
-    content = json.loads(_json({"format": FORMAT, **value}))
+    content = json.loads(_json({"format": 1, **value}))
     return _json({**content, "digest": _content_digest(content)})
 
 
@@ -230,19 +236,18 @@ def _check_hashes(path: Path, provenance: Mapping[str, Any], contents: Mapping[s
     return {name: recorded[name] for name in _HASHED}
 
 
-def _read_weights(data: bytes) -> dict[str, Array]:
-    """Weights from safetensors, whose reader checks offsets and sizes before it hands out bytes."""
+def _read_arrays(data: bytes) -> dict[str, Array]:
+    """Weights as they are held, from safetensors, whose reader checks offsets and sizes before it hands out bytes."""
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise FileError(f"it is not a readable safetensors file ({error}): truncated or damaged") from error
-    weights: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise FileError(f"weight {name!r} is {entry['dtype']}; a model has {', '.join(_DTYPES)}")
-        weights[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    check_weights(weights)
-    return weights
+        arrays[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
 
 
 def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> Graph:

@@ -6,24 +6,36 @@ Reading trusts nothing: every field is checked for presence and type before an o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from math import isfinite
+from dataclasses import dataclass, fields
+from math import isfinite, prod
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
 from nimbleq.errors import FileError, GraphError
+from nimbleq.graph.encodings import ENCODINGS
+from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.ops import OPS, Op
 from nimbleq.graph.tensor import FLOAT32, Int, QType, TensorType
+from nimbleq.graph.weight import Storage, default_storage
 from nimbleq.types import Array
 
+MAX_ENTRIES = 1 << 31
+"""Of one weight."""
 MAX_NODES = 10_000
 """More than any policy has; keeps a hostile file from costing time."""
 
 
 def encode(graph: Graph) -> dict[str, Any]:
-    """The graph without its weights as JSON values; `decode` reads them back."""
+    """The graph as JSON values, without the numbers of its weights: those are in `weight_arrays`; `decode` reads both.
+
+    ``weights`` is there only where some weight is not dense in the format of its type.
+    """
+    held = {
+        name: {"format": str(how.format), "encoding": str(how.encoding), "shape": list(graph.weights[name].shape)}
+        for name, how in graph.storage.items()
+    }
     return {
         "inputs": [
             {"name": name, "shape": list(kind.shape), "type": str(kind.qtype)} for name, kind in graph.inputs.items()
@@ -33,7 +45,26 @@ def encode(graph: Graph) -> dict[str, Any]:
             for node in graph.nodes
         ],
         "outputs": list(graph.outputs),
+        **({"weights": held} if held else {}),
     }
+
+
+def weight_arrays(graph: Graph) -> dict[str, Array]:
+    """Weights as they are written: arrays of their own type, or (see `encode`) uint8 ``[bytes]`` of packed codes.
+
+    Raises:
+        FileError: a weight is not a value of its format (NaN, infinity); names it.
+    """
+    arrays: dict[str, Array] = {}
+    for name, values in graph.weights.items():
+        try:
+            how = graph.storage.get(name) or default_storage(values)
+            how.format.check(values)
+        except GraphError as error:
+            raise FileError(f"weight {name!r} {error}") from None
+        packed = how.encoding.pack(how.format.encode(values), how.format) if name in graph.storage else None
+        arrays[name] = values if packed is None else np.frombuffer(packed, np.uint8)
+    return arrays
 
 
 def _op_fields(op: Op) -> dict[str, Any]:
@@ -41,13 +72,44 @@ def _op_fields(op: Op) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+@dataclass(frozen=True)
+class Held:
+    """How a weight is held, and its shape."""
+
+    storage: Storage
+    shape: tuple[int, ...]
+
+
+def decode_held(value: Any) -> dict[str, Held]:
+    """The weights that `encode` gave ``value`` a format and an encoding for.
+
+    Raises:
+        FileError: see `decode`.
+    """
+    entries = value.get("weights", {}) if isinstance(value, dict) else {}
+    return {name: _held(entry, f"weights.{name}") for name, entry in _typed(entries, dict, "weights").items()}
+
+
+def decode_weights(arrays: Mapping[str, Array], held: Mapping[str, Held]) -> dict[str, Array]:
+    """Values of the weights that `weight_arrays` gave ``arrays`` for.
+
+    Raises:
+        FileError: an array is missing, is not what ``held`` says, or holds NaN or infinity.
+    """
+    for name in held.keys() - arrays.keys():
+        raise FileError(f"weight {name!r} is missing")
+    return {name: _values(name, array, held.get(name)) for name, array in arrays.items()}
+
+
 def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
-    """The graph that `encode` gave ``value`` for.
+    """The graph that `encode` gave ``value`` for, with these values of its weights.
 
     Raises:
         FileError: a key is missing, unknown or of the wrong type, or the graph is not valid; says where.
     """
-    model = _record(value, "the model", {"inputs", "nodes", "outputs"})
+    storage = {name: held.storage for name, held in decode_held(value).items()}
+    optional = {"weights"} if storage else set()
+    model = _record(value, "the model", {"inputs", "nodes", "outputs"} | optional)
     inputs = [_input(entry, f"inputs[{at}]") for at, entry in enumerate(_list(model["inputs"], "inputs"))]
     entries = _list(model["nodes"], "nodes")
     if len(entries) > MAX_NODES:
@@ -57,22 +119,38 @@ def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
     if len({name for name, _ in inputs}) != len(inputs) or len(set(outputs)) != len(outputs):
         raise FileError("two inputs or two outputs have the same name")
     try:
-        return Graph(dict(inputs), nodes, outputs, weights)
+        return Graph(dict(inputs), nodes, outputs, weights, storage)
     except GraphError as error:
         raise FileError(f"it is not a valid graph: {error}") from None
 
 
-def check_weights(weights: Mapping[str, Array]) -> None:
-    """Every weight is float32 and finite, int8 or int32.
+def _held(entry: Any, where: str) -> Held:
+    record = _record(entry, where, {"format", "encoding", "shape"})
+    rows: list[Any] = []
+    for key, table in (("format", FORMATS), ("encoding", ENCODINGS)):
+        name = _typed(record[key], str, f"{where}.{key}")
+        if name not in table:
+            raise FileError(f"{where}.{key}: this nimbleq knows no {key} {name[:60]!r}, only {', '.join(table)}")
+        rows.append(table[name])
+    shape = tuple(_typed(extent, int, f"{where}.shape") for extent in _list(record["shape"], f"{where}.shape"))
+    if len(shape) > 8 or min(shape, default=1) < 1 or prod(shape) >= MAX_ENTRIES:
+        raise FileError(f"{where}.shape {list(shape)} is not a weight's shape")
+    return Held(Storage(*rows), shape)
 
-    Raises:
-        FileError: names the weight.
-    """
-    for name, array in weights.items():
-        if array.dtype not in (np.float32, np.int8, np.int32):
-            raise FileError(f"weight {name!r} is {array.dtype}; a model has float32, int8 and int32")
-        if array.dtype == np.float32 and not np.isfinite(array).all():
-            raise FileError(f"weight {name!r} holds NaN or infinity")
+
+def _values(name: str, array: Array, held: Held | None) -> Array:
+    try:
+        if held is None:
+            default_storage(array).format.check(array)
+            return array
+        number, encoding = held.storage.format, held.storage.encoding
+        if array.dtype != np.uint8 or array.ndim != 1:
+            raise GraphError(f"is {array.dtype}{list(array.shape)}, {held.storage} is held as bytes")
+        values = number.decode(encoding.unpack(array.tobytes(), held.shape, number))
+        number.check(values)
+    except GraphError as error:
+        raise FileError(f"weight {name!r} {error}") from None
+    return values
 
 
 def _input(entry: Any, where: str) -> tuple[str, TensorType]:

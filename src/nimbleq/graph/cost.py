@@ -66,7 +66,7 @@ def layers(graph: Graph) -> tuple[LayerCost, ...]:
                 shape=graph.types[node.output].shape,
                 params=sum(graph.weights[name].size for name in names),
                 macs=node_macs(graph, node),
-                size_bytes=sum(graph.weights[name].nbytes for name in names),
+                size_bytes=sum(graph.stored(name).nbytes for name in names),
             )
         )
     return tuple(rows)
@@ -75,8 +75,8 @@ def layers(graph: Graph) -> tuple[LayerCost, ...]:
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one node; elementwise work counts as none."""
     if isinstance(node.op, ops.Linear | ops.Conv2d):
-        weight = graph.weights[node.op.weight]
-        return graph.types[node.output].size * (weight.size // len(weight))
+        positions = graph.types[node.output].size // len(graph.weights[node.op.weight])
+        return positions * graph.stored(node.op.weight).multiplied
     return 0
 
 

@@ -11,13 +11,14 @@ import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nimbleq.errors import FileError
 from nimbleq.graph.graph import ACTION, Graph, Q
-from nimbleq.graph.interpret import interpret
-from nimbleq.graph.tensor import Float32, TensorType
+from nimbleq.graph.interpret import checked, interpret
+from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.types import Array
 
 MAX_BYTES = 256 << 20
@@ -44,8 +45,12 @@ class Golden:
 
 
 def make_golden(graph: Graph, obs: Array) -> Golden:
-    """The interpreter's answers to ``obs[K, *O]``."""
-    stored = np.ascontiguousarray(obs, dtype=_obs_dtype(graph.obs_type))
+    """The interpreter's answers to ``obs[K, *O]``.
+
+    Raises:
+        GraphError: the graph does not take such observations.
+    """
+    stored = np.ascontiguousarray(checked(graph.obs_name, obs, graph.obs_type), dtype=_obs_dtype(graph.obs_type))
     result = interpret(graph, stored)
     return Golden(stored, result[Q], result[ACTION])
 
@@ -91,10 +96,8 @@ def read_golden(data: bytes, graph: Graph) -> Golden:
     return Golden(**arrays)
 
 
-def _obs_dtype(kind: TensorType) -> np.dtype[np.float32] | np.dtype[np.uint8] | np.dtype[np.int32]:
-    if isinstance(kind.qtype, Float32):
-        return np.dtype(np.float32)
-    return np.dtype(np.uint8) if (kind.qtype.low, kind.qtype.high) == (0, 255) else np.dtype(np.int32)
+def _obs_dtype(kind: TensorType) -> np.dtype[Any]:
+    return kind.qtype.dtype if kind.qtype in (FLOAT32, UINT8) else np.dtype(np.int32)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Array:

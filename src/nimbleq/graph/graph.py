@@ -12,6 +12,7 @@ import numpy as np
 from nimbleq.errors import GraphError
 from nimbleq.graph.ops import Op
 from nimbleq.graph.tensor import TensorType
+from nimbleq.graph.weight import Storage, Weight, default_storage
 from nimbleq.types import Array
 
 Q = "q"
@@ -39,17 +40,20 @@ class Graph:
         inputs: tensor name → type, in order.
         nodes: in execution order.
         outputs: names of the tensors that are results.
-        weights: name → read-only array (float32, int8 or int32).
+        weights: name → read-only array of values, as arithmetic sees them (float32, int8 or int32).
+        storage: name → format and encoding, of the weights that are not dense in the format that their type is.
         types: every tensor's type, inferred.
 
     Raises:
-        GraphError: a tensor is used before it is made or made twice, or an op refuses its inputs; names the node.
+        GraphError: a tensor is used before it is made or made twice, an op refuses its inputs (names the node), or a
+            weight has values that its format does not have.
     """
 
     inputs: Mapping[str, TensorType]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     weights: Mapping[str, Array]
+    storage: Mapping[str, Storage] = field(default_factory=dict)
     types: Mapping[str, TensorType] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,11 +64,12 @@ class Graph:
             weights[name].flags.writeable = False
         object.__setattr__(self, "inputs", MappingProxyType(dict(self.inputs)))
         object.__setattr__(self, "weights", MappingProxyType(weights))
+        object.__setattr__(self, "storage", MappingProxyType(_checked_storage(weights, self.storage)))
         object.__setattr__(self, "types", MappingProxyType(_infer_types(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Mapping proxies do not pickle; worker processes get plain dicts and check again.
-        return (Graph, (dict(self.inputs), self.nodes, self.outputs, dict(self.weights)))
+        return (Graph, (dict(self.inputs), self.nodes, self.outputs, dict(self.weights), dict(self.storage)))
 
     def producer(self, tensor: str) -> Node | None:
         """The node that makes ``tensor``, or None for a graph input."""
@@ -74,9 +79,30 @@ class Graph:
         """The nodes that read ``tensor``."""
         return tuple(node for node in self.nodes if tensor in node.inputs)
 
+    def stored(self, name: str) -> Weight:
+        """The weight ``name`` as codes in its format and encoding.
+
+        Raises:
+            GraphError: its values have no format.
+        """
+        try:
+            how = self.storage.get(name) or default_storage(self.weights[name])
+        except GraphError as error:
+            raise GraphError(f"weight {name!r} {error}") from None
+        return Weight(how.format.encode(self.weights[name]), how.format, how.encoding)
+
     def with_weights(self, changed: Mapping[str, Array]) -> Graph:
-        """The same graph with some weights replaced."""
-        return replace(self, weights={**self.weights, **changed})
+        """The same graph with some weights replaced, held as their types say."""
+        storage = {name: how for name, how in self.storage.items() if name not in changed}
+        return replace(self, weights={**self.weights, **changed}, storage=storage)
+
+    def with_storage(self, storage: Mapping[str, Storage]) -> Graph:
+        """The same graph with some weights held otherwise; their values stay.
+
+        Raises:
+            GraphError: a format does not have those values.
+        """
+        return replace(self, storage={**self.storage, **storage})
 
     @property
     def obs_name(self) -> str:
@@ -98,6 +124,17 @@ class Graph:
     def actions(self) -> int:
         """Number of actions ``A``."""
         return self.types[Q].size
+
+
+def _checked_storage(weights: Mapping[str, Array], storage: Mapping[str, Storage]) -> dict[str, Storage]:
+    """``storage`` of the weights that there are, checked against their values."""
+    present = {name: how for name, how in storage.items() if name in weights}
+    for name, how in present.items():
+        try:
+            how.format.check(weights[name])
+        except GraphError as error:
+            raise GraphError(f"weight {name!r} {error}") from None
+    return {name: how for name, how in present.items() if how != default_storage(weights[name])}
 
 
 def _infer_types(graph: Graph) -> dict[str, TensorType]:

@@ -15,7 +15,7 @@ import numpy as np
 from nimbleq.errors import GraphError
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.kernels import Kernel, kernel
-from nimbleq.graph.tensor import Float32, TensorType
+from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
 
@@ -42,7 +42,7 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]
     for name, kind in graph.inputs.items():
         if name not in named:
             raise GraphError(f"input {name!r} is missing")
-        tensors[name] = _checked(name, np.asarray(named[name]), kind)
+        tensors[name] = checked(name, named[name], kind)
     for function, sources, output in _plan(graph):
         tensors[output] = function(*[tensors[name] for name in sources])
     return tensors
@@ -57,18 +57,20 @@ def _plan(graph: Graph) -> tuple[tuple[Kernel, tuple[str, ...], str], ...]:
     )
 
 
-def _checked(name: str, array: Array, kind: TensorType) -> Array:
-    """``array`` as float32 or int32, refused when ``kind`` cannot hold it."""
-    if array.shape[1:] != kind.shape or array.ndim == 0:
+def checked(name: str, values: Array, kind: TensorType) -> Array:
+    """``values`` as float32 or int32, ``[B, *shape]`` of the tensor ``name``.
+
+    Raises:
+        GraphError: ``kind`` cannot hold them: another shape, no numbers, or floats, bools or integers out of range for
+            an integer format.
+    """
+    array = np.asarray(values)
+    if array.ndim == 0 or array.shape[1:] != kind.shape:
         raise GraphError(f"input {name!r} has shape {array.shape}, expected (B, {', '.join(map(str, kind.shape))})")
-    if isinstance(kind.qtype, Float32):
-        return array.astype(np.float32, copy=False)
-    if array.dtype.kind not in "iub":
-        raise GraphError(f"input {name!r} is {array.dtype}, expected integers ({kind.qtype})")
-    narrow = array.dtype == np.uint8 and kind.qtype.low <= 0 and kind.qtype.high >= 255
-    if array.size and not narrow and not kind.qtype.low <= int(array.min()) <= int(array.max()) <= kind.qtype.high:
-        raise GraphError(f"input {name!r} holds values outside {kind.qtype} ({kind.qtype.low}..{kind.qtype.high})")
-    return array.astype(np.int32)
+    try:
+        return kind.qtype.accept(array)
+    except GraphError as error:
+        raise GraphError(f"input {name!r} {error}") from None
 
 
 @dataclass(frozen=True)

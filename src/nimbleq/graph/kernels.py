@@ -13,7 +13,7 @@ import numpy as np
 
 from nimbleq.graph import ops
 from nimbleq.graph.ops import Weights, accumulator_bound
-from nimbleq.graph.tensor import Float32, Int, TensorType
+from nimbleq.graph.tensor import FLOAT32, INT32, Int, TensorType
 from nimbleq.types import Array
 
 Kernel = Callable[..., Array]
@@ -56,7 +56,7 @@ def _linear(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...]) -
 def _arithmetic(op: ops.Linear | ops.Conv2d, weights: Weights, source: TensorType) -> tuple[type, type]:
     """Number formats to compute in and to give."""
     weight = weights[op.weight]
-    if weight.dtype == np.float32 or isinstance(source.qtype, Float32):
+    if weight.dtype == FLOAT32.dtype:
         return np.float32, np.float32
     bound = accumulator_bound(weight, None if op.bias is None else weights[op.bias], source.qtype)
     return np.float32 if bound < 1 << 24 else np.float64, np.int32
@@ -133,7 +133,7 @@ def _pool(op: ops.Pool, weights: Weights, sources: tuple[TensorType, ...]) -> Ke
     if op.function == "average":
         # Zeros of the padding count as entries, as with torch's count_include_pad=True.
         return lambda x: _windows(x, op.kernel, op.stride, op.padding, 0).mean(axis=(4, 5), dtype=np.float32)
-    lowest = -np.inf if isinstance(sources[0].qtype, Float32) else np.iinfo(np.int32).min
+    lowest = INT32.low if sources[0].qtype.is_integer else -np.inf
     return lambda x: _windows(x, op.kernel, op.stride, op.padding, lowest).max(axis=(4, 5))
 
 

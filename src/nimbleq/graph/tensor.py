@@ -1,4 +1,4 @@
-"""Number formats and tensor types."""
+"""Tensor types: shape and number format."""
 
 from __future__ import annotations
 
@@ -6,55 +6,13 @@ from dataclasses import dataclass
 from math import prod
 
 from nimbleq.errors import GraphError
+from nimbleq.graph.formats import FLOAT32, INT8, INT32, UINT8, Float32, Int
 
-
-@dataclass(frozen=True)
-class Float32:
-    """IEEE single precision."""
-
-    def __str__(self) -> str:
-        return "float32"
-
-
-@dataclass(frozen=True)
-class Int:
-    """A two's-complement or unsigned integer; the op that makes it knows its scale and zero point.
-
-    Attributes:
-        bits: width, 2 to 32 (31 when unsigned: every value fits an int32).
-        signed: two's complement when true.
-
-    Raises:
-        GraphError: there is no such width.
-    """
-
-    bits: int
-    signed: bool
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bits <= (32 if self.signed else 31):
-            raise GraphError(f"integers have 2 to 32 bits (31 unsigned), not {self.bits}")
-
-    @property
-    def low(self) -> int:
-        """Smallest value."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def high(self) -> int:
-        """Largest value."""
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    def __str__(self) -> str:
-        return f"{'int' if self.signed else 'uint'}{self.bits}"
+__all__ = ["FLOAT32", "INT8", "INT32", "UINT8", "Float32", "Int", "QType", "TensorType"]
 
 
 QType = Float32 | Int
-
-FLOAT32 = Float32()
-UINT8 = Int(8, signed=False)
-INT8 = Int(8, signed=True)
-INT32 = Int(32, signed=True)
+"""Formats that tensors may have: real, or integers of any width."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +40,7 @@ class TensorType:
     @property
     def nbytes(self) -> int:
         """Bytes when stored with whole bytes per element."""
-        bits = 32 if isinstance(self.qtype, Float32) else self.qtype.bits
-        return self.size * ((bits + 7) // 8)
+        return self.size * self.qtype.nbytes(1)
 
     def __str__(self) -> str:
         return f"{self.qtype}[{', '.join(map(str, self.shape))}]"

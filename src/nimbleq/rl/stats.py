@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nimbleq.graph.standardize import divisors
 from nimbleq.types import Array
-
-_MIN_STD = 1e-4  # a feature that never moved yet must not be divided by zero
 
 
 class ObsStats:
@@ -29,9 +28,10 @@ class ObsStats:
         self.count = total
 
     def mean_std(self) -> tuple[Array, Array]:
-        """``float32[O]`` each."""
-        std = np.maximum(np.sqrt(self.squares / max(self.count, 1)), _MIN_STD)
-        return self.mean.astype(np.float32), std.astype(np.float32)
+        """``float32[O]`` each; what to subtract and what to divide by, see `divisors`."""
+        with np.errstate(over="ignore"):  # infinity: the feature counts for nothing
+            std = divisors(self.mean, np.sqrt(self.squares / max(self.count, 1))).astype(np.float32)
+        return self.mean.astype(np.float32), std
 
     def arrays(self) -> dict[str, Array]:
         """Complete state."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.tensor import Float32, TensorType
+from nimbleq.graph.tensor import FLOAT32, TensorType
 from nimbleq.types import Array
 
 Weights = Mapping[str, Array]
@@ -53,7 +53,7 @@ def require(condition: bool, message: str) -> None:
 def require_floats(op: Op, sources: tuple[TensorType, ...]) -> None:
     """All of ``sources`` are float32."""
     require(
-        all(isinstance(source.qtype, Float32) for source in sources),
+        all(source.qtype == FLOAT32 for source in sources),
         f"{op.kind} works on float32 only, got {', '.join(map(str, sources))}",
     )
 

@@ -44,7 +44,7 @@ class Dequantize(Op):
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         (source,) = sources
-        require(isinstance(source.qtype, Int), f"Dequantize needs integers, got {source}")
+        require(source.qtype.is_integer, f"Dequantize needs integers, got {source}")
         per_channel(weights, self.scale, source, np.float32)
         per_channel(weights, self.zero_point, source, np.int32)
         return TensorType(source.shape)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from nimbleq.errors import GraphError
+from nimbleq.graph.formats import Format
 from nimbleq.graph.ops.base import Op, Weights, require, require_floats, require_real, weight_of, window_extent
-from nimbleq.graph.tensor import FLOAT32, INT32, Int, QType, TensorType
+from nimbleq.graph.tensor import FLOAT32, INT8, INT32, QType, TensorType
 from nimbleq.types import Array
 
 
@@ -27,7 +27,7 @@ class Affine(Op):
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         (source,) = sources
-        narrow = not isinstance(source.qtype, Int) or source.qtype.bits <= 24
+        narrow = not source.qtype.is_integer or source.qtype.bits <= 24
         require(narrow, f"Affine takes float32 or integers of up to 24 bits, got {source}: dequantize first")
         for name in (self.scale, self.shift):
             require(name in weights, f"weight {name!r} is missing")
@@ -82,7 +82,7 @@ class Conv2d(Op):
         out = weight.shape[0]
         require(out % self.groups == 0, f"{out} output channels do not divide into {self.groups} groups")
         bias = None if self.bias is None else weight_of(weights, self.bias, (out,))
-        low, high = (source.qtype.low, source.qtype.high) if isinstance(source.qtype, Int) else (0, 0)
+        low, high = (source.qtype.low, source.qtype.high) if source.qtype.is_integer else (0, 0)
         require(low <= self.pad_value <= high, f"pad value {self.pad_value} is not a {source.qtype} (0 for float32)")
         rows, cols = window_extent((height, width), weight.shape[2:], self.stride, self.padding, self.kind)
         return TensorType((out, rows, cols), _accumulator(weight, bias, source))
@@ -112,13 +112,12 @@ class LayerNorm(Op):
 
 def _accumulator(weight: Array, bias: Array | None, source: TensorType) -> QType:
     """Number format of ``Σ w·x + b``; for integers also the proof that no partial sum, in any order, leaves int32."""
-    if weight.dtype == np.float32:
-        require(bias is None or bias.dtype == np.float32, "a float32 weight needs a float32 bias")
+    if weight.dtype == FLOAT32.dtype:
+        require(bias is None or bias.dtype == FLOAT32.dtype, "a float32 weight needs a float32 bias")
         return FLOAT32
-    require(weight.dtype == np.int8, f"weights are float32 or int8, not {weight.dtype}")
-    require(bias is None or bias.dtype == np.int32, "an int8 weight needs an int32 bias")
-    if not isinstance(source.qtype, Int):
-        raise GraphError("int8 weights need an integer input: quantize it first")
+    require(weight.dtype == INT8.dtype, f"weights are float32 or int8, not {weight.dtype}")
+    require(bias is None or bias.dtype == INT32.dtype, "an int8 weight needs an int32 bias")
+    require(source.qtype.is_integer, "int8 weights need an integer input: quantize it first")
     bound = accumulator_bound(weight, bias, source.qtype)
     require(
         bound <= INT32.high, f"sums may reach {bound} and overflow int32: fewer inputs, smaller weights or fewer bits"
@@ -126,10 +125,10 @@ def _accumulator(weight: Array, bias: Array | None, source: TensorType) -> QType
     return INT32
 
 
-def accumulator_bound(weight: Array, bias: Array | None, source: Int) -> int:
+def accumulator_bound(weight: Array, bias: Array | None, source: Format) -> int:
     """Largest ``Σ|w|·max|x| + |b|`` over the outputs of an integer layer."""
     # Sums of int8 magnitudes are exact in float64, whose conversion and reduction are the fast ones.
-    magnitude = np.abs(weight.reshape(len(weight), -1), dtype=np.float64).sum(axis=1) * max(-source.low, source.high)
+    magnitude = np.abs(weight.reshape(len(weight), -1), dtype=np.float64).sum(axis=1) * source.largest
     if bias is not None:
         magnitude += np.abs(bias.astype(np.float64))
     return int(magnitude.max())

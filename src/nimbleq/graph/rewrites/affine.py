@@ -45,10 +45,16 @@ def affine_into_next(graph: Graph) -> Graph:
         if not isinstance(affine.op, ops.Affine) or affine.output in graph.outputs:
             continue
         readers = _readers(graph, affine)
-        if not readers or not all(_takes(graph, affine, layer) for layer, _ in readers):
+        absorbed = [_absorbed(graph, affine, layer) for layer, _ in readers]
+        if not readers or any(parameters is None for parameters in absorbed):
             continue
-        for layer, flatten in readers:
-            graph = _absorb(graph, affine, layer, flatten)
+        for (layer, flatten), parameters in zip(readers, absorbed, strict=True):
+            assert parameters is not None
+            source = affine.inputs[0]
+            if flatten is not None:
+                graph = rebuild(graph, {flatten.output: (Node(flatten.op, (source,), flatten.output),)})
+                source = flatten.output
+            graph = with_layer(graph, layer, *parameters, source, layer.output)
         return graph
     return graph
 
@@ -76,34 +82,24 @@ def _per_input(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] |
     return (first[0].reshape(-1), first[1].reshape(-1)) if same else None
 
 
-def _takes(graph: Graph, affine: Node, layer: Node) -> bool:
+def _absorbed(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | None:
+    """Weight and bias of ``layer`` with the Affine before it taken in; None when it cannot be."""
     op = real_layer(graph, layer)
     constants = None if op is None else _per_input(graph, affine, layer)
-    if constants is None:
-        return False
-    return not (isinstance(op, ops.Conv2d) and any(op.padding) and constants[1].any())
-
-
-def _absorb(graph: Graph, affine: Node, layer: Node, flatten: Node | None) -> Graph:
-    op, constants = real_layer(graph, layer), _per_input(graph, affine, layer)
-    assert op is not None
-    assert constants is not None
+    if op is None or constants is None:
+        return None
+    if isinstance(op, ops.Conv2d) and any(op.padding) and constants[1].any():
+        return None
     weight, bias = doubles(graph, op)
     if isinstance(op, ops.Linear):
         scale, shift = constants
-        scaled, moved = weight * scale, weight @ shift
-    else:
-        # Output channel o reads the input channels of its group.
-        out, group_in = weight.shape[:2]
-        first = np.arange(out) // (out // op.groups) * group_in
-        channels = first[:, None] + np.arange(group_in)
-        scale, shift = (constant[channels][:, :, None, None] for constant in constants)
-        scaled, moved = weight * scale, (weight * shift).sum(axis=(1, 2, 3))
-    source = affine.inputs[0]
-    if flatten is not None:
-        graph = rebuild(graph, {flatten.output: (Node(flatten.op, (source,), flatten.output),)})
-        source = flatten.output
-    return with_layer(graph, layer, scaled, bias + moved, source, layer.output)
+        return weight * scale, bias + weight @ shift
+    # Output channel o reads the input channels of its group.
+    out, group_in = weight.shape[:2]
+    first = np.arange(out) // (out // op.groups) * group_in
+    channels = first[:, None] + np.arange(group_in)
+    scale, shift = (constant[channels][:, :, None, None] for constant in constants)
+    return weight * scale, bias + (weight * shift).sum(axis=(1, 2, 3))
 
 
 def affine_into_previous(graph: Graph) -> Graph:

@@ -20,7 +20,9 @@ def rebuild(graph: Graph, changes: Mapping[str, tuple[Node, ...]], weights: Mapp
         weights: added or replaced weights.
     """
     nodes = (new for node in graph.nodes for new in changes.get(node.output, (node,)))
-    return _pruned(graph, tuple(nodes), {**graph.weights, **(weights or {})})
+    changed = weights or {}
+    storage = {name: how for name, how in graph.storage.items() if name not in changed}
+    return _pruned(replace(graph, storage=storage), tuple(nodes), {**graph.weights, **changed})
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -78,6 +80,17 @@ def weight_name(graph: Graph, name: str | None, stem: str) -> str:
     """The name for a changed weight: its own where nobody else reads it."""
     readers = sum(node.op.weight_names().count(name) for node in graph.nodes if name is not None)
     return name if name is not None and readers == 1 else fresh(graph, name or stem)
+
+
+def unshare(graph: Graph) -> Graph:
+    """``graph`` where every node has weights of its own; the same graph where that is so already."""
+    for node in graph.nodes:
+        for field in node.op.weight_fields:
+            name = getattr(node.op, field)
+            if name is not None and (own := weight_name(graph, name, name)) != name:
+                changed = Node(replace(node.op, **{field: own}), node.inputs, node.output)
+                return unshare(rebuild(graph, {node.output: (changed,)}, {own: graph.weights[name]}))
+    return graph
 
 
 def real_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:

@@ -1,0 +1,22 @@
+"""Number formats. A weight's format is a row of `FORMATS`; a new one is a file beside this and a line in the table."""
+
+from nimbleq.graph.formats.base import Format
+from nimbleq.graph.formats.float32 import Float32
+from nimbleq.graph.formats.integer import Int
+
+FLOAT32 = Float32()
+UINT8 = Int(8, signed=False)
+INT8 = Int(8, signed=True)
+INT32 = Int(32, signed=True)
+
+FORMATS: dict[str, Format] = {
+    str(row): row
+    for row in (
+        FLOAT32,
+        INT8,
+        INT32,
+    )
+}
+"""Name in files → format that weights may have."""
+
+__all__ = ["FLOAT32", "FORMATS", "INT8", "INT32", "UINT8", "Float32", "Format", "Int"]

@@ -1,0 +1,95 @@
+"""What a number format is: a row of `nimbleq.graph.formats.FORMATS`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from nimbleq.errors import GraphError
+from nimbleq.types import Array
+
+
+class Format(ABC):
+    """A number format of weights or activations. Rows are frozen values without state.
+
+    A weight is held as codes; arithmetic sees the *values* that they decode to. Values of an integer format are
+    integers, and sums of them accumulate in int32; values of a real format are float32.
+
+    Attributes:
+        bits: width of one code.
+    """
+
+    bits: int
+
+    @property
+    def native(self) -> str | None:
+        """Type of safetensors that stores codes as they are; None: they are packed into bytes."""
+        return None
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """numpy type of the values: float32, or an integer type."""
+
+    @property
+    @abstractmethod
+    def low(self) -> float:
+        """Smallest value."""
+
+    @property
+    @abstractmethod
+    def high(self) -> float:
+        """Largest value."""
+
+    @abstractmethod
+    def encode(self, values: Array) -> Array:
+        """Codes of the nearest values that the format has; exact for values that `decode` gave."""
+
+    @abstractmethod
+    def decode(self, codes: Array) -> Array:
+        """Values, of type `dtype`, in the shape of ``codes``."""
+
+    @abstractmethod
+    def accept(self, array: Array) -> Array:
+        """Values from outside (an observation) as float32 or int32.
+
+        Raises:
+            GraphError: the format cannot hold them; the message goes on after the name of what they are.
+        """
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether sums of values are exact integers."""
+        return self.dtype.kind in "iu"
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of a value: what bounds sums."""
+        return max(-self.low, self.high)
+
+    def check(self, values: Array) -> None:
+        """Raises `GraphError` unless every one of ``values`` is a value of this format (finite, of its type)."""
+        if values.dtype != self.dtype:
+            raise GraphError(f"is {values.dtype}, {self} has values of {self.dtype}")
+        if not np.isfinite(values).all():
+            raise GraphError("holds NaN or infinity")
+        if not np.array_equal(self.decode(self.encode(values)), values):
+            raise GraphError(f"holds numbers that {self} does not have")
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of ``count`` codes, packed."""
+        return (count * self.bits + 7) // 8
+
+    def pack(self, codes: Array) -> bytes:
+        """Codes as bytes: `bits` each (two's complement), the first in the lowest bits."""
+        shifts = np.arange(self.bits, dtype=np.int64)
+        bits = (codes.reshape(-1, 1).astype(np.int64) >> shifts) & 1
+        return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+
+    def unpack(self, data: bytes, count: int) -> Array:
+        """``count`` codes, not negative, from what `pack` gave (as many bytes as `nbytes` says)."""
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * self.bits, bitorder="little")
+        powers = np.int64(1) << np.arange(self.bits, dtype=np.int64)
+        return np.asarray(bits.reshape(count, self.bits).astype(np.int64) @ powers)

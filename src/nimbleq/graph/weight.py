@@ -1,0 +1,67 @@
+"""A weight as it is held: codes in a number format, laid out by an encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nimbleq.errors import GraphError
+from nimbleq.graph.encodings import DENSE, Encoding
+from nimbleq.graph.formats import FORMATS, Format
+from nimbleq.types import Array
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a weight is held.
+
+    Attributes:
+        format: of its numbers, a row of `FORMATS`.
+        encoding: layout of its codes, a row of `ENCODINGS`.
+    """
+
+    format: Format
+    encoding: Encoding = DENSE
+
+    def __str__(self) -> str:
+        return f"{self.encoding} {self.format}"
+
+
+_OF_DTYPE = {row.dtype: Storage(row) for row in reversed(FORMATS.values()) if row.native is not None}
+
+
+def default_storage(values: Array) -> Storage:
+    """How ``values`` are held when nobody says otherwise: dense, in the format that their own type is.
+
+    Raises:
+        GraphError: no format is that type; the message goes on after the weight's name.
+    """
+    if values.dtype not in _OF_DTYPE:
+        raise GraphError(f"is {values.dtype}; a model has {', '.join(FORMATS)}")
+    return _OF_DTYPE[values.dtype]
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Attributes:
+    codes: in the weight's shape.
+    format, encoding: see `Storage`.
+    """
+
+    codes: Array
+    format: Format
+    encoding: Encoding
+
+    @property
+    def values(self) -> Array:
+        """What arithmetic sees."""
+        return self.format.decode(self.codes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a deployment needs of it, packed, indices included."""
+        return self.encoding.nbytes(self.codes, self.format)
+
+    @property
+    def multiplied(self) -> int:
+        """Entries that one use of the whole array multiplies with."""
+        return self.encoding.multiplied(self.codes, self.format)
