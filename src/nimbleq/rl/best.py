@@ -10,7 +10,7 @@ from safetensors.torch import load
 from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.types import EnvSpec
 
 
@@ -25,7 +25,7 @@ def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
     Raises:
         FileError: it is missing, damaged, or from another network.
     """
-    module = QNetwork(spec, config.network)
+    module = initial_network(spec, config.network)
     try:
         module.load_state_dict(load(read_bytes(path)))
     except (SafetensorError, RuntimeError) as error:
