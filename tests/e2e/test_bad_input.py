@@ -188,6 +188,9 @@ def test_a_finished_run_is_only_read_and_what_is_damaged_is_named(inline: Any, t
         shutil.rmtree(bad)
     for changed in (("--learner.lr", "0.5"), ("--env", "Acrobot-v1"), ("--learner.reward-clip", "1")):
         assert "was started with" in one_line(inline("train", "--resume", "--out", good, *changed))
+    for changed in (("--checkpoint-seconds", "3"), ("--workers", "2"), ("--evaluation.beside",)):
+        assert inline("train", "--resume", "--out", good, *changed).code == 0, changed
+    assert '"checkpoint_seconds": 3.0' in (good / "config.json").read_text(), "remembered for the next time"
     other = tmp_path / "other.json"
     other.write_text((good / "config.json").read_text().replace('"steps": 640', '"steps": 64'))
     assert "steps = 640, not 64" in one_line(inline("train", "--resume", "--out", good, "--config", other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from nimbleq.config import TrainConfig, same_settings, to_dict
+from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes
 from nimbleq.rl.average import WeightAverage
@@ -165,8 +166,7 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
         EnvError: see `VectorEnv.load_arrays`.
     """
     arrays, values = load_checkpoint(folder)
-    if not same_settings(values["config"], config):
-        raise ConfigError(f"the checkpoint in {folder} was made with other settings: resume with the same ones")
+    require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
@@ -188,3 +188,11 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     checking = part(arrays, "checking")
     state.checking = check_of(checking, part(checking, "weights"))
     return state
+
+
+def _settings(values: Mapping[str, Any], folder: Path) -> TrainConfig:
+    try:
+        settings: TrainConfig = from_dict(TrainConfig, values["config"])
+    except ConfigError as error:
+        raise ConfigError(f"the checkpoint in {folder} is of a newer nimbleq: {error}") from None
+    return settings
