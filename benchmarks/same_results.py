@@ -29,10 +29,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import safetensors.numpy
-from gymnasium import spaces
 
 import nimbleq
 
@@ -53,46 +51,11 @@ TRAININGS = {
     "qr": f"{SHORT} --preset qr",
     "iqn": f"{SHORT} --preset iqn",
     "munchausen": f"{SHORT} --preset munchausen --explore.hold 5",
-    "small-pictures": f"{PICTURES} --env benchmarks.same_results:small_pictures --learner.batch-size 16",
-    "nature-pictures": f"{PICTURES} --env benchmarks.same_results:pictures --learner.batch-size 16 "
+    "masked": f"{PICTURES} --env benchmarks.corridor:masked --learner.batch-size 16 --replay.prioritized",
+    "small-pictures": f"{PICTURES} --env benchmarks.corridor:small_pictures --learner.batch-size 16",
+    "nature-pictures": f"{PICTURES} --env benchmarks.corridor:pictures --learner.batch-size 16 "
     "--replay.prioritized --network.hidden 32 --updates-per-step 1 --learner.target-every 20",
 }  # fmt: skip
-
-
-class Corridor(gymnasium.Env[Any, Any]):
-    """Walk to the right wall, seen as noisy pictures, ``uint8[4, side, side]``."""
-
-    action_space = spaces.Discrete(3)
-
-    def __init__(self, side: int) -> None:
-        self.side = side
-        self.observation_space = spaces.Box(0, 255, (4, side, side), np.uint8)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.place, self.time, self.stack = 1, 0, np.zeros((4, self.side, self.side), np.uint8)
-        return self._observed(), {}
-
-    def _observed(self) -> Any:
-        frame = self.np_random.integers(0, 30, (self.side, self.side), np.uint8)
-        wide = self.side // 8
-        frame[:, wide * self.place : wide * (self.place + 1)] += 200
-        self.stack = np.concatenate([self.stack[1:], frame[None]])
-        return self.stack
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.place, self.time = int(np.clip(self.place + (-1, 1, 0)[action], 0, 7)), self.time + 1
-        return self._observed(), float(self.place == 7), self.place == 7, self.time >= 20, {}
-
-
-def pictures() -> Corridor:
-    """36 × 36 pixels: for the convolutions of Nature 2015."""
-    return Corridor(36)
-
-
-def small_pictures() -> Corridor:
-    """10 × 10 pixels, as MinAtar's."""
-    return Corridor(10)
 
 
 def digest(value: Any) -> str:
@@ -112,15 +75,14 @@ def command(words: str, accepted: tuple[int, ...] = (0,)) -> Any:
     return json.loads(done.stdout)
 
 
-def pass_named(name: str) -> Callable[..., Any]:
-    """The function of that name, in whichever module of graph or compress defines it."""
-    for room in ("nimbleq.graph", "nimbleq.compress"):
-        package = importlib.import_module(room)
-        for module in pkgutil.walk_packages(package.__path__, f"{room}."):
-            found = getattr(importlib.import_module(module.name), name, None)
-            if found is not None and found.__module__ == module.name:
-                return found  # type: ignore[no-any-return]
-    raise SystemExit(f"no module of nimbleq.graph or nimbleq.compress defines {name}")
+def pass_named(room: str, name: str) -> Callable[..., Any]:
+    """The function of that name, in whichever module of the room defines it."""
+    package = importlib.import_module(f"nimbleq.{room}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        found: Any = getattr(importlib.import_module(module.name), name, None)
+        if getattr(found, "__module__", "") == module.name:
+            return found  # type: ignore[no-any-return]
+    raise SystemExit(f"no module of {package.__name__} defines {name}")
 
 
 def of_graph(graph: Any) -> Digests:
@@ -182,9 +144,11 @@ def of_pipeline(artefact: Path) -> Digests:
     """fold → prune → quantize on the artefact's golden observations; the graph after each, and what the last answers."""
     loaded = nimbleq.load_artefact(artefact)
     obs = loaded.golden.obs
-    folded = pass_named("fold")(pass_named("for_deployment")(loaded.graph))
-    pruned = pass_named("fold")(pass_named("prune_to")(pass_named("drop_dead")(folded, obs), 0.5, obs))
-    small = pass_named("quantize")(pruned, obs)
+    fold, for_deployment = (pass_named("graph", name) for name in ("fold", "for_deployment"))
+    drop_dead, prune_to, quantize = (pass_named("compress", name) for name in ("drop_dead", "prune_to", "quantize"))
+    folded = fold(for_deployment(loaded.graph))
+    pruned = fold(prune_to(drop_dead(folded, obs), 0.5, obs))
+    small = quantize(pruned, obs)
     steps = {"folded": folded, "pruned": pruned, "quantized": small}
     answers = {f"answers {name}": digest(values) for name, values in nimbleq.interpret(small, obs).items()}
     return {f"{name} {key}": value for name, graph in steps.items() for key, value in of_graph(graph).items()} | answers

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.files import write_bytes
 from nimbleq.rl.average import WeightAverage
+from nimbleq.rl.best import check_best, save_best
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.device.learner import DeviceLearner
@@ -27,6 +26,8 @@ from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
 from nimbleq.types import Array, EnvSpec
+
+_BEST = "best.safetensors"
 
 
 @dataclass
@@ -143,7 +144,7 @@ def save_state(state: TrainState, folder: Path) -> None:
     if log is not None:
         log.prune()
     if state.best is not state.best_written and state.counters.best_return is not None:
-        write_bytes(folder / "best.safetensors", save(state.best))  # a copy for other tools and verbs
+        save_best(folder / _BEST, state.best)  # a copy for other tools and verbs
         state.best_written = state.best
 
 
@@ -161,11 +162,13 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     """Go on from a checkpoint.
 
     Raises:
-        FileError: see `load_checkpoint`.
+        FileError: see `load_checkpoint`; or a file beside it is damaged.
         ConfigError: the checkpoint belongs to other settings.
         EnvError: see `VectorEnv.load_arrays`.
     """
     arrays, values = load_checkpoint(folder)
+    if (folder / _BEST).exists():
+        check_best(folder / _BEST)
     require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
