@@ -86,7 +86,7 @@ def pass_named(room: str, name: str) -> Callable[..., Any]:
 
 
 def of_graph(graph: Any) -> Digests:
-    """Weights as they decode (``np.asarray``), and what the model's JSON says: layers, wiring, plain settings, shapes."""
+    """Weights as they decode (``np.asarray``), and what the model's JSON says of layers, wiring and shapes."""
     plain = (bool, int, float, str, tuple, type(None))
     nodes = [
         [node.op.kind, list(node.inputs), node.output]
@@ -141,7 +141,7 @@ def of_training(run: Path, words: str) -> Digests:
 
 
 def of_pipeline(artefact: Path) -> Digests:
-    """fold → prune → quantize on the artefact's golden observations; the graph after each, and what the last answers."""
+    """fold → prune → quantize on the artefact's golden observations: the graph after each, and answers."""
     loaded = nimbleq.load_artefact(artefact)
     obs = loaded.golden.obs
     fold, for_deployment = (pass_named("graph", name) for name in ("fold", "for_deployment"))

@@ -35,7 +35,7 @@ def process_state() -> dict[str, str]:
         "torch gradients": f"{torch.is_grad_enabled()}, inference {torch.is_inference_mode_enabled()}",
         "torch defaults": f"{torch.get_default_dtype()}, {torch.get_float32_matmul_precision()}",
         "torch determinism": str(torch.are_deterministic_algorithms_enabled()),
-        "numpy generator": str(hash(str(np.random.get_state()))),  # noqa: NPY002
+        "numpy generator": str(hash(str(np.random.get_state()))),
         "numpy errors": str(np.geterr()),
         "python generator": str(hash(random.getstate())),
         "warnings": str(warnings.filters),
@@ -60,6 +60,7 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
         "learn_start": 100, "envs": 4, "steps": 600, "env.max_episode_steps": 30, "evaluation.every": 20,
         "evaluation.episodes": 2, "evaluation.final_episodes": 2, "evaluation.stop_return": None,
     }  # fmt: skip
+
     def train() -> None:
         config = with_changes(nimbleq.preset("CartPole-v1"), small)
         for engine, changes in {"native": {}, "torch": {"network.noisy": True}, "device": {"env.workers": 2}}.items():

@@ -53,8 +53,14 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "learn_start": 60, "env.max_episode_steps": 40, "evaluation.beside": False, "checkpoint_seconds": 1e9,
     })  # fmt: skip
     if request.param == "pictures":
-        pictures = {"env.id": "benchmarks.corridor:small_pictures", "env.max_episode_steps": 20, "network.torso": "small"}
-        config = with_changes(config, pictures | {"network.normalize_obs": False, "learner.engine": "torch"})
+        pictures = {
+            "env.id": "benchmarks.corridor:small_pictures",
+            "env.max_episode_steps": 20,
+            "network.torso": "small",
+        }
+        config = with_changes(
+            config, pictures | {"network.torso": "small", "network.normalize_obs": False, "learner.engine": "torch"}
+        )
     run = RunDir(tmp_path_factory.mktemp("run"))
     with pytest.raises(KeyboardInterrupt):
         train(config, run, Stop(80))

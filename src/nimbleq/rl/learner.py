@@ -16,6 +16,7 @@ from nimbleq.rl.heads import HEADS, Sample, return_loss
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.noisy import noise, noisy_layers
+from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array, Batch, EnvSpec, Policy
 
 _SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
@@ -130,8 +131,7 @@ def greedy_policy(network: QNetwork) -> Policy:
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:
     """Step size of the update that follows ``updates`` earlier ones: a linear ramp, constant after it."""
-    done = min(1.0, updates / config.lr_updates)
-    return config.lr + (config.lr_end - config.lr) * done
+    return ramp(config.lr, config.lr_end, updates / config.lr_updates)
 
 
 def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

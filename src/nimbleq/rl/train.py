@@ -18,6 +18,7 @@ from nimbleq.rl.evaluate import Evaluator, interval95
 from nimbleq.rl.learner import greedy_policy, training_threads
 from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.pqn import rollout_batches
+from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay import Replay
 from nimbleq.rl.session import Session
 from nimbleq.rl.state import TrainState, load_state, new_state
@@ -159,7 +160,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
         due = counters.steps // config.envs % config.update_every == 0
         if due and counters.steps >= config.learn_start and len(replay) > 0:
             for _ in range(config.updates_per_step):
-                beta = _ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
+                beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
                 batch = replay.sample(state.replay_rng, config.learner.batch_size, beta)
                 abs_td = learner.update(batch)
                 replay.reprioritize(batch.index, abs_td)
@@ -198,7 +199,3 @@ def _explore(state: TrainState, epsilon: float) -> Array:
     """Legal next actions of all environments, ``int64[N]``: what the (noisy) network prefers, or random ones."""
     envs = state.envs
     return state.explorer.choose(state.learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
-
-
-def _ramp(start: float, end: float, done: float) -> float:
-    return start + (end - start) * min(1.0, done)

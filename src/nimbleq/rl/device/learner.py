@@ -20,6 +20,7 @@ from nimbleq.rl.heads import HEADS, Errors, Sample
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.noisy import noise, noisy_layers
+from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array, Batch, EnvSpec
 
 
@@ -100,8 +101,7 @@ class DeviceLearner(learner_state.Weights):
         if config.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.online.parameters(), config.max_grad_norm)
         with torch.no_grad():
-            done = (self.count / config.lr_updates).clamp(max=1.0)
-            self.lr.copy_(config.lr + (config.lr_end - config.lr) * done)
+            self.lr.copy_(ramp(config.lr, config.lr_end, self.count / config.lr_updates))
             self.optimizer.step()
             self.count += 1
             self._move_target()

@@ -1,6 +1,6 @@
 """Kill training over and over, at random and at the worst moments, and compare what it leaves with a run left in peace.
 
-    python benchmarks/kill.py [--kills 100] [--only native torch …] [--seed 0]
+    python tests/tools/kill.py [--kills 100] [--only native torch …] [--seed 0]
 
 Every process is a fork of this one, in which nothing but imports has happened, so that a kill costs no start of torch.
 Half of the kills come from outside after a random time, half from inside a checkpoint: right before or right after the
@@ -45,9 +45,18 @@ def settings() -> dict[str, TrainConfig]:
         "evaluation.stop_return": None, "steps": 2_000, "envs": 4, "learn_start": 200, "checkpoint_seconds": 0.01,
     }  # fmt: skip
     short = {"evaluation.every": 40, "steps": 500, "learn_start": 100}
-    pictures = {"env.id": "benchmarks.corridor:pictures", "env.max_episode_steps": None, "network.torso": "nature"} | short
+    pictures = {
+        "env.id": "benchmarks.corridor:pictures",
+        "env.max_episode_steps": None,
+        "network.torso": "nature",
+    } | short
     pictures |= {"network.normalize_obs": False, "replay.capacity": 150, "replay.prioritized": True, "steps": 280}
-    masks = {"env.id": "benchmarks.corridor:masked", "env.max_episode_steps": None, "replay.prioritized": True, "steps": 1_000}
+    masks = {
+        "env.id": "benchmarks.corridor:masked",
+        "env.max_episode_steps": None,
+        "replay.prioritized": True,
+        "steps": 1_000,
+    }
     changes: dict[str, dict[str, Any]] = {
         "native": {"learner.engine": "native", "learner.target": "polyak"},
         "torch": {"learner.engine": "torch", "learner.target": "hard", "learner.target_every": 13} | short,
