@@ -11,7 +11,7 @@ from gymnasium import spaces
 _LONG, _STEPS = 8, 20
 
 
-class Corridor(gymnasium.Env[Any, Any]):
+class Corridor(gymnasium.Env[Any, Any]):  # type: ignore[misc]  # (gymnasium is untyped here)
     """Walk to the right end, which pays 1; at a wall one cannot go on.
 
     Args:

@@ -1,6 +1,6 @@
 """Latency of one decision beside torch eager and ONNX Runtime: the table of `benchmarks/results/decide.md`.
 
-    python benchmarks/decide.py [--quick]
+    python -m benchmarks.decide [--quick]
 
 Random weights (about half of the activations are zero after a ReLU), batch 1, one thread, engines interleaved.
 """
@@ -15,8 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from networks import int_mlp, mlp, nature
 
+from benchmarks.networks import int_mlp, mlp, nature
 from nimbleq.bridge.torch_graph import to_module
 from nimbleq.deploy.bench import Bench, bench, onnx_engine
 from nimbleq.files import write_bytes, write_json

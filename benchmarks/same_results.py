@@ -1,15 +1,12 @@
 """Whether a change of the code changed what it computes: digests of it, written before and compared after.
 
     python -m benchmarks.same_results write FILE
-    python -m benchmarks.same_results compare FILE      # exit 1 when anything differs
-    python -m benchmarks.same_results compare FILE --only train.pqn
+    python -m benchmarks.same_results compare FILE      # what differs; exit 1 when anything does
 
-A cell is a training run, a compression or an export with fixed seeds; every one has several digests: weights, metrics,
-golden answers, the model's JSON, what compiled C answers. Digests hold on one machine with one set of packages; both
-are recorded, and a comparison on others says so. Takes about five minutes on one core.
-
-Only the command line, public names and the names of compression passes are used, so that the same script runs on both
-sides of a rearrangement: a pass is found in whichever module of `nimbleq` defines it.
+A cell is a training run, a compression or an export with fixed seeds, and has several digests: weights, metrics, golden
+answers, the model's JSON, what compiled C answers. They hold on one machine with one set of packages; a comparison on
+others says so. Only the command line, public names and names of compression passes are used (found in whichever module
+defines them), so the script runs on both sides of a rearrangement. About five minutes on one core.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +86,11 @@ def pass_named(room: str, name: str) -> Callable[..., Any]:
 def of_graph(graph: Any) -> Digests:
     """Weights as they decode (``np.asarray``), and what the model's JSON says of layers, wiring and shapes."""
     plain = (bool, int, float, str, tuple, type(None))
-    nodes = [
-        [node.op.kind, list(node.inputs), node.output]
-        + [
-            f"{each.name}={getattr(node.op, each.name)}"
-            for each in dataclasses.fields(node.op)
-            if isinstance(getattr(node.op, each.name), plain)
-        ]
-        for node in graph.nodes
-    ]
+    nodes: list[Any] = []
+    for node in graph.nodes:
+        values = {each.name: getattr(node.op, each.name) for each in dataclasses.fields(node.op)}
+        settings = {name: str(value) for name, value in values.items() if isinstance(value, plain)}
+        nodes.append([node.op.kind, list(node.inputs), node.output, settings])
     shapes = {name: list(kind.shape) for name, kind in graph.types.items()}
     weights = {f"weights {name}": digest(np.asarray(weight)) for name, weight in graph.weights.items()}
     return {"model": digest([nodes, shapes, list(graph.outputs)]), **weights}
@@ -113,10 +107,9 @@ def of_c(artefact: Path, folder: Path) -> Digests:
     """What the emitted C answers, compiled without the compiler's own liberties."""
     command(f"export {artefact} --to c --out {folder}")
     [source] = [path for path in folder.glob("*.c") if path.name != "example.c"]
-    library = folder / "policy.so"
-    flags = ["-std=c99", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared"]
-    subprocess.run(["cc", *flags, "-o", str(library), str(source)], check=True)
-    opened, golden = ctypes.CDLL(str(library)), nimbleq.load_artefact(artefact).golden
+    library, flags = str(folder / "policy.so"), "-std=c99 -O2 -march=native -ffp-contract=off -fPIC -shared"
+    subprocess.run(["cc", *flags.split(), "-o", library, str(source)], check=True)
+    opened, golden = ctypes.CDLL(library), nimbleq.load_artefact(artefact).golden
     rng = np.random.default_rng(0)
     mixed = np.stack([rng.permuted(golden.obs, axis=0) for _ in range(4)]).reshape(-1, *golden.obs.shape[1:])
     actions, values = [], []
@@ -136,20 +129,19 @@ def of_training(run: Path, words: str) -> Digests:
         line.pop("seconds", None)
     best = safetensors.numpy.load_file(run / "checkpoint" / "best.safetensors")
     kept = {f"best {name}": digest(value) for name, value in best.items()}
-    told = {name: result[name] for name in ("steps", "updates", "return_mean", "return_ci95", "learner")}
-    return {"result": digest(told), "metrics": digest(lines), **kept, **of_artefact(run / "artefacts" / "teacher")}
+    result = {name: result[name] for name in ("steps", "updates", "return_mean", "return_ci95", "learner")}
+    return {"result": digest(result), "metrics": digest(lines), **kept, **of_artefact(run / "artefacts" / "teacher")}
 
 
 def of_pipeline(artefact: Path) -> Digests:
     """fold → prune → quantize on the artefact's golden observations: the graph after each, and answers."""
     loaded = nimbleq.load_artefact(artefact)
-    obs = loaded.golden.obs
+    graph, obs = loaded.graph, loaded.golden.obs
     fold, for_deployment = (pass_named("graph", name) for name in ("fold", "for_deployment"))
     drop_dead, prune_to, quantize = (pass_named("compress", name) for name in ("drop_dead", "prune_to", "quantize"))
-    folded = fold(for_deployment(loaded.graph))
+    folded = fold(for_deployment(graph))
     pruned = fold(prune_to(drop_dead(folded, obs), 0.5, obs))
-    small = quantize(pruned, obs)
-    steps = {"folded": folded, "pruned": pruned, "quantized": small}
+    steps = {"folded": folded, "pruned": pruned, "quantized": (small := quantize(pruned, obs))}
     answers = {f"answers {name}": digest(values) for name, values in nimbleq.interpret(small, obs).items()}
     return {f"{name} {key}": value for name, graph in steps.items() for key, value in of_graph(graph).items()} | answers
 
@@ -158,7 +150,7 @@ def cells(folder: Path) -> Iterator[tuple[str, Callable[[], Digests]]]:
     """By name; each builds on those before it."""
     teachers = {name: folder / name / "artefacts" / "teacher" for name in TRAININGS}
     for name, words in TRAININGS.items():
-        yield f"train.{name}", lambda name=name, words=words: of_training(folder / name, words)  # type: ignore[misc]
+        yield f"train.{name}", partial(of_training, folder / name, words)
     small = folder / "native" / "artefacts" / "small"
 
     def compressed() -> Digests:
@@ -168,9 +160,10 @@ def cells(folder: Path) -> Iterator[tuple[str, Callable[[], Digests]]]:
 
     yield "compress.int8", compressed
     for name in ("native", "small-pictures", "nature-pictures"):
-        yield f"pipeline.{name}", lambda name=name: of_pipeline(teachers[name])  # type: ignore[misc]
+        yield f"pipeline.{name}", partial(of_pipeline, teachers[name])
+    del teachers["masked"]  # its C wants a mask as well
     for name, path in {**teachers, "int8": small}.items():
-        yield f"c.{name}", lambda name=name, path=path: of_c(path, folder / f"c-{name}")  # type: ignore[misc]
+        yield f"c.{name}", partial(of_c, path, folder / f"c-{name}")
 
 
 def where() -> Digests:
@@ -184,22 +177,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("write", "compare"))
     parser.add_argument("file", type=Path)
-    parser.add_argument("--only", nargs="*", help="cells, with those that they need")
     args = parser.parse_args()
     found: dict[str, Any] = {"where": where(), "cells": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, cell in cells(Path(folder)):
-            if not args.only or name in args.only:
-                found["cells"][name] = cell()
-                print(f"{name}: {len(found['cells'][name])} digests", file=sys.stderr, flush=True)
+            found["cells"][name] = cell()
+            print(f"{name}: {len(found['cells'][name])} digests", file=sys.stderr, flush=True)
     if args.what == "write":
         args.file.write_text(json.dumps(found, indent=1) + "\n")
         return
     before = json.loads(args.file.read_text())
     if before["where"] != found["where"]:
         print(f"compared across machines or packages: {before['where']} and {found['where']}")
-    names = found["cells"].keys() if args.only else before["cells"].keys() | found["cells"].keys()
-    pairs = {name: (before["cells"].get(name, {}), found["cells"].get(name, {})) for name in sorted(names)}
+    names = sorted(before["cells"].keys() | found["cells"].keys())
+    pairs = {name: (before["cells"].get(name, {}), found["cells"].get(name, {})) for name in names}
     wrong = [f"{name}: {key}" for name, (a, b) in pairs.items() for key in sorted(a | b) if a.get(key) != b.get(key)]
     print("\n".join([*wrong, f"{len(wrong)} of {sum(len(a | b) for a, b in pairs.values())} digests differ"]))
     sys.exit(1 if wrong else 0)

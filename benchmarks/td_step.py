@@ -104,7 +104,7 @@ def engines(case: Case) -> dict[str, Callable[[], None]]:
     """Name → `STACKED` updates."""
     torch.compiler.reset()  # else the cases share one limit of recompilations
     config, spec, stacked = case.config(), EnvSpec(ObsSpec((case.obs,)), case.actions), batches(case)
-    single = [Batch(*(None if array is None else array[i] for array in stacked)) for i in range(STACKED)]
+    single = [Batch._make(None if array is None else array[i] for array in stacked) for i in range(STACKED)]
     eager, compiled, native = (
         TorchLearner(config, spec, 0),
         TorchLearner(config, spec, 0),

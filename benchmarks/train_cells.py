@@ -99,7 +99,9 @@ class Runner:
             )
             took = time.monotonic() - began
             self.clock.note(cell.expected, took)
-            result = _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
+            result: dict[str, Any] = (
+                _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
+            )
             if (out / "metrics.jsonl").exists():
                 result["curve"] = curve_of((out / "metrics.jsonl").read_text())
         result.pop("run", None)
