@@ -5,8 +5,8 @@
 
 A cell is a training run, a compression or an export with fixed seeds, and has several digests: weights, metrics, golden
 answers, the model's JSON, what compiled C answers. They hold on one machine with one set of packages; a comparison on
-others says so. Only the command line, public names and names of compression passes are used (found in whichever module
-defines them), so the script runs on both sides of a rearrangement. About five minutes on one core.
+others says so. Only the command line, public names and names of compression passes (in whichever module) are used, so
+the script runs on both sides of a rearrangement. About five minutes on one core.
 """
 
 from __future__ import annotations
@@ -99,8 +99,7 @@ def of_graph(graph: Any) -> Digests:
 def of_artefact(path: Path) -> Digests:
     """Graph and golden vectors."""
     loaded = nimbleq.load_artefact(path)
-    golden = {f"golden {name}": digest(getattr(loaded.golden, name)) for name in ("obs", "q", "action")}
-    return of_graph(loaded.graph) | golden
+    return of_graph(loaded.graph) | {f"golden {n}": digest(getattr(loaded.golden, n)) for n in ("obs", "q", "action")}
 
 
 def of_c(artefact: Path, folder: Path) -> Digests:
@@ -158,12 +157,13 @@ def cells(folder: Path) -> Iterator[tuple[str, Callable[[], Digests]]]:
         facts = [told["size_bytes"], told["macs"], told["return_mean"], told["teacher_return_mean"]]
         return {"result": digest(facts), **of_artefact(small)}
 
-    yield "compress.int8", compressed
     for name in ("native", "small-pictures", "nature-pictures"):
         yield f"pipeline.{name}", partial(of_pipeline, teachers[name])
     del teachers["masked"]  # its C wants a mask as well
-    for name, path in {**teachers, "int8": small}.items():
+    for name, path in teachers.items():
         yield f"c.{name}", partial(of_c, path, folder / f"c-{name}")
+    yield "compress.int8", compressed
+    yield "c.int8", partial(of_c, small, folder / "c-int8")
 
 
 def where() -> Digests:
@@ -183,8 +183,9 @@ def main() -> None:
         for name, cell in cells(Path(folder)):
             found["cells"][name] = cell()
             print(f"{name}: {len(found['cells'][name])} digests", file=sys.stderr, flush=True)
+            if args.what == "write":
+                args.file.write_text(json.dumps(found, indent=1) + "\n")
     if args.what == "write":
-        args.file.write_text(json.dumps(found, indent=1) + "\n")
         return
     before = json.loads(args.file.read_text())
     if before["where"] != found["where"]:
