@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.record import stamp
 from benchmarks.replay_memory import ENVS, STACK, Player, record
 from nimbleq.config import ReplayConfig
 from nimbleq.files import write_bytes, write_json
@@ -103,7 +104,7 @@ def main() -> None:
         row = measure(args.transitions, args.new, Path(folder))
     print(table(row))
     write_bytes(RESULTS / "checkpoint.md", table(row).encode())
-    write_json(RESULTS / "checkpoint.json", row)
+    write_json(RESULTS / "checkpoint.json", row | {"stamp": stamp()})
 
 
 if __name__ == "__main__":
