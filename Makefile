@@ -29,8 +29,8 @@ test: lint
 
 # Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README.
 bench: install
-	$(BIN)/python benchmarks/decide.py
-	$(BIN)/python benchmarks/td_step.py
+	$(BIN)/python -m benchmarks.decide
+	$(BIN)/python -m benchmarks.td_step
 	$(BIN)/python -m benchmarks.line --seeds 0 1 2
 
 # Training beside SB3, sbx, CleanRL's recipe and Tianshou. Finished runs are kept in runs/bench-train; ARGS="--only cartpole".

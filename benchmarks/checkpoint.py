@@ -1,6 +1,6 @@
 """What a checkpoint of a full replay of Atari frames costs: `benchmarks/results/checkpoint.md`.
 
-    python benchmarks/checkpoint.py [--transitions 200000] [--new 30000] [--folder /tmp]
+    python -m benchmarks.checkpoint [--transitions 200000] [--new 30000] [--folder /tmp]
 
 Recorded play as in replay_memory.py fills the replay; then, five times, ``--new`` transitions come and a checkpoint is
 written. *Whole* is the replay written from nothing, as every checkpoint used to be. Bytes are those written to disk:
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from replay_memory import ENVS, STACK, Player, record
 
+from benchmarks.record import stamp
+from benchmarks.replay_memory import ENVS, STACK, Player, record
 from nimbleq.config import ReplayConfig
 from nimbleq.files import write_bytes, write_json
 from nimbleq.rl.checkpoint import save_checkpoint
@@ -103,7 +104,7 @@ def main() -> None:
         row = measure(args.transitions, args.new, Path(folder))
     print(table(row))
     write_bytes(RESULTS / "checkpoint.md", table(row).encode())
-    write_json(RESULTS / "checkpoint.json", row)
+    write_json(RESULTS / "checkpoint.json", row | {"stamp": stamp()})
 
 
 if __name__ == "__main__":

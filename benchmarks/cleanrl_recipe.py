@@ -16,7 +16,7 @@ import json
 import random
 import tempfile
 import time
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -117,7 +117,7 @@ def train(seed: int, steps: int, threads: int) -> dict[str, Any]:
                     writer.add_scalar("losses/q_values", q.mean().item(), step)
                     writer.add_scalar("charts/SPS", step / (time.perf_counter() - began), step)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             if step > LEARN_START and step % TARGET_EVERY == 0:
                 target.load_state_dict(online.state_dict())
@@ -126,7 +126,7 @@ def train(seed: int, steps: int, threads: int) -> dict[str, Any]:
 
     def act(obs: Array) -> Array:
         with torch.no_grad():
-            return online(torch.from_numpy(obs)).argmax(dim=1).numpy()
+            return cast(Array, online(torch.from_numpy(obs)).argmax(dim=1).numpy())
 
     with Evaluator(EnvConfig(ENV)) as evaluate:
         returns = evaluate(act, episode_seeds("final", seed, 100).tolist()).returns

@@ -1,6 +1,6 @@
 """Latency of one decision beside torch eager and ONNX Runtime: the table of `benchmarks/results/decide.md`.
 
-    python benchmarks/decide.py [--quick]
+    python -m benchmarks.decide [--quick] [--fresh]
 
 Random weights (about half of the activations are zero after a ReLU), batch 1, one thread, engines interleaved.
 """
@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from networks import int_mlp, mlp, nature
 
+from benchmarks.networks import int_mlp, mlp, nature
+from benchmarks.record import Record
 from nimbleq.bridge.torch_graph import to_module
 from nimbleq.deploy.bench import Bench, bench, onnx_engine
-from nimbleq.files import write_bytes, write_json
+from nimbleq.files import write_bytes
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
@@ -74,42 +76,45 @@ def measure(graph: Graph, integer: bool, rounds: int) -> Bench:
     return bench({"artefact": graph}, observations(graph), others, onnx=False, rounds=rounds)
 
 
+def slim(result: dict[str, Any]) -> dict[str, Any]:
+    """Percentiles in place of histograms."""
+    rows = [{key: value for key, value in row.items() if key != "histogram"} for row in result["rows"]]
+    return result | {"rows": rows}
+
+
+def table(record: Record) -> str:
+    """Markdown."""
+    graphs = networks()
+
+    def row(name: str, cell: dict[str, Any]) -> str:
+        rows = {each["engine"]: each for each in cell["rows"]}
+        times = [f"{rows[e]['p50_us']:.3g} / {rows[e]['p999_us']:.3g}" if e in rows else "–" for e in ENGINES]
+        ratios = [f"{cell['ratios'][e]:.0f}×" if e in cell["ratios"] else "–" for e in ("onnxruntime", "torch")]
+        return (
+            f"| {name} | {cost(graphs[name]).macs} | {' | '.join(times)} | {FLOORS_US[name]} | {' | '.join(ratios)} |"
+        )
+
+    return "\n".join([
+        "# One decision, p50 / p99.9 in µs", "",
+        f"Median ratios over interleaved rounds. {record.footnote()}", "",
+        "| network | MACs | " + " | ".join(ENGINES) + " | floor | ORT ÷ C | torch ÷ C |",
+        "|" + "---|" * (len(ENGINES) + 5),
+        *record.rows(graphs, row, len(ENGINES) + 5), "",
+    ])  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="five rounds instead of eleven")
-    quick = parser.parse_args().quick
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    results, lines = {}, [
-        "| network | MACs | " + " | ".join(ENGINES) + " | floor | ORT ÷ C | torch ÷ C |",
-        "|" + "---|" * (len(ENGINES) + 5),
-    ]  # fmt: skip
+    record = Record(RESULTS / "decide.json", args.fresh)
     for name, graph in networks().items():
-        result = measure(graph, "int8" in name, 5 if quick else 11)
-        results[name] = result.to_dict()
-        rows = {row.engine: row for row in result.rows}
-        cells = [
-            f"{rows[engine].p50_us:.3g} / {rows[engine].p999_us:.3g}" if engine in rows else "–" for engine in ENGINES
-        ]
-        ratios = [f"{result.ratios[peer]:.0f}×" if peer in result.ratios else "–" for peer in ("onnxruntime", "torch")]
-        lines.append(
-            f"| {name} | {cost(graph).macs} | {' | '.join(cells)} | {FLOORS_US[name]} | {' | '.join(ratios)} |"
-        )
-        print(lines[-1], flush=True)
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "?",
-    )
-    text = "\n".join(
-        [
-            "# One decision, p50 / p99.9 in µs",
-            "",
-            f"Processor: {cpu}. Median ratios over interleaved rounds.",
-            "",
-            *lines,
-        ]
-    )
-    write_bytes(RESULTS / "decide.md", f"{text}\n".encode())
-    write_json(RESULTS / "decide.json", results)
+        rounds = 5 if args.quick else 11
+        record.measure(name, lambda: slim(measure(graph, "int8" in name, rounds).to_dict()))  # noqa: B023 (called now)
+        write_bytes(RESULTS / "decide.md", table(record).encode())
+    print(table(record))
 
 
 if __name__ == "__main__":

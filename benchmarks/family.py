@@ -1,7 +1,7 @@
-"""Every preset learns: ``python benchmarks/family.py`` → ``results/family.{md,json}``.
+"""Every preset learns: ``python -m benchmarks.family [--fresh]`` → ``results/family.{md,json}``.
 
 Each row is one ``nimbleq train --json`` in a process of its own, with the preset as it is, one after the other. Nothing
-is retried or left out; with ``--runs`` a stopped benchmark goes on where it was.
+is retried or left out; a stopped benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.record import Record
+from nimbleq.files import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 HEADER = (
@@ -29,6 +33,11 @@ class Task(NamedTuple):
     preset: str
     seed: int
     asked: float
+
+    @property
+    def name(self) -> str:
+        """Of its cell."""
+        return f"{self.env} {self.preset} seed{self.seed}"
 
 
 def tasks(seeds: list[int]) -> list[Task]:
@@ -47,20 +56,16 @@ def tasks(seeds: list[int]) -> list[Task]:
 
 
 def one(task: Task, folder: Path) -> dict[str, Any]:
-    """One run: what it says, kept beside it."""
+    """One run: what it says."""
     out = folder / f"{task.env}-{task.preset}-seed{task.seed}"
-    kept = out.with_suffix(".json")
-    if not kept.exists():
-        words = ["train", "--env", task.env, "--preset", task.preset, "--seed", str(task.seed), "--out", str(out)]
-        words += ["--json", *(["--resume"] if out.exists() else [])]
-        done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(done.stdout)
-    result: dict[str, Any] = {**task._asdict(), **json.loads(kept.read_text())}
+    words = ["train", "--env", task.env, "--preset", task.preset, "--seed", str(task.seed), "--out", str(out)]
+    words += ["--json", *(["--resume"] if out.exists() else [])]
+    done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
+    result: dict[str, Any] = {**task._asdict(), **json.loads(done.stdout)}
     return {name: value for name, value in result.items() if name != "run"}
 
 
-def row(result: dict[str, Any]) -> str:
+def row(_: str, result: dict[str, Any]) -> str:
     """A line of the table."""
     first = f"| {result['env']} | {result['preset']} | {result['seed']} | {result['asked']:g} "
     if "error" in result:
@@ -73,19 +78,24 @@ def row(result: dict[str, Any]) -> str:
     )
 
 
+def table(record: Record, planned: list[Task]) -> str:
+    """Markdown."""
+    return HEADER + "\n".join([*record.rows([task.name for task in planned], row, 9), "", record.footnote(), ""])
+
+
 def main() -> None:
     """Run all; the table is written after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=None, help="keep the run directories here")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     args = parser.parse_args()
+    record, planned = Record(RESULTS / "family.json", args.fresh), tasks(args.seeds)
     with tempfile.TemporaryDirectory() as scratch:
-        results: list[dict[str, Any]] = []
-        for task in tasks(args.seeds):
-            results.append(one(task, args.runs or Path(scratch)))
-            print(row(results[-1]), flush=True)
-            (RESULTS / "family.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
-            (RESULTS / "family.json").write_text(json.dumps(results, indent=1) + "\n")
+        for task in planned:
+            told = record.measure(task.name, partial(one, task, args.runs or Path(scratch)))
+            print(row(task.name, told), flush=True)
+            write_bytes(RESULTS / "family.md", table(record, planned).encode())
 
 
 if __name__ == "__main__":

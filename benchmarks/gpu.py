@@ -126,7 +126,7 @@ def graph(job: Job) -> bool:
             moved = float(np.abs(weights[0]["body.0.weight"]).max())
             rows.append({"head": head, "precision": precision, "largest_difference": apart, "largest_weight": moved})
     tolerance = 1e-3
-    agrees = all(row["largest_difference"] < tolerance for row in rows if row["precision"] == "float32")
+    agrees = all(float(row["largest_difference"]) < tolerance for row in rows if row["precision"] == "float32")
     job.keep("graph", {"updates": 3 if job.smoke else 100, "tolerance": tolerance, "agrees": agrees, "rows": rows})
     return agrees
 

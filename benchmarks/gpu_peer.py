@@ -107,5 +107,5 @@ def update(online: nn.Module, target: nn.Module, optimizer: torch.optim.Optimize
         wanted = reward + GAMMA * alive * target(next_obs / 255.0).max(dim=1).values
     q = online(obs / 255.0).gather(1, action[:, None]).squeeze(1)
     optimizer.zero_grad()
-    F.mse_loss(q, wanted).backward()
+    F.mse_loss(q, wanted).backward()  # type: ignore[no-untyped-call]
     optimizer.step()

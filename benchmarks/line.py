@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import into_readme
+from benchmarks.record import Record
+from nimbleq.files import write_bytes
 from nimbleq.report.picture import write_frontier_svg
 from nimbleq.rundir import RunDir
 
@@ -26,22 +29,17 @@ HEADER = (
 
 
 def one(env: str, seed: int, out: Path) -> dict[str, Any]:
-    """One run; the verb's JSON with the seconds it took. Kept beside the run, so that a stopped benchmark goes on."""
-    kept = out.with_suffix(".json")
-    if kept.exists():
-        known: dict[str, Any] = json.loads(kept.read_text())
-        return known
+    """One run; the verb's JSON with the seconds it took."""
     start = time.monotonic()
     words = ["run", "--env", env, "--preset", "wide", "--seed", str(seed), "--out", str(out), "--json"]
     done = subprocess.run([sys.executable, "-m", "nimbleq", *words], stdout=subprocess.PIPE, text=True, check=False)
     result: dict[str, Any] = json.loads(done.stdout)
     result |= {"seed": seed, "exit": done.returncode, "seconds": time.monotonic() - start}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(result))
-    return result
+    told: dict[str, Any] = json.loads(json.dumps(slim(result)).replace(f"{out.parents[1]}/", "runs/"))
+    return told
 
 
-def row(result: dict[str, Any]) -> str:
+def row(_: str, result: dict[str, Any]) -> str:
     """A line of the table."""
     if "error" in result:
         return f"| seed {result['seed']} | {result['error']} |" + " |" * 9
@@ -60,11 +58,16 @@ def row(result: dict[str, Any]) -> str:
 
 
 def slim(result: dict[str, Any]) -> dict[str, Any]:
-    """Without the histograms."""
+    """Percentiles in place of histograms."""
     if "bench" not in result:
         return result
     rows = [{key: value for key, value in r.items() if key != "histogram"} for r in result["bench"]["rows"]]
     return result | {"bench": result["bench"] | {"rows": rows}}
+
+
+def table(record: Record, names: list[str]) -> str:
+    """Markdown."""
+    return HEADER + "\n".join(record.rows(names, row, 11))
 
 
 def main() -> None:
@@ -73,22 +76,19 @@ def main() -> None:
     parser.add_argument("--envs", nargs="+", default=["CartPole-v1", "LunarLander-v3"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--runs", type=Path, default=None, help="keep the run directories here")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     args = parser.parse_args()
+    record = Record(RESULTS / "line.json", args.fresh)
+    planned = {f"{env} seed{seed}": (env, seed) for env in args.envs for seed in args.seeds}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.runs or Path(scratch)
-        results: list[dict[str, Any]] = []
-        for env in args.envs:
-            for seed in args.seeds:
-                out = folder / env / f"seed{seed}"
-                results.append(one(env, seed, out))
-                print(row(results[-1]), flush=True)
-                RESULTS.mkdir(exist_ok=True)
-                (RESULTS / "line.md").write_text(HEADER + "\n".join(map(row, results)) + "\n")
-                told = json.dumps([slim(r) for r in results], indent=1).replace(f"{folder}/", "runs/")
-                (RESULTS / "line.json").write_text(told + "\n")
-                into_readme("line", HEADER + "\n".join(map(row, results)))
-                if seed == args.seeds[0]:
-                    write_frontier_svg(RunDir(out), RESULTS / f"frontier-{env}.svg")
+        for name, (env, seed) in planned.items():
+            out = (args.runs or Path(scratch)) / env / f"seed{seed}"
+            print(row(name, record.measure(name, partial(one, env, seed, out))), flush=True)
+            text = table(record, list(planned))
+            write_bytes(RESULTS / "line.md", f"{text}\n\n{record.footnote()}\n".encode())
+            into_readme("line", text)
+            if seed == args.seeds[0] and out.exists():
+                write_frontier_svg(RunDir(out), RESULTS / f"frontier-{env}.svg")
 
 
 if __name__ == "__main__":

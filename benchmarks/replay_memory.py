@@ -61,7 +61,8 @@ class Player:
     def stack(self) -> Array:
         back = np.minimum(np.arange(STACK)[::-1], self.age[:, None])  # a reset repeats its first frame
         at = (self.offset + self.time)[:, None] - back
-        return self.frames[self.lane[:, None], at % self.frames.shape[1]]
+        stacked: Array = self.frames[self.lane[:, None], at % self.frames.shape[1]]
+        return stacked
 
     def step(self) -> Step:
         obs = self.stack()

@@ -1,4 +1,4 @@
-"""One TD step, ours beside PyTorch: ``python benchmarks/td_step.py`` → ``results/td_step.{md,json}``.
+"""One TD step, ours beside PyTorch: ``python -m benchmarks.td_step`` → ``results/td_step.{md,json}``.
 
 Online and target forward, Huber, backward, Adam without a clip, hard target; float32, one thread, the same batches.
 Every pair times the engines one after the other, so that a slow spell of the machine meets them all; each time is the
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.record import stamp
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learner import TorchLearner
 from nimbleq.rl.native_learner import NativeLearner
@@ -104,7 +105,7 @@ def engines(case: Case) -> dict[str, Callable[[], None]]:
     """Name → `STACKED` updates."""
     torch.compiler.reset()  # else the cases share one limit of recompilations
     config, spec, stacked = case.config(), EnvSpec(ObsSpec((case.obs,)), case.actions), batches(case)
-    single = [Batch(*(None if array is None else array[i] for array in stacked)) for i in range(STACKED)]
+    single = [Batch._make(None if array is None else array[i] for array in stacked) for i in range(STACKED)]
     eager, compiled, native = (
         TorchLearner(config, spec, 0),
         TorchLearner(config, spec, 0),
@@ -191,7 +192,9 @@ def main() -> None:
         rows.append(measure(case, args.pairs, args.seconds))
         load = os.getloadavg()[0]
         note = f"{platform.machine()}, torch {torch.__version__}, load {load:.1f}, {args.pairs} pairs; {__doc__}"
-        (args.out / "td_step.json").write_text(json.dumps({"rows": rows, "load": load}, indent=1) + "\n")
+        (args.out / "td_step.json").write_text(
+            json.dumps({"rows": rows, "load": load, "stamp": stamp()}, indent=1) + "\n"
+        )
         (args.out / "td_step.md").write_text(f"{table(rows)}\n{note}")
         print(table(rows[-1:]), flush=True)
 

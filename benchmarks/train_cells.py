@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import stamp
 from nimbleq.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,7 @@ class Runner:
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Run it; the last line that it prints, with the seconds of the whole process."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        at = stamp()
         with tempfile.TemporaryDirectory() as scratch, (self.folder / f"{cell.label}.log").open("w") as log:
             out = Path(scratch) / "out"
             words = [sys.executable, *(word.replace(OUT, str(out)) for word in cell.words)]
@@ -99,11 +101,13 @@ class Runner:
             )
             took = time.monotonic() - began
             self.clock.note(cell.expected, took)
-            result = _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
+            result: dict[str, Any] = (
+                _last_object(done.stdout) if done.returncode == 0 else {"error": self._why(cell, done.returncode)}
+            )
             if (out / "metrics.jsonl").exists():
                 result["curve"] = curve_of((out / "metrics.jsonl").read_text())
         result.pop("run", None)
-        return result | {"process_seconds": took}
+        return result | {"process_seconds": took, "stamp": at}
 
     def _why(self, cell: Cell, code: int) -> str:
         said = (self.folder / f"{cell.label}.log").read_text(errors="replace").strip().splitlines()

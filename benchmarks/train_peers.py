@@ -170,7 +170,7 @@ def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, ch
     with Evaluator(EnvConfig(env)) as evaluate:
         watch = Watch(task, seed, evaluate, compiling)
 
-        class Check(EventCallback):
+        class Check(EventCallback):  # type: ignore[misc]
             def _on_step(self) -> bool:
                 return watch.check(model)
 

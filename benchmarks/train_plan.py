@@ -120,9 +120,9 @@ class Plan:
 
     def _breakout(self) -> list[Cell]:
         words = ("--env", "MinAtar/Breakout-v1", "--preset", "pqn", "--steps", str(self.breakout_steps))
-        words = (*words, "--evaluation.every", "100" if self.quick else "500")
+        checks = ("--evaluation.every", "100" if self.quick else "500")
         seeds = range(min(self.seeds, BREAKOUT_SEEDS))
-        return [_cell("breakout", "nimbleq", _train(*words, "--seed", str(seed)), seed) for seed in seeds]
+        return [_cell("breakout", "nimbleq", _train(*words, *checks, "--seed", str(seed)), seed) for seed in seeds]
 
 
 def faster(results: dict[str, dict[str, Any]], part: str, peer: str) -> int:

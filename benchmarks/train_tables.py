@@ -51,7 +51,7 @@ def score_summary(results: Results, part: str) -> dict[str, Any]:
     A peer that did not reach the score enters the ratio with the time it spent, which makes the ratio a lower bound
     (``bound``); if nimbleq did not, the pair's ratio is 0.
     """
-    score, told = score_of(part), {}
+    score, told = score_of(part), dict[str, dict[str, Any]]()
     mine = [seconds_to(score, cell) for cell in of(results, part, "nimbleq")]
     for name in (*PEERS, "nimbleq", "envpool"):
         cells = of(results, part, name)

@@ -20,7 +20,7 @@ SECONDS = 1.0
 ROUNDS = 5
 
 
-class Slow(gymnasium.Env[Any, Any]):
+class Slow(gymnasium.Env[Any, Any]):  # type: ignore[misc]  # (gymnasium is untyped here)
     """Each step takes 1 ms: of computing, or of waiting as for a simulator elsewhere."""
 
     observation_space = spaces.Box(-1, 1, (8,), np.float32)

@@ -7,7 +7,16 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from nimbleq.config import TrainConfig, from_dict, to_dict, validate, with_changes
+from nimbleq.config import (
+    TrainConfig,
+    from_dict,
+    require_same_result,
+    same_settings,
+    to_dict,
+    validate,
+    with_changes,
+)
+from nimbleq.config.resume import WITHOUT_EFFECT
 from nimbleq.errors import ConfigError
 
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
@@ -82,3 +91,29 @@ def test_pqn_without_a_batch_is_named_too() -> None:
     pqn = with_changes(TrainConfig(), {"algorithm": "pqn", "learner.batch_size": 0})
     with pytest.raises(ConfigError, match=r"learner\.batch_size has to be at least 1, not 0"):
         validate(pqn)
+
+
+def dotted(config: Any, prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        values |= dotted(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return values
+
+
+@pytest.mark.parametrize("name", dotted(TrainConfig()))
+def test_a_run_goes_on_with_other_settings_only_where_they_change_no_result(name: str) -> None:
+    before = dotted(TrainConfig())[name]
+    other = {bool: not before, tuple: ("other",), str: "other", type(None): 7}.get(type(before), 7)
+    changed = with_changes(TrainConfig(), {name: other})
+    free = name in WITHOUT_EFFECT
+    assert same_settings(to_dict(TrainConfig()), changed) == free
+    if free:
+        require_same_result(TrainConfig(), changed, "it")
+    else:
+        with pytest.raises(ConfigError, match=rf"^it was started with {name} = .*, not .*: resume with the same"):
+            require_same_result(TrainConfig(), changed, "it")
+
+
+def test_settings_without_effect_exist() -> None:
+    assert dotted(TrainConfig()).keys() >= WITHOUT_EFFECT.keys()

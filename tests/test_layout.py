@@ -17,7 +17,7 @@ ALLOWED = {
     "deploy": {"deploy", "graph", "native"},
     "native": {"native"},
     "config": {"config"},
-    "rl": {"rl", "config", "log", "wandb_log", "native", "graph", "rundir"},
+    "rl": {"rl", "bridge", "config", "log", "wandb_log", "native", "graph", "rundir"},
     "report": {"report", "graph", "rundir"},
 }
 TORCH_ROOMS = {"rl", "bridge"}

@@ -79,14 +79,3 @@ def open_run(path: Path) -> RunDir:
         why = "it has no config.json" if path.is_dir() else "there is no such folder"
         raise FileError(f"{path} is not a run directory: {why}; make one with nimbleq train --out {path}")
     return run
-
-
-def run_of_artefact(path: Path) -> RunDir:
-    """The run that an artefact folder ``<run>/artefacts/<name>`` belongs to.
-
-    Raises:
-        FileError: it does not lie in one.
-    """
-    if path.parent.name != "artefacts":
-        raise FileError(f"{path} does not lie in a run directory (expected <run>/artefacts/<name>)")
-    return open_run(path.parent.parent)

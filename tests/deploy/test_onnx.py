@@ -13,7 +13,7 @@ from nimbleq.deploy.onnx_build import Build
 from nimbleq.deploy.onnx_exact import EXACT
 from nimbleq.deploy.onnx_float import FLOAT
 from nimbleq.deploy.onnx_qdq import QDQ, accumulator_scale
-from nimbleq.deploy.onnx_session import load_onnx_policy, run_onnx
+from nimbleq.deploy.onnx_session import load_onnx_policy
 from nimbleq.errors import FileError, NimbleqError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
@@ -26,6 +26,11 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 INT_ACTIONS = 3
+
+
+def run_onnx(model: bytes | Path, obs: Array) -> dict[str, Array]:
+    """Load and run once."""
+    return load_onnx_policy(model)(obs)
 
 
 def gap(q: Array) -> Array:

@@ -186,8 +186,20 @@ def test_a_finished_run_is_only_read_and_what_is_damaged_is_named(inline: Any, t
         line = one_line(inline("train", "--resume", "--out", bad))
         assert str(path) in line, (name, size)
         shutil.rmtree(bad)
+    for name, offset in ((state, -99), ("checkpoint/best.safetensors", -9), (log, 999)):
+        shutil.copytree(good, bad)
+        data = bytearray((bad / name).read_bytes())
+        data[offset] ^= 16
+        (bad / name).write_bytes(data)
+        line = one_line(inline("train", "--resume", "--out", bad))
+        assert str(bad / name) in line
+        assert "damaged" in line
+        shutil.rmtree(bad)
     for changed in (("--learner.lr", "0.5"), ("--env", "Acrobot-v1"), ("--learner.reward-clip", "1")):
         assert "was started with" in one_line(inline("train", "--resume", "--out", good, *changed))
+    for changed in (("--checkpoint-seconds", "3"), ("--workers", "2"), ("--evaluation.beside",)):
+        assert inline("train", "--resume", "--out", good, *changed).code == 0, changed
+    assert '"checkpoint_seconds": 3.0' in (good / "config.json").read_text(), "remembered for the next time"
     other = tmp_path / "other.json"
     other.write_text((good / "config.json").read_text().replace('"steps": 640', '"steps": 64'))
     assert "steps = 640, not 64" in one_line(inline("train", "--resume", "--out", good, "--config", other))

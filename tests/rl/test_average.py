@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nimbleq.config import NetworkConfig, TrainConfig
+from nimbleq.config import NetworkConfig, TrainConfig, with_changes
 from nimbleq.rl.average import WeightAverage
 from nimbleq.rl.device.learner import DeviceLearner
 from nimbleq.rl.learner import Learner, TorchLearner
 from nimbleq.rl.native_learner import NativeLearner, native_available
+from nimbleq.rl.train import train
+from nimbleq.rundir import RunDir
 from nimbleq.types import Array, EnvSpec, ObsSpec
 
 ENGINES = [
@@ -81,6 +86,47 @@ def test_rounds_of_several_updates_count_by_their_updates() -> None:
         learner, average = averaged(horizon=20)
         feed(learner, average, {updates: float(updates > 10) for updates in rounds})
         assert np.allclose(average.weights()["weight"], 0.5)
+
+
+@given(
+    horizon=st.integers(1, 60),
+    rounds=st.lists(st.tuples(st.integers(1, 200), st.floats(-1e3, 1e3, width=32)), min_size=1, max_size=40),
+)
+def test_it_is_a_mean_of_what_it_saw_however_many_updates_a_turn_makes(
+    horizon: int, rounds: list[tuple[int, float]]
+) -> None:
+    learner, average = averaged(horizon)
+    seen: list[float] = []
+    weights = np.zeros(0)
+    updates = 0
+    for count, value in rounds:
+        updates, before = updates + count, average.updates
+        feed(learner, average, {updates: value})
+        if average.updates > before:
+            share = min(1.0, (updates - before) / min(updates, horizon))
+            seen, weights = [*seen, value], np.append(weights * (1 - share), share)
+    if not seen:
+        return
+    assert (weights >= 0).all()
+    assert np.isclose(weights.sum(), 1)
+    value = average.weights()["weight"]
+    assert np.allclose(value, weights @ seen, atol=1e-2)
+    assert min(seen) - 1e-3 <= value.min() <= value.max() <= max(seen) + 1e-3
+
+
+def test_a_turn_longer_than_the_horizon_leaves_its_last_parameters() -> None:
+    learner, average = averaged(horizon=10)
+    feed(learner, average, {32: 3.0, 64: -1.0})
+    assert np.array_equal(average.weights()["weight"], [-1, -1, -1])
+
+
+@pytest.mark.parametrize("engine", ["native", "torch", "device"])
+def test_many_updates_a_turn_do_not_blow_up_what_is_shipped(engine: str, small: TrainConfig, tmp_path: Path) -> None:
+    """|w| was 1e24 after CartPole with updates_per_step=32 and an average over 10."""
+    changes = {"learner.engine": engine, "evaluation.network": "average", "evaluation.average_updates": 10}
+    many = {"updates_per_step": 32, "evaluation.every": 400, "evaluation.beside": False, "steps": 600}
+    trained = train(with_changes(small, changes | many), RunDir(tmp_path))
+    assert all(float(value.abs().max()) < 100 for value in trained.module.state_dict().values())
 
 
 def test_before_anything_was_averaged_it_is_the_network() -> None:

@@ -13,10 +13,10 @@ import pytest
 import safetensors.numpy
 
 from nimbleq.errors import FileError
-from nimbleq.rl import checkpoint
-from nimbleq.rl.checkpoint import _FORMAT, has_checkpoint, load_checkpoint, save_checkpoint
+from nimbleq.rl import sealed
+from nimbleq.rl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from nimbleq.rl.sealed import write_sealed
 
-FORMAT = str(_FORMAT)
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
     "flags": np.array([True, False]),
@@ -44,7 +44,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
         Path(str(args[1])).write_bytes(b"half a che")
         raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(sealed, "save_file", full)
     with pytest.raises(FileError, match=r"No space left.*the one before it is unchanged"):
         save_checkpoint(tmp_path, ARRAYS, {"other": 1})
     assert load_checkpoint(tmp_path)[1] == VALUES
@@ -74,11 +74,11 @@ def test_damage_and_the_future_are_named(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"cannot read the checkpoint .*state\.safetensors"):
             load_checkpoint(tmp_path)
-    path.write_bytes(whole.replace(f'"format":"{FORMAT}"'.encode(), b'"format":"9"'))
-    with pytest.raises(FileError, match="format 9"):
+    write_sealed(path, ARRAYS, {"format": "9"}, "the checkpoint")
+    with pytest.raises(FileError, match="format 9 and this nimbleq reads"):
         load_checkpoint(tmp_path)
-    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": FORMAT, "values": "{nonsense"})
-    with pytest.raises(FileError, match="damaged"):
+    safetensors.numpy.save_file(ARRAYS | {"slice": np.zeros(1)}, path, {"format": "3", "values": "{}"})
+    with pytest.raises(FileError, match="damaged or of an older nimbleq"):
         load_checkpoint(tmp_path)
 
 

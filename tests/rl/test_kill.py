@@ -1,4 +1,4 @@
-"""Kill −9 at random moments and inside checkpoints, again and again: the quick form of benchmarks/kill.py."""
+"""Kill −9 at random moments and inside checkpoints, again and again: the quick form of tests/tools/kill.py."""
 
 import json
 import os
@@ -14,7 +14,7 @@ SETTINGS = ("native", "torch", "masks", "images", "pqn")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the loop forks")
 def test_25_kills_and_not_one_bit_differs() -> None:
-    words = [sys.executable, "benchmarks/kill.py", "--kills", "5", "--only", *SETTINGS]
+    words = [sys.executable, "tests/tools/kill.py", "--kills", "5", "--only", *SETTINGS]
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )

@@ -208,8 +208,23 @@ def test_without_resume_it_starts_anew(small: TrainConfig, tmp_path: Path) -> No
 def test_other_settings_cannot_resume(small: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(small, RunDir(tmp_path), Stop(60))
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match=r"was started with learner\.lr = 0\.002, not 0\.5"):
         train(with_changes(small, {"learner.lr": 0.5}), RunDir(tmp_path), resume=True)
+
+
+def test_settings_that_change_no_result_may_change_on_the_way(small: TrainConfig, tmp_path: Path) -> None:
+    whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
+    expected = train(small, whole)
+    for stop, changes in (
+        (30, {"env.workers": 2, "evaluation.beside": False}),
+        (77, {"env.workers": 3, "checkpoint_seconds": 0.0}),
+        (119, {"checkpoint_seconds": 7.0}),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            train(with_changes(small, changes), parts, Stop(stop), resume=True)
+    trained = train(small, parts, resume=True)
+    assert np.array_equal(expected.final.returns, trained.final.returns)
+    assert_same_run(whole, parts)
 
 
 def test_nan_stops_cleanly_with_a_checkpoint(small: TrainConfig, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.bridge.torch_graph import from_module, to_module
 from nimbleq.compress.states import action_gap, q_values, visit
 from nimbleq.graph.graph import Graph
@@ -106,7 +107,7 @@ def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, updat
     probability = torch.softmax(target, dim=1)
     advantage = target - target.mean(dim=1, keepdim=True)
     picks = torch.from_numpy(_picks(rng, [len(half.obs) for half in halves], updates, config.batch_size))
-    optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
+    optimizer = make_optimizer(lambda: torch.optim.Adam(module.parameters(), lr=lr, fused=True))
     for update, pick in enumerate(picks):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / updates))
         scaled = module(obs[pick]) / tau
@@ -161,7 +162,6 @@ def distill(
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # nets this small are slower on more
-    torch.manual_seed(nonce)
     try:
         visited: Labelled | None = None
         snapshots: list[Graph] = []

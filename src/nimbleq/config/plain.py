@@ -61,14 +61,6 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     return kind(**plain)
 
 
-def same_settings(saved: Any, config: Any) -> bool:
-    """Whether ``saved``, which `to_dict` wrote, is ``config``; settings it has not are from before there were any."""
-    try:
-        return bool(from_dict(type(config), saved) == config)
-    except ConfigError:
-        return False
-
-
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)

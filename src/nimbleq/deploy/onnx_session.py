@@ -82,8 +82,3 @@ def load_onnx_policy(model: bytes | Path) -> OnnxPolicy:
         )
     dtypes = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
     return OnnxPolicy(session, inputs[0].name, tuple(inputs[0].shape[1:]), dtypes.get(inputs[0].type, np.float32))
-
-
-def run_onnx(model: bytes | Path, obs: Array) -> dict[str, Array]:
-    """Load and run once; see `load_onnx_policy` and `OnnxPolicy`."""
-    return load_onnx_policy(model)(obs)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.c import emit_c
 from nimbleq.deploy.compiler import FAST, CompileError, compile_library, find_compiler
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.export import is_integer, load_build
@@ -152,12 +151,6 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
         if "onnx" in manifest["targets"]:
             targets["onnx"] = onnx_target((folder / "model.onnx").read_bytes())
         return verify(graph, oracle.golden, targets, observations, tick)
-
-
-def verify_graph(graph: Graph, golden: Golden, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
-    """As `verify_build` for the C of a graph that was not exported."""
-    with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
-        return verify(graph, golden, c_targets(graph, emit_c(graph), "policy", Path(scratch)), observations, tick)
 
 
 def c_targets(graph: Graph, files: Mapping[str, str], name: str, folder: Path) -> dict[str, Run]:

@@ -15,8 +15,10 @@ _PARTS = 20  # of the horizon: so often it is brought up to date
 class WeightAverage:
     """Exponential average of a learner's parameters over about its last ``horizon`` updates (Polyak & Juditsky 1992).
 
-    Until so many were done, all of them count alike. A deep Q-network's greedy policy changes from update to update,
-    as most actions are nearly worth the same; averaging the weights takes that noise out.
+    Until so many were done, all of them count alike. The updates between two looks count as what the second one sees:
+    ``k`` of them for ``k / horizon`` of the average, and for all of it when they are more than ``horizon``. A deep
+    Q-network's greedy policy changes from update to update, as most actions are nearly worth the same; averaging the
+    weights takes that noise out.
 
     Attributes:
         updates: of the last parameters that went into it.
@@ -33,7 +35,7 @@ class WeightAverage:
         updates = self.learner.updates
         if updates // self.every <= self.updates // self.every:
             return
-        share = np.float32((updates - self.updates) / min(updates, self.horizon))
+        share = np.float32(min(1.0, (updates - self.updates) / min(updates, self.horizon)))
         parameters, self.updates = self.learner.parameters(), updates
         if self._values is None:
             self._values = parameters.copy()

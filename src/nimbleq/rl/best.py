@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load
+import torch
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
-from nimbleq.files import read_bytes
-from nimbleq.rl.networks import QNetwork
-from nimbleq.types import EnvSpec
+from nimbleq.rl.networks import QNetwork, initial_network
+from nimbleq.rl.sealed import read_sealed, write_sealed
+from nimbleq.types import Array, EnvSpec
+
+_WHAT = "the best network"
+
+
+def save_best(path: Path, weights: Mapping[str, Array]) -> None:
+    """Replace a ``best.safetensors`` by ``weights``, named as in `QNetwork.state_dict`.
+
+    Raises:
+        FileError: the disk is full or not writable; the old file is untouched.
+    """
+    write_sealed(path, weights, {}, _WHAT)
+
+
+def check_best(path: Path) -> None:
+    """Raise `FileError` when one bit of a ``best.safetensors`` has changed."""
+    read_sealed(path, _WHAT)
 
 
 def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
@@ -25,9 +41,10 @@ def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
     Raises:
         FileError: it is missing, damaged, or from another network.
     """
-    module = QNetwork(spec, config.network)
+    module = initial_network(spec, config.network)
+    weights, _ = read_sealed(path, _WHAT)
     try:
-        module.load_state_dict(load(read_bytes(path)))
-    except (SafetensorError, RuntimeError) as error:
-        raise FileError(f"cannot read the network {path}: {' '.join(str(error).split())[:200]}") from error
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise FileError(f"cannot read {_WHAT} {path}: {' '.join(str(error).split())[:200]}") from error
     return module.eval()

@@ -10,6 +10,7 @@ import numpy as np
 
 from nimbleq.config import ExploreConfig
 from nimbleq.rl.masks import MANY, nth_legal
+from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array
 
 
@@ -75,8 +76,7 @@ class Explorer:
 
 def epsilon_at(config: ExploreConfig, updates: int) -> float:
     """ε after ``updates`` gradient steps: a linear ramp, constant after it."""
-    done = min(1.0, updates / config.updates) if config.updates > 0 else 1.0
-    return config.start + (config.end - config.start) * done
+    return ramp(config.start, config.end, updates / config.updates if config.updates > 0 else 1.0)
 
 
 def epsilon_greedy(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 import numpy as np
 import torch
 
+from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import learner_state, losses
 from nimbleq.rl.heads import HEADS, Sample, return_loss
 from nimbleq.rl.masks import best_legal
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.noisy import noise, noisy_layers
+from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array, Batch, EnvSpec, Policy
 
-SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
+_SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
 
 
 class Learner(Protocol):
@@ -104,11 +107,15 @@ def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
     return TorchLearner(config, spec, seed)
 
 
-def initial_network(config: TrainConfig, spec: EnvSpec, seed: int) -> QNetwork:
-    """A `QNetwork` with weights drawn from ``seed`` as PyTorch does by default; the global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return QNetwork(spec, config.network)
+@contextmanager
+def training_threads(parameters: int) -> Iterator[None]:
+    """PyTorch's threads for a network of so many parameters; afterwards they are as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if parameters < _SMALL_NET_PARAMETERS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def greedy_policy(network: QNetwork) -> Policy:
@@ -124,8 +131,7 @@ def greedy_policy(network: QNetwork) -> Policy:
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:
     """Step size of the update that follows ``updates`` earlier ones: a linear ramp, constant after it."""
-    done = min(1.0, updates / config.lr_updates)
-    return config.lr + (config.lr_end - config.lr) * done
+    return ramp(config.lr, config.lr_end, updates / config.lr_updates)
 
 
 def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -142,18 +148,16 @@ class TorchLearner(learner_state.Weights):
     def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
         self.config = config.learner
         self.updates = 0
-        self.online = initial_network(config, spec, seed)
+        self.online = initial_network(spec, config.network, seed)
         self.target = self.online
         if self.config.target != "none":
-            self.target = initial_network(config, spec, seed).requires_grad_(False)
-        if sum(p.numel() for p in self.online.parameters()) < SMALL_NET_PARAMETERS:
-            torch.set_num_threads(1)
+            self.target = initial_network(spec, config.network, seed).requires_grad_(False)
         self.loss = return_loss if config.algorithm == "pqn" else HEADS[config.network.head]
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         self.draws = config.network.noisy or config.network.head == "iqn"
         self.generator = torch.Generator().manual_seed(seed)
         self.trained = list(self.online.parameters())
-        self.optimizer = _optimizer(self.config, self.trained)
+        self.optimizer = make_optimizer(lambda: _optimizer(self.config, self.trained))
         learner_state.start_moments(self.optimizer, step_on_device=False)
 
     def q(self, obs: Array) -> Array:

@@ -15,8 +15,8 @@ import numpy as np
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
-from nimbleq.rl.learner import initial_network
 from nimbleq.rl.masks import best_legal
+from nimbleq.rl.networks import initial_network
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
@@ -111,7 +111,7 @@ class NativeLearner:
             stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
             self._online |= stats
             self._target |= stats if self._target else {}  # both networks normalise with the same statistics
-        initial = {key: value.numpy() for key, value in initial_network(config, spec, seed).state_dict().items()}
+        initial = {key: value.numpy() for key, value in initial_network(spec, network, seed).state_dict().items()}
         for group in (self._online, self._target):
             for key, view in group.items():
                 view.write(initial[key])

@@ -55,6 +55,18 @@ class Scale(nn.Module):
         return obs * self.factor
 
 
+def initial_network(
+    spec: EnvSpec, config: NetworkConfig, seed: int = 0, kind: type[QNetwork] | None = None
+) -> QNetwork:
+    """A `QNetwork` (or ``kind`` of it) with weights drawn from ``seed`` as PyTorch does by default.
+
+    The global generator is left as it was: make every network through this function.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would also reseed the GPUs' generators
+        return (kind or QNetwork)(spec, config)
+
+
 class QNetwork(nn.Module):
     """Preprocessing → torso → fully connected layers → Q-values, optionally dueling [1511.06581 eq. 9].
 

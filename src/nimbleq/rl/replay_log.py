@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
@@ -30,6 +30,7 @@ from nimbleq.types import Array
 
 _CHUNK = 8_192  # transitions of a record: bounds the memory that writing and reading take
 _SEGMENTS = 16  # that a full ring lies in, about
+_BLOCK = 1 << 20  # bytes read at once to check them
 _HEAD = 8  # bytes before a record: its length, little-endian
 
 
@@ -182,24 +183,25 @@ def _written(folder: Path, segment: Segment, body: bytes) -> Segment:
 
 
 def _records(segment: Segment, folder: Path) -> Iterator[dict[str, Array]]:
-    """What was written to a segment."""
+    """What was written to a segment, all of which is checked before anything of it is used."""
     path = segment.path(folder)
-    left, crc32 = segment.size_bytes, 0
     try:
         with path.open("rb") as stream:
-            while left > 0:
-                head = stream.read(_HEAD)
-                size = int.from_bytes(head, "little")
-                if size > left - _HEAD:
-                    break
-                body = stream.read(size)
-                left -= len(head) + len(body)
-                crc32 = zlib.crc32(body, zlib.crc32(head, crc32))
-                if len(body) < size or (left == 0 and crc32 != segment.crc32):
-                    break
-                yield load(body)
-            else:
-                return
+            if _checksum(stream, segment.size_bytes) != segment.crc32:
+                raise FileError(f"{path} is damaged or truncated; train again without resuming")
+            stream.seek(0)
+            while stream.tell() < segment.size_bytes:
+                yield load(stream.read(int.from_bytes(stream.read(_HEAD), "little")))
     except (OSError, SafetensorError) as error:
         raise FileError(f"cannot read {path}: {error}; train again without resuming") from error
-    raise FileError(f"{path} is damaged or truncated; train again without resuming")
+
+
+def _checksum(stream: BinaryIO, size_bytes: int) -> int | None:
+    """CRC-32 of the next ``size_bytes``; None where there are fewer."""
+    crc32, left = 0, size_bytes
+    while left > 0:
+        block = stream.read(min(left, _BLOCK))
+        if not block:
+            return None
+        crc32, left = zlib.crc32(block, crc32), left - len(block)
+    return crc32

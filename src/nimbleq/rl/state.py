@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
-from nimbleq.config import TrainConfig, same_settings, to_dict
+from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.files import write_bytes
 from nimbleq.rl.average import WeightAverage
+from nimbleq.rl.best import check_best, save_best
 from nimbleq.rl.check import Check, check_arrays, check_of
 from nimbleq.rl.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.device.learner import DeviceLearner
@@ -26,6 +26,8 @@ from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
 from nimbleq.types import Array, EnvSpec
+
+_BEST = "best.safetensors"
 
 
 @dataclass
@@ -142,7 +144,7 @@ def save_state(state: TrainState, folder: Path) -> None:
     if log is not None:
         log.prune()
     if state.best is not state.best_written and state.counters.best_return is not None:
-        write_bytes(folder / "best.safetensors", save(state.best))  # a copy for other tools and verbs
+        save_best(folder / _BEST, state.best)  # a copy for other tools and verbs
         state.best_written = state.best
 
 
@@ -160,13 +162,14 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     """Go on from a checkpoint.
 
     Raises:
-        FileError: see `load_checkpoint`.
+        FileError: see `load_checkpoint`; or a file beside it is damaged.
         ConfigError: the checkpoint belongs to other settings.
         EnvError: see `VectorEnv.load_arrays`.
     """
     arrays, values = load_checkpoint(folder)
-    if not same_settings(values["config"], config):
-        raise ConfigError(f"the checkpoint in {folder} was made with other settings: resume with the same ones")
+    if (folder / _BEST).exists():
+        check_best(folder / _BEST)
+    require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
     state = new_state(config)
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
@@ -188,3 +191,11 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     checking = part(arrays, "checking")
     state.checking = check_of(checking, part(checking, "weights"))
     return state
+
+
+def _settings(values: Mapping[str, Any], folder: Path) -> TrainConfig:
+    try:
+        settings: TrainConfig = from_dict(TrainConfig, values["config"])
+    except ConfigError as error:
+        raise ConfigError(f"the checkpoint in {folder} is of a newer nimbleq: {error}") from None
+    return settings

@@ -15,9 +15,10 @@ from nimbleq.rl.check import Checker
 from nimbleq.rl.checkpoint import has_checkpoint
 from nimbleq.rl.device.loop import learn_on_device
 from nimbleq.rl.evaluate import Evaluator, interval95
-from nimbleq.rl.learner import greedy_policy
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.learner import greedy_policy, training_threads
+from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.pqn import rollout_batches
+from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay import Replay
 from nimbleq.rl.session import Session
 from nimbleq.rl.state import TrainState, load_state, new_state
@@ -102,9 +103,10 @@ def train(
         # The state comes after the checker, or it would lie in both processes.
         resuming = resume and has_checkpoint(run.checkpoint)
         state = load_state(config, run.checkpoint) if resuming else new_state(config)
+        parameters = state.learner.parameters().size
         other = wandb_log(log_to, run.path, to_dict(config), resuming)
         log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
-        with log:
+        with log, training_threads(parameters):
             session = Session(state, run, log, checker, seconds)
             try:
                 session.resume_check()
@@ -116,10 +118,10 @@ def train(
                 raise
             session.save()
     state.envs.close()
-    module = QNetwork(state.envs.spec, config.network)
+    module = initial_network(state.envs.spec, config.network)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in state.best.items()})
     seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
-    with Evaluator(config.env) as evaluate:
+    with Evaluator(config.env) as evaluate, training_threads(parameters):
         final = evaluate(greedy_policy(module), seeds)
     counters = state.counters
     return Trained(
@@ -158,7 +160,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
         due = counters.steps // config.envs % config.update_every == 0
         if due and counters.steps >= config.learn_start and len(replay) > 0:
             for _ in range(config.updates_per_step):
-                beta = _ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
+                beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
                 batch = replay.sample(state.replay_rng, config.learner.batch_size, beta)
                 abs_td = learner.update(batch)
                 replay.reprioritize(batch.index, abs_td)
@@ -197,7 +199,3 @@ def _explore(state: TrainState, epsilon: float) -> Array:
     """Legal next actions of all environments, ``int64[N]``: what the (noisy) network prefers, or random ones."""
     envs = state.envs
     return state.explorer.choose(state.learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
-
-
-def _ramp(start: float, end: float, done: float) -> float:
-    return start + (end - start) * min(1.0, done)

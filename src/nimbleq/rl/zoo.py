@@ -14,7 +14,7 @@ from torch import Tensor
 from nimbleq.config import EnvConfig, NetworkConfig, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_json
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.types import EnvSpec, ObsSpec
 
 _FORMAT = 1
@@ -78,7 +78,7 @@ def load_zoo(path: Path) -> ZooEntry:
         spec = about["spec"]
         obs = ObsSpec(tuple(spec["obs"]["shape"]), spec["obs"]["dtype"])
         whole = EnvSpec(obs, int(spec["actions"]), bool(spec["masked"]))
-        network = QNetwork(whole, from_dict(NetworkConfig, about["network"]))
+        network = initial_network(whole, from_dict(NetworkConfig, about["network"]))
         network.load_state_dict({name: value.float() for name, value in load(weights).items()})
         return ZooEntry(network.eval(), from_dict(EnvConfig, about["env"]), whole, dict(about["facts"]))
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError, SafetensorError) as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, validate
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import write_json
@@ -110,9 +110,9 @@ def train_run(
     choose_device(config.learner)
     settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
-        _require_same(saved_config(run), config, run)
+        require_same_result(saved_config(run), config, str(run.path))
         _tell_start(run, console)
-    else:
+    if not run.config.exists() or saved_config(run) != config:
         write_json(run.config, settings)
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
@@ -130,17 +130,6 @@ def train_run(
     return result
 
 
-def _require_same(old: TrainConfig, new: TrainConfig, run: RunDir) -> None:
-    before, now = _flat(to_dict(old)), _flat(to_dict(new))
-    changed = sorted(key for key in now if before[key] != now[key])
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"{run.path} was started with {key} = {before[key]}, not {now[key]}: resume with the same settings, or "
-            "choose another --out"
-        )
-
-
 def _tell_start(run: RunDir, console: Console) -> None:
     """Where there is no checkpoint, training starts anew; that would cost a run that is over what it has."""
     from nimbleq.rl.checkpoint import has_checkpoint
@@ -150,12 +139,3 @@ def _tell_start(run: RunDir, console: Console) -> None:
     if run.load_result("train") is not None:
         raise FileError(f"{run.path} is over and its checkpoint is gone: to train anew choose another --out")
     console.say(f"{run.path} has no checkpoint yet: training starts anew")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
-    return flat

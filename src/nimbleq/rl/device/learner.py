@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl import learner_state, losses
 from nimbleq.rl.device.capture import Captured
 from nimbleq.rl.device.replay import DeviceReplay, Draw
 from nimbleq.rl.device.transfer import choose_device, to_device, to_host
 from nimbleq.rl.heads import HEADS, Errors, Sample
-from nimbleq.rl.learner import SMALL_NET_PARAMETERS, initial_network
 from nimbleq.rl.masks import best_legal
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.noisy import noise, noisy_layers
+from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array, Batch, EnvSpec
 
 
@@ -58,18 +59,15 @@ class DeviceLearner(learner_state.Weights):
         self.device = choose_device(self.config) if device is None else device
         self.updates = 0
         kind = HalfNetwork if self.config.precision == "bf16" else QNetwork
-        self.online, target = (kind(spec, config.network) for _ in range(2))
+        self.online, target = (initial_network(spec, config.network, seed, kind) for _ in range(2))
         self.target = self.online if self.config.target == "none" else target.requires_grad_(False)
         for network in {self.online, self.target}:
-            network.load_state_dict(initial_network(config, spec, seed).state_dict())
             network.to(self.device)
         parameters = list(self.online.parameters())
-        if self.device.type == "cpu" and sum(p.numel() for p in parameters) < SMALL_NET_PARAMETERS:
-            torch.set_num_threads(1)
         self.generator = torch.Generator("cuda" if self.device.type == "cuda" else "cpu").manual_seed(seed)
         self.count = torch.zeros((), dtype=torch.float64, device=self.device)  # updates, where the device sees them
         self.lr = torch.full((), self.config.lr, device=self.device)
-        self.optimizer = _optimizer(self.config, parameters, self.lr)
+        self.optimizer = make_optimizer(lambda: _optimizer(self.config, parameters, self.lr))
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         loss = partial(_loss, config.network.head, self.config, self.generator)
         self._loss = torch.compile(loss, dynamic=False) if self.config.compile else loss
@@ -103,8 +101,7 @@ class DeviceLearner(learner_state.Weights):
         if config.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.online.parameters(), config.max_grad_norm)
         with torch.no_grad():
-            done = (self.count / config.lr_updates).clamp(max=1.0)
-            self.lr.copy_(config.lr + (config.lr_end - config.lr) * done)
+            self.lr.copy_(ramp(config.lr, config.lr_end, self.count / config.lr_updates))
             self.optimizer.step()
             self.count += 1
             self._move_target()

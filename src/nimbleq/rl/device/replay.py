@@ -16,6 +16,7 @@ from nimbleq.rl.device.planes import DevicePlanes
 from nimbleq.rl.device.priority import DevicePriorities
 from nimbleq.rl.device.transfer import to_device
 from nimbleq.rl.frames import shares_frames
+from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay import Replay, part
 from nimbleq.types import Array, ObsSpec, Step
 
@@ -129,7 +130,7 @@ class DeviceReplay:
 
     def anneal(self, done: float) -> None:
         """Set the exponent of the importance weights for the share ``done`` of the run."""
-        self.beta.fill_(self.config.beta_start + (self.config.beta_end - self.config.beta_start) * min(1.0, done))
+        self.beta.fill_(ramp(self.config.beta_start, self.config.beta_end, done))
 
     def draw(self, count: int, generator: torch.Generator) -> Draw:
         """``count`` transitions, with replacement. Everything happens on the device, in tensors of fixed shape."""

@@ -1,6 +1,6 @@
 """Kill training over and over, at random and at the worst moments, and compare what it leaves with a run left in peace.
 
-    python benchmarks/kill.py [--kills 100] [--only native torch …] [--seed 0]
+    python tests/tools/kill.py [--kills 100] [--only native torch …] [--seed 0]
 
 Every process is a fork of this one, in which nothing but imports has happened, so that a kill costs no start of torch.
 Half of the kills come from outside after a random time, half from inside a checkpoint: right before or right after the
@@ -22,10 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from nimbleq.config import TrainConfig, from_dict, with_changes
 from nimbleq.files import sha256
@@ -39,48 +37,26 @@ MEMORY = Path("/dev/shm")  # a killed process loses nothing that it wrote, so a 
 FORK = multiprocessing.get_context("fork")
 
 
-class Corridor(gymnasium.Env[Any, Any]):
-    """Walk to the end; at a wall one can't go on. Seen as numbers with an action mask, or as a stack of pictures."""
-
-    action_space = spaces.Discrete(3)
-
-    def __init__(self, pictures: bool = False) -> None:
-        self.pictures = pictures
-        vector = spaces.Dict({"place": spaces.Box(0, 1, (2,)), "action_mask": spaces.MultiBinary(3)})
-        self.observation_space = spaces.Box(0, 255, (4, 36, 36), np.uint8) if pictures else vector
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.place, self.stack = int(self.np_random.integers(1, 6)), np.zeros((4, 36, 36), np.uint8)
-        return self._observed(), {}
-
-    def _observed(self) -> Any:
-        if not self.pictures:
-            mask = np.array([self.place > 0, self.place < 7, True], np.int8)
-            return {"place": np.array([self.place / 7, 0.5], np.float32), "action_mask": mask}
-        frame = np.zeros((36, 36), np.uint8)
-        frame[:, 4 * self.place : 4 * self.place + 4] = self.np_random.integers(100, 255)
-        self.stack = np.concatenate([self.stack[1:], frame[None]])
-        return self.stack
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.place = int(np.clip(self.place + (-1, 1, 0)[action], 0, 7))
-        return self._observed(), float(self.place == 7), self.place == 7, False, {}
-
-
 def settings() -> dict[str, TrainConfig]:
     """What is trained: a second or so each, with checks, and a checkpoint whenever one can be written."""
-    gymnasium.register("Masked-v0", Corridor, max_episode_steps=20)
-    gymnasium.register("Pictures-v0", Corridor, max_episode_steps=20, kwargs={"pictures": True})
     common = {
         "network.hidden": (16,), "replay.capacity": 500, "learner.batch_size": 16, "explore.updates": 50,
         "evaluation.every": 60, "evaluation.episodes": 2, "evaluation.final_episodes": 2,
         "evaluation.stop_return": None, "steps": 2_000, "envs": 4, "learn_start": 200, "checkpoint_seconds": 0.01,
     }  # fmt: skip
     short = {"evaluation.every": 40, "steps": 500, "learn_start": 100}
-    pictures = {"env.id": "Pictures-v0", "env.max_episode_steps": None, "network.torso": "nature"} | short
+    pictures = {
+        "env.id": "benchmarks.corridor:pictures",
+        "env.max_episode_steps": None,
+        "network.torso": "nature",
+    } | short
     pictures |= {"network.normalize_obs": False, "replay.capacity": 150, "replay.prioritized": True, "steps": 280}
-    masks = {"env.id": "Masked-v0", "env.max_episode_steps": None, "replay.prioritized": True, "steps": 1_000}
+    masks = {
+        "env.id": "benchmarks.corridor:masked",
+        "env.max_episode_steps": None,
+        "replay.prioritized": True,
+        "steps": 1_000,
+    }
     changes: dict[str, dict[str, Any]] = {
         "native": {"learner.engine": "native", "learner.target": "polyak"},
         "torch": {"learner.engine": "torch", "learner.target": "hard", "learner.target_every": 13} | short,

@@ -1,0 +1,103 @@
+"""Measurements on disk: named cells in a JSON file, each stamped with machine, versions, load and commit.
+
+A cell is measured once and written at once, so that a large table grows over several runs; what is not there yet is
+shown as missing. ``--fresh`` of a benchmark, or deleting the file, measures all of it again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from nimbleq.files import read_json, write_json
+from nimbleq.version import VERSION
+
+MISSING = "not measured yet"
+_PACKAGES = ("numpy", "torch", "gymnasium", "onnxruntime")
+_ROOT = Path(__file__).parents[1]
+
+
+def stamp() -> dict[str, Any]:
+    """Where and how something is measured: ``processor``, ``cores``, ``load`` (of the last minute), ``versions``,
+    ``command`` and ``commit`` (None outside a repository; ``+`` when files were changed since).
+    """
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": {"nimbleq": VERSION, "python": platform.python_version(), **_versions()},
+        "command": shlex.join(["python", *(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv))]),
+        "commit": _commit(),
+    }
+
+
+class Record:
+    """The cells of one benchmark, by name.
+
+    Args:
+        path: the JSON file; read when it is there.
+        fresh: forget what is in it.
+    """
+
+    def __init__(self, path: Path, fresh: bool = False) -> None:
+        self.path = path
+        self.cells: dict[str, dict[str, Any]] = {} if fresh or not path.exists() else dict(read_json(path)["cells"])
+
+    def measure(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The cell ``name``: the known one, or what ``work`` says now, stamped as the work began, and written."""
+        if name not in self.cells:
+            began = stamp()
+            self.cells[name] = work() | {"stamp": began}
+            write_json(self.path, {"cells": self.cells})
+        return self.cells[name]
+
+    def rows(self, names: Iterable[str], row: Callable[[str, dict[str, Any]], str], columns: int) -> list[str]:
+        """Lines of a Markdown table with ``columns`` columns, of cells that are missing, too."""
+        return [
+            row(name, self.cells[name]) if name in self.cells else f"| {name} | {MISSING} |" + " |" * (columns - 2)
+            for name in names
+        ]
+
+    def footnote(self) -> str:
+        """Where the cells were measured, one after the other where it was not the same place."""
+        places = []
+        for each in (cell["stamp"] for cell in self.cells.values()):
+            versions = ", ".join(f"{name} {number}" for name, number in each.get("versions", {}).items())
+            cores = f"{each['cores']} cores" if "cores" in each else "cores and versions not recorded"
+            parts = (each.get("processor", "Processor not recorded"), cores, versions)
+            places.append("; ".join(part for part in parts if part))
+        loads = [cell["stamp"]["load"] for cell in self.cells.values() if "load" in cell["stamp"]]
+        load = f" Load {min(loads):g} to {max(loads):g}." if loads else ""
+        return f"{'. '.join(dict.fromkeys(places))}.{load}"
+
+
+def _processor() -> str:
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(_ROOT), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "--short", "HEAD")
+    return commit and commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
