@@ -25,7 +25,7 @@ from nimbleq.graph.interface import (
     to_dict,
 )
 from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary, leaves
-from nimbleq.rl.spaces_of import guesses, readings, space_of
+from nimbleq.rl.observe import guesses, readings, space_of
 from nimbleq.types import ObsSpec
 
 VECTORS = st.one_of(
@@ -173,7 +173,7 @@ SPEED = np.zeros(2, np.float32)
         (BYTES, np.full((9, 9), -1), "has the value -1, but its space holds uint8"),
         (BYTES, np.zeros((9, 8), np.uint8), r"has the shape \(9, 8\), but its space has \(9, 9\)"),
         (BITS, np.full((9, 9), 255, np.uint8), "has the value 255, but its space holds bool"),
-        (spaces.Box(0, 7, (9, 9), np.uint8), np.full((9, 9), 8, np.uint8), "the value 8, but its space goes from 0 to 7"),
+        (spaces.Box(0, 7, (9, 9), np.uint8), np.full((9, 9), 8, np.uint8), "the value 8, but .* from 0 to 7"),
         (spaces.Box(0, 1, (1, 9, 9)), np.full((1, 9, 9), 200.0), "has the value 200.0, but its space goes from 0 to 1"),
         (spaces.Box(0, 9, (3,), np.int32), np.array([1, 2.5, 3]), "has the value 2.5, but its space holds int32"),
         (spaces.MultiDiscrete([2, 3]), [1, 3], "is 3, but its space goes from 0 to 2"),
