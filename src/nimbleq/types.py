@@ -5,6 +5,7 @@ Shapes: ``B`` batch, ``N`` environments, ``*O`` one observation, ``A`` actions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -37,6 +38,11 @@ class ObsSpec:
     shape: tuple[int, ...]
     dtype: str = "float32"
     pictures: tuple[ObsSpec, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Values of the pictures in a vector, before its numbers."""
+        return sum(math.prod(picture.shape) for picture in self.pictures)
 
 
 @dataclass(frozen=True)
