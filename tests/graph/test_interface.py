@@ -163,7 +163,7 @@ SPEED = np.zeros(2, np.float32)
         (ROBOT, {"speed": SPEED, "gear": [1, 2]}, r"entry 'gear' has the shape \(2,\)"),
         (ROBOT, {"speed": np.array([0, np.nan]), "gear": 1}, "entry 'speed' contains NaN"),
         (ROBOT, {"speed": np.array([0, 1e300]), "gear": 1}, "entry 'speed' contains infinity, or a value too large"),
-        (ROBOT, np.zeros(5), "the observation is a ndarray, but its space is a Dict of"),
+        (ROBOT, np.zeros(5), "the observation is an array of float64 of shape .5,., but its space is a Dict of"),
         (ROBOT, None, "the observation is None, but"),
         (PAIR, (SPEED,), "the observation has 1 entries, but its space is a Tuple of 2"),
         (PAIR, (SPEED, 0, 1), "has 3 entries"),

@@ -247,6 +247,8 @@ def described(value: Any) -> str:
         return "None"
     if isinstance(value, str):
         return f"the text {value[:40]!r}"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}" + (f" of shape {value.shape}" if value.ndim else "")
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 

@@ -58,7 +58,7 @@ def _observations(space: spaces.Space[Any], config: EnvConfig) -> Space:
         ) from None
     if seen.size == 0:
         raise EnvError(f"{config.id} observes nothing: its observation space is empty")
-    if config.channels is not None and not any(
+    if config.channels in ("first", "last") and not any(
         isinstance(leaf, Box) and leaf.picture is not None and len(leaf.shape) > 2 for _, leaf in leaves(seen)
     ):
         raise EnvError(

@@ -24,7 +24,7 @@ from nimbleq.graph.space import (
     named,
 )
 
-Channels = Literal["first", "last"]
+Channels = Literal["first", "last", "flat"]
 _MIN_PIXELS = 8  # a side; smaller ones are vectors: there is nothing to convolve
 _MAX_STACK = 16  # pictures that are stacked
 _LAYOUTS: dict[tuple[int, Channels], str] = {
@@ -39,7 +39,7 @@ def space_of(space: spaces.Space[Any], channels: Channels | None = None, path: P
     bounds with 3. Four axes are a stack of pictures, whose channels become one axis.
 
     Args:
-        channels: where pictures have theirs (None: guessed, see `guesses`).
+        channels: where pictures have theirs (None: guessed, see `guesses`), or ``"flat"``: there are no pictures.
 
     Raises:
         TypeError: the space has no array form of fixed size; says which part.
@@ -74,12 +74,11 @@ def _box(space: spaces.Box, channels: Channels | None, path: Path) -> Box:
     low, high = _bound(space.low, min), _bound(space.high, max)
     box = Box(shape, dtype, low, high)
     axes = _axes(box, channels)
-    if axes == FLAT and len(shape) > 3 and dtype in ("uint8", "bool"):
+    if axes == FLAT and channels != "flat" and len(shape) > 3 and dtype in ("uint8", "bool"):
+        where = f" in its entry {named(path)!r}" if path else ""
         raise TypeError(
-            f"{dtype} of shape {shape}"
-            + (f" in its entry {named(path)!r}" if path else "")
-            + ", neither a picture nor "
-            f"a stack of at most {_MAX_STACK} of them, (S, H, W, C) or (S, C, H, W)"
+            f"{dtype} of shape {shape}{where}, neither a picture nor a stack of at most {_MAX_STACK} of them, "
+            "(S, H, W, C) or (S, C, H, W) (--channels flat takes it as numbers)"
         )
     return Box(shape, dtype, low, high, axes)
 
@@ -93,6 +92,8 @@ def _bound(values: Any, extreme: Any) -> float | None:
 
 
 def _axes(box: Box, channels: Channels | None) -> str:
+    if channels == "flat":
+        return FLAT
     pixels, sides = box.dtype in ("uint8", "bool"), box.shape
     if pixels and len(sides) == 2 and min(sides) >= _MIN_PIXELS:
         return "HW"

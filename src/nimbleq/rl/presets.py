@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from nimbleq.config import (
     EnvConfig,
@@ -21,6 +21,7 @@ from nimbleq.errors import ConfigError
 from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.envs import spec_of
 from nimbleq.rl.frames import shares_frames
+from nimbleq.rl.observe import Channels
 from nimbleq.rl.packing import Packing
 from nimbleq.rl.probe import find_offsets, probe
 from nimbleq.types import EnvSpec
@@ -314,7 +315,7 @@ def preset(
     max_episode_steps: int | None = None,
     kwargs: tuple[str, ...] = (),
     discretize: int | None = None,
-    channels: Literal["first", "last"] | None = None,
+    channels: Channels | None = None,
     offsets: tuple[str, ...] = (),
 ) -> TrainConfig:
     """Settings to start from.

@@ -52,7 +52,7 @@ def arguments(words: Sequence[str]) -> Args:
     first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
     first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     first.add_argument("--discretize", default="")
-    first.add_argument("--channels", choices=("first", "last"), default=None)
+    first.add_argument("--channels", choices=("first", "last", "flat"), default=None)
     first.add_argument("--obs-offsets", "--obs_offsets", nargs="*", default=())
     first.add_argument("--preset", default=None)
     first.add_argument("--config", type=Path, default=None)
