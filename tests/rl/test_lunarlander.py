@@ -12,8 +12,9 @@ import pytest
 from nimbleq.config import EnvConfig
 from nimbleq.rl import lunarlander
 from nimbleq.rl.envs import ScalarLanes, make_lanes
-from nimbleq.rl.gym import make_env, quiet
+from nimbleq.rl.gym import make_env
 from nimbleq.rl.lunarlander import LunarLanderLanes
+from nimbleq.rl.uniform import quiet
 
 with quiet():  # Box2D's import warns, and crashes where a warning is an error
     from gymnasium.envs.box2d import lunar_lander

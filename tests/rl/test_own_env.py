@@ -2,12 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
@@ -17,7 +15,6 @@ from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.gym import make_env
 from nimbleq.rl.learner import greedy_policy
 from nimbleq.rl.masks import best_legal, nth_legal
-from nimbleq.rl.observe import observer
 from nimbleq.rl.presets import preset
 from nimbleq.rl.state import load_state
 from nimbleq.rl.train import train
@@ -97,40 +94,6 @@ def test_evaluation_plays_legal_actions_and_lanes_do_not_matter() -> None:
             played.append([evaluate(worst, range(20), epsilon=e).returns.tolist() for e in (0.0, 0.5, 1.0)])
     assert played[0] == played[1]
     assert np.mean(played[0][0]) > np.mean(played[0][2])
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Discrete(5, start=-2),
-        spaces.MultiBinary([2, 3]),
-        spaces.MultiDiscrete([2, 4, 3]),
-        spaces.Box(-1, 1, (2, 3), np.float64),
-        spaces.Box(0, 255, (5, 5, 3), np.uint8),
-        spaces.Dict({"b": spaces.Discrete(2), "a": spaces.Tuple((spaces.Box(0, 1, (2,)), spaces.MultiBinary(2)))}),
-        spaces.Tuple((spaces.Dict([("z", spaces.Box(0, 1, ())), ("a", spaces.MultiDiscrete([3, 2]))]),)),
-    ],
-    ids=lambda space: type(space).__name__,
-)
-def test_vectors_are_in_gymnasiums_order(space: Any) -> None:
-    spec, observe = observer(space)
-    space.seed(0)
-    for _ in range(5):
-        obs = space.sample()
-        expected = spaces.flatten(space, obs).astype(np.float32)
-        assert spec == ObsSpec(expected.shape)
-        assert np.array_equal(observe(obs), expected)
-
-
-def test_pixels_are_channels_first_and_true_is_255() -> None:
-    rng = np.random.default_rng(0)
-    for shape, dtype, first in (((10, 10, 7), bool, (7, 10, 10)), ((3, 20, 9), np.uint8, (3, 20, 9)),
-                                ((84, 84), np.uint8, (1, 84, 84)), ((10, 10, 10), bool, (10, 10, 10))):  # fmt: skip
-        spec, observe = observer(spaces.Box(0, 1 if dtype is bool else 255, shape, dtype))
-        assert spec == ObsSpec(first, "uint8")
-        obs = rng.integers(2, size=shape).astype(dtype)
-        expected = obs[None] if obs.ndim == 2 else obs if shape == (3, 20, 9) else obs.transpose(2, 0, 1)
-        assert np.array_equal(observe(obs), expected.astype(np.uint8) * (255 if dtype is bool else 1))
 
 
 @pytest.mark.parametrize(

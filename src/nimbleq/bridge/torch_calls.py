@@ -192,6 +192,8 @@ def reshape(low: Lowering, x: Tensor, *shape: Any) -> Any:
         count = kind.size // target[2] if target[1] == -1 else target[1]
         if count * target[2] == kind.size:
             return Rows(x, int(target[2]))
+    if len(target) == 4 and len(kind.shape) == 1 and (isinstance(target[0], Batch) or target[0] == -1):
+        return low.add(ops.Unflatten(*(int(side) for side in target[1:])), x)
     vector = len(target) == 2 and target[1] in (-1, kind.size) and (target[1] != -1 or target[0] != -1)
     if not vector or not (isinstance(target[0], Batch) or target[0] == -1):
         raise low.unsupported(f"a reshape to {target}", "reshape to (batch, features), or use nn.Flatten")
@@ -236,6 +238,10 @@ def getitem(low: Lowering, x: Any, index: Any) -> Any:
     if isinstance(x, Shape) and isinstance(index, int | slice):
         extents = (Batch(), *low.type_of(x.of).shape)
         return extents[index]
+    part = isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], slice)
+    if part and not isinstance(x, Shape) and index[1].step in (None, 1):
+        start, stop, _ = index[1].indices(low.type_of(x).size)
+        return low.add(ops.Slice(start, stop), x)
     raise low.unsupported("indexing of a tensor", "give whole tensors to the layers")
 
 

@@ -135,6 +135,16 @@ def _flatten(op: ops.Flatten, sources: list[Tensor], module: GraphModule) -> Ten
 
 
 @_forward.register
+def _slice(op: ops.Slice, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return sources[0][:, op.start : op.stop]
+
+
+@_forward.register
+def _unflatten(op: ops.Unflatten, sources: list[Tensor], module: GraphModule) -> Tensor:
+    return sources[0].reshape(-1, op.channels, op.height, op.width)
+
+
+@_forward.register
 def _add(op: ops.Add, sources: list[Tensor], module: GraphModule) -> Tensor:
     return sources[0] + sources[1]
 

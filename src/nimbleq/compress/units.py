@@ -79,6 +79,11 @@ def find_units(graph: Graph) -> Units:
                 of[node.output] = np.repeat(sources[0], graph.types[node.output].size // max(len(sources[0]), 1))
             case ops.Concat():
                 of[node.output] = np.concatenate(sources)
+            case ops.Slice(start, stop):
+                of[node.output] = sources[0][start:stop]
+            case ops.Unflatten(channels):
+                pin(sources[0])
+                of[node.output] = np.full(channels, FIXED)
             case ops.Add():
                 tie(sources[0], sources[1])
                 of[node.output] = sources[0]

@@ -23,6 +23,10 @@ class EnvConfig:
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
         engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where that is installed and has it.
         workers: processes that step the environments of training, for slow ones; the outcome is the same.
+        channels: where pictures have their channels, first or last (None: guessed from their shape, and said where it
+            may be wrong); flat takes no part of an observation for a picture.
+        offsets: what is subtracted in float64 from large numbers in observations, such as a Unix time, each
+            ENTRY[INDEX]=VALUE (found by play where settings come from a preset).
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
@@ -33,6 +37,8 @@ class EnvConfig:
         "gymnasium"
     )
     workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
+    channels: Annotated[Literal["first", "last", "flat"] | None, tyro.conf.arg(prefix_name=False)] = None
+    offsets: Annotated[tuple[str, ...], tyro.conf.arg(name="obs-offsets", prefix_name=False)] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from nimbleq.deploy import c_plan, c_text
 from nimbleq.deploy.c_header import header, title
-from nimbleq.deploy.c_ops import plain
+from nimbleq.deploy.c_ops import parts, plain
 from nimbleq.deploy.c_ops.conv import conv2d
 from nimbleq.deploy.c_ops.dense import linear
 from nimbleq.deploy.c_ops.writer import Writer
@@ -32,6 +32,8 @@ _WRITERS: dict[type[ops.Op], Callable[[Writer, Node], list[str]]] = {
     ops.Flatten: plain.flatten,
     ops.Add: plain.add,
     ops.Concat: plain.concat,
+    ops.Slice: parts.slice_of,
+    ops.Unflatten: parts.unflatten,
     ops.Dueling: plain.dueling,
     ops.Expectation: plain.expectation,
     ops.Quantize: plain.quantize,

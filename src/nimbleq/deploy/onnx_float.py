@@ -121,6 +121,19 @@ def _flatten(build: Build, node: Node, _: ops.Flatten) -> None:
     build.add("Flatten", build.source(node), out=node.output, axis=1)
 
 
+def _slice(build: Build, node: Node, op: ops.Slice) -> None:
+    bounds = [
+        build.constant([value], np.int64, f"{node.output}/{name}")
+        for name, value in (("start", op.start), ("stop", op.stop), ("axis", 1))
+    ]
+    build.add("Slice", build.stored[node.inputs[0]], *bounds, out=node.output)
+
+
+def _unflatten(build: Build, node: Node, op: ops.Unflatten) -> None:
+    shape = build.constant([0, op.channels, op.height, op.width], np.int64, f"{node.output}/shape")
+    build.add("Reshape", build.stored[node.inputs[0]], shape, out=node.output)
+
+
 def _add(build: Build, node: Node, _: ops.Add) -> None:
     build.add("Add", build.source(node, 0), build.source(node, 1), out=node.output)
 
@@ -173,6 +186,8 @@ FLOAT: Mapping[type[ops.Op], Emit] = {
     ops.LayerNorm: _layer_norm,
     ops.Pool: _pool,
     ops.Flatten: _flatten,
+    ops.Slice: _slice,
+    ops.Unflatten: _unflatten,
     ops.Add: _add,
     ops.Concat: _concat,
     ops.Dueling: _dueling,

@@ -143,6 +143,16 @@ def _flatten(op: ops.Flatten, weights: Weights, sources: tuple[TensorType, ...])
 
 
 @kernel.register
+def _slice(op: ops.Slice, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    return lambda x: x[:, op.start : op.stop]
+
+
+@kernel.register
+def _unflatten(op: ops.Unflatten, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    return lambda x: x.reshape(len(x), op.channels, op.height, op.width)
+
+
+@kernel.register
 def _add(op: ops.Add, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     return lambda x, y: x + y
 

@@ -14,9 +14,11 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
+from nimbleq.graph.interface import Interface
+from nimbleq.graph.space import Box
 from nimbleq.rl.find import find_env, keyword_arguments
-from nimbleq.rl.gym import quiet
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.rl.uniform import quiet
+from nimbleq.types import Array, EnvSpec
 
 _CUT_STEPS = 27_000
 _DEFAULTS: dict[str, Any] = {"repeat_action_probability": 0.25, "full_action_space": False}
@@ -57,7 +59,9 @@ class AtariLanes:
             max_num_frames_per_episode=1 << 30,  # counted here, in steps
             **(_DEFAULTS | arguments),
         )
-        self.spec = EnvSpec(ObsSpec((4, 84, 84), "uint8"), int(self.vector.single_action_space.n))
+        actions = int(self.vector.single_action_space.n)
+        interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions)
+        self.spec = EnvSpec(interface.obs, actions, interface=interface)
         self.steps = np.zeros(count, np.int64)
         self.actions = np.zeros(count, np.int64)
         self.obs, _ = self.vector.reset(seed=0)

@@ -6,13 +6,14 @@ Autoreset and truncation live here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, SupportsFloat
+from typing import Protocol
 
 import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.gym import UniformEnv, env_spec, make_env
+from nimbleq.rl.gym import env_spec, make_env
+from nimbleq.rl.uniform import UniformEnv
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec, Step
 
@@ -98,10 +99,11 @@ class ScalarLanes:
 
     def __init__(self, config: EnvConfig, count: int, pictures: bool = False) -> None:
         self.name = config.id
-        self.envs: list[UniformEnv] = [make_env(config, pictures) for _ in range(count)]
+        first = make_env(config, pictures)
+        self.spec = env_spec(first)
+        self.envs: list[UniformEnv] = [first, *(make_env(config, pictures, first.interface) for _ in range(1, count))]
         for lane, env in enumerate(self.envs):
             env.name = f"{config.id} (environment {lane})"
-        self.spec = env_spec(self.envs[0])
         self.mask = np.ones((count, self.spec.actions), bool) if self.spec.masked else None
 
     def reset(self, lane: int, seed: int) -> Array:
@@ -116,7 +118,7 @@ class ScalarLanes:
         """See `Lanes`."""
         count = len(lanes)
         next_obs = np.empty((count, *self.spec.obs.shape), self.spec.obs.dtype)
-        reward: list[SupportsFloat] = []
+        reward: list[float] = []
         terminated: list[bool] = []
         truncated: list[bool] = []
         envs, masked = self.envs, self.mask is not None
@@ -127,11 +129,8 @@ class ScalarLanes:
             truncated.append(cut)
             if masked:
                 self._note_mask(lane, over=end or cut)
-        try:
-            with np.errstate(over="ignore"):  # infinity is told below
-                rewards = np.array(reward, np.float32).reshape(count)  # one number each, also as an array of one
-        except (TypeError, ValueError) as error:
-            raise EnvError(f"{self.name} returned a reward that is no number") from error
+        with np.errstate(over="ignore"):  # infinity is told below
+            rewards = np.array(reward, np.float32)
         check_finite(self.name, lanes, next_obs, rewards)
         return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
 
@@ -143,7 +142,9 @@ class ScalarLanes:
         elif mask is None or over:
             self.mask[lane] = True
         else:
-            raise EnvError(f"{self.envs[lane].name} says that no action is legal, but its episode goes on")
+            raise EnvError(
+                f"{self.envs[lane].name} says that no action is legal (1 is legal in a mask), but its episode goes on"
+            )
 
     def picture(self, lane: int) -> Array | None:
         """See `Lanes`."""

@@ -16,6 +16,7 @@ import gymnasium
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
+from nimbleq.rl.atari_names import advice
 
 PACKAGES = {"MinAtar/": ("minatar", "minatar"), "ALE/": ("ale_py", "atari")}
 """What an id begins with → the package that registers such ids, and the extra of nimbleq that installs it."""
@@ -33,6 +34,8 @@ def find_env(config: EnvConfig, pictures: bool = False) -> gymnasium.Env[Any, An
         EnvError: there is no such module, factory or id; a dependency is missing; the factory returns something else.
     """
     kwargs = keyword_arguments(config)
+    if (instead := advice(config.id)) is not None:
+        raise EnvError(instead)
     module, _, name = config.id.partition(":")
     if name:
         factory = _attribute(_imported(config.id, module), name)
@@ -87,8 +90,10 @@ def _imported(env: str, module: str) -> ModuleType:
                 "it, or install it"
             ) from error
         raise EnvError(f"{env} needs the Python package {error.name}, which is not installed") from error
-    except (ImportError, SyntaxError, ValueError) as error:
-        raise EnvError(f"cannot import {module!r} for the environment {env}: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise EnvError(
+            f"cannot import {module!r} for the environment {env}: {type(error).__name__}: {_one_line(error)}"
+        ) from error
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
@@ -164,10 +169,11 @@ def _registered(config: EnvConfig, kwargs: Mapping[str, Any]) -> gymnasium.Env[A
         raise EnvError(f"{config.id} needs the Python package {error.name or error}, which is not installed") from error
     except gymnasium.error.Error as error:
         raise EnvError(f"there is no environment {config.id!r} in Gymnasium{_suggestion(config.id)}") from error
-    except TypeError as error:
-        if not kwargs:
-            raise
-        raise EnvError(f"{config.id} does not take {', '.join(config.kwargs)}: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        if kwargs and isinstance(error, TypeError):
+            raise EnvError(f"{config.id} does not take {', '.join(config.kwargs)}: {_one_line(error)}") from error
+        said = _one_line(error) or "it says no more"
+        raise EnvError(f"{config.id} failed to make an environment: {type(error).__name__}: {said}") from error
 
 
 def _suggestion(name: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nimbleq.rl.networks import ObsNorm, QNetwork
+from nimbleq.rl.torsos import MixedTorso
 from nimbleq.types import Array
 
 
@@ -90,7 +91,8 @@ def load_moments(
 
 
 def write_obs_stats(network: QNetwork, mean: Tensor, inverse_std: Tensor) -> None:
-    """Let `ObsNorm` normalise with these, ``float32[O]`` each; ignored without it."""
-    if isinstance(network.prepare, ObsNorm):
-        network.prepare.mean.copy_(mean)
-        network.prepare.inverse_std.copy_(inverse_std)
+    """Let `ObsNorm` normalise with these, one for each number that it gets; ignored without it."""
+    norm = network.torso.numbers if isinstance(network.torso, MixedTorso) else network.prepare
+    if isinstance(norm, ObsNorm):
+        norm.mean.copy_(mean)
+        norm.inverse_std.copy_(inverse_std)

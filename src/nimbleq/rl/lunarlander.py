@@ -15,7 +15,8 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import Lanes, Outcome, ScalarLanes
-from nimbleq.rl.gym import UniformEnv, make_env, quiet, time_limit
+from nimbleq.rl.gym import env_spec, make_env, time_limit
+from nimbleq.rl.uniform import UniformEnv, quiet
 from nimbleq.types import Array, EnvSpec
 
 # The constants of Gymnasium's environment, in its units: pixels, frames per second, and impulses.
@@ -70,7 +71,7 @@ class LunarLanderLanes:
     def __init__(self, config: EnvConfig, count: int) -> None:
         self._uniform: list[UniformEnv] = [make_env(config) for _ in range(count)]
         first = self._uniform[0]
-        self.spec = EnvSpec(first.obs_spec, first.actions)
+        self.spec = env_spec(first)
         self.limit = time_limit(first)
         self._envs: list[Any] = [env.unwrapped for env in self._uniform]
         self._world: list[Any] = [None] * count  # what a step touches

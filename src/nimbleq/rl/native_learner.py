@@ -35,6 +35,8 @@ def native_available(
         return "the native learner has no noisy layers"
     if learner is not None and learner.munchausen:
         return "the native learner has no Munchausen targets"
+    if obs is not None and obs.pictures:
+        return "the native learner takes no pictures"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
         return f"the native learner takes float32 vectors, not {obs.dtype} observations of shape {obs.shape}"
     if len(network.hidden) > _MAX_HIDDEN:

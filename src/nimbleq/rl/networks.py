@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
+from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.noisy import NoisyLinear
-from nimbleq.rl.torsos import make_torso
+from nimbleq.rl.torsos import MixedTorso, make_torso
 from nimbleq.types import EnvSpec
 
 
@@ -71,8 +72,9 @@ class QNetwork(nn.Module):
     """Preprocessing → torso → fully connected layers → Q-values, optionally dueling [1511.06581 eq. 9].
 
     Children (and so the names in ``state_dict``): ``prepare`` (`ObsNorm`, `Scale` or identity), ``torso``
-    (convolutions or flatten), ``body`` (Linear, [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when
-    dueling, ``value``; for ``iqn`` also ``embed``. Fully connected layers are `NoisyLinear` when ``noisy``.
+    (convolutions, flatten, or `MixedTorso` for pictures beside numbers, which prepares them itself), ``body`` (Linear,
+    [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when dueling, ``value``; for ``iqn`` also ``embed``. Fully
+    connected layers are `NoisyLinear` when ``noisy``.
 
     A head that learns a distribution has ``N`` atoms per action: `log_probs` and `quantiles` give them to the losses,
     `forward` gives their mean, in the form in which it is exported: a linear head's mean over quantiles is a linear
@@ -94,8 +96,7 @@ class QNetwork(nn.Module):
         self.config = config
         self.actions = spec.actions
         self.atoms = config.atoms if config.head in ("c51", "qr") else 1  # outputs per action
-        self.prepare = _prepare(spec, config)
-        self.torso = make_torso(config, spec.obs.shape)
+        self.prepare, self.torso = _prepare_and_torso(spec, config)
         with torch.no_grad():
             width = int(self.torso(torch.zeros(1, *spec.obs.shape)).shape[1])
         layers: list[nn.Module] = []
@@ -187,9 +188,29 @@ def _present(layer: nn.Linear | NoisyLinear) -> tuple[Tensor, Tensor]:
     return layer.present() if isinstance(layer, NoisyLinear) else (layer.weight, layer.bias)
 
 
-def _prepare(spec: EnvSpec, config: NetworkConfig) -> nn.Module:
-    if spec.obs.dtype == "uint8":
-        return Scale(1 / 255)
-    if config.normalize_obs and len(spec.obs.shape) == 1:
-        return ObsNorm(spec.obs.shape[0], config.obs_clip)
-    return nn.Identity()
+def _prepare_and_torso(spec: EnvSpec, config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
+    obs, highest = spec.obs, _highest(spec)
+    if obs.pictures:
+        numbers = obs.shape[0] - obs.pixels
+        norm = ObsNorm(numbers, config.obs_clip) if config.normalize_obs and numbers else nn.Identity()
+        return nn.Identity(), MixedTorso(config, obs, [_scale(high) for high in highest], norm)
+    torso = make_torso(config, obs.shape)
+    if len(highest) == 1:
+        return _scale(highest[0]), torso
+    if config.normalize_obs and len(obs.shape) == 1:
+        return ObsNorm(obs.shape[0], config.obs_clip), torso
+    return nn.Identity(), torso
+
+
+def _highest(spec: EnvSpec) -> list[float]:
+    """The value that becomes 1 in each picture: 255 where nothing else is known of bytes."""
+    if spec.interface is not None:
+        boxes = [leaf for _, leaf in leaves(spec.interface.space) if isinstance(leaf, Box) and leaf.picture is not None]
+        if boxes:
+            return [255.0 if box.binary else max(abs(box.low or 0.0), abs(box.high or 255.0)) for box in boxes]
+    pictures = spec.obs.pictures or ((spec.obs,) if spec.obs.dtype == "uint8" else ())
+    return [255.0 if picture.dtype == "uint8" else 1.0 for picture in pictures]
+
+
+def _scale(highest: float) -> nn.Module:
+    return nn.Identity() if highest == 1 else Scale(1 / highest)

@@ -17,7 +17,8 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs import check_finite, spec_of
-from nimbleq.rl.gym import make_env, quiet, time_limit
+from nimbleq.rl.gym import make_env, time_limit
+from nimbleq.rl.uniform import quiet
 from nimbleq.types import Array, Step
 
 _GENERATION = 1 << 14  # steps after which all environments are made anew (see `PoolEnv`)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,8 +18,12 @@ from nimbleq.config import (
     with_changes,
 )
 from nimbleq.errors import ConfigError
+from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.envs import spec_of
-from nimbleq.rl.probe import probe
+from nimbleq.rl.frames import shares_frames
+from nimbleq.rl.observe import Channels
+from nimbleq.rl.packing import Packing
+from nimbleq.rl.probe import find_offsets, probe
 from nimbleq.types import EnvSpec
 
 _NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
@@ -127,6 +132,25 @@ _SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature
     "steps": 1_000_000,
     "learn_start": 5_000,
 }
+_PICTURES_AND_NUMBERS: Mapping[str, Any] = {  # cameras beside gauges: fewer, dearer steps than a game's
+    "network.hidden": (256,),
+    "network.layer_norm": True,
+    "network.normalize_obs": True,
+    "replay.capacity": 50_000,
+    "learner.target": "polyak",
+    "learner.tau": 0.02,
+    "learner.lr": 5e-4,
+    "learner.lr_end": 5e-4,
+    "learner.batch_size": 64,
+    "explore.updates": 5_000,
+    "evaluation.every": 1_000,
+    "steps": 500_000,
+    "envs": 8,
+    "learn_start": 1_000,
+    "updates_per_step": 4,
+    "checkpoint_seconds": 600.0,
+}
+_REPLAY_BYTES = 2 << 30  # of observations, at most, where nobody asks for more
 _BY_ENVIRONMENT = {
     "CartPole-v1": _CARTPOLE,
     "LunarLander-v3": with_changes(TrainConfig(), _LUNAR_LANDER),
@@ -291,6 +315,8 @@ def preset(
     max_episode_steps: int | None = None,
     kwargs: tuple[str, ...] = (),
     discretize: int | None = None,
+    channels: Channels | None = None,
+    offsets: tuple[str, ...] = (),
 ) -> TrainConfig:
     """Settings to start from.
 
@@ -298,7 +324,7 @@ def preset(
         env_id: Gymnasium id or package.module:factory.
         name: one of `ALGORITHMS`; ``dqn`` is what was tuned for the environment.
         max_episode_steps: time limit in place of the environment's own.
-        kwargs, discretize: see `EnvConfig`.
+        kwargs, discretize, channels, offsets: see `EnvConfig`; without ``offsets`` they are found by play.
 
     Raises:
         ConfigError: there is no preset of that name.
@@ -306,17 +332,18 @@ def preset(
     """
     if name not in ALGORITHMS:
         raise ConfigError(f"there is no preset {name!r}; choose from {', '.join(ALGORITHMS)}")
-    env = EnvConfig(env_id, max_episode_steps, kwargs, discretize)
+    env = EnvConfig(env_id, max_episode_steps, kwargs, discretize, channels=channels, offsets=offsets)
     if env_id == "CartPole-v1" and (max_episode_steps or 0) >= _LONG_STEPS:
         base = with_changes(_CARTPOLE_LONG, {"evaluation.stop_return": float(max_episode_steps or 0)})
     elif env_id in _BY_ENVIRONMENT:
         base = _BY_ENVIRONMENT[env_id]
     else:
+        env = env if offsets else replace(env, offsets=find_offsets(env))
         base = _of_observations(env)
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
     images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
     adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
-    return adapted
+    return adapted if env_id in _BY_ENVIRONMENT or env_id.startswith("ALE/") else _with_room(adapted)
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
@@ -324,15 +351,40 @@ def _of_observations(env: EnvConfig) -> TrainConfig:
     if env.id.startswith("ALE/"):  # settings as published, and a moment of play says little
         return _on_images(spec_of(env), _ATARI)
     seen = probe(env)
+    obs = seen.spec.obs
     scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
-    if len(seen.spec.obs.shape) == 3:
+    if len(obs.shape) == 3:
         return _on_images(seen.spec, scaled)
+    if obs.pictures:
+        return _on_images(seen.spec, {**_PICTURES_AND_NUMBERS, **scaled})
     controls = _CONTINUOUS if env.discretize else {}
     config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **controls, **scaled})
     return config
 
 
 def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
-    changes = _IMAGES if min(spec.obs.shape[1:]) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    sides = [min(picture.shape[1:]) for picture in spec.obs.pictures or (spec.obs,)]
+    changes = _IMAGES if max(sides) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
     config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
     return config
+
+
+def _with_room(config: TrainConfig) -> TrainConfig:
+    """``config`` with a replay whose observations fit `_REPLAY_BYTES`, at most as large as it was."""
+    spec = probe(config.env).spec
+    least = config.envs * config.replay.n_step
+    capacity = min(config.replay.capacity, max(_REPLAY_BYTES // _transition_bytes(spec), least))
+    changed: TrainConfig = with_changes(config, {"replay.capacity": capacity})
+    return changed
+
+
+def _transition_bytes(spec: EnvSpec) -> int:
+    """Of the observations of a transition, as `Replay` stores them."""
+    obs = spec.obs
+    if obs.pictures:
+        return 2 * math.prod(Packing(obs).packed.shape)
+    if not shares_frames(obs):
+        return 2 * math.prod(obs.shape) * (1 if obs.dtype == "uint8" else 4)
+    box = leaves(spec.interface.space)[0][1] if spec.interface is not None else None
+    stacked = isinstance(box, Box) and box.axes.startswith("S")  # each step shows one new picture
+    return math.prod(obs.shape) // (box.shape[0] if stacked and isinstance(box, Box) else 1)

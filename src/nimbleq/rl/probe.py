@@ -14,14 +14,19 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
+from nimbleq.graph.space import Box, Path
 from nimbleq.rl.envs import Lanes, make_lanes
+from nimbleq.rl.gym import make_env
 from nimbleq.rl.masks import MANY, nth_legal
+from nimbleq.rl.offsets import large, offsets_of, values_of, wide
+from nimbleq.rl.uniform import UniformEnv
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec
 
 _STEPS = 1_000
 _PATIENCE = 20.0  # seconds
 _GAMMA = 0.99
+_EPISODES, _EPISODE_STEPS = 8, 32  # in which large numbers are looked at
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,41 @@ def probe(env: EnvConfig) -> Probe:
     finally:
         lanes.close()
     return Probe(lanes.spec, float(discounted(rewards, ends, _GAMMA).std()) if rewards else 0.0)
+
+
+@cache
+def find_offsets(env: EnvConfig) -> tuple[str, ...]:
+    """Large numbers that ``env`` observes, as a setting of it: see `nimbleq.rl.offsets`.
+
+    Raises:
+        EnvError: see `nimbleq.rl.gym.make_env`.
+    """
+    if env.id.startswith("ALE/"):
+        return ()
+    one = make_env(env)
+    found = wide(one.interface.space)
+    try:
+        return offsets_of(found, _values(one, found)) if found else ()
+    finally:
+        one.close()
+
+
+def _values(env: UniformEnv, found: list[tuple[Path, Box]]) -> Array:
+    """``float64[T, V]`` of the first steps of a few episodes; one row where none of it is large."""
+    rng, seeds = np.random.default_rng(0), episode_seeds("probe", 0, _EPISODES).tolist()
+    rows = []
+    for seed in seeds:
+        env.reset(seed=seed)
+        rows.append(values_of(env.raw, found))
+        if not large(rows[0]):
+            break
+        for draw in rng.integers(MANY, size=_EPISODE_STEPS):
+            legal = np.ones(env.actions, bool) if env.mask is None else env.mask
+            *_, terminated, truncated, _ = env.step(int(nth_legal(legal[None], draw[None])[0]))
+            rows.append(values_of(env.raw, found))
+            if terminated or truncated:
+                break
+    return np.stack(rows)
 
 
 def _play(lanes: Lanes, rewards: list[float], ends: list[bool]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nimbleq.config import ReplayConfig
 from nimbleq.rl.frames import SharedFrames, shares_frames
+from nimbleq.rl.packing import Packing
 from nimbleq.rl.priority import Priorities, replay_extension
 from nimbleq.types import Array, Batch, ObsSpec, Step
 
@@ -109,7 +110,7 @@ class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
     Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the
-    numbers of its planes. Anything else is kept as it is.
+    numbers of its planes. Vectors with pictures in them are kept as `Packing` packs them, anything else as it is.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -125,8 +126,11 @@ class Replay:
     def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.capacity = config.capacity
         self.frames = SharedFrames(obs, envs, config.compress) if shares_frames(obs) else None
+        self.packing = Packing(obs) if obs.pictures else None
         if self.frames is not None:
             obs = ObsSpec(obs.shape[:1], "int32")
+        if self.packing is not None:
+            obs = self.packing.packed
         self.windows = NStepWindows(config.n_step, gamma, envs, obs, masks)
         self.priorities = Priorities(config.capacity, config.alpha) if config.prioritized else None
         self.added = 0
@@ -150,6 +154,8 @@ class Replay:
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments (its windows, once they close)."""
+        if self.packing is not None:
+            step = step._replace(obs=self.packing.pack(step.obs), next_obs=self.packing.pack(step.next_obs))
         if self.frames is None and _NATIVE is not None:
             count = self.windows.remember(step, self.store, self.added)
             if self.priorities is not None and count:
@@ -183,6 +189,8 @@ class Replay:
         obs, action, reward, discount, next_obs, *masks = gathered
         if self.frames is not None:
             obs, next_obs = self.frames.images(obs, next_obs)
+        if self.packing is not None:
+            obs, next_obs = self.packing.unpack(obs), self.packing.unpack(next_obs)
         if self.store.mask.shape[1] == 0:
             return Batch(obs, action, reward, discount, next_obs, weight, index)
         return Batch(obs, action, reward, discount, next_obs, weight, index, *masks)

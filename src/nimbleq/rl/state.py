@@ -25,7 +25,7 @@ from nimbleq.rl.pool import PoolEnv
 from nimbleq.rl.replay import Replay, part
 from nimbleq.rl.replay_log import ReplayLog, load_replay
 from nimbleq.rl.stats import ObsStats
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array, EnvSpec, ObsSpec
 
 _BEST = "best.safetensors"
 
@@ -95,13 +95,19 @@ def new_state(config: TrainConfig) -> TrainState:
         learner=learner,
         envs=envs,
         replay=_replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
-        stats=ObsStats(obs.shape[0]) if config.network.normalize_obs and len(obs.shape) == 1 else None,
+        stats=_stats(config, obs),
         explorer=Explorer(config.explore, explore, config.envs, envs.spec.actions),
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
         average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
     )
+
+
+def _stats(config: TrainConfig, obs: ObsSpec) -> ObsStats | None:
+    """Of the numbers in a vector, if they are normalised."""
+    numbers = obs.shape[0] - obs.pixels if len(obs.shape) == 1 else 0
+    return ObsStats(numbers, obs.pixels) if config.network.normalize_obs and numbers > 0 else None
 
 
 def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:

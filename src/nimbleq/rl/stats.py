@@ -11,16 +11,22 @@ from nimbleq.types import Array
 
 
 class ObsStats:
-    """Mean and standard deviation per feature over everything seen (Chan et al.'s parallel update, float64)."""
+    """Mean and standard deviation per feature over everything seen (Chan et al.'s parallel update, float64).
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: features.
+        start: index of the first one in an observation; pixels come before.
+    """
+
+    def __init__(self, size: int, start: int = 0) -> None:
+        self.start = start
         self.count = 0
         self.mean = np.zeros(size)
         self.squares = np.zeros(size)  # sum of squared differences from the mean
 
     def add(self, obs: Array) -> None:
         """Take in ``obs: [N, O]``."""
-        batch, count = obs.astype(np.float64), len(obs)
+        batch, count = obs[:, self.start :].astype(np.float64), len(obs)
         mean = np.add.reduce(batch, axis=0) / count  # what `np.mean` does, in a third of the time
         delta, total = mean - self.mean, self.count + count
         self.squares += np.add.reduce(np.square(batch - mean), axis=0) + np.square(delta) * (self.count * count / total)

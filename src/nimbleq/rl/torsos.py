@@ -5,7 +5,9 @@ Plain modules without batch statistics, ``[B, C, H, W] → [B, F]``, made only o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -15,10 +17,51 @@ from torch import Tensor, nn
 from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
 from nimbleq.rl.spectral import SpectralConv2d
+from nimbleq.types import ObsSpec
 
 _NATURE_MIN_PIXELS = 36  # below this the third convolution has no output left
 _MIN_PIXELS = 4  # of an image that the other torsos take, after space-to-depth
 _SHUFFLE_GROUPS = 4
+_NUMBERS_WIDTH = 64
+
+
+class MixedTorso(nn.Module):
+    """A torso for each picture of a vector, and a fully connected layer for its numbers; what they find is joined.
+
+    Children: ``pictures``, each scaling and then the torso that the config names (one too large for a picture gives way
+    to ``small``), ``numbers`` (what normalises them) and ``body`` (one layer and ReLU; None without numbers).
+
+    Raises:
+        ConfigError: the torso does not fit a picture.
+    """
+
+    def __init__(self, config: NetworkConfig, obs: ObsSpec, scales: Sequence[nn.Module], numbers: nn.Module) -> None:
+        super().__init__()
+        self.shapes = [picture.shape for picture in obs.pictures]
+        self.pictures = nn.ModuleList(
+            nn.Sequential(scale, make_torso(_fitting(config, shape), shape))
+            for scale, shape in zip(scales, self.shapes, strict=True)
+        )
+        count = obs.shape[0] - obs.pixels
+        self.numbers = numbers
+        self.body = nn.Sequential(nn.Linear(count, _NUMBERS_WIDTH), nn.ReLU()) if count else None
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """``float32[B, O] → float32[B, F]``."""
+        parts, start = [], 0
+        for torso, shape in zip(self.pictures, self.shapes, strict=True):
+            stop = start + math.prod(shape)
+            parts.append(torso(obs[:, start:stop].reshape(-1, *shape)))
+            start = stop
+        if self.body is not None:
+            parts.append(self.body(self.numbers(obs[:, start:])))
+        return torch.cat(parts, dim=1)
+
+
+def _fitting(config: NetworkConfig, shape: tuple[int, ...]) -> NetworkConfig:
+    return (
+        replace(config, torso="small") if config.torso == "nature" and min(shape[1:]) < _NATURE_MIN_PIXELS else config
+    )
 
 
 def make_torso(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:

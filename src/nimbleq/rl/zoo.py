@@ -52,7 +52,7 @@ def save_zoo(path: Path, entry: ZooEntry) -> None:
             "weights": {"file": path.name, "sha256": sha256(weights)},
             "env": to_dict(entry.env),
             "network": to_dict(entry.network.config),
-            "spec": asdict(entry.spec),
+            "spec": {"obs": asdict(entry.spec.obs), "actions": entry.spec.actions, "masked": entry.spec.masked},
             "facts": entry.facts,
         },
     )

@@ -52,6 +52,8 @@ def arguments(words: Sequence[str]) -> Args:
     first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
     first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     first.add_argument("--discretize", default="")
+    first.add_argument("--channels", choices=("first", "last", "flat"), default=None)
+    first.add_argument("--obs-offsets", "--obs_offsets", nargs="*", default=())
     first.add_argument("--preset", default=None)
     first.add_argument("--config", type=Path, default=None)
     first.add_argument("--out", type=Path, default=None)
@@ -70,7 +72,9 @@ def arguments(words: Sequence[str]) -> Args:
     if resumed:
         return Args(preset=preset, log=log, config=saved_config(RunDir(known.out)))
     limit, bins = (int(word) if word.isdigit() else None for word in (known.max_episode_steps, known.discretize))
-    env = EnvConfig(known.env, limit, tuple(known.env_kwargs), bins)
+    env = EnvConfig(
+        known.env, limit, tuple(known.env_kwargs), bins, channels=known.channels, offsets=tuple(known.obs_offsets)
+    )
     return Args(preset=preset, config=preset_for(env, preset))
 
 
@@ -78,7 +82,9 @@ def preset_for(env: EnvConfig, name: str) -> TrainConfig:
     """The preset's settings."""
     from nimbleq.rl.presets import preset
 
-    return preset(env.id, name, env.max_episode_steps, env.kwargs, env.discretize)
+    return preset(
+        env.id, name, env.max_episode_steps, env.kwargs, env.discretize, channels=env.channels, offsets=env.offsets
+    )
 
 
 def default_out(preset: str, from_file: Path | None, config: TrainConfig) -> Path:
@@ -104,6 +110,7 @@ def train_run(
     from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.rl.device.transfer import choose_device
     from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.remarks import remarks
     from nimbleq.rl.train import train
 
     validate(config)  # before anything is written
@@ -114,6 +121,8 @@ def train_run(
         _tell_start(run, console)
     if not run.config.exists() or saved_config(run) != config:
         write_json(run.config, settings)
+    for remark in remarks(config.env):
+        console.say(remark)
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
     graph = to_graph(trained.module, trained.spec.obs)

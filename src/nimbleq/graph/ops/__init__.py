@@ -12,19 +12,21 @@ from collections.abc import Callable
 from nimbleq.graph.ops.base import Op, Weights, window_extent
 from nimbleq.graph.ops.integer import Dequantize, Quantize, Requantize
 from nimbleq.graph.ops.layers import Affine, Conv2d, LayerNorm, Linear, accumulator_bound
+from nimbleq.graph.ops.parts import Slice, Unflatten
 from nimbleq.graph.ops.simple import Activation, Add, ArgMax, Concat, Dueling, Expectation, Flatten, Pool
 
 OPS: dict[str, Callable[..., Op]] = {
     op.__name__: op
     for op in (
         Affine, Linear, Conv2d, Activation, LayerNorm, Pool, Flatten, Add, Concat, Dueling, Expectation,
-        Quantize, Dequantize, Requantize, ArgMax,
+        Slice, Unflatten, Quantize, Dequantize, Requantize, ArgMax,
     )
 }  # fmt: skip
 """Kind → class, for reading files."""
 
 __all__ = [
     "OPS", "Activation", "Add", "Affine", "ArgMax", "Concat", "Conv2d", "Dequantize", "Dueling", "Expectation",
-    "Flatten", "LayerNorm", "Linear", "Op", "Pool", "Quantize", "Requantize", "Weights",
+    "Flatten", "LayerNorm", "Linear", "Op", "Pool", "Quantize", "Requantize", "Slice",
+    "Unflatten", "Weights",
     "accumulator_bound", "window_extent",
 ]  # fmt: skip

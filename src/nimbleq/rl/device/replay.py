@@ -60,6 +60,8 @@ class DeviceReplay:
     def __init__(
         self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int, device: torch.device
     ) -> None:
+        if obs.pictures:
+            raise ConfigError("learner.engine device learns from one picture or numbers, not both: use torch")
         self.config, self.shape, self.device = config, obs.shape, device
         self.host = Replay(replace(config, prioritized=False), gamma, envs, obs, masks)
         try:
