@@ -149,7 +149,9 @@ class Builder:
     def _stays_image(self, expr: Expr) -> bool:
         return all(
             isinstance(term.source, Tensor)
-            and (isinstance(term, Scaled) or (isinstance(term, Picked) and shifted_kernel(term, expr.shape) is not None))
+            and (
+                isinstance(term, Scaled) or (isinstance(term, Picked) and shifted_kernel(term, expr.shape) is not None)
+            )
             for term in expr.terms
         )
 
