@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from nimbleq import EnvConfig, Runtime, TrainConfig, to_graph, train
+from nimbleq import EnvConfig, Runtime, TrainConfig, train
 from nimbleq.config import EvalConfig, ExploreConfig, NetworkConfig
 from nimbleq.rundir import RunDir
 
@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
         f"trained {trained.steps} steps in {trained.seconds:.1f} s: {returns.mean():.1f} of 100 ± {returns.std():.1f}"
     )
 
-    policy = Runtime(to_graph(trained.module, trained.spec.obs))
+    policy = Runtime(trained.graph())
     for room in (15.0, 19.5, 23.0):
         obs = np.array([(room - 20) / 10, 0.0, 0.2], np.float32)
         print(f"room at {room} °C, outside 2 °C: heater {('off', 'low', 'high')[policy.act(obs)]}")

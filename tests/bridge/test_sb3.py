@@ -109,7 +109,7 @@ def test_a_trained_mlp_acts_as_sb3_does(tmp_path: Path) -> None:
     assert imported.info["training"]["gamma"] == 0.99
     assert imported.info["training"]["num_timesteps"] == 600
     assert imported.info["sb3_version"] == stable_baselines3.__version__
-    assert any("VecNormalize" in note for note in imported.info["notes"])
+    assert any("--vecnormalize" in line for line in imported.info["warnings"])
     assert json.loads(json.dumps(imported.info)) == imported.info
 
 

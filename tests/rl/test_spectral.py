@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from nimbleq.bridge.torch_graph import to_graph
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.graph import ops
 from nimbleq.rl.learner import TorchLearner
+from nimbleq.rl.network_graph import network_graph
 from nimbleq.rl.spectral import SpectralConv2d
 from nimbleq.types import Batch, EnvSpec, ObsSpec
 
@@ -77,7 +77,7 @@ def test_a_trained_torso_exports_weights_of_norm_one_and_goes_on_from_its_state(
             residual = [layer for layer in network.modules() if isinstance(layer, SpectralConv2d)]
             assert len(residual) == 12
             assert max(largest(layer.present()) for layer in residual) < 1.1
-        graph = to_graph(learner.online, SPEC.obs)
+        graph = network_graph(SPEC, config.network, learner.weights())
         convolutions = [node.op for node in graph.nodes if isinstance(node.op, ops.Conv2d)]
         norms = [np.linalg.norm(graph.weights[op.weight].reshape(len(graph.weights[op.weight]), -1), 2)
                  for op in convolutions]  # fmt: skip

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from nimbleq.bridge.torch_graph import to_graph
 from nimbleq.config import EnvConfig, NetworkConfig
 from nimbleq.errors import FileError
 from nimbleq.graph.interpret import GraphPolicy
@@ -35,7 +34,7 @@ def test_a_file_becomes_the_network_again_and_goes_on_to_compression(tmp_path: P
     with torch.no_grad():
         q = read.network(torch.from_numpy(obs)).numpy()
     assert q == pytest.approx(made.network(torch.from_numpy(obs)).detach().numpy(), abs=0.02)
-    assert np.array_equal(GraphPolicy(to_graph(read.network, SPEC.obs))(obs), q.argmax(axis=1))
+    assert np.array_equal(GraphPolicy(read.graph())(obs), q.argmax(axis=1))
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

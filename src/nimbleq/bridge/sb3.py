@@ -1,8 +1,8 @@
 """A Stable-Baselines3 DQN → the layer graph.
 
 What the policy computes is rebuilt from the shapes of its tensors and from the readable settings; nothing in the file
-is unpickled or executed. The statistics of a VecNormalize wrapper are not in the zip (SB3 saves them apart): a model
-trained behind one expects observations that were normalised before.
+is unpickled or executed. The statistics of a VecNormalize wrapper are not in the zip (SB3 saves them apart, and they
+are read from there): a model trained behind one expects observations that were normalised before.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from nimbleq.bridge import sb3_settings
 from nimbleq.bridge.sb3_archive import read_archive
 from nimbleq.bridge.sb3_settings import Observation
+from nimbleq.bridge.sb3_vecnormalize import read_vecnormalize, with_normalisation
 from nimbleq.errors import FileError, GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
@@ -26,10 +27,16 @@ from nimbleq.types import Array, ObsSpec
 
 _NATURE = ((8, 4), (4, 2), (3, 1))
 """Kernel and stride of SB3's NatureCNN."""
-_NO_VEC_NORMALIZE = (
-    "VecNormalize statistics are not part of a Stable-Baselines3 zip: a model trained behind VecNormalize expects "
-    "observations that were normalised before"
+_UNKNOWN_NORMALISATION = (
+    "a Stable-Baselines3 zip does not say whether the model was trained behind VecNormalize: if it was, give what "
+    "VecNormalize.save wrote as --vecnormalize FILE, or the policy acts on observations that it has never seen"
 )
+_LIKELY_NORMALISED = (
+    "the model reads images clipped at 10, as VecNormalize gives them: give what VecNormalize.save wrote as "
+    "--vecnormalize FILE, or the policy acts on observations that it has never seen"
+)
+_NO_REWARDS = "the rewards of training were normalised, too; acting needs no rewards, so this is left out"
+_NOT_NORMALISED = "the VecNormalize was set not to normalise observations (norm_obs=False)"
 _ONE_HOT = "an index is given one-hot, as a vector of zeros and one 1"
 
 Layer = tuple[Array, Array]
@@ -45,7 +52,8 @@ class Imported:
         obs: what the graph takes: uint8 images channels first as they are, anything else a flat float32 vector.
         actions: number of actions.
         info: plain values for a run's config: ``sb3_version``, ``policy``, ``hidden``, ``activation``, ``observation``,
-            ``training`` (SB3's own names) and ``notes`` for the person. The environment's id is not in the file.
+            ``training`` (SB3's own names), ``notes`` and ``warnings`` for the person. The environment's id is not in
+            the file.
     """
 
     graph: Graph
@@ -54,11 +62,16 @@ class Imported:
     info: dict[str, Any]
 
 
-def import_sb3(path: Path) -> Imported:
+def import_sb3(path: Path, vecnormalize: Path | None = None) -> Imported:
     """Read what ``DQN.save`` wrote, with MlpPolicy or CnnPolicy.
 
+    Args:
+        path: the zip.
+        vecnormalize: what ``VecNormalize.save`` wrote, whose statistics become the graph's first layers.
+
     Raises:
-        FileError: missing, not a zip, not SB3's, not a DQN, truncated, damaged, or built with code that is not in it.
+        FileError: a file is missing, not SB3's, not a DQN, truncated, damaged, or built with code that is not in it;
+            the pickle would run something; its statistics are of other observations.
         UnsupportedOpError: an activation that the layer graph does not have.
     """
     archive = read_archive(path)
@@ -80,6 +93,15 @@ def import_sb3(path: Path) -> Imported:
         graph = _graph(obs, divide, convolutions, hidden, head, between)
     except GraphError as error:
         raise FileError(f"{path}: the layers do not fit each other or the observations: {error}") from error
+    notes, warnings = [_ONE_HOT] if space.kind == "one_hot" else [], []
+    if vecnormalize is None:
+        warnings = [] if space.kind in ("image", "one_hot") else [_UNKNOWN_NORMALISATION]
+        warnings = [_LIKELY_NORMALISED] if space.is_clipped_image else warnings
+    else:
+        normalisation = read_vecnormalize(vecnormalize)
+        graph = with_normalisation(graph, normalisation, vecnormalize)
+        notes += [_NO_REWARDS] if normalisation.rewards else []
+        notes += [_NOT_NORMALISED] if normalisation.mean is None else []
     info = {
         "sb3_version": archive.version,
         "policy": "CnnPolicy" if convolutions else "MlpPolicy",
@@ -87,7 +109,9 @@ def import_sb3(path: Path) -> Imported:
         "activation": "none" if between is None else between.function,
         "observation": {"kind": space.kind, "shape": list(space.shape), "divided_by_255": divide},
         "training": sb3_settings.training(settings),
-        "notes": [_NO_VEC_NORMALIZE, *([_ONE_HOT] if space.kind == "one_hot" else [])],
+        "vecnormalize": vecnormalize is not None,
+        "notes": notes,
+        "warnings": warnings,
     }
     return Imported(graph, obs, actions, info)
 

@@ -35,11 +35,13 @@ class Observation:
         kind: ``box`` numbers, ``image`` numbers that SB3 divides by 255 (unless told not to), ``one_hot`` an index.
         shape: of the space; channels first for images, as SB3 transposes them.
         dtype: numpy name.
+        is_clipped_image: float numbers within ±10, which is how VecNormalize describes the images that it gives.
     """
 
     kind: Literal["box", "image", "one_hot"]
     shape: tuple[int, ...]
     dtype: str
+    is_clipped_image: bool = False
 
     @property
     def size(self) -> int:
@@ -95,7 +97,8 @@ def observation(settings: Mapping[str, Any], path: Path) -> Observation:
     dtype = str(space.get("dtype"))
     bounds = _shown_values(space.get("low")), _shown_values(space.get("high"))
     is_image = len(shape) == 3 and dtype == "uint8" and bounds == ({0.0}, {255.0})
-    return Observation("image" if is_image else "box", shape, dtype)
+    is_clipped = len(shape) == 3 and dtype == "float32" and bounds == ({-10.0}, {10.0})
+    return Observation("image" if is_image else "box", shape, dtype, is_clipped)
 
 
 def action_count(settings: Mapping[str, Any], path: Path) -> int:

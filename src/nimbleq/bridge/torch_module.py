@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nimbleq.bridge.lowering import to_array
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Q
@@ -74,7 +73,7 @@ def to_module(graph: Graph) -> GraphModule:
 
 def from_module(graph: Graph, module: GraphModule) -> Graph:
     """``graph`` with the weights that ``module = to_module(graph)`` has now."""
-    return graph.with_weights({name: to_array(value) for name, value in module.weights().items()})
+    return graph.with_weights({name: value.cpu().numpy() for name, value in module.weights().items()})
 
 
 @singledispatch

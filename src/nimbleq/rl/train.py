@@ -10,12 +10,15 @@ import torch
 
 from nimbleq.config import LogConfig, TrainConfig, to_dict, validate
 from nimbleq.errors import EnvError
+from nimbleq.graph.graph import Graph
 from nimbleq.log import MetricsLog
 from nimbleq.rl.check import Checker
 from nimbleq.rl.checkpoint import has_checkpoint
 from nimbleq.rl.device.loop import learn_on_device
 from nimbleq.rl.evaluate import Evaluator, interval95
 from nimbleq.rl.learner import greedy_policy, training_threads
+from nimbleq.rl.learner_state import named_arrays
+from nimbleq.rl.network_graph import network_graph
 from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.rl.pqn import rollout_batches
 from nimbleq.rl.ramp import ramp
@@ -56,6 +59,10 @@ class Trained:
     best_return: float | None
     solved: bool
     learner: str
+
+    def graph(self) -> Graph:
+        """The policy as a layer graph."""
+        return network_graph(self.spec, self.module.config, named_arrays(self.module))
 
     def summary(self) -> dict[str, Any]:
         """JSON values: the ``train`` result without the names of run and environment."""

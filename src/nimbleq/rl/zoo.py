@@ -14,6 +14,9 @@ from torch import Tensor
 from nimbleq.config import EnvConfig, NetworkConfig, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_json
+from nimbleq.graph.graph import Graph
+from nimbleq.rl.learner_state import named_arrays
+from nimbleq.rl.network_graph import network_graph
 from nimbleq.rl.networks import QNetwork, initial_network
 from nimbleq.types import EnvSpec, ObsSpec
 
@@ -35,6 +38,10 @@ class ZooEntry:
     env: EnvConfig
     spec: EnvSpec
     facts: dict[str, Any]
+
+    def graph(self) -> Graph:
+        """The policy as a layer graph."""
+        return network_graph(self.spec, self.network.config, named_arrays(self.network))
 
 
 def save_zoo(path: Path, entry: ZooEntry) -> None:

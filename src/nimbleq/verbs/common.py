@@ -133,13 +133,15 @@ def renew_teacher(run: RunDir) -> None:
     best = sha256(read_bytes(run.best))
     if run.teacher.exists() and load_artefact(run.teacher).provenance.get("best") == best:
         return
-    from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.rl.best import load_best
     from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.learner_state import named_arrays
+    from nimbleq.rl.network_graph import network_graph
 
     config = saved_config(run)
     with Evaluator(config.env) as evaluate:
-        graph = to_graph(load_best(config, evaluate.spec, run.best), evaluate.spec.obs)
+        best_arrays = named_arrays(load_best(config, evaluate.spec, run.best))
+        graph = network_graph(evaluate.spec, config.network, best_arrays)
         save_teacher(run, config, graph, evaluate, best=best)
 
 

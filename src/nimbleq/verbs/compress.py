@@ -108,7 +108,6 @@ def decision_us(graph: Graph, obs: Array) -> float | None:
 
 def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, console: Console) -> dict[str, Any] | None:
     """A network of the chosen size trained as the teacher was: the same settings, budget and stopping rule."""
-    from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.graph.cost import cost
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrite import fold
@@ -121,7 +120,7 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     config = with_changes(saved_config(run), {"network.hidden": hidden, "steps": max(trained["steps"], 1)})
     with tempfile.TemporaryDirectory() as folder, console.progress("same size from scratch") as tick:
         student = train(config, RunDir(Path(folder)), tick)
-    graph = fold(to_graph(student.module, student.spec.obs))
+    graph = fold(student.graph())
     returns = evaluate(GraphPolicy(graph), episode_seeds("select", config.seed, 100).tolist()).returns
     spent = cost(graph)
     return {

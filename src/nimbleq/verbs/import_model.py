@@ -14,19 +14,22 @@ from nimbleq.errors import ConfigError
 from nimbleq.files import read_bytes, sha256, write_json
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
+from nimbleq.types import ObsSpec
 from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance
 from nimbleq.version import VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Make a run directory from a trained model. Nothing in the file is executed: only tensors and JSON are read.
+    """Make a run directory from a trained model. Nothing in a file is run: only tensors, JSON and numbers are read.
 
     Attributes:
         model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
         source: which library wrote it.
         env: the environment the model was trained on.
         out: run directory to make (default runs/ENV/imported).
+        vecnormalize: what VecNormalize.save wrote, where the model was trained behind one (its pickle is read, not
+            run): the policy then takes the environment's own observations.
         episodes: greedy episodes that measure the model's return.
     """
 
@@ -34,6 +37,7 @@ class Args(Output):
     source: Annotated[Literal["sb3"], tyro.conf.arg(name="from")] = "sb3"
     env: EnvConfig = field(default_factory=EnvConfig)
     out: Path | None = None
+    vecnormalize: Path | None = None
     episodes: int = 100
 
 
@@ -44,22 +48,33 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.rl.evaluate import Evaluator, interval95
 
+    if args.episodes < 1:
+        raise ConfigError(f"--episodes has to be at least 1, not {args.episodes}")
     run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
     if run.config.exists():
         raise ConfigError(f"{run.path} holds a run already: choose another --out")
-    imported = import_sb3(args.model)
+    imported = import_sb3(args.model, args.vecnormalize)
+    graph, warnings = imported.graph, imported.info["warnings"]
     with Evaluator(args.env) as evaluate:
         spec = evaluate.spec
-        if spec.obs.shape != imported.obs.shape or spec.actions != imported.actions:
+        if (spec.obs.shape, spec.obs.dtype) != (imported.obs.shape, imported.obs.dtype):
             raise ConfigError(
-                f"{args.model} takes observations {imported.obs.shape} and chooses among {imported.actions} actions, "
-                f"but {args.env.id} gives {spec.obs.shape} and {spec.actions}: name its own environment with --env"
+                f"{args.model} takes observations {_shown(imported.obs)}, but {args.env.id} gives {_shown(spec.obs)}: "
+                "name the environment that it was trained on with --env"
             )
-        policy = GraphPolicy(imported.graph)
+        if spec.actions != imported.actions:
+            raise ConfigError(
+                f"{args.model} chooses among {imported.actions} actions, but {args.env.id} has {spec.actions}: "
+                "name the environment that it was trained on with --env"
+            )
+        policy = GraphPolicy(graph)
         obs = golden_observations(evaluate, policy, episode_seeds("distill", 0, 8, start=1 << 20))
         final = evaluate(policy, episode_seeds("final", 0, args.episodes).tolist())
     digest = sha256(read_bytes(args.model))
-    save_artefact(run.teacher, imported.graph, obs, provenance({args.model.name: digest}, env=to_dict(args.env)))
+    parents = {args.model.name: digest}
+    if args.vecnormalize is not None:
+        parents[args.vecnormalize.name] = sha256(read_bytes(args.vecnormalize))
+    save_artefact(run.teacher, graph, obs, provenance(parents, env=to_dict(args.env)))
     write_json(
         run.config,
         {
@@ -73,10 +88,18 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     result = {
         "run": str(run.path), "env": args.env.id, "from": args.source, "model_sha256": digest,
         "return_mean": float(final.returns.mean()), "return_ci95": [low, high], "episodes": args.episodes,
+        "warnings": warnings, "notes": imported.info["notes"],
     }  # fmt: skip
     run.save_result("import", result)
     console.say(
         f"imported {args.model} → {run.path}: return {result['return_mean']:.1f} "
         f"(95 % interval {low:.1f} to {high:.1f}, {args.episodes} episodes)"
     )
+    for kind, lines in (("warning", warnings), ("note", imported.info["notes"])):
+        for line in lines:
+            console.say(f"{kind}: {line}")
     return result, True
+
+
+def _shown(obs: ObsSpec) -> str:
+    return f"{obs.dtype} {obs.shape}"

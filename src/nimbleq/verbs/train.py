@@ -107,7 +107,6 @@ def train_run(
     config: TrainConfig, run: RunDir, console: Console, resume: bool, log_to: LogConfig | None = None
 ) -> dict[str, Any]:
     """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
-    from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.rl.device.transfer import choose_device
     from nimbleq.rl.evaluate import Evaluator
     from nimbleq.rl.remarks import remarks
@@ -125,9 +124,8 @@ def train_run(
         console.say(remark)
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
-    graph = to_graph(trained.module, trained.spec.obs)
     with Evaluator(config.env) as evaluate:
-        save_teacher(run, config, graph, evaluate)
+        save_teacher(run, config, trained.graph(), evaluate)
     result = {"run": str(run.path), "env": config.env.id, **trained.summary()}
     run.save_result("train", result)
     low, high = result["return_ci95"]

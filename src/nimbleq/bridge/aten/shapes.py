@@ -1,0 +1,92 @@
+"""Ops that move elements: views and the like run on layouts; joining and padding make new expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from nimbleq.bridge.aten.builder import Builder, tensor_value
+from nimbleq.bridge.aten.elementwise import constant_value
+from nimbleq.bridge.aten.values import Expr, Softmax, Value, full, in_order, normal, plus, rows
+from nimbleq.errors import GraphError
+from nimbleq.graph import ops
+
+
+def move(target: Any, args: Any, kwargs: Any) -> Any:
+    """An op that only moves elements: torch does it on the layout."""
+    values = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Value)]
+    if len(values) != 1:
+        raise GraphError("it must be given one tensor that depends on the observation")
+    (value,) = values
+    layout = torch.from_numpy(np.array(value.layout))
+    moved = target(
+        *[layout if arg is value else arg for arg in args],
+        **{name: layout if arg is value else arg for name, arg in kwargs.items()},
+    )
+    if isinstance(moved, torch.Tensor):
+        return Value(moved.contiguous().numpy(), value.expr)
+    return tuple(Value(each.contiguous().numpy(), value.expr) for each in moved)
+
+
+def cat(low: Builder, tensors: Sequence[Any], dim: int = 0) -> Value:
+    """Join along an axis: Concat along the first of an observation, else a choice of elements."""
+    values = [value if isinstance(value, Value) else constant_value(value) for value in tensors]
+    if len(values) == 1:
+        return values[0]
+    rank = values[0].layout.ndim
+    if dim % rank == 1 and rank in (2, 4) and all(isinstance(value, Value) for value in tensors):
+        parts = [_whole(low, value) for value in values]
+        if all(part is not None for part in parts):
+            integer = all(part.is_integer for part in parts if part is not None)
+            made = [part if integer else low.as_float(part) for part in parts if part is not None]
+            return tensor_value(low.add(ops.Concat(), *made))
+    return joined(values, dim)
+
+
+def _whole(low: Builder, value: Value) -> Any:
+    if any(isinstance(term.source, Softmax) for term in value.expr.terms):
+        return None
+    if value.layout.ndim == 4:
+        return low.image(value)
+    return low.vector(value)
+
+
+def joined(values: Sequence[Value], dim: int) -> Value:
+    """The values joined along an axis, as the sum of what each of them is in its place."""
+    values = [normal(value) for value in values]
+    size = sum(value.expr.size for value in values)
+    layouts, whole, start = [], Expr((size,), (), np.zeros(())), 0
+    for value in values:
+        count = value.expr.size
+        index = np.full(size, -1)
+        index[start : start + count] = np.arange(count)
+        whole = plus(whole, rows(value.expr, index, (size,)))
+        layouts.append(value.layout // count * size + value.layout % count + start)
+        start += count
+    return normal(Value(np.concatenate(layouts, axis=dim), whole))
+
+
+def pad(low: Builder, x: Value, widths: Sequence[int], value: float = 0.0) -> Value:
+    """Constants around the last axes; negative widths cut."""
+    expr = low.aligned(x)
+    index = torch.arange(expr.size).reshape(1, *expr.shape)
+    padded = torch.constant_pad_nd(index, list(widths), -1)
+    if padded.shape[0] != 1:
+        raise GraphError("it pads the batch")
+    places = padded.reshape(-1).numpy()
+    made = rows(expr, places, tuple(padded.shape[1:]))
+    border = float(value) * (places < 0).reshape(made.shape)
+    return in_order(Expr(made.shape, made.terms, full(made.shift, made.shape).reshape(made.shape) + border))
+
+
+def sym_size(low: Builder, x: Any, dim: int) -> int:
+    """An extent; the batch is `BATCH`."""
+    return int(x.layout.shape[dim] if isinstance(x, Value) else x.shape[dim])
+
+
+def full_like(low: Builder, x: Value, value: float, **options: Any) -> torch.Tensor:
+    """A constant of the shape of ``x``."""
+    return torch.full(x.layout.shape, float(value))
