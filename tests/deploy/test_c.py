@@ -123,7 +123,7 @@ def test_bytes_times_bytes_agree_with_the_interpreter(compiler: str, flags: Sequ
         *(seven_bits(random_graph(np.random.default_rng(seed), numbers="int", obs="image")) for seed in range(4)),
     ]
     texts = [emit_c(graph)["policy.c"] for graph in graphs]
-    for kernel in ("nq_linear_quads_u8(t", "nq_linear_rows_u8(v", "nq_linear_dot_u8(t", "nq_conv_u8(t"):
+    for kernel in ("_linear_quads_u8(t", "_linear_rows_u8(v", "_linear_dot_u8(t", "_conv_u8(t"):
         assert any(kernel in text for text in texts), kernel
     library = compiled(graphs, compiler, flags, tmp_path)
     for index, graph in enumerate(graphs):

@@ -9,6 +9,9 @@ from nimbleq.graph.tensor import Float32
 from nimbleq.version import VERSION
 
 
+UNKNOWN_MEANING = "the network's own; compression may have moved all of them, so compare them with one another only"
+
+
 def title(graph: Graph, name: str, source: str) -> str:
     """Comment: what made the file, from what, and what each layer costs."""
     total = cost(graph)
@@ -25,11 +28,13 @@ def title(graph: Graph, name: str, source: str) -> str:
 {table}
 
    Compile:  cc -std=c99 -O3 -march=native -c {name}.c
-   Any C99 compiler and processor will do; GCC and clang also use vectors. */
+   Any C99 compiler and processor will do, hosted or freestanding, with an int of 16 bits or more. x86-64 with AVX2
+   gets vectors (unless -DNQ_SCALAR). Nothing is linked; GCC may turn loops into memcpy and memset, as in every
+   program, unless -fno-tree-loop-distribute-patterns. */
 """
 
 
-def header(graph: Graph, name: str, top: str, arena_bytes: int, on_stack: bool) -> str:
+def header(graph: Graph, name: str, top: str, q_meaning: str, arena_bytes: int, on_stack: bool) -> str:
     """Text of ``<name>.h``."""
     real = isinstance(graph.obs_type.qtype, Float32)
     element = "float" if real else "uint8_t"
@@ -42,10 +47,14 @@ def header(graph: Graph, name: str, top: str, arena_bytes: int, on_stack: bool) 
         if real
         else "0..255 as the sensor gives them (scaling is inside)."
     )
+    act, mask, given = "act", "", ""
+    if graph.masked:
+        act, mask = "act_masked", ", const uint8_t *mask"
+        given = f"\n   Mask: uint8_t[{graph.actions}], not 0 where an action is legal; when none is, the answer is -1."
     threads = (
         "All functions may be called from several threads at once: the arena is on the stack."
         if on_stack
-        else f"{name}_act and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
+        else f"{name}_{act} and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
         "   caller's workspace and may run in parallel, each thread with its own."
     )
     return f"""{top}
@@ -60,20 +69,21 @@ extern "C" {{
 
 /* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
    {values}
-   Action: 0..{graph.actions - 1}, the lowest index when action values tie. Action values: expected discounted return.
+   Action: 0..{graph.actions - 1}, the lowest index when action values tie.{given}
+   Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.
    {threads} */
 #define {name.upper()}_OBS_SIZE {graph.obs_type.size}
 #define {name.upper()}_ACTIONS {graph.actions}
-#define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 64)}
+#define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 1)}
 
-/* The greedy action, or -1 when the observation is refused. */
-int {name}_act(const {element} *obs);
+/* The {"legal action of the highest value" if graph.masked else "greedy action"}, or -1 when the observation is refused. */
+int {name}_{act}(const {element} *obs{mask});
 
 /* All action values into q[{graph.actions}]; 0, or -1 when the observation is refused (q is then untouched). */
 int {name}_q(const {element} *obs, float *q);
 
 /* The same with a workspace of {name.upper()}_WORKSPACE_BYTES bytes, aligned to 64. */
-int {name}_act_with(void *workspace, const {element} *obs);
+int {name}_{act}_with(void *workspace, const {element} *obs{mask});
 int {name}_q_with(void *workspace, const {element} *obs, float *q);
 
 #ifdef __cplusplus

@@ -118,7 +118,9 @@ def _source(artefact: Artefact) -> str:
 
 
 def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
-    files = emit_c(artefact.graph, name, _source(artefact))
+    if name.lower() == "example":
+        raise ConfigError("'example' is the name of the program that shows how to use the policy: choose another")
+    files = emit_c(artefact.graph, name, _source(artefact), artefact.q_meaning)
     files["example.c"] = _example(artefact.graph, name)
     return {file: text.encode() for file, text in files.items()}
 
@@ -137,19 +139,23 @@ def _example(graph: Graph, name: str) -> str:
     """A program that decides once; the compile line is on top."""
     element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
     upper = name.upper()
+    mask, given, act = "", "", "act"
+    if graph.masked:
+        mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}}; /* not 0 where an action is legal */\n"
+        given, act = ", mask", "act_masked"
     return f"""/* cc -std=c99 -O3 -march=native example.c {name}.c -o example && ./example */
 #include "{name}.h"
 
 #include <stdio.h>
 
 static {element} obs[{upper}_OBS_SIZE]; /* zeros: fill in what the sensors say */
-
+{mask}
 int main(void)
 {{
     float q[{upper}_ACTIONS];
     if ({name}_q(obs, q) < 0) return 1;
     for (int a = 0; a < {upper}_ACTIONS; ++a) printf("q[%d] = %g\\n", a, (double)q[a]);
-    printf("action %d\\n", {name}_act(obs));
+    printf("action %d\\n", {name}_{act}(obs{given}));
     return 0;
 }}
 """

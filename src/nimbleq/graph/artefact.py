@@ -28,7 +28,7 @@ from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
 from nimbleq.graph.codec import check_weights, decode, encode
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
-from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.graph import ACTION, MASK, Graph, Q
 from nimbleq.graph.tensor import FLOAT32, INT32, TensorType
 from nimbleq.types import Array
 from nimbleq.version import VERSION
@@ -59,6 +59,14 @@ class Artefact:
     provenance: dict[str, Any]
     certificate: dict[str, Any] | None
     digest: str
+
+    @property
+    def q_meaning(self) -> str:
+        """What the action values are, in words; empty where nothing is known.
+
+        A trained network's are discounted returns; distillation and folding keep little more than their order.
+        """
+        return str(self.provenance.get("q_meaning", ""))
 
 
 def save_artefact(
@@ -247,8 +255,8 @@ def _read_weights(data: bytes) -> dict[str, Array]:
 
 def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> Graph:
     graph = decode({name: value for name, value in model.items() if name != "format"}, weights)
-    if not {Q, ACTION} <= set(graph.outputs) or len(graph.inputs) != 1:
-        raise FileError(f"a policy has one input and the outputs {Q!r} and {ACTION!r}")
+    if not {Q, ACTION} <= set(graph.outputs) or len([name for name in graph.inputs if name != MASK]) != 1:
+        raise FileError(f"a policy has one observation and the outputs {Q!r} and {ACTION!r}")
     q, action = graph.types[Q], graph.types[ACTION]
     if len(q.shape) != 1 or q.qtype != FLOAT32 or action != TensorType((), INT32):
         raise FileError(f"{Q!r} must be a float32 vector and {ACTION!r} an int32 number, not {q} and {action}")

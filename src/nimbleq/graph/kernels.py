@@ -11,6 +11,7 @@ from functools import singledispatch
 
 import numpy as np
 
+from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.ops import Weights, accumulator_bound
 from nimbleq.graph.tensor import Float32, Int, TensorType
@@ -172,7 +173,21 @@ def _dueling(op: ops.Dueling, weights: Weights, sources: tuple[TensorType, ...])
 
 @kernel.register
 def _argmax(op: ops.ArgMax, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    return lambda x: x.argmax(axis=1).astype(np.int32)
+    if len(sources) == 1:
+        return lambda x: x.argmax(axis=1).astype(np.int32)
+    lowest = -np.inf if isinstance(sources[0].qtype, Float32) else np.iinfo(np.int64).min
+
+    def argmax(x: Array, mask: Array) -> Array:
+        legal = mask != 0
+        if not legal.any(axis=1).all():
+            raise GraphError("the mask allows no action: at least one has to be legal")
+        wide = x if isinstance(sources[0].qtype, Float32) else x.astype(np.int64)
+        # A legal action of value -inf (or NaN) still wins over illegal ones.
+        best: Array = np.where(legal, wide, lowest).argmax(axis=1)
+        chosen = np.take_along_axis(legal, best[:, None], axis=1)[:, 0]
+        return np.where(chosen, best, legal.argmax(axis=1)).astype(np.int32)
+
+    return argmax
 
 
 @kernel.register
