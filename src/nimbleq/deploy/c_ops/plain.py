@@ -69,7 +69,7 @@ def pool(writer: Writer, node: Node) -> list[str]:
     _, rows, cols = writer.type(node.output).shape
     x, y, element = writer.variables[node.inputs[0]], writer.variables[node.output], writer.c_type(node.output)
     maximum = op.function == "max"
-    update = "if (!any || v > best) best = v, any = 1;" if maximum else "sum += v;"
+    update = "best = !any || v > best ? v : best; any = 1;" if maximum else "sum += v;"
     start = f"{element} best = 0; int any = 0;" if maximum else "float sum = 0.0f;"
     result = "best" if maximum else f"sum / {op.kernel[0] * op.kernel[1]}.0f"
     return [
