@@ -19,6 +19,10 @@ class EnvError(NimbleqError):
     """An environment is unknown, unsupported, or returned something unusable (NaN, wrong shape)."""
 
 
+class ObservationError(NimbleqError):
+    """An observation that a policy does not take: wrong entry, shape or type, a value outside its space, NaN."""
+
+
 class FileError(NimbleqError):
     """A run directory, checkpoint, artefact or model file is missing, truncated, tampered with or too new."""
 

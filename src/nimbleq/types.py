@@ -6,10 +6,13 @@ Shapes: ``B`` batch, ``N`` environments, ``*O`` one observation, ``A`` actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from nimbleq.graph.interface import Interface
 
 Array = NDArray[Any]
 Policy = Callable[..., Array]
@@ -27,10 +30,13 @@ class ObsSpec:
     Attributes:
         shape: ``*O``.
         dtype: numpy name, ``"float32"`` or ``"uint8"``.
+        pictures: of a vector that holds pictures beside numbers, one ``(C, H, W)`` each: their values come first, one
+            picture after the other in C order; then the numbers.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+    pictures: tuple[ObsSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,13 @@ class EnvSpec:
         obs: one observation.
         actions: ``A``; they are 0 … A−1.
         masked: the environment says which actions are legal.
+        interface: how its observations become ``obs``, and an index its action (None: of no Gymnasium environment).
     """
 
     obs: ObsSpec
     actions: int
     masked: bool = False
+    interface: Interface | None = field(default=None, compare=False)
 
 
 class Step(NamedTuple):

@@ -8,14 +8,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nimbleq.errors import NimbleqError
+from nimbleq.errors import ObservationError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
-
-
-class ObservationError(NimbleqError):
-    """An observation that the policy does not take: wrong shape or type, NaN or infinity."""
 
 
 class Decider(Protocol):

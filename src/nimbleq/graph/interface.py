@@ -1,0 +1,321 @@
+"""What an environment gives and takes, as one value: training, evaluation, every target and the server use it.
+
+interface = artefact.interface
+obs = network_input(interface, raw)                   # what the environment gave → what the network reads
+action = environment_action(interface, index)         # what the network chose → what the environment takes
+mask = mask_of(interface, raw, info)                  # which actions are legal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nimbleq.errors import FileError, ObservationError
+from nimbleq.graph.reading import Read, as_array, described, input_spec, reader
+from nimbleq.graph.space import (
+    AXES,
+    SAME,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Path,
+    Space,
+    items,
+    leaves,
+    named,
+    number,
+    record,
+    space_from_dict,
+    space_to_dict,
+    whole,
+)
+from nimbleq.types import Array, ObsSpec
+
+MASKS: Mapping[str, bool] = {
+    "obs:action_mask": False,
+    "obs:action_masks": False,
+    "obs:valid_action_mask": False,
+    "info:action_mask": False,
+    "info:action_masks": False,
+    "info:valid_action_mask": False,
+    "info:avail_actions": False,
+    "info:admissible_actions": True,
+    "info:legal_actions": True,
+    "method:action_masks": False,
+    "method:valid_action_mask": False,
+}
+"""Where an environment says which actions are legal, most usual first → whether it lists them (else one flag each)."""
+_COMMAND_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "int8", "int16")
+_MAX_ACTIONS = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """How observations become the network's input, and its answers the environment's actions.
+
+    Attributes:
+        space: of the raw observations; pictures know the order of their axes.
+        actions: ``A``, the actions that the network chooses among.
+        action_start: the environment's action is the index plus this.
+        commands: ``[A, *command]`` the environment's action of each index, where that is no number (None: it is).
+        mask: one of `MASKS` (None: every action is always legal).
+        obs: what the network reads.
+        read: an observation → an array of ``obs``; as `network_input`, but NaN and infinity pass.
+    """
+
+    space: Space
+    actions: int
+    action_start: int = 0
+    commands: Array | None = None
+    mask: str | None = None
+    obs: ObsSpec = field(init=False, repr=False)
+    read: Read = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.commands is not None:
+            commands = np.array(self.commands, order="C")
+            commands.flags.writeable = False
+            object.__setattr__(self, "commands", commands)
+        seen = _without_mask(self.space, self.mask)
+        object.__setattr__(self, "obs", input_spec(seen))
+        object.__setattr__(self, "read", reader(seen))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What reads is a closure, which does not pickle.
+        return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interface) and to_dict(self) == to_dict(other)
+
+    def __hash__(self) -> int:
+        return hash((self.space, self.actions, self.action_start, self.mask))
+
+    @classmethod
+    def of_spec(cls, obs: ObsSpec, actions: int) -> Interface:
+        """Of a network whose environment is unknown: arrays of ``obs`` as they are, actions 0 … A−1."""
+        return cls(Box(obs.shape, obs.dtype, axes=SAME), actions)
+
+    @property
+    def plain(self) -> bool:
+        """Observations are the network's input already: arrays of its shape and type, and actions its indices."""
+        space = self.space
+        as_is = isinstance(space, Box) and not space.offset and (space.axes == SAME or len(space.shape) == 1)
+        same = as_is and isinstance(space, Box) and (space.dtype == "float32" or space.axes == SAME)
+        return same and self.action_start == 0 and self.commands is None
+
+
+def network_input(interface: Interface, raw: Any) -> Array:
+    """What the network reads of an observation, exactly as in training: an array of ``interface.obs``.
+
+    Takes what the environment gives: arrays of any type that the values allow, lists, numbers, tensors, Dict, Tuple.
+
+    Raises:
+        ObservationError: an entry is missing or has another shape, a value does not fit its space, NaN, infinity.
+    """
+    ready = interface.read(raw)
+    if ready.dtype != np.uint8 and not np.isfinite(ready).all():
+        raise ObservationError(_not_finite(interface, ready))
+    return ready
+
+
+def environment_action(interface: Interface, index: int) -> int | Array:
+    """The environment's action of the network's ``index`` (0 … A−1): a number, or a command ``[*command]``."""
+    if interface.commands is None:
+        return int(index) + interface.action_start
+    command: Array = interface.commands[index].copy()
+    return command
+
+
+def mask_of(interface: Interface, raw: Any, info: Any = None, env: Any = None) -> Array | None:
+    """``bool[A]`` the legal actions where ``interface.mask`` says that they are to be found; None without masks.
+
+    Args:
+        raw: the observation.
+        info: what came with it.
+        env: the environment, whose method is called where masks come from one.
+
+    Raises:
+        ObservationError: there is no mask, or it does not fit the actions.
+    """
+    if interface.mask is None:
+        return None
+    place, _, name = interface.mask.partition(":")
+    if place == "method":
+        value = getattr(env, name)()
+    else:
+        held = raw if place == "obs" else info
+        if not isinstance(held, Mapping) or name not in held:
+            where = "observation" if place == "obs" else "info"
+            raise ObservationError(
+                f"the {where} has no {name!r}, which says which actions are legal: it must come every time, "
+                "from reset on"
+            )
+        value = held[name]
+    return as_mask(interface, value, name)
+
+
+def as_mask(interface: Interface, value: Any, name: str = "mask") -> Array:
+    """``bool[A]`` of a mask as it is written: flags 0 and 1 of any type, or the list of legal actions.
+
+    Raises:
+        ObservationError: another length, or other values.
+    """
+    array = _mask_values(value, name)
+    count = interface.actions
+    if interface.mask is not None and MASKS[interface.mask] and array.dtype.kind != "b":
+        return _flags_of(array, interface, name)
+    if array.shape != (count,):
+        raise ObservationError(f"{name} has the shape {array.shape}: it must have a flag for each of {count} actions")
+    mask: Array = array.astype(bool)
+    if array.dtype != bool and not np.array_equal(mask, array):
+        raise ObservationError(f"{name} has values other than 0 and 1: it must have one flag per action, 1 for legal")
+    return mask
+
+
+def _mask_values(value: Any, name: str) -> Array:
+    if isinstance(value, set | frozenset | range):
+        value = sorted(value)
+    try:
+        return as_array(value)
+    except ObservationError:
+        raise ObservationError(f"{name} is {described(value)}: it must be numbers") from None
+
+
+def _flags_of(listed: Array, interface: Interface, name: str) -> Array:
+    """The flags of a list of legal actions, as the environment numbers them."""
+    first, count = interface.action_start, interface.actions
+    index = listed.astype(np.int64) - first
+    outside = (index + first != listed) | (index < 0) | (index >= count)
+    if listed.ndim != 1 or outside.any() or len(np.unique(index)) < len(index):
+        raise ObservationError(f"{name} must list legal actions, each once, from {first} to {first + count - 1}")
+    mask = np.zeros(count, bool)
+    mask[index] = True
+    return mask
+
+
+def to_dict(interface: Interface) -> dict[str, Any]:
+    """JSON values."""
+    content: dict[str, Any] = {
+        "space": space_to_dict(interface.space),
+        "actions": interface.actions,
+        "action_start": interface.action_start,
+        "mask": interface.mask,
+        "commands": None,
+    }
+    commands = interface.commands
+    if commands is not None:
+        values = commands.reshape(-1).tolist()
+        content["commands"] = {"dtype": str(commands.dtype), "shape": list(commands.shape), "values": values}
+    return content
+
+
+def from_dict(content: Any) -> Interface:
+    """What `to_dict` wrote.
+
+    Raises:
+        FileError: it is something else; says where.
+    """
+    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"})
+    actions = whole(content["actions"], "interface.actions", 1)
+    start, mask = whole(content["action_start"], "interface.action_start", -(1 << 62)), content["mask"]
+    space = space_from_dict(content["space"], "interface.space")
+    if actions > _MAX_ACTIONS:
+        raise FileError(f"interface.actions is {actions}, more than {_MAX_ACTIONS}")
+    if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
+        raise FileError(f"interface.mask must be null or one of {', '.join(MASKS)}")
+    if mask is not None and mask.startswith("obs:") and not _has_entry(space, mask):
+        raise FileError(f"interface.space has no entry for the mask {mask}")
+    if _without_mask(space, mask).size == 0:
+        raise FileError("interface.space has nothing but the mask")
+    alone = len(leaves(_without_mask(space, mask))) == 1
+    if not alone and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
+        raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
+    return Interface(space, actions, start, _commands(content["commands"], actions), mask)
+
+
+def _commands(content: Any, actions: int) -> Array | None:
+    if content is None:
+        return None
+    record(content, "interface.commands", {"dtype", "shape", "values"})
+    if content["dtype"] not in _COMMAND_DTYPES:
+        raise FileError(f"interface.commands.dtype must be one of {', '.join(_COMMAND_DTYPES)}")
+    sides = items(content["shape"], "interface.commands.shape")
+    shape = tuple(whole(side, "interface.commands.shape", 0) for side in sides)
+    values = [number(value, "interface.commands") for value in items(content["values"], "interface.commands.values")]
+    if not shape or shape[0] != actions or np.prod(shape, dtype=float) != len(values):
+        raise FileError(f"interface.commands has {len(values)} values, not those of {actions} commands")
+    with np.errstate(over="ignore", invalid="ignore"):
+        commands = np.array(values).astype(content["dtype"]).reshape(shape)
+    if not np.isfinite(commands).all():
+        raise FileError("interface.commands has values that its dtype cannot hold")
+    return commands
+
+
+def describe(interface: Interface) -> list[str]:
+    """The interface in words, one line a fact: for the header of emitted code, and for people."""
+    lines, at = [], 0
+    vector = interface.obs.pictures or len(interface.obs.shape) == 1
+    found = leaves(_without_mask(interface.space, interface.mask))
+    for path, leaf in sorted(found, key=lambda entry: getattr(entry[1], "picture", None) is None):
+        place = f"obs[{at}..{at + leaf.size - 1}]" if leaf.size > 1 else f"obs[{at}]"
+        at += leaf.size
+        lines.append(f"{place if vector else 'obs'}: {named(path) or 'observation'}, {_form(leaf)}")
+    count, first = interface.actions, interface.action_start
+    if interface.commands is not None:
+        lines.append(f"action: index 0..{count - 1} of the environment's commands")
+        for index, command in enumerate(interface.commands.reshape(count, -1).tolist()):
+            lines.append(f"  {index}: {', '.join(f'{value:.9g}' for value in command)}")
+    elif first:
+        lines.append(f"action: 0..{count - 1}; the environment's action is action + ({first})")
+    else:
+        lines.append(f"action: 0..{count - 1}, as the environment takes it")
+    if interface.mask is not None:
+        lines.append(f"mask: one flag per action, 1 for legal; the environment gives it as {interface.mask}")
+    return [ascii(line)[1:-1].replace("*/", "* /") for line in lines]  # names may hold anything, also ends of comments
+
+
+def _form(leaf: Any) -> str:
+    match leaf:
+        case Discrete(n, start):
+            return f"one-hot of {start}..{start + n - 1}"
+        case MultiDiscrete(nvec):
+            return f"one-hot digits of {', '.join(map(str, nvec))} values"
+        case MultiBinary():
+            return "zeros and ones"
+    sides = " x ".join(map(str, leaf.shape))
+    if leaf.axes in AXES:
+        planes = " x ".join(map(str, leaf.picture))
+        what = f"picture {leaf.dtype} {sides} ({leaf.axes}) as {planes} (CHW), {leaf.stored}"
+        return f"{what}: 0 or 255" if leaf.binary else what
+    off = f", minus {', '.join(f'{value:.17g}' for value in leaf.offset)}" if leaf.offset else ""
+    return f"{leaf.dtype} {sides}{off}"
+
+
+def _has_entry(space: Space, mask: str) -> bool:
+    name = mask.partition(":")[2]
+    return isinstance(space, Dict) and any(entry == name for entry, _ in space.entries)
+
+
+def _without_mask(space: Space, mask: str | None) -> Space:
+    if mask is None or not mask.startswith("obs:") or not isinstance(space, Dict):
+        return space
+    name = mask.partition(":")[2]
+    return Dict(tuple(entry for entry in space.entries if entry[0] != name))
+
+
+def _not_finite(interface: Interface, ready: Array) -> str:
+    """Which entry holds NaN or infinity."""
+    bad = ~np.isfinite(ready).reshape(-1)
+    what, at = "NaN" if np.isnan(ready).any() else "infinity, or a value too large for float32", int(bad.argmax())
+    found: list[tuple[Path, Any]] = leaves(_without_mask(interface.space, interface.mask))
+    for path, leaf in sorted(found, key=lambda entry: getattr(entry[1], "picture", None) is None):
+        if at < leaf.size and path:
+            return f"the observation's entry {named(path)!r} contains {what}"
+        at -= leaf.size
+    return f"the observation contains {what}, so there is no action for it"

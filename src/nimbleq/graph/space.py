@@ -1,0 +1,299 @@
+"""Observation spaces as data: what an environment gives, without Gymnasium.
+
+The classes bear the names of Gymnasium's, and mean the same. Every space has an array form of fixed size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nimbleq.errors import FileError
+
+AXES = ("HW", "CHW", "HWC", "SHWC", "SCHW")
+"""How the axes of a picture are ordered: channels, height, width; S counts stacked pictures, which become channels."""
+FLAT, SAME = "flat", "same"
+DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"
+)  # fmt: skip
+_MAX_SIZE = 1 << 28
+_MAX_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class Box:
+    """Numbers of one type.
+
+    Attributes:
+        shape: as the environment gives it.
+        dtype: numpy name, one of `DTYPES`.
+        low, high: what all values lie between (None: no bound that holds for all).
+        axes: one of `AXES` for a picture, ``"flat"`` for a part of a vector, ``"same"``: taken as it is.
+        offset: subtracted in float64 before anything else, one per value in C order (empty: nothing).
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    low: float | None = None
+    high: float | None = None
+    axes: str = FLAT
+    offset: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Values in it."""
+        return math.prod(self.shape)
+
+    @property
+    def picture(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` of a picture, else None."""
+        match self.axes, self.shape:
+            case "HW", (h, w):
+                return 1, h, w
+            case "CHW", (c, h, w):
+                return c, h, w
+            case "HWC", (h, w, c):
+                return c, h, w
+            case "SHWC", (s, h, w, c):
+                return s * c, h, w
+            case "SCHW", (s, c, h, w):
+                return s * c, h, w
+        return None
+
+    @property
+    def stored(self) -> str:
+        """Type of what the network gets: ``"uint8"`` for pixels that are bytes, else ``"float32"``."""
+        if self.axes == SAME:
+            return "uint8" if self.dtype == "uint8" else "float32"
+        whole = self.dtype == "bool" or "int" in self.dtype
+        low, high = (0, 1) if self.dtype == "bool" else (self.low, self.high)
+        if self.dtype == "uint8":
+            low, high = 0, 255
+        bytes_ = whole and low is not None and high is not None and low >= 0 and high <= 255
+        return "uint8" if self.picture is not None and bytes_ else "float32"
+
+    @property
+    def binary(self) -> bool:
+        """A picture of zeros and ones in whole numbers; the network sees 0 and 255."""
+        return self.picture is not None and self.stored == "uint8" and (self.dtype == "bool" or self.high == 1)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """``start`` … ``start + n − 1``."""
+
+    n: int
+    start: int = 0
+
+    @property
+    def size(self) -> int:
+        """Values of its one-hot form."""
+        return self.n
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Digits in an array of ``shape``; digit ``i`` (C order) is one of ``start[i]`` … ``start[i] + nvec[i] − 1``."""
+
+    nvec: tuple[int, ...]
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Values of its one-hot form."""
+        return sum(self.nvec)
+
+
+@dataclass(frozen=True)
+class MultiBinary:
+    """Zeros and ones in an array of ``shape``."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Values in it."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Dict:
+    """Named entries, in the order in which they become one array."""
+
+    entries: tuple[tuple[str, Space], ...]
+
+    @property
+    def size(self) -> int:
+        """Values of its flat form."""
+        return sum(space.size for _, space in self.entries)
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """Entries from left to right."""
+
+    entries: tuple[Space, ...]
+
+    @property
+    def size(self) -> int:
+        """Values of its flat form."""
+        return sum(space.size for space in self.entries)
+
+
+Space = Box | Discrete | MultiDiscrete | MultiBinary | Dict | Tuple
+Leaf = Box | Discrete | MultiDiscrete | MultiBinary
+Path = tuple[str | int, ...]
+"""Keys and indices from an observation to one of its entries."""
+
+
+def leaves(space: Space, path: Path = ()) -> list[tuple[Path, Leaf]]:
+    """The arrays and numbers in ``space``, in the order of its flat form."""
+    if isinstance(space, Dict):
+        return [leaf for name, part in space.entries for leaf in leaves(part, (*path, name))]
+    if isinstance(space, Tuple):
+        return [leaf for index, part in enumerate(space.entries) for leaf in leaves(part, (*path, index))]
+    return [(path, space)]
+
+
+def named(path: Path) -> str:
+    """A path for messages: ``arm.joints[2]``; empty for the observation itself."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return text.removeprefix(".")
+
+
+def space_to_dict(space: Space) -> dict[str, Any]:
+    """JSON values."""
+    match space:
+        case Box():
+            content: dict[str, Any] = {"shape": list(space.shape), "dtype": space.dtype, "axes": space.axes}
+            content |= {name: value for name in ("low", "high") if (value := getattr(space, name)) is not None}
+            return {"kind": "Box", **content, **({"offset": list(space.offset)} if space.offset else {})}
+        case Discrete():
+            return {"kind": "Discrete", "n": space.n, "start": space.start}
+        case MultiDiscrete():
+            parts = {"nvec": list(space.nvec), "start": list(space.start), "shape": list(space.shape)}
+            return {"kind": "MultiDiscrete", **parts}
+        case MultiBinary():
+            return {"kind": "MultiBinary", "shape": list(space.shape)}
+        case Dict():
+            return {"kind": "Dict", "entries": [[name, space_to_dict(part)] for name, part in space.entries]}
+        case Tuple():
+            return {"kind": "Tuple", "entries": [space_to_dict(part) for part in space.entries]}
+
+
+def space_from_dict(content: Any, where: str = "space", depth: int = 0) -> Space:
+    """What `space_to_dict` wrote.
+
+    Raises:
+        FileError: it is something else; says where.
+    """
+    if depth > _MAX_DEPTH:
+        raise FileError(f"{where} is nested too deep")
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in _READ:
+        raise FileError(f"{where} is not an observation space: its kind must be one of {', '.join(_READ)}")
+    space = _READ[kind](content, where, depth)
+    if not (depth > 0 or space.size > 0) or space.size > _MAX_SIZE:
+        raise FileError(f"{where} has {space.size} values: it needs at least 1 and at most {_MAX_SIZE}")
+    return space
+
+
+def _box(content: dict[str, Any], where: str, depth: int) -> Box:
+    record(content, where, {"kind", "shape", "dtype", "axes"}, {"low", "high", "offset"})
+    if content["dtype"] not in DTYPES or content["axes"] not in (*AXES, FLAT, SAME):
+        raise FileError(f"{where} has an unknown dtype or order of axes")
+    low, high = (number(content[name], f"{where}.{name}") if name in content else None for name in ("low", "high"))
+    offset = tuple(number(value, f"{where}.offset") for value in items(content.get("offset", []), f"{where}.offset"))
+    space = Box(_shape(content["shape"], where), content["dtype"], low, high, content["axes"], offset)
+    if space.axes in AXES and space.picture is None:
+        raise FileError(f"{where} has the axes {space.axes} but {len(space.shape)} dimensions")
+    if offset and (len(offset) != space.size or space.axes in AXES):
+        raise FileError(f"{where}.offset must have one number for each of its {space.size} values, and no picture")
+    return space
+
+
+def _multi_discrete(content: dict[str, Any], where: str, depth: int) -> MultiDiscrete:
+    record(content, where, {"kind", "nvec", "start", "shape"})
+    nvec, start = (
+        tuple(whole(value, f"{where}.{name}", least) for value in items(content[name], f"{where}.{name}"))
+        for name, least in (("nvec", 1), ("start", -(1 << 62)))
+    )
+    space = MultiDiscrete(nvec, start, _shape(content["shape"], where))
+    if not len(nvec) == len(start) == math.prod(space.shape):
+        raise FileError(f"{where}: nvec and start must have one number for each digit")
+    return space
+
+
+def _dict(content: dict[str, Any], where: str, depth: int) -> Dict:
+    record(content, where, {"kind", "entries"})
+    entries = []
+    for entry in items(content["entries"], f"{where}.entries"):
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+            raise FileError(f"{where}: an entry of a Dict is a pair of a name and a space")
+        entries.append((entry[0], space_from_dict(entry[1], f"{where}[{entry[0][:40]!r}]", depth + 1)))
+    if len({name for name, _ in entries}) != len(entries):
+        raise FileError(f"{where} has two entries of one name")
+    return Dict(tuple(entries))
+
+
+def _tuple(content: dict[str, Any], where: str, depth: int) -> Tuple:
+    record(content, where, {"kind", "entries"})
+    entries = enumerate(items(content["entries"], f"{where}.entries"))
+    return Tuple(tuple(space_from_dict(entry, f"{where}[{index}]", depth + 1) for index, entry in entries))
+
+
+def _discrete(content: dict[str, Any], where: str, depth: int) -> Discrete:
+    record(content, where, {"kind", "n", "start"})
+    return Discrete(whole(content["n"], f"{where}.n", 1), whole(content["start"], f"{where}.start", -(1 << 62)))
+
+
+def _multi_binary(content: dict[str, Any], where: str, depth: int) -> MultiBinary:
+    record(content, where, {"kind", "shape"})
+    return MultiBinary(_shape(content["shape"], where))
+
+
+_READ: Mapping[str, Callable[[dict[str, Any], str, int], Space]] = {
+    "Box": _box,
+    "Discrete": _discrete,
+    "MultiDiscrete": _multi_discrete,
+    "MultiBinary": _multi_binary,
+    "Dict": _dict,
+    "Tuple": _tuple,
+}
+
+
+def record(value: Any, where: str, needed: set[str], possible: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Raise `FileError` unless ``value`` is an object with the keys ``needed`` and no others than ``possible``."""
+    if not isinstance(value, dict) or not needed <= value.keys() <= needed | possible:
+        raise FileError(f"{where} must be an object with exactly the fields {', '.join(sorted(needed))}")
+
+
+def items(value: Any, where: str) -> list[Any]:
+    """``value`` if it is a list of a bearable length; raises `FileError`."""
+    if not isinstance(value, list) or len(value) > _MAX_SIZE:
+        raise FileError(f"{where} must be a list")
+    return value
+
+
+def whole(value: Any, where: str, least: int) -> int:
+    """``value`` if it is an integer of at least ``least``; raises `FileError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 62:
+        raise FileError(f"{where} must be an integer of at least {least}")
+    return value
+
+
+def number(value: Any, where: str) -> float:
+    """``value`` if it is a finite number; raises `FileError`."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e308:
+        raise FileError(f"{where} must be a finite number")
+    return float(value)
+
+
+def _shape(value: Any, where: str) -> tuple[int, ...]:
+    shape = tuple(whole(side, f"{where}.shape", 0) for side in items(value, f"{where}.shape"))
+    if len(shape) > _MAX_DEPTH:
+        raise FileError(f"{where}.shape has too many dimensions")
+    return shape

@@ -1,0 +1,127 @@
+"""From Gymnasium's spaces to `nimbleq.graph.space`: which parts are pictures, and how their axes are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from nimbleq.graph.space import (
+    DTYPES,
+    FLAT,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Path,
+    Space,
+    Tuple,
+    leaves,
+    named,
+)
+
+Channels = Literal["first", "last"]
+_MIN_PIXELS = 8  # a side; smaller ones are vectors: there is nothing to convolve
+_MAX_STACK = 16  # pictures that are stacked
+_LAYOUTS: dict[tuple[int, Channels], str] = {
+    (3, "first"): "CHW", (3, "last"): "HWC", (4, "first"): "SCHW", (4, "last"): "SHWC"
+}  # fmt: skip
+
+
+def space_of(space: spaces.Space[Any], channels: Channels | None = None, path: Path = ()) -> Space:
+    """A Gymnasium space as data.
+
+    Pixels, at least 8 × 8 of them, are pictures: Boxes of bytes or bools with 2 to 4 axes, and of other numbers between
+    bounds with 3. Four axes are a stack of pictures, whose channels become one axis.
+
+    Args:
+        channels: where pictures have theirs (None: guessed, see `guesses`).
+
+    Raises:
+        TypeError: the space has no array form of fixed size; says which part.
+    """
+    match space:
+        case spaces.Box():
+            return _box(space, channels, path)
+        case spaces.Discrete():
+            return Discrete(int(space.n), int(space.start))
+        case spaces.MultiDiscrete():
+            nvec, start = np.asarray(space.nvec), np.asarray(space.start)
+            digits = tuple(nvec.reshape(-1).tolist()), tuple(start.reshape(-1).tolist())
+            return MultiDiscrete(*digits, nvec.shape)
+        case spaces.MultiBinary():
+            return MultiBinary(tuple(int(side) for side in space.shape))
+        case spaces.Dict():
+            for name in space.spaces:
+                if not isinstance(name, str):
+                    raise TypeError(f"a Dict with the key {name!r}, which is no text")
+            return Dict(tuple((name, space_of(part, channels, (*path, name))) for name, part in space.spaces.items()))
+        case spaces.Tuple():
+            entries = enumerate(space.spaces)
+            return Tuple(tuple(space_of(part, channels, (*path, index)) for index, part in entries))
+    inside = f" in its entry {named(path)!r}" if path else ""
+    raise TypeError(f"{type(space).__name__}{inside}")
+
+
+def _box(space: spaces.Box, channels: Channels | None, path: Path) -> Box:
+    dtype, shape = str(space.dtype), tuple(int(side) for side in space.shape)
+    if dtype not in DTYPES:
+        raise TypeError(f"a Box of {dtype}" + (f" in its entry {named(path)!r}" if path else ""))
+    low, high = _bound(space.low, min), _bound(space.high, max)
+    box = Box(shape, dtype, low, high)
+    axes = _axes(box, channels)
+    if axes == FLAT and len(shape) > 3 and dtype in ("uint8", "bool"):
+        raise TypeError(
+            f"{dtype} of shape {shape}"
+            + (f" in its entry {named(path)!r}" if path else "")
+            + ", neither a picture nor "
+            f"a stack of at most {_MAX_STACK} of them, (S, H, W, C) or (S, C, H, W)"
+        )
+    return Box(shape, dtype, low, high, axes)
+
+
+def _bound(values: Any, extreme: Any) -> float | None:
+    """The bound that holds for all values, if there is one."""
+    if np.size(values) == 0:
+        return None
+    bound = float(extreme(np.min(values), np.max(values)))
+    return bound if math.isfinite(bound) and abs(bound) < 1e30 else None
+
+
+def _axes(box: Box, channels: Channels | None) -> str:
+    pixels, sides = box.dtype in ("uint8", "bool"), box.shape
+    if pixels and len(sides) == 2 and min(sides) >= _MIN_PIXELS:
+        return "HW"
+    stacked = pixels and len(sides) == 4 and sides[0] <= _MAX_STACK
+    bounded = box.low is not None and box.high is not None
+    if not stacked and not (len(sides) == 3 and (pixels or bounded)):
+        return FLAT
+    possible = readings(sides)
+    if channels is not None:
+        return _LAYOUTS[len(sides), channels] if channels in possible else FLAT
+    return _LAYOUTS[len(sides), possible[0]] if possible else FLAT
+
+
+def readings(shape: tuple[int, ...]) -> list[Channels]:
+    """Where the channels of a picture ``[S,] a, b, c`` may be, the likelier place first: what is left is squarer."""
+    *_, a, b, c = shape
+    sides: dict[Channels, tuple[int, int]] = {"last": (a, b), "first": (b, c)}
+    possible = [where for where, pair in sides.items() if min(pair) >= _MIN_PIXELS]
+    return sorted(possible, key=lambda where: max(sides[where]) / min(sides[where]))  # (stable: last before first)
+
+
+def guesses(space: Space) -> Iterator[str]:
+    """In words, how pictures whose channels may be at either end are read."""
+    for path, leaf in leaves(space):
+        if isinstance(leaf, Box) and len(leaf.shape) >= 3 and leaf.picture and len(readings(leaf.shape)) == 2:
+            other = "first" if leaf.axes.endswith("C") else "last"
+            planes, height, width = leaf.picture
+            what = f"the observation's entry {named(path)!r}" if path else "the observation"
+            yield (
+                f"{what} of shape {leaf.shape} is seen as {planes} planes of {height} × {width}: "
+                f"--channels {other} if its channels come {other}"
+            )
