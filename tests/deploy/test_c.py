@@ -19,6 +19,7 @@ from nimbleq.deploy.export import is_integer
 from nimbleq.deploy.verify import tolerance
 from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph import ops
+from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8, TensorType
@@ -49,7 +50,7 @@ def compiled(graphs: Sequence[Graph], compiler: str, flags: Sequence[str], folde
 def assert_agrees(graph: Graph, library: Path, name: str, count: int = 200) -> None:
     obs = random_obs(np.random.default_rng(7), graph, count)
     want = interpret(graph, obs)
-    action, q = open_library(library, name, graph).run(obs)
+    action, q = open_library(library, name, graph, network_interface(graph)).run(obs)
     if is_integer(graph):
         np.testing.assert_array_equal(q, want[Q])
         np.testing.assert_array_equal(action, want[ACTION])
