@@ -21,6 +21,7 @@ from nimbleq.deploy.isa import ISAS, Isa
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, MASK, Graph, Node, Q
+from nimbleq.graph.interface import Interface
 from nimbleq.graph.rewrite import with_action
 from nimbleq.graph.tensor import FLOAT32, UINT8, Float32
 
@@ -56,7 +57,12 @@ class _Profile:
 
 
 def emit_c(
-    graph: Graph, name: str = "policy", source: str = "", q_meaning: str = "", isas: Sequence[Isa] = ISAS
+    graph: Graph,
+    name: str = "policy",
+    source: str = "",
+    q_meaning: str = "",
+    interface: Interface | None = None,
+    isas: Sequence[Isa] = ISAS,
 ) -> dict[str, str]:
     """C source and header of a policy.
 
@@ -66,6 +72,7 @@ def emit_c(
         name: prefix of all C names and of the files.
         source: where the graph comes from (artefact and digest), for the comment on top.
         q_meaning: what the action values are, for the header; see `nimbleq.graph.artefact.Artefact.q_meaning`.
+        interface: what the environment gives and takes, for the header.
         isas: instruction sets to write code for; the compiler takes the first that it has.
 
     Returns:
@@ -83,7 +90,7 @@ def emit_c(
     top = title(graph, name, source)
     largest = max(profile.largest for profile in profiles)
     body = c_text.renamed(_needs_int(largest) + _alternatives(isas, profiles), name)
-    texts = header(graph, name, top, q_meaning, arena_bytes, arena_bytes <= STACK_BYTES)
+    texts = header(graph, name, top, q_meaning, interface, arena_bytes, arena_bytes <= STACK_BYTES)
     return {f"{name}.c": f'{top}\n#include "{name}.h"\n{body}', f"{name}.h": texts}
 
 

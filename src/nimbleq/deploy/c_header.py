@@ -5,9 +5,9 @@ from __future__ import annotations
 from nimbleq.deploy.c_text import comment_safe
 from nimbleq.graph.cost import cost, node_macs
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface, describe
 from nimbleq.graph.tensor import Float32
 from nimbleq.version import VERSION
-
 
 UNKNOWN_MEANING = "the network's own; compression may have moved all of them, so compare them with one another only"
 
@@ -34,7 +34,9 @@ def title(graph: Graph, name: str, source: str) -> str:
 """
 
 
-def header(graph: Graph, name: str, top: str, q_meaning: str, arena_bytes: int, on_stack: bool) -> str:
+def header(
+    graph: Graph, name: str, top: str, q_meaning: str, interface: Interface | None, arena_bytes: int, on_stack: bool
+) -> str:
     """Text of ``<name>.h``."""
     real = isinstance(graph.obs_type.qtype, Float32)
     element = "float" if real else "uint8_t"
@@ -57,6 +59,10 @@ def header(graph: Graph, name: str, top: str, q_meaning: str, arena_bytes: int, 
         else f"{name}_{act} and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
         "   caller's workspace and may run in parallel, each thread with its own."
     )
+    told = [] if interface is None else describe(interface)
+    words = (
+        "".join(f"\n     {line}" for line in ["What the environment gives, and what it takes:", *told]) if told else ""
+    )
     return f"""{top}
 #ifndef {guard}
 #define {guard}
@@ -68,7 +74,7 @@ extern "C" {{
 #endif
 
 /* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
-   {values}
+   {values}{words}
    Action: 0..{graph.actions - 1}, the lowest index when action values tie.{given}
    Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.
    {threads} */
@@ -76,7 +82,7 @@ extern "C" {{
 #define {name.upper()}_ACTIONS {graph.actions}
 #define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 1)}
 
-/* The {"legal action of the highest value" if graph.masked else "greedy action"}, or -1 when the observation is refused. */
+/* The {"best legal" if graph.masked else "greedy"} action, or -1 when the observation is refused. */
 int {name}_{act}(const {element} *obs{mask});
 
 /* All action values into q[{graph.actions}]; 0, or -1 when the observation is refused (q is then untouched). */

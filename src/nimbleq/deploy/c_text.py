@@ -49,7 +49,7 @@ def _file(name: str) -> str:
 
 def kernels(used: Set[str]) -> str:
     """Text of kernel families, e.g. ``{"avx2/linear_f32"}``, and of those that they need."""
-    wanted = used.union(*(_NEEDS.get(name, ()) for name in used))
+    wanted = {need for name in used for need in (name, *_NEEDS.get(name, ()))}
     return "\n".join(_file(name) for name in KERNEL_ORDER if name in wanted)
 
 

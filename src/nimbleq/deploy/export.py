@@ -139,7 +139,7 @@ def _source(artefact: Artefact) -> str:
 def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
     if name.lower() == "example":
         raise ConfigError("'example' is the name of the program that shows how to use the policy: choose another")
-    files = emit_c(artefact.graph, name, _source(artefact), artefact.q_meaning)
+    files = emit_c(artefact.graph, name, _source(artefact), artefact.q_meaning, artefact.interface)
     files["example.c"] = _example(artefact.graph, name)
     return {file: text.encode() for file, text in files.items()}
 

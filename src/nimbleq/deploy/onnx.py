@@ -49,8 +49,10 @@ def emit_onnx(
     """A checked, serialized ONNX model.
 
     Input: the graph's own (``obs``), ``[batch, *O]``, float32 or, where the graph takes uint8, uint8; beside it, where
-    the graph takes one and the action is given out, ``mask`` bool ``[batch, A]``. Outputs: ``q`` float32 ``[batch, A]``
-    and ``action`` int64 ``[batch]`` (the lowest index on ties; −1 where the mask allows none). The batch axis is dynamic.
+    the graph takes one and the action is given out, ``mask`` bool ``[batch, A]``. The batch axis is dynamic.
+
+    Outputs: ``q`` float32 ``[batch, A]`` and ``action`` int64 ``[batch]`` (the lowest index on ties; −1 where the mask
+    allows none).
 
     Args:
         graph: float32 or integer.

@@ -105,7 +105,10 @@ class Runtime:
         self._asked, self._fallback = engine, fallback_action
         plain = self.interface.plain and not self.interface.mask
         self._decider, self._engine, self._reason = _choose(
-            self.graph, engine, self.interface if plain else by_itself, -1 if fallback_action is None else fallback_action
+            self.graph,
+            engine,
+            self.interface if plain else by_itself,
+            -1 if fallback_action is None else fallback_action,
         )
         self.act = self._decider.act if plain else self._act
         self.q_values = self._decider.q if plain else self._q_values
@@ -164,7 +167,9 @@ def _open(graph: Graph, name: str, interface: Interface, fallback: int) -> tuple
             raise CompileError("no C compiler found (cc, gcc or clang)")
         library = cached_library(emit_c(graph, "policy"), compiler)
         return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
-    answer, reason = (_onnx(graph), "ONNX Runtime") if name == "onnxruntime" else (_numpy(graph), "the numpy interpreter")
+    answer, reason = (
+        (_onnx(graph), "ONNX Runtime") if name == "onnxruntime" else (_numpy(graph), "the numpy interpreter")
+    )
     return OneByOneDecider(graph, answer, interface, fallback), reason
 
 

@@ -42,12 +42,14 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.bridge.sb3 import import_sb3
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
+    from nimbleq.graph.rewrites.mask import with_mask
     from nimbleq.rl.evaluate import Evaluator, interval95
 
     run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
     if run.config.exists():
         raise ConfigError(f"{run.path} holds a run already: choose another --out")
     imported = import_sb3(args.model)
+    graph = imported.graph
     with Evaluator(args.env) as evaluate:
         spec = evaluate.spec
         if spec.obs.shape != imported.obs.shape or spec.actions != imported.actions:
@@ -55,11 +57,14 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
                 f"{args.model} takes observations {imported.obs.shape} and chooses among {imported.actions} actions, "
                 f"but {args.env.id} gives {spec.obs.shape} and {spec.actions}: name its own environment with --env"
             )
-        policy = GraphPolicy(imported.graph)
+        if spec.masked:
+            graph = with_mask(graph)
+        policy = GraphPolicy(graph)
         obs = golden_observations(evaluate, policy, episode_seeds("distill", 0, 8, start=1 << 20))
         final = evaluate(policy, episode_seeds("final", 0, args.episodes).tolist())
     digest = sha256(read_bytes(args.model))
-    save_artefact(run.teacher, imported.graph, obs, provenance({args.model.name: digest}, env=to_dict(args.env)))
+    facts = {"env": to_dict(args.env), "q_meaning": "expected discounted return, as the imported model learnt it"}
+    save_artefact(run.teacher, graph, obs, provenance({args.model.name: digest}, **facts), interface=spec.interface)
     write_json(
         run.config,
         {

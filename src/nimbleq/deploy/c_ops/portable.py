@@ -25,10 +25,11 @@ def linear(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     x, y = writer.variables[source], writer.variables[output]
     if weight.dtype == np.float32:
         w = writer.constant("w", weight.T)
+        product = f"{_real(writer, source, f'{x}[k]')} * {w}[k * {n_out} + o]"
         return [
             f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {_bias(writer, op)};",
             f"for (int k = 0; k < {n_in}; ++k)",
-            f"    for (int o = 0; o < {n_out}; ++o) {y}[o] += {_real(writer, source, f'{x}[k]')} * {w}[k * {n_out} + o];",
+            f"    for (int o = 0; o < {n_out}; ++o) {y}[o] += {product};",
             *_activated(writer, epilogue, f"{y}[o]", n_out),
         ]
     check_int_source(writer.type(source), "Linear")
@@ -57,41 +58,45 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     _, group_in, kh, kw = weight.shape
     w = writer.constant("w", weight.transpose(0, 2, 3, 1))
     x, y = writer.variables[source], writer.variables[output]
-    first = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
-    factor = _real(writer, source, "pixel[i]") if real else "(int32_t)pixel[i]"
-    product = f"{factor} * *w++"
-    inside = f"for (int i = 0; i < {group_in}; ++i) sum += {product if real else f'(uint32_t)({product})'};"
-    if not any(op.padding):
-        reach = [f"            {inside}"]
-    else:
-        border = f"{op.pad_value}.0f * *w++" if real else f"(uint32_t)((int32_t){op.pad_value} * *w++)"
-        outside = f"for (int i = 0; i < {group_in}; ++i) sum += {border};" if op.pad_value else f"w += {group_in};"
-        reach = [
-            f"            if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",
-            f"                {outside}",
-            "                continue;",
-            "            }",
-            f"            {inside}",
-        ]
-    pixel = f"            const {writer.c_type(source)} *const pixel = {x} + (h * {width} + v) * {channels}{first};"
-    place = len(reach) - 1
+    kind, result = ("float", _activate(writer, epilogue, "sum")) if real else ("int8_t", _stored(writer, epilogue))
+    group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
+    place = f"{x} + (h * {width} + v) * {channels}{group}"
     return [
         f"for (int r = 0; r < {rows}; ++r)",
         f"for (int s = 0; s < {cols}; ++s) {{",
-        f"    const {'float' if real else 'int8_t'} *w = {w};",
+        f"    const {kind} *w = {w};",
         f"    for (int o = 0; o < {out}; ++o) {{",
         f"        {'float' if real else 'uint32_t'} sum = {_bias(writer, op)};",
         f"        for (int a = 0; a < {kh}; ++a)",
         f"        for (int b = 0; b < {kw}; ++b) {{",
-        f"            const int h = r * {op.stride[0]} + a - {op.padding[0]}, v = s * {op.stride[1]} + b - {op.padding[1]};",
-        *reach[:place],
-        pixel,
-        *reach[place:],
+        f"            const int h = r * {op.stride[0]} + a - {op.padding[0]};",
+        f"            const int v = s * {op.stride[1]} + b - {op.padding[1]};",
+        *(f"            {line}" for line in _border(op, group_in, height, width, real)),
+        f"            const {writer.c_type(source)} *const pixel = {place};",
+        f"            for (int i = 0; i < {group_in}; ++i) sum += {_product(writer, source, real)};",
         "        }",
-        f"        {y}[(r * {cols} + s) * {out} + o] = {_activate(writer, epilogue, 'sum') if real else _stored(writer, epilogue)};",
+        f"        {y}[(r * {cols} + s) * {out} + o] = {result};",
         "    }",
         "}",
     ]
+
+
+def _border(op: ops.Conv2d, count: int, height: int, width: int, real: bool) -> list[str]:
+    """Lines for a pixel outside of the image; the weights of its ``count`` channels are passed."""
+    if not any(op.padding):
+        return []
+    product = f"{op.pad_value}.0f * *w++" if real else f"(uint32_t)((int32_t){op.pad_value} * *w++)"
+    passing = f"for (int i = 0; i < {count}; ++i) sum += {product};" if op.pad_value else f"w += {count};"
+    return [
+        f"if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",
+        f"    {passing}",
+        "    continue;",
+        "}",
+    ]
+
+
+def _product(writer: Writer, source: str, real: bool) -> str:
+    return f"{_real(writer, source, 'pixel[i]')} * *w++" if real else "(uint32_t)((int32_t)pixel[i] * *w++)"
 
 
 def _real(writer: Writer, source: str, expression: str) -> str:
