@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.c_text import KERNELS
 from nimbleq.deploy.compiler import compile_library
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.isa import AVX2, PORTABLE
 from nimbleq.errors import ConfigError
 from nimbleq.graph.artefact import network_interface
+from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrites.mask import with_mask
@@ -140,7 +145,7 @@ def test_portable_weights_are_stored_without_padding() -> None:
             int(count) * {"float": 4, "int8_t": 1, "int32_t": 4}[kind]
             for kind, count in re.findall(r"static const (\w+) policy_\w+\[(\d+)\]", text)
         )
-        assert stored == sum(weight.nbytes for weight in graph.weights.values())
+        assert stored == cost(graph).size_bytes
         assert "#if" not in text.replace("#if DBL_MANT_DIG", "").replace("#if FLT_EVAL_METHOD", "")
 
 
@@ -211,28 +216,25 @@ def test_integers_are_the_same_however_it_is_compiled(flags: tuple[str, ...], tm
 @pytest.mark.parametrize("mantissa", [24, 53])
 def test_quantize_is_exact_also_where_double_is_short(mantissa: int, tmp_path: Path) -> None:
     """Hard cases: halves, one bit beside them, both ends, subnormal and huge numbers, all signs of the zero point."""
-    from fractions import Fraction
-    from math import floor
-
     gcc = needs("gcc")
     rng = np.random.default_rng(1)
     base = np.concatenate([rng.normal(size=400) * 10.0 ** rng.integers(-40, 38, 400), (np.arange(400) - 200) / 2])
     x = np.concatenate([base, np.nextafter(base.astype(np.float32), np.float32(9e9)), -base]).astype(np.float32)
     inverse = np.abs(rng.choice(np.concatenate([base, [1.0, 0.5, 3.0]]), len(x))).astype(np.float32)
-    inverse[:: 3] = 1.0
+    inverse[::3] = 1.0
     zero = rng.integers(-128, 128, len(x))
-    kernel = (Path(compile_library.__code__.co_filename).parents[1] / "native/kernels/quantize.h").read_text()
     text = f"""#include <float.h>
 #include <stdint.h>
-{kernel}
+#undef DBL_MANT_DIG
+#define DBL_MANT_DIG {mantissa}
+{(KERNELS / "quantize.h").read_text()}
+void all(const float *x, const float *inverse, const int32_t *zero, int32_t *y);
 void all(const float *x, const float *inverse, const int32_t *zero, int32_t *y)
-{{ for (int i = 0; i < {len(x)}; ++i) y[i] = nq_quantize(x[i], inverse[i], zero[i], -100, 27 + 100); }}
-void all(const float *, const float *, const int32_t *, int32_t *);
+{{
+    for (int i = 0; i < {len(x)}; ++i) y[i] = nq_quantize(x[i], inverse[i], zero[i], -100, 127);
+}}
 """
-    library = compile_library({"q.c": text.replace("void all(const float *, const float *, const int32_t *, int32_t *);\n", "")},
-                              tmp_path / "q.so", gcc, ("-O2", f"-D__DBL_MANT_DIG__={mantissa}", "-Wno-builtin-macro-redefined"))
-    import ctypes
-
+    library = compile_library({"q.c": text}, tmp_path / "q.so", gcc, ("-O2",))
     y = np.empty(len(x), np.int32)
     arrays = (x, inverse, zero.astype(np.int32), y)
     ctypes.CDLL(str(library)).all(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
