@@ -88,9 +88,9 @@ def _activation(build: Build, node: Node, op: ops.Activation) -> None:
     if op.function == "relu":
         build.add("Relu", x, out=node.output)
     elif op.function == "leaky_relu":
-        build.add("LeakyRelu", x, out=node.output, alpha=op.slope)
+        build.add("LeakyRelu", x, out=node.output, alpha=float(op.slope))
     elif build.opset < 11:
-        build.add("Clip", x, out=node.output, min=op.low, max=op.high)
+        build.add("Clip", x, out=node.output, min=float(op.low), max=float(op.high))
     else:
         bounds = (build.constant(value, np.float32, f"{node.output}/bound") for value in (op.low, op.high))
         build.add("Clip", x, *bounds, out=node.output)
@@ -105,7 +105,7 @@ def _layer_norm(build: Build, node: Node, op: ops.LayerNorm) -> None:
     parameters = [build.constant(scale, np.float32, f"{node.output}/weight")]
     if op.bias is not None:
         parameters.append(build.constant(weights[op.bias], np.float32, f"{node.output}/bias"))
-    build.add("LayerNormalization", build.source(node), *parameters, out=node.output, axis=1, epsilon=op.eps)
+    build.add("LayerNormalization", build.source(node), *parameters, out=node.output, axis=1, epsilon=float(op.eps))
 
 
 def _layer_norm_in_steps(build: Build, node: Node, op: ops.LayerNorm) -> None:
