@@ -19,6 +19,7 @@ from nimbleq.deploy.export import is_integer
 from nimbleq.deploy.verify import tolerance
 from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph import ops
+from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8, TensorType
@@ -49,7 +50,7 @@ def compiled(graphs: Sequence[Graph], compiler: str, flags: Sequence[str], folde
 def assert_agrees(graph: Graph, library: Path, name: str, count: int = 200) -> None:
     obs = random_obs(np.random.default_rng(7), graph, count)
     want = interpret(graph, obs)
-    action, q = open_library(library, name, graph).run(obs)
+    action, q = open_library(library, name, graph, network_interface(graph)).run(obs)
     if is_integer(graph):
         np.testing.assert_array_equal(q, want[Q])
         np.testing.assert_array_equal(action, want[ACTION])
@@ -123,7 +124,7 @@ def test_bytes_times_bytes_agree_with_the_interpreter(compiler: str, flags: Sequ
         *(seven_bits(random_graph(np.random.default_rng(seed), numbers="int", obs="image")) for seed in range(4)),
     ]
     texts = [emit_c(graph)["policy.c"] for graph in graphs]
-    for kernel in ("nq_linear_quads_u8(t", "nq_linear_rows_u8(v", "nq_linear_dot_u8(t", "nq_conv_u8(t"):
+    for kernel in ("_linear_quads_u8(t", "_linear_rows_u8(v", "_linear_dot_u8(t", "_conv_u8(t"):
         assert any(kernel in text for text in texts), kernel
     library = compiled(graphs, compiler, flags, tmp_path)
     for index, graph in enumerate(graphs):

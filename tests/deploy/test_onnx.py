@@ -272,7 +272,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(NimbleqError, match=r"nimbleq\[onnx\]"):
-        Build(graph, exact=True)
+        Build(graph, exact=True, opset=17)
     with pytest.raises(NimbleqError, match=r"nimbleq\[onnx\]"):
         load_onnx_policy(b"")
 

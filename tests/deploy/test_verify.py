@@ -82,13 +82,13 @@ def test_mismatches_are_counted() -> None:
     for graph in (mlp(4, 24, 3), int_mlp(4, 24, 3)):
         golden = make_golden(graph, OBS)
 
-        def wrong_at_first(obs: np.ndarray, graph: object = graph) -> tuple[np.ndarray, np.ndarray]:
+        def wrong_at_first(obs: np.ndarray, mask: None, graph: object = graph) -> tuple[np.ndarray, np.ndarray]:
             answers = interpret(graph, obs)  # type: ignore[arg-type]
             q = answers["q"].copy()
             q[0, 0] += 0.5
             return answers["action"], q
 
-        def nothing(obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def nothing(obs: np.ndarray, mask: None) -> tuple[np.ndarray, np.ndarray]:
             return np.full(len(obs), -1), np.full((len(obs), 3), np.nan)
 
         result = verify(graph, golden, {"wrong": wrong_at_first, "refuses": nothing}, observations=100)

@@ -22,6 +22,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
 
@@ -86,7 +87,11 @@ def compress(
     check_keep(config.keep)
     if config.select_episodes < 2 or config.max_episodes < 2:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
-    return _Search(teacher, evaluate, config, tick).run()
+    found = _Search(without_mask(teacher), evaluate, config, tick).run()
+    if not teacher.masked:
+        return found
+    # What is compared takes masks from the environment; what is kept takes them itself, by the same ArgMax.
+    return replace(found, best=replace(found.best, graph=with_mask(found.best.graph)))
 
 
 class _Search:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nimbleq.graph.graph import Graph, Q
 from nimbleq.graph.interpret import GraphPolicy, interpret
+from nimbleq.graph.rewrites.mask import without_mask
 from nimbleq.types import Array, Evaluate, Policy
 
 _CHUNK = 4096
@@ -28,6 +29,7 @@ def visit(
 
 def q_values(graph: Graph, obs: Array) -> Array:
     """``float32[K, A]`` action values, computed in chunks so that activations never pile up."""
+    graph = without_mask(graph)  # values need no mask
     return np.concatenate([interpret(graph, obs[i : i + _CHUNK])[Q] for i in range(0, len(obs), _CHUNK)])
 
 

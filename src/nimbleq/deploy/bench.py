@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -19,7 +18,8 @@ import numpy as np
 from nimbleq.deploy.decider import TimedDecider
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.errors import NimbleqError
-from nimbleq.graph.graph import Graph
+from nimbleq.graph.golden import random_masks
+from nimbleq.graph.graph import ACTION, MASK, Graph
 from nimbleq.types import Array, Tick, no_tick
 
 ROUNDS = 7
@@ -120,14 +120,15 @@ def _engines(graph: Graph, obs: Array, onnx: bool) -> dict[str, Timer]:
     """The engines that run one graph on this machine."""
     timers: dict[str, Timer] = {}
     runtime = Runtime(graph)
+    mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
     decider = runtime.decider
     if isinstance(decider, TimedDecider):
-        timers["nimbleq-c"] = partial(decider.time_act, obs)
+        timers["nimbleq-c"] = lambda calls: decider.time_act(obs, calls, mask)
         timers["empty-c"] = decider.time_empty
-    timers["nimbleq-python"] = _timer(runtime.act, obs)
+    timers["nimbleq-python"] = _timer(decider.act, obs, mask)
     session = onnx_engine(graph) if onnx else None
     if session is not None:
-        timers["onnxruntime"] = _timer(session, obs)
+        timers["onnxruntime"] = _timer(session, obs, mask)
     return timers
 
 
@@ -135,8 +136,8 @@ def _nothing(obs: Array) -> None:
     """What the empty loop calls."""
 
 
-def _timer(call: Callable[[Array], object], obs: Array) -> Timer:
-    singles = [np.ascontiguousarray(one) for one in obs]
+def _timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:
+    singles = [(np.ascontiguousarray(one), *(() if mask is None else (mask[index],))) for index, one in enumerate(obs)]
 
     def run(count: int) -> Array:
         times = np.empty(count)
@@ -144,7 +145,7 @@ def _timer(call: Callable[[Array], object], obs: Array) -> Timer:
         for index in range(count):
             one = singles[index % size]
             start = clock()
-            call(one)
+            call(*one)
             times[index] = clock() - start
         return times
 
@@ -169,8 +170,11 @@ def _row(engine: str, what: str, times_us: Array) -> Row:
     return Row(engine, what, p50, p99, p999, len(times_us), histogram)
 
 
-def onnx_engine(graph: Graph) -> Callable[[Array], object] | None:
-    """ONNX Runtime's own ``run`` on this graph; None where it is not installed."""
+def onnx_engine(graph: Graph) -> Callable[..., object] | None:
+    """ONNX Runtime's own ``run`` on this graph, of an observation and, where it takes one, a mask.
+
+    None where ONNX Runtime is not installed.
+    """
     try:
         from nimbleq.deploy.onnx import emit_onnx
         from nimbleq.deploy.onnx_session import load_onnx_policy
@@ -179,7 +183,9 @@ def onnx_engine(graph: Graph) -> Callable[[Array], object] | None:
     except NimbleqError:
         return None
     run, name = policy.session.run, policy.input_name
-    return lambda obs: run(["action"], {name: obs[None]})
+    if policy.masked:
+        return lambda obs, mask: run([ACTION], {name: obs[None], MASK: mask[None]})
+    return lambda obs: run([ACTION], {name: obs[None]})
 
 
 @contextmanager

@@ -1,28 +1,34 @@
-"""A policy as one C99 file and its header: constants, a planned arena, no allocation, no libm, no dependencies.
+"""A policy as one freestanding C99 file and its header: constants, a planned arena, no allocation, no library.
 
 Images are kept as ``(H, W, C)`` inside; the caller's observation is ``(C, H, W)``, as everywhere. Integer graphs give
 the interpreter's integers with every compiler and on every processor; float graphs may differ by rounding.
+
+Inside, C names begin with ``nq_``; the last step puts the policy's name in their place, so that any number of policies
+fit one program, and one translation unit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from nimbleq.deploy import c_plan, c_text
 from nimbleq.deploy.c_header import header, title
 from nimbleq.deploy.c_ops import parts, plain
-from nimbleq.deploy.c_ops.conv import conv2d
-from nimbleq.deploy.c_ops.dense import linear
 from nimbleq.deploy.c_ops.writer import Writer
+from nimbleq.deploy.isa import ISAS, Isa
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.graph import ACTION, MASK, Graph, Node, Q
+from nimbleq.graph.interface import Interface
+from nimbleq.graph.rewrite import with_action
 from nimbleq.graph.tensor import FLOAT32, UINT8, Float32
 
 STACK_BYTES = 16384
 """Arenas up to this size live on the stack, so `act` can be called from several threads at once."""
+INT_MAX = 32767
+"""What every C compiler's ``int`` holds."""
 
 _WRITERS: dict[type[ops.Op], Callable[[Writer, Node], list[str]]] = {
     ops.Affine: plain.affine,
@@ -43,14 +49,33 @@ _WRITERS: dict[type[ops.Op], Callable[[Writer, Node], list[str]]] = {
 }
 
 
-def emit_c(graph: Graph, name: str = "policy", source: str = "") -> dict[str, str]:
+@dataclass(frozen=True)
+class _Profile:
+    """The code for one instruction set: its text, the bytes of its arena, and the largest index in it."""
+
+    text: str
+    arena_bytes: int
+    largest: int
+
+
+def emit_c(
+    graph: Graph,
+    name: str = "policy",
+    source: str = "",
+    q_meaning: str = "",
+    interface: Interface | None = None,
+    isas: Sequence[Isa] = ISAS,
+) -> dict[str, str]:
     """C source and header of a policy.
 
     Args:
-        graph: one float32 or uint8 observation in, outputs ``q`` and ``action`` (an ArgMax of ``q`` is added if
-            missing).
+        graph: one float32 or uint8 observation in (and a mask of the legal actions, where the graph takes one), outputs
+            ``q`` and ``action`` (an ArgMax of ``q`` is added if missing).
         name: prefix of all C names and of the files.
         source: where the graph comes from (artefact and digest), for the comment on top.
+        q_meaning: what the action values are, for the header; see `nimbleq.graph.artefact.Artefact.q_meaning`.
+        interface: what the environment gives and takes, for the header.
+        isas: instruction sets to write code for; the compiler takes the first that it has.
 
     Returns:
         ``{"<name>.c": text, "<name>.h": text}``; see the header's text for the functions.
@@ -62,42 +87,13 @@ def emit_c(graph: Graph, name: str = "policy", source: str = "") -> dict[str, st
     """
     c_text.identifier(name)
     graph = _with_outputs(graph)
-    steps = c_plan.steps(graph)
-    order = [step for stage in ("both", "action", "q") for step in steps if step.stage == stage]
-    writer, roots = _writer(graph, name)
-    bodies: dict[str, list[str]] = {"both": _load_obs(writer), "action": [], "q": []}
-    scratch: dict[str, int] = {}
-    for index, step in enumerate(order):
-        writer.scratch = 0
-        lines = _write(writer, step)
-        scratch[f"scratch{index}"] = writer.scratch
-        if writer.scratch:
-            lines = [f"unsigned char *const scratch = arena + SCRATCH{index}_;", *lines]
-        if lines:
-            label = c_text.comment_safe(f"{step.node.op.kind} -> {step.output}: {graph.types[step.output]}")
-            bodies[step.stage] += [f"{{ /* {label} */", *(f"    {line}" for line in lines), "}"]
-    slots, arena_bytes = _place(graph, writer, order, roots, scratch)
-    for key, lines in bodies.items():
-        bodies[key] = [
-            re.sub(r"SCRATCH(\d+)_", lambda match: str(slots[f"scratch{match[1]}"].offset), _) for _ in lines
-        ]
-    variable = writer.variables[Q]
-    bodies["q"].append(f"memcpy(q, {variable}, {graph.actions} * sizeof(float));")
-    functions = {key: _declare(writer, graph, roots, slots, lines) for key, lines in bodies.items()}
+    profiles = [_profile(graph, isa) for isa in isas]
+    arena_bytes = max(profile.arena_bytes for profile in profiles)
     top = title(graph, name, source)
-    kernels = "\n".join(c_text.kernel(kernel) for kernel in c_text.KERNEL_ORDER if kernel in _kernels(writer, graph))
-    text = "\n".join(
-        [
-            top,
-            f'#include "{name}.h"\n\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n',
-            kernels,
-            "/* ---- weights ---- */",
-            *writer.constants,
-            "/* ---- the network ---- */",
-            _functions(graph, name, functions, arena_bytes),
-        ]
-    )
-    return {f"{name}.c": text, f"{name}.h": header(graph, name, top, arena_bytes, arena_bytes <= STACK_BYTES)}
+    largest = max(profile.largest for profile in profiles)
+    body = c_text.renamed(_needs_int(largest) + _alternatives(isas, profiles), name)
+    texts = header(graph, name, top, q_meaning, interface, arena_bytes, arena_bytes <= STACK_BYTES)
+    return {f"{name}.c": f'{top}\n#include "{name}.h"\n{body}', f"{name}.h": texts}
 
 
 def _with_outputs(graph: Graph) -> Graph:
@@ -106,15 +102,77 @@ def _with_outputs(graph: Graph) -> Graph:
     if graph.obs_type.qtype not in (FLOAT32, UINT8):
         raise UnsupportedOpError(f"of a {graph.obs_type} observation", "c", "use float32 or uint8 observations")
     if ACTION not in graph.outputs:
-        node = Node(ops.ArgMax(), (Q,), ACTION)
-        graph = replace(graph, nodes=(*graph.nodes, node), outputs=(Q, ACTION))
+        graph = with_action(replace(graph, outputs=(Q,)))
     producer = graph.producer(ACTION)
     if producer is None or not isinstance(producer.op, ops.ArgMax):
         raise GraphError(f"C needs {ACTION!r} to be made by ArgMax")
     return graph
 
 
-def _writer(graph: Graph, name: str) -> tuple[Writer, dict[str, str]]:
+def _needs_int(largest: int) -> str:
+    """Lines that stop the compiler where an ``int`` cannot count that far."""
+    if largest <= INT_MAX:
+        return ""
+    return f'\n#include <limits.h>\n#if INT_MAX < {largest}\n#error "this policy needs an int of 32 bits"\n#endif\n'
+
+
+def _alternatives(isas: Sequence[Isa], profiles: Sequence[_Profile]) -> str:
+    """The profiles, of which the preprocessor takes the first that fits."""
+    lines, opened = [], False
+    for isa, profile in zip(isas, profiles, strict=True):
+        if isa.condition:
+            lines.append(f"\n#{'el' if opened else ''}if {isa.condition}")
+            opened = True
+        elif opened:
+            lines.append("\n#else")
+        lines.append(profile.text)
+        if not isa.condition:
+            break
+    else:
+        lines.append('#else\n#error "this policy was written for other processors"')
+    return "\n".join([*lines, *(["#endif", ""] if opened else [])])
+
+
+def _profile(graph: Graph, isa: Isa) -> _Profile:
+    steps = c_plan.steps(graph)
+    order = [step for stage in ("both", "action", "q") for step in steps if step.stage == stage]
+    writer, roots = _writer(graph, isa)
+    bodies: dict[str, list[str]] = {"both": _load_obs(writer), "action": [], "q": []}
+    scratch: dict[str, int] = {}
+    for index, step in enumerate(order):
+        writer.scratch = 0
+        lines = _write(writer, isa, step)
+        scratch[f"scratch{index}"] = writer.scratch
+        if writer.scratch:
+            lines = [f"unsigned char *const scratch = arena + SCRATCH{index}_;", *lines]
+        if lines:
+            label = c_text.comment_safe(f"{step.node.op.kind} -> {step.output}: {graph.types[step.output]}")
+            bodies[step.stage] += [f"{{ /* {label} */", *(f"    {line}" for line in lines), "}"]
+    slots, arena_bytes = _place(graph, writer, isa, order, roots, scratch)
+    for key, lines in bodies.items():
+        bodies[key] = [
+            re.sub(r"SCRATCH(\d+)_", lambda match: str(slots[f"scratch{match[1]}"].offset), _) for _ in lines
+        ]
+    bodies["q"].append(f"for (int i = 0; i < {graph.actions}; ++i) q[i] = {writer.variables[Q]}[i];")
+    functions = {key: _declare(writer, graph, roots, slots, lines) for key, lines in bodies.items()}
+    if isinstance(graph.obs_type.qtype, Float32):
+        writer.use("finite")
+    text = "\n".join(
+        [
+            c_text.kernels(writer.kernels),
+            "/* ---- weights ---- */",
+            *writer.constants,
+            "/* ---- the network ---- */",
+            _functions(graph, isa, functions, arena_bytes),
+        ]
+    )
+    includes = [*isa.includes, *(["float.h"] if {"quantize", "real"} & writer.kernels else [])]
+    lines = [f"#include <{file}>" for file in sorted(includes)]
+    largest = max(arena_bytes, writer.largest, *(kind.size for kind in graph.types.values()))
+    return _Profile("\n".join([*lines, "", c_text.macros(text), text]), arena_bytes, largest)
+
+
+def _writer(graph: Graph, isa: Isa) -> tuple[Writer, dict[str, str]]:
     """A writer with a C variable for every tensor, and the tensor whose memory each one uses."""
     free = c_plan.free_flattens(graph)
     obs = graph.obs_name
@@ -134,8 +192,9 @@ def _writer(graph: Graph, name: str) -> tuple[Writer, dict[str, str]]:
     variables = {tensor: f"t{numbers[root]}" for tensor, root in roots.items()}
     if raw_obs is not None:
         variables = {tensor: "obs" if roots[tensor] == raw_obs else variables[tensor] for tensor in variables}
-    sparse = _sparse(graph)
-    return Writer(graph, name, variables, free, sparse, raw_obs), roots
+    if graph.masked:
+        variables[MASK] = "mask"
+    return Writer(graph, isa.alignment, variables, free, _sparse(graph), raw_obs), roots
 
 
 def _sparse(graph: Graph) -> frozenset[str]:
@@ -150,12 +209,12 @@ def _sparse(graph: Graph) -> frozenset[str]:
     return frozenset(sparse)
 
 
-def _write(writer: Writer, step: c_plan.Step) -> list[str]:
+def _write(writer: Writer, isa: Isa, step: c_plan.Step) -> list[str]:
     op = step.node.op
     if isinstance(op, ops.Linear):
-        return linear(writer, step.node, step.epilogue)
+        return isa.linear(writer, step.node, step.epilogue)
     if isinstance(op, ops.Conv2d):
-        return conv2d(writer, step.node, step.epilogue)
+        return isa.conv2d(writer, step.node, step.epilogue)
     if isinstance(op, ops.Flatten) and writer.variables[step.output] == writer.variables[step.node.inputs[0]]:
         return []
     if type(op) not in _WRITERS:
@@ -169,18 +228,15 @@ def _load_obs(writer: Writer) -> list[str]:
         return []
     obs = writer.graph.obs_name
     channels, height, width = writer.type(obs).shape
-    element = writer.c_type(obs)
-    suffix = "f32" if element == "float" else "u8"
-    writer.use("shape")
-    return [f"nq_to_hwc_{suffix}(obs, {writer.variables[obs]}, {channels}, {height * width});"]
-
-
-def _kernels(writer: Writer, graph: Graph) -> set[str]:
-    return writer.kernels | ({"finite"} if isinstance(graph.obs_type.qtype, Float32) else set())
+    x, pixels = writer.variables[obs], height * width
+    return [
+        f"for (int p = 0; p < {pixels}; ++p)",
+        f"    for (int c = 0; c < {channels}; ++c) {x}[p * {channels} + c] = obs[c * {pixels} + p];",
+    ]
 
 
 def _place(
-    graph: Graph, writer: Writer, order: list[c_plan.Step], roots: dict[str, str], scratch: dict[str, int]
+    graph: Graph, writer: Writer, isa: Isa, order: list[c_plan.Step], roots: dict[str, str], scratch: dict[str, int]
 ) -> tuple[dict[str, c_plan.Slot], int]:
     """Offsets of tensors and scratch in the arena."""
     lifetimes: dict[str, tuple[int, int]] = {}
@@ -191,18 +247,18 @@ def _place(
     for index, step in enumerate(order):
         for name in (*step.node.inputs, step.output):
             root = roots[name]
-            if name == ACTION or root == writer.raw_obs:
+            if name in (ACTION, MASK) or root == writer.raw_obs:
                 continue
             start = lifetimes.get(root, (index, index))[0]
             lifetimes[root] = (start, index)
-            # Kernels store whole vectors: 8 floats, 16 or 32 outputs of an integer layer.
-            sizes[root] = -(-graph.types[root].size // 32) * 32 * c_plan.element_bytes(graph.types[root])
+            count = -(-graph.types[root].size // isa.lanes) * isa.lanes
+            sizes[root] = count * c_plan.element_bytes(graph.types[root])
         if scratch[f"scratch{index}"]:
             lifetimes[f"scratch{index}"] = (index, index)
             sizes[f"scratch{index}"] = scratch[f"scratch{index}"]
     if roots[Q] in lifetimes:
         lifetimes[roots[Q]] = (lifetimes[roots[Q]][0], len(order))
-    return c_plan.place(lifetimes, sizes)
+    return c_plan.place(lifetimes, sizes, isa.alignment)
 
 
 def _declare(
@@ -219,47 +275,48 @@ def _declare(
     return declared + lines
 
 
-def _functions(graph: Graph, name: str, bodies: dict[str, list[str]], arena_bytes: int) -> str:
+def _functions(graph: Graph, isa: Isa, bodies: dict[str, list[str]], arena_bytes: int) -> str:
     element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
     count = graph.obs_type.size
     refuse = f"    if (!nq_finite(obs, {count})) return -1;\n" if element == "float" else ""
-    on_stack = arena_bytes <= STACK_BYTES
-    storage = "" if on_stack else "static "
-    arena = f"{storage}union {{ double align; unsigned char bytes[{max(arena_bytes, 64)}]; }} arena NQ_ALIGN;"
+    storage = "" if arena_bytes <= STACK_BYTES else "static "
+    aligned = " NQ_ALIGN" if isa.alignment > c_plan.ALIGNMENT else ""
+    arena = f"{storage}union {{ double align; unsigned char bytes[{max(arena_bytes, 1)}]; }} arena{aligned};"
     indented = {key: "\n".join(f"    {line}" for line in lines) for key, lines in bodies.items()}
     unused = "    (void)arena;\n    (void)obs;\n"
+    act, mask, given = ("act_masked", ", const uint8_t *mask", ", mask") if graph.masked else ("act", "", "")
     return f"""
-static void {name}_trunk(unsigned char *const arena, const {element} *const obs)
+static void nq_trunk(unsigned char *const arena, const {element} *const obs)
 {{
 {unused}{indented["both"]}
 }}
 
-int {name}_act_with(void *workspace, const {element} *obs)
+int nq_{act}_with(void *workspace, const {element} *obs{mask})
 {{
     unsigned char *const arena = (unsigned char *)workspace;
     int action = 0;
-{refuse}    {name}_trunk(arena, obs);
+{refuse}    nq_trunk(arena, obs);
 {indented["action"]}
     return action;
 }}
 
-int {name}_q_with(void *workspace, const {element} *obs, float *q)
+int nq_q_with(void *workspace, const {element} *obs, float *q)
 {{
     unsigned char *const arena = (unsigned char *)workspace;
-{refuse}    {name}_trunk(arena, obs);
+{refuse}    nq_trunk(arena, obs);
 {indented["q"]}
     return 0;
 }}
 
-int {name}_act(const {element} *obs)
+int nq_{act}(const {element} *obs{mask})
 {{
     {arena}
-    return {name}_act_with(arena.bytes, obs);
+    return nq_{act}_with(arena.bytes, obs{given});
 }}
 
-int {name}_q(const {element} *obs, float *q)
+int nq_q(const {element} *obs, float *q)
 {{
     {arena}
-    return {name}_q_with(arena.bytes, obs, q);
+    return nq_q_with(arena.bytes, obs, q);
 }}
 """

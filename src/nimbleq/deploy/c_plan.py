@@ -11,7 +11,8 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import Float32, TensorType
 
-ALIGNMENT = 64
+ALIGNMENT = 8
+"""Bytes that the widest element needs."""
 Stage = Literal["both", "action", "q"]
 
 
@@ -122,19 +123,22 @@ class Slot:
     size: int
 
 
-def place(lifetimes: Mapping[str, tuple[int, int]], sizes: Mapping[str, int]) -> tuple[dict[str, Slot], int]:
+def place(
+    lifetimes: Mapping[str, tuple[int, int]], sizes: Mapping[str, int], alignment: int
+) -> tuple[dict[str, Slot], int]:
     """First fit, largest first: tensors alive at the same step never overlap.
 
     Args:
         lifetimes: name → first and last step, both inclusive.
         sizes: name → bytes.
+        alignment: of every slot, in bytes.
 
     Returns:
         Slots by name, and the size of the arena.
     """
     placed: dict[str, Slot] = {}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        size = -(-max(sizes[name], 1) // ALIGNMENT) * ALIGNMENT
+        size = -(-max(sizes[name], 1) // alignment) * alignment
         others = sorted((placed[other] for other in placed if _meet(lifetimes[name], lifetimes[other])), key=_offset)
         offset = 0
         for slot in others:

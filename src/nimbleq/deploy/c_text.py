@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence, Set
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +14,26 @@ from nimbleq.types import Array
 
 KERNELS = Path(__file__).parent.parent / "native" / "kernels"
 KERNEL_ORDER = (
-    "common", "finite", "shape", "requantize", "quantize", "norm", "expectation", "argmax",
-    "linear_f32", "linear_i8", "conv_f32", "conv_i8", "quads_u8", "rows_u8",
+    "finite", "activate", "requantize", "quantize", "real", "norm", "expectation",
+    "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
+    "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
+    "avx2/conv_f32", "avx2/conv_i8", "avx2/quads_u8", "avx2/rows_u8",
 )  # fmt: skip
+_NEEDS = {
+    "avx2/linear_f32": ("activate", "avx2/vectors", "avx2/activate8"),
+    "avx2/conv_f32": ("activate", "avx2/vectors", "avx2/activate8"),
+    "avx2/linear_i8": ("avx2/vectors", "avx2/nonzero8", "avx2/store"),
+    "avx2/conv_i8": ("avx2/vectors", "avx2/store"),
+    "avx2/quads_u8": ("avx2/vectors", "avx2/store"),
+    "avx2/rows_u8": ("avx2/vectors", "avx2/nonzero8", "avx2/store"),
+}
 _TYPES = {"float32": "float", "float64": "double"}
+_HEADERS = frozenset((
+    "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
+    "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn",
+    "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype", "immintrin",
+))  # fmt: skip
+"""A policy's header with one of these names would be taken for the compiler's."""
 _KEYWORDS = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double",
     "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int",
@@ -26,19 +43,42 @@ _KEYWORDS = frozenset((
 
 
 @cache
-def kernel(name: str) -> str:
-    """Text of a kernel family, e.g. ``"linear_f32"``."""
+def _file(name: str) -> str:
     return (KERNELS / f"{name}.h").read_text()
 
 
+def kernels(used: Set[str]) -> str:
+    """Text of kernel families, e.g. ``{"avx2/linear_f32"}``, and of those that they need."""
+    wanted = {need for name in used for need in (name, *_NEEDS.get(name, ()))}
+    return "\n".join(_file(name) for name in KERNEL_ORDER if name in wanted)
+
+
+def macros(text: str) -> str:
+    """Definitions of the macros of `native/kernels/avx2/macros.h` that ``text`` mentions."""
+    blocks = _file("avx2/macros").split("\n\n")
+    names = [re.findall(r"#define (NQ_[A-Z]+)", block) for block in blocks]
+    return "\n\n".join(block.strip() for block, own in zip(blocks, names, strict=True) if _mentions(text, own)) + "\n"
+
+
+def _mentions(text: str, names: Sequence[str]) -> bool:
+    return any(re.search(rf"\b{name}\b", text) for name in names)
+
+
+def renamed(text: str, name: str) -> str:
+    """``text`` with ``nq_`` and ``NQ_`` of every C name replaced by those of the policy ``name``."""
+    return re.sub(r"\bNQ_(?!SCALAR\b)", f"{name.upper()}_", re.sub(r"\bnq_", f"{name}_", text))
+
+
 def identifier(name: str) -> str:
-    """``name`` when it is usable as a prefix of C names.
+    """``name`` when it is usable as a prefix of C names, and for a C file and its header.
 
     Raises:
         ConfigError: it is not.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in _KEYWORDS:
         raise ConfigError(f"{name!r} is not a C identifier: use letters, digits and _, starting with a letter")
+    if name.lower() in _HEADERS:
+        raise ConfigError(f"{name!r} is the name of a header of C: choose another")
     return name
 
 
@@ -55,7 +95,7 @@ def number(value: float) -> str:
     return f"{text if any(mark in text for mark in '.e') else text + '.0'}f"
 
 
-def array(name: str, values: Array) -> str:
+def array(name: str, values: Array, aligned: bool) -> str:
     """Definition of a constant array."""
     flat = np.ascontiguousarray(values).reshape(-1)
     if flat.dtype == np.float32:
@@ -67,4 +107,4 @@ def array(name: str, values: Array) -> str:
         texts = [str(value) if value != -(2**31) else "(-2147483647 - 1)" for value in flat.tolist()]
     kind = _TYPES.get(str(flat.dtype), f"{flat.dtype}_t")
     lines = "\n".join("    " + ",".join(texts[start : start + 12]) + "," for start in range(0, len(texts), 12))
-    return f"static const {kind} {name}[{len(texts)}] NQ_ALIGN = {{\n{lines}\n}};\n"
+    return f"static const {kind} {name}[{len(texts)}]{' NQ_ALIGN' if aligned else ''} = {{\n{lines}\n}};\n"

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from nimbleq.errors import ObservationError
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface, as_mask
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
+Answer = Callable[[Array, Array | None], tuple[Array, Array]]
+"""``obs[N, *O], mask[N, A] or None → (action[N], q[N, A])``."""
+
 
 class Decider(Protocol):
-    """A policy that answers one observation at a time."""
+    """A policy that answers one observation at a time, as the network reads it. Any thread may call it."""
 
     @property
     def refused(self) -> int:
         """Observations refused so far."""
         ...
 
-    def act(self, obs: Array, /) -> int:
-        """The greedy action for ``obs[*O]``."""
+    def act(self, obs: Any, /, mask: Any = None) -> int:
+        """The index of the action for ``obs[*O]``; ``mask: bool[A]`` is for masked policies, which need it."""
         ...
 
-    def q(self, obs: Array, /) -> Array:
+    def q(self, obs: Any, /) -> Array:
         """``float32[A]`` for ``obs[*O]``."""
         ...
 
-    def run(self, obs: Array, /) -> tuple[Array, Array]:
-        """``obs[N, *O]`` → ``action int32[N]`` (−1: refused) and ``q float32[N, A]`` (then NaN)."""
+    def run(self, obs: Array, mask: Array | None = None) -> tuple[Array, Array]:
+        """``obs[N, *O], mask[N, A]`` → ``action int32[N]`` (−1: refused) and ``q float32[N, A]`` (then NaN)."""
         ...
 
 
@@ -39,8 +45,8 @@ class Decider(Protocol):
 class TimedDecider(Decider, Protocol):
     """A policy that can time itself inside C."""
 
-    def time_act(self, obs: Array, calls: int, /) -> Array:
-        """``float64[calls]`` nanoseconds per call, going round in ``obs[K, *O]``."""
+    def time_act(self, obs: Array, calls: int, mask: Array | None = None, /) -> Array:
+        """``float64[calls]`` nanoseconds per call, going round in ``obs[K, *O]`` and ``mask[K, A]``."""
         ...
 
     def time_empty(self, calls: int, /) -> Array:
@@ -48,77 +54,88 @@ class TimedDecider(Decider, Protocol):
         ...
 
 
-def open_library(library: Path, name: str, graph: Graph, fallback: int = -1) -> Decider:
+def open_library(library: Path, name: str, graph: Graph, interface: Interface, fallback: int = -1) -> Decider:
     """The policy ``name`` in a library compiled from `emit_c`.
 
     Args:
+        interface: one whose observations are the network's input as they are (`Interface.plain`).
         fallback: action for refused observations; negative: they raise `ObservationError`.
     """
-    shape, uint8 = graph.obs_type.shape, not isinstance(graph.obs_type.qtype, Float32)
     try:
         from nimbleq.native import _runtime
     except ImportError:
-        return CtypesDecider(library, name, shape, uint8, graph.actions, fallback)
-    return _runtime.Decider(str(library), name, shape, uint8, graph.actions, ObservationError, fallback)
+        return OneByOneDecider(graph, _ctypes_answer(library, name, graph), interface, fallback)
+    uint8 = not isinstance(graph.obs_type.qtype, Float32)
+    return _runtime.Decider(
+        str(library), name, graph.obs_type.shape, uint8, graph.actions, graph.masked, ObservationError, fallback,
+        interface.read, partial(as_mask, interface),
+    )  # fmt: skip
 
 
-class CtypesDecider:
-    """The slow way (about a microsecond per call), for installations without the compiled extension."""
+class OneByOneDecider:
+    """A `Decider` over a function that answers batches; refusals are decided here."""
 
-    def __init__(
-        self, library: Path, name: str, shape: tuple[int, ...], uint8: bool, actions: int, fallback: int
-    ) -> None:
-        opened = ctypes.CDLL(str(library))
-        self._act, self._q = opened[f"{name}_act"], opened[f"{name}_q"]
-        self._shape, self._uint8 = shape, uint8
-        self._actions, self._fallback = actions, fallback
+    def __init__(self, graph: Graph, answer: Answer, interface: Interface, fallback: int) -> None:
+        self._answer, self._interface, self._fallback = answer, interface, fallback
+        self._masked, self._real = graph.masked, isinstance(graph.obs_type.qtype, Float32)
         self.refused = 0
 
-    def act(self, obs: Array) -> int:
+    def act(self, obs: Any, /, mask: Any = None) -> int:
         """See `Decider.act`."""
-        ready = as_observation(obs, self._shape, self._uint8)
-        action = int(self._act(ready.ctypes.data_as(ctypes.c_void_p)))
-        if action >= 0:
-            return action
+        if self._masked and mask is None:
+            raise ObservationError("this policy needs the mask of the legal actions: act(obs, mask)")
+        if not self._masked and mask is not None:
+            raise ObservationError("this policy takes no mask: its environment gave none")
+        legal = None if mask is None else as_mask(self._interface, mask)
+        if legal is not None and not legal.any():
+            raise ObservationError("the mask allows no action: at least one has to be legal")
+        ready = self._interface.read(obs)
+        if self._finite(ready):
+            return int(self._answer(ready[None], None if legal is None else legal[None])[0][0])
         self.refused += 1
-        if self._fallback >= 0:
+        if self._fallback >= 0 and (legal is None or legal[self._fallback]):
             return self._fallback
-        raise refusal()
+        what = "so there is no action for it" if self._fallback < 0 else "and the fallback action is not legal"
+        raise ObservationError(f"the observation contains NaN or infinity, {what}")
 
-    def q(self, obs: Array) -> Array:
+    def q(self, obs: Any, /) -> Array:
         """See `Decider.q`."""
-        ready, q = as_observation(obs, self._shape, self._uint8), np.empty(self._actions, np.float32)
-        if self._q(ready.ctypes.data_as(ctypes.c_void_p), q.ctypes.data_as(ctypes.c_void_p)) < 0:
+        ready = self._interface.read(obs)
+        if not self._finite(ready):
             self.refused += 1
-            raise refusal()
+            raise ObservationError("the observation contains NaN or infinity, so there are no action values for it")
+        everything = np.ones((1, self._interface.actions), bool) if self._masked else None
+        q: Array = self._answer(ready[None], everything)[1][0]
         return q
 
-    def run(self, obs: Array) -> tuple[Array, Array]:
+    def run(self, obs: Array, mask: Array | None = None) -> tuple[Array, Array]:
         """See `Decider.run`."""
-        actions, q = np.empty(len(obs), np.int32), np.full((len(obs), self._actions), np.nan, np.float32)
-        for index, one in enumerate(obs):
-            ready = as_observation(one, self._shape, self._uint8).ctypes.data_as(ctypes.c_void_p)
-            actions[index] = self._act(ready)
-            self._q(ready, q[index].ctypes.data_as(ctypes.c_void_p))
+        good: Array = np.all(np.isfinite(obs).reshape(len(obs), -1), axis=1)
+        usable = np.where(good.reshape((-1,) + (1,) * (obs.ndim - 1)), obs, 0).astype(obs.dtype)
+        action, q = self._answer(usable, mask)
+        return np.where(good, action, -1).astype(np.int32), np.where(good[:, None], q, np.nan).astype(np.float32)
+
+    def _finite(self, ready: Array) -> bool:
+        return not self._real or bool(np.isfinite(ready).all())
+
+
+def _ctypes_answer(library: Path, name: str, graph: Graph) -> Answer:
+    """The slow way (a few microseconds per call), for installations without the compiled extension.
+
+    The interpreter's lock is held, because a large policy works in static memory.
+    """
+    opened = ctypes.PyDLL(str(library))
+    act, q_values = opened[f"{name}_act{'_masked' if graph.masked else ''}"], opened[f"{name}_q"]
+    dtype = np.float32 if isinstance(graph.obs_type.qtype, Float32) else np.uint8
+
+    def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
+        actions, q = np.empty(len(obs), np.int32), np.empty((len(obs), graph.actions), np.float32)
+        ready = np.ascontiguousarray(obs, dtype)
+        legal = None if mask is None else np.ascontiguousarray(mask, bool)
+        for index in range(len(obs)):
+            given = [ready[index], *([] if legal is None else [legal[index]])]
+            actions[index] = act(*(array.ctypes.data_as(ctypes.c_void_p) for array in given))
+            q_values(given[0].ctypes.data_as(ctypes.c_void_p), q[index].ctypes.data_as(ctypes.c_void_p))
         return actions, q
 
-
-def as_observation(obs: Array, shape: tuple[int, ...], uint8: bool) -> Array:
-    """``obs`` as a contiguous uint8 or float32 array. Floats are rounded; bytes are never made from wider numbers.
-
-    Raises:
-        ObservationError: another shape, or numbers that do not convert.
-    """
-    given: Array = np.asarray(obs)
-    dtype = np.dtype(np.uint8) if uint8 else np.dtype(np.float32)
-    if given.dtype.kind not in "biuf" or (uint8 and not np.can_cast(given.dtype, dtype)):
-        raise ObservationError(f"the observation does not convert to {dtype}")
-    if given.shape != shape:
-        raise ObservationError(f"the observation has shape {given.shape}, the policy takes {shape}")
-    ready: Array = np.ascontiguousarray(given, dtype)
-    return ready
-
-
-def refusal() -> ObservationError:
-    """The error for an observation that is not finite."""
-    return ObservationError("the observation contains NaN or infinity, so there is no action for it")
+    return answer

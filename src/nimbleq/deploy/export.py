@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nimbleq.deploy.c import emit_c
 from nimbleq.deploy.c_text import identifier
@@ -28,14 +29,32 @@ TARGETS = ("c", "onnx")
 MANIFEST = "build.json"
 ORACLE = "oracle"
 FORMAT = 1
+QDQ_OPSET = 13
+"""From this opset on there is the QDQ form."""
 
 
-def export(artefact: Path, targets: Sequence[str], out: Path, name: str = "policy") -> dict[str, Any]:
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How ONNX models are written; see `nimbleq.deploy.onnx.emit_onnx`.
+
+    Attributes:
+        opset: version of the operators, for engines that know older ones only.
+        outputs: ``both``, ``q`` or ``action``.
+    """
+
+    opset: int = 17
+    outputs: Literal["both", "q", "action"] = "both"
+
+
+def export(
+    artefact: Path, targets: Sequence[str], out: Path, name: str = "policy", onnx: OnnxOptions = OnnxOptions()
+) -> dict[str, Any]:
     """Write ``artefact`` for ``targets`` into ``out``, all or nothing; an older build there is replaced.
 
     Args:
         targets: of `TARGETS`.
         name: of the C functions and files.
+        onnx: how ONNX models are written.
 
     Returns:
         The manifest, as in ``build.json``: format, nimbleq, name, artefact_digest, targets, files (name → SHA-256).
@@ -54,7 +73,7 @@ def export(artefact: Path, targets: Sequence[str], out: Path, name: str = "polic
     loaded = load_artefact(artefact)
     contents: dict[str, bytes] = {}
     for target in dict.fromkeys(targets):
-        contents |= _c_files(loaded, name) if target == "c" else _onnx_files(loaded, name)
+        contents |= _c_files(loaded, name) if target == "c" else _onnx_files(loaded, name, onnx)
     manifest = {
         "format": FORMAT,
         "nimbleq": VERSION,
@@ -118,18 +137,21 @@ def _source(artefact: Artefact) -> str:
 
 
 def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
-    files = emit_c(artefact.graph, name, _source(artefact))
+    if name.lower() == "example":
+        raise ConfigError("'example' is the name of the program that shows how to use the policy: choose another")
+    files = emit_c(artefact.graph, name, _source(artefact), artefact.q_meaning, artefact.interface)
     files["example.c"] = _example(artefact.graph, name)
     return {file: text.encode() for file, text in files.items()}
 
 
-def _onnx_files(artefact: Artefact, name: str) -> dict[str, bytes]:
+def _onnx_files(artefact: Artefact, name: str, options: OnnxOptions) -> dict[str, bytes]:
     from nimbleq.deploy.onnx import emit_onnx
 
     graph, source = artefact.graph, _source(artefact)
-    files = {"model.onnx": emit_onnx(graph, name, source=source)}
-    if any(isinstance(node.op, ops.Requantize) for node in graph.nodes):
-        files["model_qdq.onnx"] = emit_onnx(graph, name, source=source, exact=False)
+    chosen: dict[str, Any] = {"source": source, "opset": options.opset, "outputs": options.outputs}
+    files = {"model.onnx": emit_onnx(graph, name, **chosen)}
+    if any(isinstance(node.op, ops.Requantize) for node in graph.nodes) and options.opset >= QDQ_OPSET:
+        files["model_qdq.onnx"] = emit_onnx(graph, name, **chosen, exact=False)
     return files
 
 
@@ -137,19 +159,23 @@ def _example(graph: Graph, name: str) -> str:
     """A program that decides once; the compile line is on top."""
     element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
     upper = name.upper()
+    mask, given, act = "", "", "act"
+    if graph.masked:
+        mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}}; /* not 0 where an action is legal */\n"
+        given, act = ", mask", "act_masked"
     return f"""/* cc -std=c99 -O3 -march=native example.c {name}.c -o example && ./example */
 #include "{name}.h"
 
 #include <stdio.h>
 
 static {element} obs[{upper}_OBS_SIZE]; /* zeros: fill in what the sensors say */
-
+{mask}
 int main(void)
 {{
     float q[{upper}_ACTIONS];
     if ({name}_q(obs, q) < 0) return 1;
     for (int a = 0; a < {upper}_ACTIONS; ++a) printf("q[%d] = %g\\n", a, (double)q[a]);
-    printf("action %d\\n", {name}_act(obs));
+    printf("action %d\\n", {name}_{act}(obs{given}));
     return 0;
 }}
 """

@@ -8,13 +8,14 @@ float32 graphs become the obvious nodes. Integer graphs come in two forms:
   into their int8 kernels. Rounding is theirs: a hidden level may be off by one, and an action may flip where two
   values nearly tie.
 
-Opset 17 and IR version 8, which ONNX Runtime reads since 1.12 (2022).
+Opset 17 unless asked otherwise, which ONNX Runtime reads since 1.12 (2022). Older engines get what they know: 13 and
+12 do without LayerNormalization, 9 to 11 take float32 policies only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,50 +23,82 @@ from nimbleq.deploy.onnx_build import TARGET, Build, level_offset, storable
 from nimbleq.deploy.onnx_exact import EXACT
 from nimbleq.deploy.onnx_float import FLOAT
 from nimbleq.deploy.onnx_qdq import QDQ
-from nimbleq.errors import UnsupportedOpError
+from nimbleq.errors import ConfigError, UnsupportedOpError
 from nimbleq.files import write_bytes
 from nimbleq.graph import ops
-from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.graph import MASK, Graph, Node
 from nimbleq.graph.tensor import Float32, Int
 from nimbleq.version import VERSION
 
 OPSET = 17
-IR_VERSION = 8
+OPSETS = range(9, 22)
+Outputs = Literal["both", "q", "action"]
+OUTPUTS: tuple[Outputs, ...] = ("both", "q", "action")
 _BATCH = "batch"
 
 
-def emit_onnx(graph: Graph, name: str = "policy", *, source: str = "", exact: bool = True) -> bytes:
+def emit_onnx(
+    graph: Graph,
+    name: str = "policy",
+    *,
+    source: str = "",
+    exact: bool = True,
+    opset: int = OPSET,
+    outputs: Outputs = "both",
+) -> bytes:
     """A checked, serialized ONNX model.
 
-    Input: the graph's own (``obs``), ``[batch, *O]``, float32 or, where the graph takes uint8, uint8. Outputs: ``q``
-    float32 ``[batch, A]`` and ``action`` int64 ``[batch]`` (the lowest index on ties). The batch axis is dynamic.
+    Input: the graph's own (``obs``), ``[batch, *O]``, float32 or, where the graph takes uint8, uint8; beside it, where
+    the graph takes one and the action is given out, ``mask`` bool ``[batch, A]``. The batch axis is dynamic.
+
+    Outputs: ``q`` float32 ``[batch, A]`` and ``action`` int64 ``[batch]`` (the lowest index on ties; −1 where the mask
+    allows none).
 
     Args:
         graph: float32 or integer.
         name: of the ONNX graph.
         source: digest of the artefact it was made from; goes into the model's metadata as ``nimbleq.source``.
         exact: integer layers in the exact form rather than as QDQ; float32 layers are the same either way.
+        opset: of `OPSETS`.
+        outputs: which outputs the model has; engines without ArgMax want ``q`` only.
 
     Raises:
+        ConfigError: there is no such opset or output.
         NimbleqError: the package onnx is not installed.
-        UnsupportedOpError: ONNX cannot express an op.
+        UnsupportedOpError: ONNX, or this opset of it, cannot express an op.
     """
-    build = Build(graph, exact)
+    if opset not in OPSETS:
+        raise ConfigError(f"there is no opset {opset}: choose {OPSETS[0]} to {OPSETS[-1]}")
+    if outputs not in OUTPUTS:
+        raise ConfigError(f"there is no output {outputs!r}: choose {', '.join(OUTPUTS)}")
+    wanted = graph.outputs if outputs == "both" else (outputs,)
+    graph = _only(graph, wanted)
+    build = Build(graph, exact, opset)
     inputs = [_input(build, tensor) for tensor in graph.inputs]
     for node in graph.nodes:
         _emit(build, node)
-    outputs = [_output(build, tensor) for tensor in graph.outputs]
-    helper = build.onnx.helper
+    results = [_output(build, tensor) for tensor in graph.outputs]
+    helper, versions = build.onnx.helper, [build.onnx.helper.make_opsetid("", opset)]
     model = helper.make_model(
-        helper.make_graph(build.nodes, name, inputs, outputs, build.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        helper.make_graph(build.nodes, name, inputs, results, build.constants),
+        opset_imports=versions,
+        ir_version=helper.find_min_ir_version_for(versions),
         producer_name="nimbleq",
         producer_version=VERSION,
     )
     helper.set_model_props(model, {"nimbleq.version": VERSION, "nimbleq.source": source})
     build.onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _only(graph: Graph, outputs: tuple[str, ...]) -> Graph:
+    """``graph`` with these outputs, and without the nodes and the mask that they do not need."""
+    needed = set(outputs)
+    for node in reversed(graph.nodes):
+        if node.output in needed:
+            needed.update(node.inputs)
+    inputs = {name: kind for name, kind in graph.inputs.items() if name != MASK or name in needed}
+    return Graph(inputs, tuple(node for node in graph.nodes if node.output in needed), outputs, graph.weights)
 
 
 def write_onnx(graph: Graph, path: Path, *, source: str = "", exact: bool = True) -> None:
@@ -79,6 +112,9 @@ def write_onnx(graph: Graph, path: Path, *, source: str = "", exact: bool = True
 
 def _input(build: Build, tensor: str) -> Any:
     kind = build.graph.inputs[tensor]
+    if tensor == MASK:
+        build.stored[tensor] = tensor
+        return build.onnx.helper.make_tensor_value_info(tensor, build.type_code(np.bool_), [_BATCH, *kind.shape])
     if not storable(kind.qtype):
         raise UnsupportedOpError(f"input {kind}", TARGET, "an input is float32 or has at most 8 bits")
     dtype: Any = np.float32
@@ -106,7 +142,7 @@ def _is_real(build: Build, node: Node) -> bool:
     """Whether ``node`` computes in float32: its weights are, or everything that it touches."""
     if isinstance(node.op, ops.Linear | ops.Conv2d):
         return build.graph.weights[node.op.weight].dtype == np.float32
-    return all(isinstance(build.qtype(tensor), Float32) for tensor in (*node.inputs, node.output))
+    return all(isinstance(build.qtype(tensor), Float32) for tensor in (*node.inputs, node.output) if tensor != MASK)
 
 
 def _output(build: Build, tensor: str) -> Any:

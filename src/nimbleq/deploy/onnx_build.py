@@ -41,15 +41,17 @@ class Build:
 
     Attributes:
         graph: what is being emitted.
+        opset: version of the operators.
         exact: integer ops as pinned integer arithmetic rather than as QuantizeLinear and DequantizeLinear.
         stored: tensor of the layer graph → its ONNX name. float32 stays float32; up to 8 bits become uint8
             (see `level_offset`); int32 accumulators stay int32 when exact, and are float32 otherwise.
     """
 
-    def __init__(self, graph: Graph, exact: bool) -> None:
+    def __init__(self, graph: Graph, exact: bool, opset: int) -> None:
         self.onnx = load_onnx()
         self.graph = graph
         self.exact = exact
+        self.opset = opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.stored: dict[str, str] = {}
@@ -83,6 +85,18 @@ class Build:
     def cast(self, tensor: str, dtype: Any, out: str | None = None) -> str:
         """A Cast node."""
         return self.add("Cast", tensor, out=out, to=self.type_code(dtype))
+
+    def reduce(self, kind: str, tensor: str, axes: list[int], keepdims: int = 1, out: str | None = None) -> str:
+        """A node that reduces ``axes``: an attribute at first, an input since opset 18."""
+        if self.opset < 18:
+            return self.add(kind, tensor, out=out, axes=axes, keepdims=keepdims)
+        return self.add(kind, tensor, self.constant(axes, np.int64, f"{tensor}/axes"), out=out, keepdims=keepdims)
+
+    def needs(self, opset: int, node: Node) -> None:
+        """Raises `UnsupportedOpError` when ``node`` cannot be said in the opset of the model."""
+        if self.opset < opset:
+            what = f"{node.op.kind} to {self.qtype(node.output)}"
+            raise UnsupportedOpError(what, f"{TARGET} opset {self.opset}", f"use opset {opset} or newer")
 
     def source(self, node: Node, position: int = 0) -> str:
         """ONNX name of an input of ``node``."""

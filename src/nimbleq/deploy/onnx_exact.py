@@ -17,6 +17,7 @@ WEIGHT_OFFSET = 128
 
 
 def _quantize(build: Build, node: Node, op: ops.Quantize) -> None:
+    build.needs(12, node)
     weights, tensor = build.graph.weights, node.inputs[0]
     inverse = build.along_first(weights[op.inverse_scale], tensor)
     scaled = build.add(
@@ -33,12 +34,14 @@ def _quantize(build: Build, node: Node, op: ops.Quantize) -> None:
 
 
 def _linear(build: Build, node: Node, op: ops.Linear) -> None:
+    build.needs(12, node)
     weight = build.graph.weights[op.weight].T
     total = build.add("MatMulInteger", build.levels(node), *_factors(build, node, weight))
     _biased(build, node, op, total)
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
+    build.needs(12, node)
     x, attributes = convolution_input(build, node, op, build.levels(node), build.qtype(node.inputs[0]))
     total = build.add("ConvInteger", x, *_factors(build, node, build.graph.weights[op.weight]), **attributes)
     _biased(build, node, op, total)
@@ -63,6 +66,7 @@ def _biased(build: Build, node: Node, op: ops.Linear | ops.Conv2d, total: str) -
 
 
 def _requantize(build: Build, node: Node, op: ops.Requantize) -> None:
+    build.needs(12, node)
     weights, tensor = build.graph.weights, node.inputs[0]
     multiplier = build.along_first(weights[op.multiplier], tensor)
     unit = np.int64(1) << build.along_first(weights[op.shift], tensor).astype(np.int64)

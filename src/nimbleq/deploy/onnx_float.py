@@ -58,8 +58,9 @@ def _numbers(build: Build, node: Node) -> str:
 def _parameters(build: Build, node: Node, op: ops.Linear | ops.Conv2d) -> list[str]:
     weights = build.graph.weights
     names = [build.constant(weights[op.weight], np.float32, f"{node.output}/weight")]
-    if op.bias is not None:
-        names.append(build.constant(weights[op.bias], np.float32, f"{node.output}/bias"))
+    if op.bias is not None or (build.opset < 11 and isinstance(op, ops.Linear)):  # Gemm had to have one
+        bias = np.zeros(len(weights[op.weight]), np.float32) if op.bias is None else weights[op.bias]
+        names.append(build.constant(bias, np.float32, f"{node.output}/bias"))
     return names
 
 
@@ -73,6 +74,7 @@ def convolution_input(build: Build, node: Node, op: ops.Conv2d, x: str, qtype: Q
     rows, cols = op.padding
     pads = [rows, cols, rows, cols]
     if op.pad_value and any(pads):
+        build.needs(11, node)
         dtype = np.float32 if isinstance(qtype, Float32) else np.uint8
         extents = build.constant([0, 0, rows, cols, 0, 0, rows, cols], np.int64, f"{node.output}/pads")
         border = build.constant(op.pad_value + level_offset(qtype), dtype, f"{node.output}/border")
@@ -86,7 +88,9 @@ def _activation(build: Build, node: Node, op: ops.Activation) -> None:
     if op.function == "relu":
         build.add("Relu", x, out=node.output)
     elif op.function == "leaky_relu":
-        build.add("LeakyRelu", x, out=node.output, alpha=op.slope)
+        build.add("LeakyRelu", x, out=node.output, alpha=float(op.slope))
+    elif build.opset < 11:
+        build.add("Clip", x, out=node.output, min=float(op.low), max=float(op.high))
     else:
         bounds = (build.constant(value, np.float32, f"{node.output}/bound") for value in (op.low, op.high))
         build.add("Clip", x, *bounds, out=node.output)
@@ -94,11 +98,29 @@ def _activation(build: Build, node: Node, op: ops.Activation) -> None:
 
 def _layer_norm(build: Build, node: Node, op: ops.LayerNorm) -> None:
     weights, shape = build.graph.weights, build.graph.types[node.output].shape
+    if build.opset < 17:
+        _layer_norm_in_steps(build, node, op)
+        return
     scale = np.ones(shape, np.float32) if op.weight is None else weights[op.weight]
     parameters = [build.constant(scale, np.float32, f"{node.output}/weight")]
     if op.bias is not None:
         parameters.append(build.constant(weights[op.bias], np.float32, f"{node.output}/bias"))
-    build.add("LayerNormalization", build.source(node), *parameters, out=node.output, axis=1, epsilon=op.eps)
+    build.add("LayerNormalization", build.source(node), *parameters, out=node.output, axis=1, epsilon=float(op.eps))
+
+
+def _layer_norm_in_steps(build: Build, node: Node, op: ops.LayerNorm) -> None:
+    weights, axes = build.graph.weights, list(range(1, len(build.graph.types[node.output].shape) + 1))
+    x = build.source(node)
+    y = build.add("Sub", x, build.reduce("ReduceMean", x, axes))
+    variance = build.reduce("ReduceMean", build.add("Mul", y, y), axes)
+    eps = build.constant(op.eps, np.float32, f"{node.output}/eps")
+    deviation = build.add("Sqrt", build.add("Add", variance, eps))
+    steps = [("Div", deviation)]
+    for kind, name in (("Mul", op.weight), ("Add", op.bias)):
+        if name is not None:
+            steps.append((kind, build.constant(weights[name], np.float32, f"{node.output}/{kind}")))
+    for index, (kind, other) in enumerate(steps):
+        y = build.add(kind, y, other, out=node.output if index == len(steps) - 1 else None)
 
 
 def _pool(build: Build, node: Node, op: ops.Pool) -> None:
@@ -110,6 +132,8 @@ def _pool(build: Build, node: Node, op: ops.Pool) -> None:
     }
     if op.function == "average":
         build.add("AveragePool", x, out=node.output, count_include_pad=1, **window)
+    elif not isinstance(build.qtype(node.inputs[0]), Float32) and build.opset < 12:
+        build.needs(12, node)
     elif build.qtype(node.inputs[0]) == INT32 and build.exact:
         # MaxPool does not take int32; doubles hold every int32.
         build.cast(build.add("MaxPool", build.cast(x, np.float64), **window), np.int32, out=node.output)
@@ -145,7 +169,7 @@ def _concat(build: Build, node: Node, _: ops.Concat) -> None:
 def _dueling(build: Build, node: Node, _: ops.Dueling) -> None:
     value, advantage = build.source(node, 0), build.source(node, 1)
     total = build.add("Add", value, advantage)
-    build.add("Sub", total, build.add("ReduceMean", advantage, axes=[1], keepdims=1), out=node.output)
+    build.add("Sub", total, build.reduce("ReduceMean", advantage, [1]), out=node.output)
 
 
 def _expectation(build: Build, node: Node, op: ops.Expectation) -> None:
@@ -157,7 +181,29 @@ def _expectation(build: Build, node: Node, op: ops.Expectation) -> None:
 
 
 def _argmax(build: Build, node: Node, _: ops.ArgMax) -> None:
-    build.add("ArgMax", build.source(node), out=node.output, axis=1, keepdims=0, select_last_index=0)
+    x, masked = build.source(node), len(node.inputs) == 2
+    if masked:
+        x = _legal(build, node, x)
+    # The first of equals, which is what older opsets do by themselves.
+    ties = {"select_last_index": 0} if build.opset >= 12 else {}
+    best = build.add("ArgMax", x, out=None if masked else node.output, axis=1, keepdims=0, **ties)
+    if masked:
+        flags = build.cast(build.source(node, 1), np.int32)
+        some = build.cast(build.reduce("ReduceMax", flags, [1], keepdims=0), np.bool_)
+        build.add("Where", some, best, build.constant(-1, np.int64, f"{node.output}/none"), out=node.output)
+
+
+def _legal(build: Build, node: Node, x: str) -> str:
+    """``x`` with the lowest value that there is where the mask forbids, and a higher one elsewhere."""
+    real = isinstance(build.qtype(node.inputs[0]), Float32) or not build.exact
+    if real:
+        x = build.cast(x, np.float32)
+        x = build.add("Max", x, build.constant(np.finfo(np.float32).min, np.float32, f"{node.output}/least"))
+        lowest = build.constant(-np.inf, np.float32, f"{node.output}/lowest")
+    else:
+        x = build.cast(x, np.int64)
+        lowest = build.constant(np.iinfo(np.int64).min, np.int64, f"{node.output}/lowest")
+    return build.add("Where", build.source(node, 1), x, lowest)
 
 
 def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:

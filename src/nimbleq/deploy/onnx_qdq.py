@@ -76,6 +76,7 @@ def _requantize(build: Build, node: Node, op: ops.Requantize) -> None:
 
 
 def _store_levels(build: Build, node: Node, x: str, zero: Array, qtype: Int, low: int, high: int) -> None:
+    build.needs(13, node)
     offset = level_offset(qtype)
     if zero.any():
         x = build.add("Add", x, build.constant(zero, np.float32, f"{node.output}/zero_point"))
@@ -103,6 +104,7 @@ def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
 
 def _dequantized(build: Build, node: Node, op: ops.Linear | ops.Conv2d, x: str) -> list[str]:
     """Input, weight and bias of a layer, each behind a DequantizeLinear."""
+    build.needs(13, node)
     weights = build.graph.weights
     scale = accumulator_scale(build.graph, node.output)
     value = scale.astype(np.float32) if scale.size > 1 else np.float32(scale[0])

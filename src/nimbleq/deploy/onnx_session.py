@@ -10,7 +10,7 @@ import numpy as np
 
 from nimbleq.errors import FileError, NimbleqError
 from nimbleq.files import read_bytes
-from nimbleq.graph.graph import ACTION, Q
+from nimbleq.graph.graph import ACTION, MASK, Q
 from nimbleq.types import Array
 
 
@@ -23,15 +23,19 @@ class OnnxPolicy:
         input_name: of the observation.
         shape: one observation ``*O``.
         dtype: what the model takes, ``uint8`` or ``float32``.
+        outputs: which of ``q`` and ``action`` it gives.
+        masked: whether it takes a mask.
     """
 
     session: Any
     input_name: str
     shape: tuple[int, ...]
     dtype: Any
+    outputs: tuple[str, ...] = (Q, ACTION)
+    masked: bool = False
 
-    def __call__(self, obs: Array) -> dict[str, Array]:
-        """``obs[B, *O]`` → ``{"q": float32[B, A], "action": int32[B]}``.
+    def __call__(self, obs: Array, mask: Array | None = None) -> dict[str, Array]:
+        """``obs[B, *O]``, and ``mask[B, A]`` for a masked policy → ``{"q": float32[B, A], "action": int32[B]}``.
 
         Raises:
             NimbleqError: the observations have another shape.
@@ -41,8 +45,12 @@ class OnnxPolicy:
                 f"the ONNX model takes observations (B, {', '.join(map(str, self.shape))}), got {obs.shape}"
             )
         feed = {self.input_name: np.ascontiguousarray(obs, self.dtype)}
-        q, action = self.session.run([Q, ACTION], feed)
-        return {Q: q, ACTION: action.astype(np.int32)}
+        if self.masked and mask is None:
+            raise NimbleqError("this policy needs the masks of the legal actions beside the observations")
+        if self.masked:
+            feed[MASK] = np.ascontiguousarray(mask, np.bool_)
+        answers = dict(zip(self.outputs, self.session.run(list(self.outputs), feed), strict=True))
+        return {name: value.astype(np.int32) if name == ACTION else value for name, value in answers.items()}
 
 
 def load_onnx_policy(model: bytes | Path) -> OnnxPolicy:
@@ -75,10 +83,17 @@ def load_onnx_policy(model: bytes | Path) -> OnnxPolicy:
         states.NotImplemented,
     ) as error:
         raise FileError(f"{what} is not a model that ONNX Runtime can run: {str(error).splitlines()[0]}") from error
-    inputs, outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
-    if len(inputs) != 1 or not {Q, ACTION} <= outputs:
-        raise FileError(
-            f"{what} is not a policy: it needs one input and the outputs q and action, it has {sorted(outputs)}"
-        )
+    inputs = [value for value in session.get_inputs() if value.name != MASK]
+    outputs = tuple(output.name for output in session.get_outputs() if output.name in (Q, ACTION))
+    if len(inputs) != 1 or not outputs:
+        found = sorted(output.name for output in session.get_outputs())
+        raise FileError(f"{what} is not a policy: it needs one observation and the outputs q or action, it has {found}")
     dtypes = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
-    return OnnxPolicy(session, inputs[0].name, tuple(inputs[0].shape[1:]), dtypes.get(inputs[0].type, np.float32))
+    return OnnxPolicy(
+        session,
+        inputs[0].name,
+        tuple(inputs[0].shape[1:]),
+        dtypes.get(inputs[0].type, np.float32),
+        outputs,
+        len(session.get_inputs()) == 2,
+    )

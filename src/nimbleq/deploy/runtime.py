@@ -1,4 +1,4 @@
-"""Running a policy: observation in, action out, as fast as this machine can.
+"""Running a policy: what the environment gives in, what it takes out, as fast as this machine can.
 
     policy = Runtime("runs/cp/artefacts/small")
     action = policy.act(obs)          # about 0.2 µs for a small network, C engine
@@ -14,16 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from nimbleq.deploy.c import emit_c
 from nimbleq.deploy.compiler import CompileError, cached_library, find_compiler
-from nimbleq.deploy.decider import Decider, as_observation, open_library, refusal
+from nimbleq.deploy.decider import Answer, Decider, OneByOneDecider, open_library
 from nimbleq.errors import ConfigError, NimbleqError
-from nimbleq.graph.artefact import load_artefact
+from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.interface import Interface, as_mask, environment_action, mask_of
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
@@ -52,37 +53,85 @@ class Status:
 
 
 class Runtime:
-    """One policy, ready to decide. Not for several threads at once: give each thread its own.
+    """One policy, ready to decide. Any thread may call it; it pickles and copies, and is then compiled anew.
 
     Attributes:
         graph: the policy.
-        act: ``obs[*O] → int``, the greedy action (a bound C function with the C engine, so there is no Python frame).
-        q_values: ``obs[*O] → float32[A]``.
+        interface: what its environment gives and takes.
+        act: ``(obs, mask=None) → action``. Takes an observation as the environment gives it, and the mask of the legal
+            actions where the environment has one (flags, or the list that the environment gives); answers as the
+            environment takes it: a number, or a command of a discretized one. Where observations are the network's
+            input as they are, this is a C function, without a Python frame.
+        q_values: ``obs → float32[A]``, in the order of the network's actions.
     """
 
-    def __init__(self, model: Path | str | Graph, engine: Engine = "auto", fallback_action: int | None = None) -> None:
+    act: Callable[..., Any]
+    q_values: Callable[[Any], Array]
+
+    def __init__(
+        self,
+        model: Path | str | Graph,
+        engine: Engine = "auto",
+        fallback_action: int | None = None,
+        interface: Interface | None = None,
+    ) -> None:
         """Load and compile.
 
         Args:
             model: artefact folder, or a graph with the outputs ``q`` and ``action``.
             engine: ``auto`` takes C if there is a compiler, else ONNX Runtime if it is installed, else numpy.
-            fallback_action: answer to observations that contain NaN or infinity, instead of an error.
+            fallback_action: index (0 … A−1) of the action for observations that contain NaN or infinity, instead of an
+                error.
+            interface: of the environment, for a graph; an artefact brings its own. Without one observations are the
+                network's input, and actions 0 … A−1.
 
         Raises:
             FileError: the artefact is missing or damaged.
             NimbleqError: the engine asked for does not work here; says why.
         """
-        self.graph = model if isinstance(model, Graph) else load_artefact(model).graph
+        if isinstance(model, Graph):
+            self.graph = model
+        else:
+            artefact = load_artefact(model)
+            self.graph, interface = artefact.graph, interface or artefact.interface
         if engine not in ("auto", "c", "onnxruntime", "numpy"):
             raise ConfigError(f"unknown engine {engine!r}: use auto, c, onnxruntime or numpy")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
             raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.actions - 1}")
-        fallback = -1 if fallback_action is None else fallback_action
-        self._decider, self._engine, self._reason = _choose(self.graph, engine, fallback)
-        self._asked = engine
-        self.act = self._decider.act
-        self.q_values = self._decider.q
+        by_itself = network_interface(self.graph)
+        self.interface = interface or by_itself
+        if fault := misfit(self.interface, self.graph):
+            raise ConfigError(fault)
+        self._asked, self._fallback = engine, fallback_action
+        plain = self.interface.plain and not self.interface.mask
+        self._decider, self._engine, self._reason = _choose(
+            self.graph,
+            engine,
+            self.interface if plain else by_itself,
+            -1 if fallback_action is None else fallback_action,
+        )
+        self.act = self._decider.act if plain else self._act
+        self.q_values = self._decider.q if plain else self._q_values
         self._latency_us = _latency_us(self._decider, self.graph)
+
+    def _act(self, obs: Any, mask: Any = None) -> int | Array:
+        """See `act`."""
+        interface = self.interface
+        legal = None
+        if mask is not None:
+            legal = as_mask(interface, mask)
+        elif interface.mask is not None and interface.mask.startswith("obs:"):
+            legal = mask_of(interface, obs)
+        index = self._decider.act(interface.read(obs), legal)
+        return environment_action(interface, index)
+
+    def _q_values(self, obs: Any) -> Array:
+        """See `q_values`."""
+        return self._decider.q(self.interface.read(obs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A compiled policy does not pickle; the graph does.
+        return Runtime, (self.graph, self._asked, self._fallback, self.interface)
 
     @property
     def status(self) -> Status:
@@ -92,16 +141,16 @@ class Runtime:
 
     @property
     def decider(self) -> Decider:
-        """The engine itself."""
+        """The engine itself: takes the network's input, answers the index of an action."""
         return self._decider
 
 
-def _choose(graph: Graph, engine: Engine, fallback: int) -> tuple[Decider, str, str]:
+def _choose(graph: Graph, engine: Engine, interface: Interface, fallback: int) -> tuple[Decider, str, str]:
     """The first engine that works, its name, and why it was taken."""
     reasons = []
     for name in ("c", "onnxruntime", "numpy") if engine == "auto" else (engine,):
         try:
-            decider, reason = _open(graph, name, fallback)
+            decider, reason = _open(graph, name, interface, fallback)
         except NimbleqError as error:
             if engine != "auto":
                 raise
@@ -111,80 +160,48 @@ def _choose(graph: Graph, engine: Engine, fallback: int) -> tuple[Decider, str, 
     raise AssertionError("numpy runs every graph")
 
 
-def _open(graph: Graph, name: str, fallback: int) -> tuple[Decider, str]:
+def _open(graph: Graph, name: str, interface: Interface, fallback: int) -> tuple[Decider, str]:
     if name == "c":
         compiler = find_compiler()
         if compiler is None:
             raise CompileError("no C compiler found (cc, gcc or clang)")
         library = cached_library(emit_c(graph, "policy"), compiler)
-        return open_library(library, "policy", graph, fallback), f"compiled with {compiler}"
-    if name == "onnxruntime":
-        from nimbleq.deploy.onnx import emit_onnx
-        from nimbleq.deploy.onnx_session import load_onnx_policy
+        return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
+    answer, reason = (
+        (_onnx(graph), "ONNX Runtime") if name == "onnxruntime" else (_numpy(graph), "the numpy interpreter")
+    )
+    return OneByOneDecider(graph, answer, interface, fallback), reason
 
-        session = load_onnx_policy(emit_onnx(graph))
 
-        def run(obs: Array) -> tuple[Array, Array]:
-            answers = session(obs)
-            return answers[ACTION], answers[Q]
+def _onnx(graph: Graph) -> Answer:
+    from nimbleq.deploy.onnx import emit_onnx
+    from nimbleq.deploy.onnx_session import load_onnx_policy
 
-        return BatchDecider(graph, run, fallback), "ONNX Runtime"
+    session = load_onnx_policy(emit_onnx(graph))
 
-    def oracle(obs: Array) -> tuple[Array, Array]:
-        answers = interpret(graph, obs)
+    def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
+        answers = session(obs, mask)
         return answers[ACTION], answers[Q]
 
-    return BatchDecider(graph, oracle, fallback), "the numpy interpreter"
+    return answer
 
 
-class BatchDecider:
-    """A `Decider` over a function that answers batches: ``obs[N, *O] → (action[N], q[N, A])``."""
+def _numpy(graph: Graph) -> Answer:
+    def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
+        answers = interpret(graph, obs, mask)
+        return answers[ACTION], answers[Q]
 
-    def __init__(self, graph: Graph, answer: Callable[[Array], tuple[Array, Array]], fallback: int) -> None:
-        self._answer, self._fallback = answer, fallback
-        self._shape = graph.obs_type.shape
-        self._uint8 = not isinstance(graph.obs_type.qtype, Float32)
-        self.refused = 0
-
-    def _ready(self, obs: Array) -> Array | None:
-        """The observation, or None when it is not finite."""
-        ready = as_observation(obs, self._shape, self._uint8)
-        if self._uint8 or np.isfinite(ready).all():
-            return ready[None]
-        self.refused += 1
-        return None
-
-    def act(self, obs: Array) -> int:
-        """See `Decider.act`."""
-        ready = self._ready(obs)
-        if ready is not None:
-            return int(self._answer(ready)[0][0])
-        if self._fallback >= 0:
-            return self._fallback
-        raise refusal()
-
-    def q(self, obs: Array) -> Array:
-        """See `Decider.q`."""
-        ready = self._ready(obs)
-        if ready is None:
-            raise refusal()
-        q: Array = self._answer(ready)[1][0]
-        return q
-
-    def run(self, obs: Array) -> tuple[Array, Array]:
-        """See `Decider.run`."""
-        good: Array = np.all(np.isfinite(obs).reshape(len(obs), -1), axis=1)
-        action, q = self._answer(np.where(good.reshape((-1,) + (1,) * (obs.ndim - 1)), obs, 0).astype(obs.dtype))
-        return np.where(good, action, -1).astype(np.int32), np.where(good[:, None], q, np.nan).astype(np.float32)
+    return answer
 
 
 def _latency_us(decider: Decider, graph: Graph) -> float:
     """Median of a few calls, the first ones left out."""
     kind = graph.obs_type
     obs = np.zeros(kind.shape, np.float32 if isinstance(kind.qtype, Float32) else np.uint8)
+    mask = (np.ones(graph.actions, bool),) if graph.masked else ()
     times = []
     for _ in range(_PROBES):
         start = perf_counter_ns()
-        decider.act(obs)
+        decider.act(obs, *mask)
         times.append(perf_counter_ns() - start)
     return float(np.median(times[5:])) / 1e3

@@ -19,15 +19,17 @@ from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.export import is_integer, load_build
 from nimbleq.deploy.samples import sample_observations
 from nimbleq.errors import NimbleqError
-from nimbleq.graph.golden import Golden
+from nimbleq.graph.artefact import network_interface
+from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.types import Array, Tick, no_tick
 
 OBSERVATIONS = 100_000
 CHUNK = 1024
-Run = Callable[[Array], tuple[Array, Array]]
-"""``obs[N, *O] → (action[N], q[N, A])``."""
+Run = Callable[[Array, Array | None], tuple[Array | None, Array | None]]
+"""``obs[N, *O], mask[N, A] → (action[N], q[N, A])``; the mask is None where the policy takes none, and either answer
+where the target does not give it."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,15 @@ def verify(
     while done < total:
         stored = golden.obs[done : done + CHUNK]
         obs = stored if len(stored) else sample_observations(rng, graph, golden.obs, min(CHUNK, total - done))
-        answers = interpret(graph, obs)
+        mask = golden.mask[done : done + CHUNK] if golden.mask is not None and len(stored) else None
+        if graph.masked and mask is None:
+            mask = random_masks(rng, len(obs), graph.actions)
+        answers = interpret(graph, obs, mask)
         if len(stored):
-            _check_golden(golden, answers, done, exact)
+            _check_golden(golden, answers, mask, done, exact)
         for name, run in targets.items():
-            action, q = run(obs)
-            bad, largest = _compare(answers, action, q, exact)
+            action, q = run(obs, mask)
+            bad, largest = _compare(answers, action, q, mask, exact)
             counts[name] += len(obs)
             wrong[name] += bad
             error[name] = max(error[name], largest)
@@ -107,8 +112,11 @@ def tolerance(q: Array) -> Array:
     return limit
 
 
-def _compare(answers: Mapping[str, Array], action: Array, q: Array, exact: bool) -> tuple[int, float]:
+def _compare(
+    answers: Mapping[str, Array], action: Array | None, q: Array | None, mask: Array | None, exact: bool
+) -> tuple[int, float]:
     """Mismatches and the largest difference."""
+    action, q = answers[ACTION] if action is None else action, answers[Q] if q is None else q
     difference = np.abs(q.astype(np.float64) - answers[Q])
     difference = np.where(np.isfinite(difference), difference, np.inf)
     largest = float(difference.max(initial=0.0))
@@ -117,14 +125,17 @@ def _compare(answers: Mapping[str, Array], action: Array, q: Array, exact: bool)
         return int(np.count_nonzero(~same)), largest
     limit = tolerance(answers[Q])
     chosen = np.take_along_axis(answers[Q], np.clip(action, 0, None)[:, None].astype(np.int64), axis=1)
-    tied = answers[Q].max(axis=1, keepdims=True) - chosen <= 2 * limit
+    wanted = np.take_along_axis(answers[Q], answers[ACTION][:, None].astype(np.int64), axis=1)
+    tied = wanted - chosen <= 2 * limit
     same = (difference <= limit).all(axis=1) & tied[:, 0] & (action >= 0)
+    if mask is not None:
+        same &= mask[np.arange(len(mask)), np.clip(action, 0, None)] != 0
     return int(np.count_nonzero(~same)), largest
 
 
-def _check_golden(golden: Golden, answers: Mapping[str, Array], start: int, exact: bool) -> None:
+def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | None, start: int, exact: bool) -> None:
     stored = {Q: golden.q[start : start + CHUNK], ACTION: golden.action[start : start + CHUNK]}
-    bad, largest = _compare(stored, answers[ACTION], answers[Q], exact)
+    bad, largest = _compare(stored, answers[ACTION], answers[Q], mask, exact)
     if bad:
         raise NimbleqError(
             f"the interpreter disagrees with {bad} golden answers (by up to {largest:g}): do not deploy this"
@@ -169,7 +180,9 @@ def c_targets(graph: Graph, files: Mapping[str, str], name: str, folder: Path) -
     targets: dict[str, Run] = {}
     for index, (compiler, flags) in enumerate(builds):
         library = compile_library(files, folder / f"{index}.so", compiler, flags)
-        targets[f"c ({Path(compiler).name} {' '.join(flags)})"] = open_library(library, name, graph).run
+        targets[f"c ({Path(compiler).name} {' '.join(flags)})"] = open_library(
+            library, name, graph, network_interface(graph)
+        ).run
     return targets
 
 
@@ -183,8 +196,8 @@ def onnx_target(model: bytes) -> Run:
 
     session = load_onnx_policy(model)
 
-    def run(obs: Array) -> tuple[Array, Array]:
-        answers = session(obs)
-        return answers[ACTION], answers[Q]
+    def run(obs: Array, mask: Array | None) -> tuple[Array | None, Array | None]:
+        answers = session(obs, mask)
+        return answers.get(ACTION), answers.get(Q)
 
     return run

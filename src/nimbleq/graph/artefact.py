@@ -29,9 +29,10 @@ from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
 from nimbleq.graph.codec import decode, decode_held, decode_weights, encode, weight_arrays
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
-from nimbleq.graph.graph import ACTION, Graph, Q
-from nimbleq.graph.tensor import FLOAT32, INT32, TensorType
-from nimbleq.types import Array
+from nimbleq.graph.graph import ACTION, MASK, Graph, Q
+from nimbleq.graph.interface import Interface, from_dict, to_dict
+from nimbleq.graph.tensor import FLOAT32, INT32, UINT8, Float32, TensorType
+from nimbleq.types import Array, ObsSpec
 from nimbleq.version import VERSION
 
 FORMAT = 2
@@ -49,6 +50,7 @@ class Artefact:
     """Attributes:
     path: the folder.
     graph: the model.
+    interface: what its environment gives and takes; where nothing is known of that, the network's own.
     golden: observations and answers.
     provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
     certificate: what was shown, as it was given to `attach_certificate`; None when nothing was.
@@ -57,10 +59,19 @@ class Artefact:
 
     path: Path
     graph: Graph
+    interface: Interface
     golden: Golden
     provenance: dict[str, Any]
     certificate: dict[str, Any] | None
     digest: str
+
+    @property
+    def q_meaning(self) -> str:
+        """What the action values are, in words; empty where nothing is known.
+
+        A trained network's are discounted returns; distillation and folding keep little more than their order.
+        """
+        return str(self.provenance.get("q_meaning", ""))
 
 
 def save_artefact(
@@ -69,12 +80,16 @@ def save_artefact(
     golden_obs: Array,
     provenance: Mapping[str, Any],
     certificate: Mapping[str, Any] | None = None,
+    interface: Interface | None = None,
+    golden_mask: Array | None = None,
 ) -> Artefact:
     """Write an artefact folder, all or nothing; a folder that was there is replaced.
 
     Args:
         golden_obs: ``[K, *O]`` at least one observation; the interpreter's answers are stored with them.
         provenance: JSON values: command line, digests of parents, anything worth knowing.
+        interface: what the environment gives and takes (None: the network's own input and indices of actions).
+        golden_mask: ``[K, A]`` legal actions beside the observations, where the graph takes a mask (None: random ones).
 
     Raises:
         FileError: the place is not writable, or the weights are not finite.
@@ -85,11 +100,14 @@ def save_artefact(
         raise FileError(f"cannot write {path}: the graph has no output {missing[0]!r}")
     if len(golden_obs) == 0:
         raise FileError(f"cannot write {path}: an artefact needs at least one golden observation")
-    golden = make_golden(graph, golden_obs)
+    golden = make_golden(graph, golden_obs, golden_mask)
+    if interface is not None and (fault := misfit(interface, graph)):
+        raise FileError(f"cannot write {path}: {fault}")
+    told = {} if interface is None else {"interface": to_dict(interface)}
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT if graph.storage else 1, **encode(graph)}),
+        MODEL: _json({"format": FORMAT if graph.storage else 1, **encode(graph), **told}),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
@@ -126,7 +144,7 @@ def load_artefact(path: Path | str) -> Artefact:
     with _naming(path / WEIGHTS):
         weights = decode_weights(arrays, held)
     with _naming(path / MODEL):
-        graph = _read_model(model, weights)
+        graph, interface = _read_model(model, weights)
     with _naming(path / GOLDEN):
         golden = read_golden(contents[GOLDEN], graph)
     certificate = _unsealed(path, CERTIFICATE) if (path / CERTIFICATE).exists() else None
@@ -134,7 +152,7 @@ def load_artefact(path: Path | str) -> Artefact:
     if certificate is not None and certificate.pop("artefact_digest", None) != combined:
         raise FileError(f"{path / CERTIFICATE} belongs to another model: certify this artefact again")
     provenance = {name: value for name, value in recorded.items() if name != "files"}
-    return Artefact(path, graph, golden, provenance, certificate, combined)
+    return Artefact(path, graph, interface, golden, provenance, certificate, combined)
 
 
 def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
@@ -250,14 +268,35 @@ def _read_arrays(data: bytes) -> dict[str, Array]:
     return arrays
 
 
-def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> Graph:
-    graph = decode({name: value for name, value in model.items() if name != "format"}, weights)
-    if not {Q, ACTION} <= set(graph.outputs) or len(graph.inputs) != 1:
-        raise FileError(f"a policy has one input and the outputs {Q!r} and {ACTION!r}")
+def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> tuple[Graph, Interface]:
+    graph = decode({name: value for name, value in model.items() if name not in ("format", "interface")}, weights)
+    if not {Q, ACTION} <= set(graph.outputs) or len([name for name in graph.inputs if name != MASK]) != 1:
+        raise FileError(f"a policy has one observation and the outputs {Q!r} and {ACTION!r}")
     q, action = graph.types[Q], graph.types[ACTION]
     if len(q.shape) != 1 or q.qtype != FLOAT32 or action != TensorType((), INT32):
         raise FileError(f"{Q!r} must be a float32 vector and {ACTION!r} an int32 number, not {q} and {action}")
-    return graph
+    interface = from_dict(model["interface"]) if "interface" in model else network_interface(graph)
+    if fault := misfit(interface, graph):
+        raise FileError(fault)
+    return graph, interface
+
+
+def network_interface(graph: Graph) -> Interface:
+    """What a network takes and gives by itself, where nothing is known of its environment."""
+    dtype = "float32" if isinstance(graph.obs_type.qtype, Float32) else "uint8"
+    return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype), graph.actions)
+
+
+def misfit(interface: Interface, graph: Graph) -> str:
+    """Why ``interface`` does not belong to ``graph``; empty when it does."""
+    kind = TensorType(interface.obs.shape, UINT8 if interface.obs.dtype == "uint8" else FLOAT32)
+    if kind != graph.obs_type:
+        return f"the interface gives {kind}, the network reads {graph.obs_type}"
+    if interface.actions != graph.actions:
+        return f"the interface has {interface.actions} actions, the network {graph.actions}"
+    if interface.mask is not None and not graph.masked:
+        return "the interface has a mask of legal actions, the network takes none: give it one with with_mask"
+    return ""
 
 
 @contextmanager

@@ -37,29 +37,46 @@ class Golden:
     obs: ``[K, *O]`` float32 or uint8.
     q: float32 ``[K, A]``.
     action: int32 ``[K]``.
+    mask: uint8 ``[K, A]`` the legal actions (not 0), for a policy that takes a mask; else None.
     """
 
     obs: Array
     q: Array
     action: Array
+    mask: Array | None = None
 
 
-def make_golden(graph: Graph, obs: Array) -> Golden:
+def make_golden(graph: Graph, obs: Array, mask: Array | None = None) -> Golden:
     """The interpreter's answers to ``obs[K, *O]``.
+
+    Args:
+        mask: bool or uint8 ``[K, A]`` for a policy that takes one; random ones when not given.
 
     Raises:
         GraphError: the graph does not take such observations.
     """
     stored = np.ascontiguousarray(checked(graph.obs_name, obs, graph.obs_type), dtype=_obs_dtype(graph.obs_type))
-    result = interpret(graph, stored)
-    return Golden(stored, result[Q], result[ACTION])
+    if graph.masked:
+        given = random_masks(np.random.default_rng(len(stored)), len(stored), graph.actions) if mask is None else mask
+        mask = np.ascontiguousarray(given).astype(np.uint8)
+    result = interpret(graph, stored, mask)
+    return Golden(stored, result[Q], result[ACTION], mask)
+
+
+def random_masks(rng: np.random.Generator, count: int, actions: int) -> Array:
+    """``uint8[count, actions]`` with ones where an action is legal: each half of the time, at least one a row."""
+    mask: Array = rng.integers(0, 2, (count, actions), np.uint8)
+    mask[np.arange(count), rng.integers(0, actions, count)] = 1
+    return mask
 
 
 def write_golden(golden: Golden) -> bytes:
     """The bytes of the file; the same answers always give the same bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("obs", "q", "action"):
+        for name in ("obs", "q", "action", "mask"):
+            if getattr(golden, name) is None:
+                continue
             member = io.BytesIO()
             np.lib.format.write_array(member, getattr(golden, name), allow_pickle=False)
             # A ZipInfo of our own has a fixed date.
@@ -74,9 +91,10 @@ def read_golden(data: bytes, graph: Graph) -> Golden:
         FileError: damaged, oversized, of another shape or type than the graph's, or not finite.
     """
     obs_dtype = _obs_dtype(graph.obs_type)
+    names = ("obs", "q", "action", *(("mask",) if graph.masked else ()))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {name: _member(archive, f"{name}.npy") for name in ("obs", "q", "action")}
+            arrays = {name: _member(archive, f"{name}.npy") for name in names}
     except _DAMAGE as error:
         raise FileError(f"it is not a readable npz file ({error}): truncated or damaged") from error
     count = len(arrays["obs"]) if arrays["obs"].ndim else 0
@@ -84,15 +102,18 @@ def read_golden(data: bytes, graph: Graph) -> Golden:
         "obs": ((count, *graph.obs_type.shape), obs_dtype),
         "q": ((count, graph.actions), np.dtype(np.float32)),
         "action": ((count,), np.dtype(np.int32)),
+        "mask": ((count, graph.actions), np.dtype(np.uint8)),
     }
-    for name, (shape, dtype) in expected.items():
-        array = arrays[name]
+    for name in names:
+        (shape, dtype), array = expected[name], arrays[name]
         if count == 0 or array.shape != shape or array.dtype != dtype:
             raise FileError(f"{name} is {array.dtype}{array.shape}, the model needs {dtype}{shape}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise FileError(f"{name} holds NaN or infinity")
     if arrays["action"].min() < 0 or arrays["action"].max() >= graph.actions:
         raise FileError("it holds an action that the model does not have")
+    if graph.masked and not arrays["mask"].any(axis=1).all():
+        raise FileError("it holds a mask that allows no action")
     return Golden(**arrays)
 
 

@@ -19,6 +19,8 @@ Q = "q"
 """Name of the output that holds action values, ``float32[A]``."""
 ACTION = "action"
 """Name of the output that holds the greedy action, ``int32[]``."""
+MASK = "mask"
+"""Name of the input that says which actions are legal (not 0), ``uint8[A]``, where a policy takes one."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +108,25 @@ class Graph:
 
     @property
     def obs_name(self) -> str:
-        """Name of the only input.
+        """Name of the only input beside `MASK`.
 
         Raises:
             GraphError: there is not exactly one.
         """
-        if len(self.inputs) != 1:
-            raise GraphError(f"expected one input, the graph has {len(self.inputs)}: {', '.join(self.inputs)}")
-        return next(iter(self.inputs))
+        names = [name for name in self.inputs if name != MASK]
+        if len(names) != 1:
+            raise GraphError(f"expected one input, the graph has {len(names)}: {', '.join(names)}")
+        return names[0]
 
     @property
     def obs_type(self) -> TensorType:
-        """Type of the only input."""
+        """Type of the only input beside `MASK`."""
         return self.inputs[self.obs_name]
+
+    @property
+    def masked(self) -> bool:
+        """Whether the policy takes a mask of the legal actions."""
+        return MASK in self.inputs
 
     @property
     def actions(self) -> int:

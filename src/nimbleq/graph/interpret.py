@@ -13,31 +13,40 @@ from functools import lru_cache
 import numpy as np
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.graph import ACTION, MASK, Graph
 from nimbleq.graph.kernels import Kernel, kernel
+from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
 
-def interpret(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+def interpret(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None = None) -> dict[str, Array]:
     """All outputs of ``graph``.
 
     Args:
         inputs: the observation ``[B, *O]``, or one array per graph input by name.
+        mask: ``[B, A]`` not 0 (or True) where an action is legal; for graphs that take a mask, and only for those.
 
     Returns:
         Output name → array with the batch axis first; integers come as int32.
 
     Raises:
-        GraphError: an input is missing, has the wrong shape, or does not fit the input's integer format.
+        GraphError: an input is missing, has the wrong shape, or does not fit the input's integer format; or a mask
+            allows no action.
     """
-    tensors = trace(graph, inputs)
+    tensors = trace(graph, inputs, mask)
     return {name: tensors[name] for name in graph.outputs}
 
 
-def trace(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None = None) -> dict[str, Array]:
     """Every tensor of the graph, by name; see `interpret`."""
     named = inputs if isinstance(inputs, Mapping) else {graph.obs_name: inputs}
+    if mask is not None:
+        if not graph.masked:
+            raise GraphError("this policy takes no mask: with_mask gives it one")
+        named = {**named, MASK: np.asarray(mask).astype(np.uint8) if np.asarray(mask).dtype == bool else mask}
+    elif graph.masked and MASK not in named:
+        raise GraphError("this policy needs the mask of the legal actions beside the observation")
     tensors: dict[str, Array] = {}
     for name, kind in graph.inputs.items():
         if name not in named:
@@ -77,13 +86,17 @@ def checked(name: str, values: Array, kind: TensorType) -> Array:
 class GraphPolicy:
     """The greedy policy ``obs[B, *O] → action int64[B]`` that a graph describes; pickles, so workers can play it.
 
-    With ``mask: bool[B, A]`` it is the best of the legal actions (at least one a row; ties go to the lowest index).
+    With ``mask: bool[B, A]`` it is the best of the legal actions (at least one a row; ties go to the lowest index), by
+    the very ArgMax that runs on every target.
     """
 
     graph: Graph
 
     def __call__(self, obs: Array, mask: Array | None = None) -> Array:
-        outputs = interpret(self.graph, obs)
-        if mask is None:
-            return outputs[ACTION].astype(np.int64)
-        return np.asarray(np.where(mask, outputs[Q], -np.inf).argmax(axis=1), np.int64)
+        graph = self.graph if mask is None else _masked(self.graph)
+        return interpret(graph, obs, mask)[ACTION].astype(np.int64)
+
+
+@lru_cache(maxsize=16)
+def _masked(graph: Graph) -> Graph:
+    return with_mask(graph)

@@ -11,6 +11,7 @@ from functools import singledispatch
 
 import numpy as np
 
+from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.ops import Weights, accumulator_bound
 from nimbleq.graph.tensor import FLOAT32, INT32, Int, TensorType
@@ -182,7 +183,21 @@ def _dueling(op: ops.Dueling, weights: Weights, sources: tuple[TensorType, ...])
 
 @kernel.register
 def _argmax(op: ops.ArgMax, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    return lambda x: x.argmax(axis=1).astype(np.int32)
+    if len(sources) == 1:
+        return lambda x: x.argmax(axis=1).astype(np.int32)
+    lowest = np.iinfo(np.int64).min if sources[0].qtype.is_integer else -np.inf
+
+    def argmax(x: Array, mask: Array) -> Array:
+        legal = mask != 0
+        if not legal.any(axis=1).all():
+            raise GraphError("the mask allows no action: at least one has to be legal")
+        wide = x.astype(np.int64) if sources[0].qtype.is_integer else x
+        # A legal action of value -inf (or NaN) still wins over illegal ones.
+        best: Array = np.where(legal, wide, lowest).argmax(axis=1)
+        chosen = np.take_along_axis(legal, best[:, None], axis=1)[:, 0]
+        return np.where(chosen, best, legal.argmax(axis=1)).astype(np.int32)
+
+    return argmax
 
 
 @kernel.register

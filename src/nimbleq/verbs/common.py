@@ -9,18 +9,22 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from nimbleq.config import EnvConfig, TrainConfig, from_dict, to_dict
+from nimbleq.config import EnvConfig, LearnerConfig, TrainConfig, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256
 from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.rundir import RunDir, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Policy
 from nimbleq.version import VERSION
+
+if TYPE_CHECKING:
+    from nimbleq.rl.evaluate import Evaluator
 
 RUN_FORMAT = 1
 """Version of ``config.json``."""
@@ -145,11 +149,32 @@ def renew_teacher(run: RunDir) -> None:
         save_teacher(run, config, graph, evaluate, best=best)
 
 
-def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluate, **facts: Any) -> None:
-    """Keep a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from."""
+def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluator, **facts: Any) -> None:
+    """Keep a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from.
+
+    Where the environment has masks the policy takes them, too.
+    """
     seeds = episode_seeds("distill", config.seed, 8, start=1 << 20)
+    if evaluate.spec.masked:
+        graph = with_mask(graph)
     obs = golden_observations(evaluate, GraphPolicy(graph), seeds)
-    save_artefact(run.teacher, graph, obs, provenance({}, seed=config.seed, env=to_dict(config.env), **facts))
+    facts = {"seed": config.seed, "env": to_dict(config.env), "q_meaning": q_meaning(config.learner), **facts}
+    save_artefact(run.teacher, graph, obs, provenance({}, **facts), interface=evaluate.spec.interface)
+
+
+def q_meaning(learner: LearnerConfig) -> str:
+    """What the values of a trained network are, for the header of its C."""
+    cut = f" of rewards cut to +-{learner.reward_clip:g}" if learner.reward_clip else ""
+    cut += f" times {learner.reward_scale:g}" if learner.reward_scale != 1 else ""
+    soft = ", with the bonus that Munchausen DQN adds" if learner.munchausen else ""
+    return f"expected discounted return{cut}, discount {learner.gamma:g} per step{soft}"
+
+
+COMPRESSED_MEANING = (
+    "order the actions, and no more: compression may have moved all values of a state by the same amount, and the "
+    "teacher's discounted returns are only imitated"
+)
+"""What the values of a compressed network are."""
 
 
 def artefact_and_run(path: Path) -> tuple[Path, RunDir]:

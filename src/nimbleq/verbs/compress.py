@@ -20,7 +20,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
-from nimbleq.verbs.common import Output, load_teacher, provenance, run_env, run_seed, saved_config
+from nimbleq.verbs.common import COMPRESSED_MEANING, Output, load_teacher, provenance, run_env, run_seed, saved_config
 
 RECIPES = ("auto", "int8", "float32")
 
@@ -80,10 +80,11 @@ def compress_run(
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = run.artefact(name)
     certificate = found.certificate.to_dict() | {"teacher_digest": teacher.digest}
-    facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed}
+    facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
     save_artefact(
-        path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate
-    )
+        path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate,
+        teacher.interface,
+    )  # fmt: skip
     result = {"artefact": str(path), **found.to_dict()}
     for row, candidate in zip(result["candidates"], found.candidates, strict=True):
         row["latency_us"] = decision_us(candidate.graph, found.golden_obs)

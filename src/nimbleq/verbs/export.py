@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from nimbleq.console import Console, size_text
+from nimbleq.deploy.export import OnnxOptions
 from nimbleq.verbs.common import Output, artefact_and_run
 
 
@@ -20,24 +21,30 @@ class Args(Output):
         artefact: artefact folder, or a run directory with one compressed artefact.
         to: targets: c (one C99 file and its header), onnx.
         out: folder to write.
+        opset: of ONNX models; engines that know older ones only need e.g. 13.
+        outputs: of ONNX models: both, q (action values) or action.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
     to: tuple[str, ...] = ("c", "onnx")
     out: Path = Path("build")
+    opset: int = 17
+    outputs: Literal["both", "q", "action"] = "both"
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
     path, _ = artefact_and_run(args.artefact)
-    return export_artefact(path, args.to, args.out, console), True
+    return export_artefact(path, args.to, args.out, console, onnx=OnnxOptions(args.opset, args.outputs)), True
 
 
-def export_artefact(artefact: Path, targets: tuple[str, ...], out: Path, console: Console) -> dict[str, Any]:
+def export_artefact(
+    artefact: Path, targets: tuple[str, ...], out: Path, console: Console, onnx: OnnxOptions | None = None
+) -> dict[str, Any]:
     """Export one artefact; returns the verb's JSON object."""
     from nimbleq.deploy.export import export
 
-    export(artefact, targets, out)
+    export(artefact, targets, out, onnx=onnx or OnnxOptions())
     files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
     console.say(
         f"exported {artefact} → {out}: " + ", ".join(f"{name} ({size_text(size)})" for name, size in files.items())

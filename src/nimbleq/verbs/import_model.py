@@ -46,6 +46,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.bridge.sb3 import import_sb3
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
+    from nimbleq.graph.rewrites.mask import with_mask
     from nimbleq.rl.evaluate import Evaluator, interval95
 
     if args.episodes < 1:
@@ -67,6 +68,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
                 f"{args.model} chooses among {imported.actions} actions, but {args.env.id} has {spec.actions}: "
                 "name the environment that it was trained on with --env"
             )
+        if spec.masked:
+            graph = with_mask(graph)
         policy = GraphPolicy(graph)
         obs = golden_observations(evaluate, policy, episode_seeds("distill", 0, 8, start=1 << 20))
         final = evaluate(policy, episode_seeds("final", 0, args.episodes).tolist())
@@ -74,7 +77,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     parents = {args.model.name: digest}
     if args.vecnormalize is not None:
         parents[args.vecnormalize.name] = sha256(read_bytes(args.vecnormalize))
-    save_artefact(run.teacher, graph, obs, provenance(parents, env=to_dict(args.env)))
+    facts = {"env": to_dict(args.env), "q_meaning": "expected discounted return, as the imported model learnt it"}
+    save_artefact(run.teacher, graph, obs, provenance(parents, **facts), interface=spec.interface)
     write_json(
         run.config,
         {

@@ -1,4 +1,4 @@
-"""Convolutions in C, on ``(H, W, C)``: weights packed for the pixel × channel tiles of `native/kernels/conv_*.h`."""
+"""Convolutions for AVX2, on ``(H, W, C)``: weights packed for the tiles of `native/kernels/avx2/conv_*.h`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ def conv2d(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     real = weight.dtype == np.float32
     source, output = node.inputs[0], (epilogue or node).output
     if real:
-        writer.use("conv_f32")
+        writer.use("avx2/conv_f32")
     else:
         check_int_source(writer.type(source), "Conv2d")
-        writer.use("requantize")
         lines = _bytes(writer, node, op, weight, epilogue)
         if lines is not None:
             return lines
-        writer.use("conv_i8")
+        writer.use("avx2/conv_i8")
     in_channels, _, width = writer.type(source).shape
     channels, rows, cols = writer.type(node.output).shape
     _, group_in, kh, kw = weight.shape
@@ -89,7 +88,7 @@ def _bytes(writer: Writer, node: Node, op: ops.Conv2d, weight: Array, epilogue: 
     proven = [quads(steps[:, start : start + 16], offsets, high) for start in range(0, channels, 16)]
     if any(tile is None for tile in proven):
         return None
-    writer.use("quads_u8")
+    writer.use("avx2/quads_u8")
     x, lines = _bordered(writer, op, source, "uint8_t")
     bias = np.zeros(channels, np.int32) if op.bias is None else writer.graph.weights[op.bias]
     how = store(writer, epilogue, channels)

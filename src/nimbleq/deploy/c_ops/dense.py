@@ -1,4 +1,4 @@
-"""Linear layers in C: weights packed for the register tiles of `native/kernels/linear_*.h`."""
+"""Linear layers for AVX2: weights packed for the register tiles of `native/kernels/avx2/linear_*.h`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SPARSE_INPUTS = 32
 def linear(writer: Writer, node: Node, epilogue: Node | None) -> list[str]:
     """Lines of one Linear, its epilogue included."""
     assert isinstance(node.op, ops.Linear)
-    weight = _columns(writer, node.inputs[0], writer.graph.weights[node.op.weight])
+    weight = columns(writer, node.inputs[0], writer.graph.weights[node.op.weight])
     if weight.dtype == np.float32:
         return _float(writer, node, node.op, weight, epilogue)
     return int_linear(writer, node, weight, epilogue)
 
 
-def _columns(writer: Writer, source: str, weight: Array) -> Array:
-    """Columns in the order in which the source is stored."""
+def columns(writer: Writer, source: str, weight: Array) -> Array:
+    """``weight [out, in]`` with its columns in the order in which the source is stored."""
     producer = writer.graph.producer(source)
     if source not in writer.free_flattens or producer is None or producer.inputs[0] == writer.raw_obs:
         return weight
@@ -58,7 +58,7 @@ def activation_arguments(epilogue: Node | None) -> str:
 def _float(writer: Writer, node: Node, op: ops.Linear, weight: Array, epilogue: Node | None) -> list[str]:
     source, output = node.inputs[0], (epilogue or node).output
     n_out, n_in = weight.shape
-    writer.use("linear_f32")
+    writer.use("avx2/linear_f32")
     x, y, act = writer.variables[source], writer.variables[output], activation_arguments(epilogue)
     bias = np.zeros(n_out, np.float32) if op.bias is None else writer.graph.weights[op.bias]
     lines = []

@@ -1,4 +1,4 @@
-"""Integer linear layers in C: which kernel, and weights packed for it.
+"""Integer linear layers for AVX2: which kernel, and weights packed for it.
 
 Bytes are multiplied as bytes where the weights prove that this is exact (`c_ops.quads`), otherwise as 16-bit integers.
 """
@@ -33,7 +33,6 @@ def int_linear(writer: Writer, node: Node, weight: Array, epilogue: Node | None)
     assert isinstance(node.op, ops.Linear)
     source = node.inputs[0]
     check_int_source(writer.type(source), "Linear")
-    writer.use("requantize")
     n_out, n_in = weight.shape
     bias = np.zeros(n_out, np.int32) if node.op.bias is None else writer.graph.weights[node.op.bias]
     layer = _Layer(writer, writer.variables[source], (epilogue or node).output, weight, bias, epilogue)
@@ -122,15 +121,15 @@ def _few(layer: _Layer, high: int | None) -> list[str]:
     w, b, y = writer.constant("w", padded), writer.constant("b", layer.bias), writer.variables[layer.output]
     sizes = f"{n_in}, {n_out}, {padded.shape[1]}"
     if proven:
-        writer.use("quads_u8")
+        writer.use("avx2/quads_u8")
         return [f"nq_linear_dot_u8({layer.x}, {w}, {b}, {y}, {sizes});"]
-    writer.use("linear_i8")
+    writer.use("avx2/linear_i8")
     return [*layer.wide(n_in), f"nq_linear_dot_i8(value, {w}, {b}, {y}, {sizes});"]
 
 
 def _rows(layer: _Layer) -> list[str]:
     """Bytes, rows of non-zero inputs only."""
-    layer.writer.use("rows_u8")
+    layer.writer.use("avx2/rows_u8")
     n_out, n_in = layer.weight.shape
     columns = pad_to(layer.weight.T, -(-n_out // 32) * 32)
     # The kernel's unpacking takes output 8 j + 4 h + i of 32 from byte 16 h + 4 j + i.
@@ -141,7 +140,7 @@ def _rows(layer: _Layer) -> list[str]:
 
 def _quads(layer: _Layer, proven: Quads) -> list[str]:
     """Bytes, all inputs."""
-    layer.writer.use("quads_u8")
+    layer.writer.use("avx2/quads_u8")
     weights = pad_to(proven.weights, -(-len(layer.bias) // 16) * 16, axis=1)
     offset = layer.writer.constant("o", proven.offsets)
     return layer.tiles(f"nq_linear_quads_u8({layer.x}, {offset}, {len(weights)}", weights, 8)
@@ -149,7 +148,7 @@ def _quads(layer: _Layer, proven: Quads) -> list[str]:
 
 def _widened(layer: _Layer) -> list[str]:
     """16-bit products of all inputs, weights widened beforehand."""
-    layer.writer.use("conv_i8")
+    layer.writer.use("avx2/conv_i8")
     n_out, n_in = layer.weight.shape
     even = n_in + n_in % 2
     pairs = pad_to(pad_to(layer.weight, even), -(-n_out // 16) * 16, axis=0).astype(np.int16)
@@ -159,7 +158,7 @@ def _widened(layer: _Layer) -> list[str]:
 
 def _words(layer: _Layer, sparse: bool) -> list[str]:
     """16-bit products, weights stored as bytes."""
-    layer.writer.use("linear_i8")
+    layer.writer.use("avx2/linear_i8")
     n_out, n_in = layer.weight.shape
     even = n_in + n_in % 2
     rows = pad_to(pad_to(layer.weight, -(-n_out // 16) * 16, axis=0), even).T

@@ -38,7 +38,7 @@ class Store:
     """How a layer's sums leave the registers.
 
     Attributes:
-        mode: an NQ_ constant of `native/kernels/requantize.h`.
+        mode: an NQ_ constant of `native/kernels/avx2/store.h`.
         multiplier, shift: int32 ``[out]``; None when the sums are stored as they are.
         rest: the scalar arguments of the kernels after those.
     """

@@ -39,6 +39,7 @@ def _stored(values: Array) -> Array:
 
 def activation(writer: Writer, node: Node) -> list[str]:
     """Lines of an Activation that no layer could take in."""
+    writer.use("activate")
     x, y = writer.variables[node.inputs[0]], writer.variables[node.output]
     count = writer.type(node.output).size
     return [f"for (int i = 0; i < {count}; ++i) {y}[i] = nq_activate({x}[i], {activation_arguments(node)});"]
@@ -68,7 +69,7 @@ def pool(writer: Writer, node: Node) -> list[str]:
     _, rows, cols = writer.type(node.output).shape
     x, y, element = writer.variables[node.inputs[0]], writer.variables[node.output], writer.c_type(node.output)
     maximum = op.function == "max"
-    update = "if (!any || v > best) best = v, any = 1;" if maximum else "sum += v;"
+    update = "best = !any || v > best ? v : best; any = 1;" if maximum else "sum += v;"
     start = f"{element} best = 0; int any = 0;" if maximum else "float sum = 0.0f;"
     result = "best" if maximum else f"sum / {op.kernel[0] * op.kernel[1]}.0f"
     return [
@@ -166,9 +167,10 @@ def dequantize(writer: Writer, node: Node) -> list[str]:
     """Lines of a Dequantize."""
     op = node.op
     assert isinstance(op, ops.Dequantize)
+    writer.use("real")
     s, z, period = _pair(writer, node, op.scale, op.zero_point)
     x, y = writer.variables[node.inputs[0]], writer.variables[node.output]
-    return loop(writer.type(node.output).size, period, f"{y}[i] = (float)((int64_t){x}[i] - {z}[c]) * {s}[c];")
+    return loop(writer.type(node.output).size, period, f"{y}[i] = nq_real((int64_t){x}[i] - {z}[c]) * {s}[c];")
 
 
 def requantize(writer: Writer, node: Node) -> list[str]:
@@ -193,15 +195,15 @@ def _pair(writer: Writer, node: Node, first: str, second: str) -> tuple[str, str
 
 def argmax(writer: Writer, node: Node) -> list[str]:
     """Lines of an ArgMax: assigns ``action``."""
-    writer.use("argmax")
-    (source,) = node.inputs
+    source, masked = node.inputs[0], len(node.inputs) == 2
     x, count, element = writer.variables[source], writer.type(source).size, writer.c_type(source)
-    if element == "float":
-        return [f"action = nq_argmax_f32({x}, {count});"]
-    if element == "int32_t":
-        return [f"action = nq_argmax_i32({x}, {count});"]
+    kernel = f"argmax{'_masked' if masked else ''}_{'f32' if element == 'float' else 'i32'}"
+    writer.use(kernel)
+    mask = f"{writer.variables[node.inputs[1]]}, " if masked else ""
+    if element in ("float", "int32_t"):
+        return [f"action = nq_{kernel}({x}, {mask}{count});"]
     return [
         f"int32_t *const wide = {writer.take_scratch('int32_t', count)};",
         f"for (int i = 0; i < {count}; ++i) wide[i] = {x}[i];",
-        f"action = nq_argmax_i32(wide, {count});",
+        f"action = nq_{kernel}(wide, {mask}{count});",
     ]

@@ -18,7 +18,7 @@ class Writer:
 
     Attributes:
         graph: what is being written.
-        name: prefix of every C name.
+        alignment: of everything in the arena, in bytes; above `c_plan.ALIGNMENT` constants have it too.
         variables: tensor → C expression of its buffer.
         free_flattens: see `c_plan.free_flattens`.
         sparse: tensors with exact zeros worth skipping (a ReLU made them).
@@ -26,17 +26,19 @@ class Writer:
         constants: definitions of constant arrays, in order.
         kernels: kernel families used.
         scratch: bytes of scratch that the current step asked for.
+        largest: elements of the largest constant.
     """
 
     graph: Graph
-    name: str
+    alignment: int
     variables: dict[str, str]
     free_flattens: frozenset[str]
     sparse: frozenset[str]
     raw_obs: str | None
     constants: list[str] = field(default_factory=list)
-    kernels: set[str] = field(default_factory=lambda: {"common"})
+    kernels: set[str] = field(default_factory=set)
     scratch: int = 0
+    largest: int = 0
 
     def type(self, tensor: str) -> TensorType:
         """Type of a tensor."""
@@ -48,8 +50,9 @@ class Writer:
 
     def constant(self, label: str, values: Array) -> str:
         """Defines an array; returns its C name."""
-        name = f"{self.name}_{label}{len(self.constants)}"
-        self.constants.append(c_text.array(name, values))
+        name = f"nq_{label}{len(self.constants)}"
+        self.constants.append(c_text.array(name, values, aligned=self.alignment > c_plan.ALIGNMENT))
+        self.largest = max(self.largest, values.size)
         return name
 
     def use(self, *kernels: str) -> None:
@@ -60,7 +63,7 @@ class Writer:
         """C expression of ``count`` elements of scratch, alive during this step only."""
         offset = self.scratch
         size = np.dtype({"float": "float32"}.get(c_type, c_type.removesuffix("_t"))).itemsize * count
-        self.scratch = -(-(offset + size) // c_plan.ALIGNMENT) * c_plan.ALIGNMENT
+        self.scratch = -(-(offset + size) // self.alignment) * self.alignment
         return f"({c_type} *)(void *)(scratch + {offset})"
 
     def along_first(self, values: Array, tensor: str) -> tuple[Array, int]:

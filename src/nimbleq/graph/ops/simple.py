@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from nimbleq.graph.ops.base import Op, Weights, require, require_floats, require_real, weight_of, window_extent
-from nimbleq.graph.tensor import INT32, TensorType
+from nimbleq.graph.tensor import INT32, UINT8, TensorType
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,15 @@ class Expectation(Op):
 class ArgMax(Op):
     """Index of the largest entry of a vector, the lowest index on ties: the action, int32 ``()``.
 
-    With a NaN among the entries the index is in range, but which one is not defined: `Runtime` refuses such input.
+    A second input, uint8 of the same shape, is the mask: only entries where it is not 0 count, and there is at least
+    one. With a NaN among the entries the index is in range, but which one is not defined: `Runtime` refuses such input.
     """
 
+    arity: ClassVar[int | None] = None
+
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require(len(sources) <= 2, f"ArgMax takes a vector and a mask, got {len(sources)} inputs")
         require(len(sources[0].shape) == 1, f"ArgMax needs a vector, got {sources[0]}")
+        fits = len(sources) == 1 or sources[1] == TensorType(sources[0].shape, UINT8)
+        require(fits, f"ArgMax needs a mask {TensorType(sources[0].shape, UINT8)}, got {sources[-1]}")
         return TensorType((), INT32)

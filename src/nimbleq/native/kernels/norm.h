@@ -1,18 +1,18 @@
 /* Square root without libm: an estimate from the exponent, then Newton steps to the last bit or the one before. */
-NQ_INLINE float nq_sqrt(const float x)
+static float nq_sqrt(const float x)
 {
-    uint32_t bits;
+    union { float real; uint32_t bits; } estimate;
     float y;
     if (!(x > 0.0f) || x > 3.4e38f) return x;
-    memcpy(&bits, &x, sizeof bits);
-    bits = 0x1fbd1df5u + (bits >> 1);
-    memcpy(&y, &bits, sizeof y);
+    estimate.real = x;
+    estimate.bits = 0x1fbd1df5u + (estimate.bits >> 1);
+    y = estimate.real;
     for (int i = 0; i < 4; ++i) y = 0.5f * (y + x / y);
     return y;
 }
 
 /* (x - mean) / sqrt(variance + eps), biased variance; weight and bias are applied by the caller. */
-NQ_INLINE void nq_normalise(const float *x, float *y, const int count, const float eps)
+static void nq_normalise(const float *x, float *y, const int count, const float eps)
 {
     float mean = 0.0f, variance = 0.0f;
     for (int i = 0; i < count; ++i) mean += x[i];

@@ -1,12 +1,16 @@
 /* nimbleq.native._runtime: calls a compiled policy from Python for a few tens of nanoseconds.
 
-   Decider(path, name, shape, uint8, actions, error, fallback) opens the shared library of an emitted policy.
-     act(obs) -> int           one observation; float32 (or uint8), C-contiguous and of the right shape is the fast path
+   Decider(path, name, shape, uint8, actions, masked, error, fallback, read, read_mask) opens the shared library of an
+   emitted policy.
+     act(obs, mask=None) -> int   float32 (or uint8), C-contiguous and of the right shape is the fast path; anything else
+                                  goes through `read`. A masked policy needs a mask: bool[A] is the fast path, anything
+                                  else goes through `read_mask`.
      q(obs) -> float32[A]
-     run(obs[N, *O]) -> (int32[N], float32[N, A])
-     time_act(obs[K, *O], calls) -> float64[calls] nanoseconds of each call, timed here
+     run(obs[N, *O], mask[N, A]=None) -> (int32[N], float32[N, A])
+     time_act(obs[K, *O], calls, mask[K, A]=None) -> float64[calls] nanoseconds of each call, timed here
      time_empty(calls) -> float64[calls] of the same loop around nothing
-   A refused observation (not finite) raises `error`, or gives `fallback` when that is not negative; `refused` counts them. */
+   A refused observation (not finite) raises `error`, or gives `fallback` when that is not negative; `refused` counts
+   them. The interpreter's lock is held throughout, so any thread may call. */
 #define PY_SSIZE_T_CLEAN
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #include <Python.h>
@@ -19,20 +23,23 @@
 #endif
 
 typedef int (*act_fn)(const void *);
+typedef int (*act_masked_fn)(const void *, const uint8_t *);
 typedef int (*q_fn)(const void *, float *);
 
 typedef struct {
     PyObject_HEAD
-    act_fn act;
+    act_fn act;               /* NULL when masked */
+    act_masked_fn act_masked; /* NULL when not */
     q_fn q;
     void *library;
-    PyObject *error;
+    PyObject *error, *read, *read_mask;
     npy_intp shape[NPY_MAXDIMS];
     npy_intp size;
     int ndim;
     int type_num;
     int item;
     int actions;
+    int masked;
     long fallback;
     Py_ssize_t refused;
 } Decider;
@@ -50,8 +57,8 @@ static inline const void *ready(const Decider *self, PyObject *obs, int lead)
     return PyArray_DATA(array);
 }
 
-/* A new reference to a converted array. Floats are rounded to float32; bytes are never made from wider numbers. */
-static PyArrayObject *convert(const Decider *self, PyObject *obs, int lead)
+/* A new reference to a batch, converted. Floats are rounded to float32; bytes are never made from wider numbers. */
+static PyArrayObject *batch(const Decider *self, PyObject *obs)
 {
     const int flags = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY |
                       (self->type_num == NPY_FLOAT32 ? NPY_ARRAY_FORCECAST : 0);
@@ -59,13 +66,13 @@ static PyArrayObject *convert(const Decider *self, PyObject *obs, int lead)
     if (array == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return NULL;
         PyErr_Clear();
-        PyErr_Format(self->error, "the observation does not convert to %s", self->item == 4 ? "float32" : "uint8");
+        PyErr_Format(self->error, "the observations do not convert to %s", self->item == 4 ? "float32" : "uint8");
         return NULL;
     }
-    if (ready(self, array, lead) == NULL) {
+    if (ready(self, array, 1) == NULL) {
         PyObject *got = PyObject_GetAttrString(array, "shape");
-        PyErr_Format(self->error, "the observation has shape %S; the policy takes %d numbers in %d axes%s", got,
-                     (int)self->size, self->ndim, lead ? " after the batch axis" : "");
+        PyErr_Format(self->error, "the observations have shape %S; the policy takes %d numbers in %d axes after the batch axis",
+                     got, (int)self->size, self->ndim);
         Py_XDECREF(got);
         Py_DECREF(array);
         return NULL;
@@ -73,31 +80,103 @@ static PyArrayObject *convert(const Decider *self, PyObject *obs, int lead)
     return (PyArrayObject *)array;
 }
 
-static PyObject *refuse(Decider *self)
+/* A new reference to `obs` as the policy reads it. */
+static PyObject *reading(const Decider *self, PyObject *obs)
 {
+    PyObject *read = PyObject_CallOneArg(self->read, obs);
+    if (read == NULL) return NULL;
+    PyObject *array = PyArray_FROM_OTF(read, self->type_num,
+                                       NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY);
+    Py_DECREF(read);
+    if (array != NULL && ready(self, array, 0) == NULL) {
+        PyErr_SetString(self->error, "the observation does not become what the policy reads");
+        Py_CLEAR(array);
+    }
+    return array;
+}
+
+/* The data of a mask that is ready to use, else NULL (no error set). */
+static inline const uint8_t *ready_mask(const Decider *self, PyObject *mask)
+{
+    if (!PyArray_CheckExact(mask)) return NULL;
+    PyArrayObject *array = (PyArrayObject *)mask;
+    if (PyArray_TYPE(array) != NPY_BOOL || PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != self->actions ||
+        !PyArray_ISCARRAY_RO(array))
+        return NULL;
+    return (const uint8_t *)PyArray_DATA(array);
+}
+
+static PyObject *refuse(Decider *self, const uint8_t *mask)
+{
+    int legal = mask == NULL;
+    for (int a = 0; mask != NULL && a < self->actions; ++a) legal |= mask[a] != 0;
+    if (!legal) {
+        PyErr_SetString(self->error, "the mask allows no action: at least one has to be legal");
+        return NULL;
+    }
     self->refused++;
-    if (self->fallback >= 0) return PyLong_FromLong(self->fallback);
-    PyErr_SetString(self->error, "the observation contains NaN or infinity, so there is no action for it");
+    if (self->fallback >= 0 && (mask == NULL || mask[self->fallback] != 0)) return PyLong_FromLong(self->fallback);
+    PyErr_SetString(self->error,
+                    self->fallback < 0
+                        ? "the observation contains NaN or infinity, so there is no action for it"
+                        : "the observation contains NaN or infinity, and the fallback action is not legal");
     return NULL;
 }
 
-static PyObject *decider_act(Decider *self, PyObject *obs)
+/* The answer to `obs` (a borrowed reference). */
+static PyObject *answer(Decider *self, const void *data, PyObject *mask)
 {
-    const void *data = ready(self, obs, 0);
-    if (data != NULL) {
+    if (!self->masked) {
         const int action = self->act(data);
-        return action >= 0 ? PyLong_FromLong(action) : refuse(self);
+        return action >= 0 ? PyLong_FromLong(action) : refuse(self, NULL);
     }
-    PyArrayObject *array = convert(self, obs, 0);
+    PyObject *read = NULL;
+    const uint8_t *legal = ready_mask(self, mask);
+    if (legal == NULL) {
+        read = PyObject_CallOneArg(self->read_mask, mask);
+        if (read == NULL) return NULL;
+        legal = ready_mask(self, read);
+    }
+    PyObject *result = NULL;
+    if (legal == NULL) {
+        PyErr_SetString(self->error, "the mask does not become one flag per action");
+    } else {
+        const int action = self->act_masked(data, legal);
+        result = action >= 0 ? PyLong_FromLong(action) : refuse(self, legal);
+    }
+    Py_XDECREF(read);
+    return result;
+}
+
+static PyObject *decider_act(Decider *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    PyObject *mask = Py_None;
+    if (count == 2 && names == NULL) {
+        mask = args[1];
+    } else if (names != NULL && count == 1 && PyTuple_GET_SIZE(names) == 1 &&
+               PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "mask") == 0) {
+        mask = args[1];
+    } else if (count != 1 || names != NULL) {
+        PyErr_SetString(PyExc_TypeError, "act takes an observation, and a mask where the policy has one");
+        return NULL;
+    }
+    if (self->masked != (mask != Py_None)) {
+        PyErr_SetString(self->error, self->masked ? "this policy needs the mask of the legal actions: act(obs, mask)"
+                                                  : "this policy takes no mask: its environment gave none");
+        return NULL;
+    }
+    const void *data = ready(self, args[0], 0);
+    if (data != NULL) return answer(self, data, mask);
+    PyObject *array = reading(self, args[0]);
     if (array == NULL) return NULL;
-    const int action = self->act(PyArray_DATA(array));
+    PyObject *action = answer(self, PyArray_DATA((PyArrayObject *)array), mask);
     Py_DECREF(array);
-    return action >= 0 ? PyLong_FromLong(action) : refuse(self);
+    return action;
 }
 
 static PyObject *decider_q(Decider *self, PyObject *obs)
 {
-    PyArrayObject *array = convert(self, obs, 0);
+    PyArrayObject *array = (PyArrayObject *)reading(self, obs);
     if (array == NULL) return NULL;
     npy_intp dims[1] = {self->actions};
     PyObject *q = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
@@ -112,18 +191,51 @@ static PyObject *decider_q(Decider *self, PyObject *obs)
     return q;
 }
 
-static PyObject *decider_run(Decider *self, PyObject *obs)
+/* bool[N, A], new, for a masked policy; NULL and no error where there is none to be had. */
+static PyArrayObject *masks(const Decider *self, PyObject *mask, npy_intp count)
 {
-    PyArrayObject *array = convert(self, obs, 1);
+    if (self->masked != (mask != NULL && mask != Py_None)) {
+        PyErr_SetString(self->error, self->masked ? "this policy needs the masks of the legal actions"
+                                                  : "this policy takes no mask");
+        return NULL;
+    }
+    if (!self->masked) return NULL;
+    PyObject *array = PyArray_FROM_OTF(mask, NPY_BOOL, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST);
+    if (array == NULL) return NULL;
+    PyArrayObject *made = (PyArrayObject *)array;
+    if (PyArray_NDIM(made) != 2 || PyArray_DIM(made, 0) != count || PyArray_DIM(made, 1) != self->actions) {
+        PyErr_SetString(self->error, "the masks need one flag per observation and action");
+        Py_CLEAR(array);
+    }
+    return (PyArrayObject *)array;
+}
+
+static inline int decide(const Decider *self, const void *obs, const uint8_t *mask)
+{
+    return self->masked ? self->act_masked(obs, mask) : self->act(obs);
+}
+
+static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"obs", "mask", NULL};
+    PyObject *obs, *mask = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &obs, &mask)) return NULL;
+    PyArrayObject *array = batch(self, obs);
     if (array == NULL) return NULL;
     npy_intp dims[2] = {PyArray_DIM(array, 0), self->actions};
+    PyArrayObject *legal = masks(self, mask, dims[0]);
+    if (legal == NULL && PyErr_Occurred()) {
+        Py_DECREF(array);
+        return NULL;
+    }
     PyObject *actions = PyArray_SimpleNew(1, dims, NPY_INT32), *q = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
     if (actions != NULL && q != NULL) {
         const char *data = (const char *)PyArray_DATA(array);
+        const uint8_t *flags = legal == NULL ? NULL : (const uint8_t *)PyArray_DATA(legal);
         int32_t *action = (int32_t *)PyArray_DATA((PyArrayObject *)actions);
         float *values = (float *)PyArray_DATA((PyArrayObject *)q);
         for (npy_intp i = 0; i < dims[0]; ++i) {
-            action[i] = self->act(data + i * self->size * self->item);
+            action[i] = decide(self, data + i * self->size * self->item, flags == NULL ? NULL : flags + i * dims[1]);
             if (self->q(data + i * self->size * self->item, values + i * dims[1]) < 0)
                 for (npy_intp a = 0; a < dims[1]; ++a) values[i * dims[1] + a] = (float)Py_NAN;
             if ((i & 1023) == 1023 && PyErr_CheckSignals() != 0) {
@@ -133,6 +245,7 @@ static PyObject *decider_run(Decider *self, PyObject *obs)
         }
     }
     Py_DECREF(array);
+    Py_XDECREF(legal);
     if (actions == NULL || q == NULL) {
         Py_XDECREF(actions);
         Py_XDECREF(q);
@@ -159,12 +272,13 @@ static uint64_t TICKS(void)
 }
 #endif
 
-/* Nanoseconds per call; `act` NULL times the empty loop. */
-static PyObject *timed(act_fn act, const char *data, npy_intp count, npy_intp bytes, Py_ssize_t calls)
+/* Nanoseconds per call; without a decider of the empty loop. */
+static PyObject *timed(const Decider *self, const char *data, const uint8_t *mask, npy_intp count, Py_ssize_t calls)
 {
     npy_intp dims[1] = {calls};
     PyObject *out = PyArray_SimpleNew(1, dims, NPY_FLOAT64);
     if (out == NULL) return NULL;
+    const npy_intp bytes = self == NULL ? 0 : self->size * self->item, flags = mask == NULL ? 0 : self->actions;
     double *ns = (double *)PyArray_DATA((PyArrayObject *)out);
     volatile int sink = 0;
     npy_intp next = 0;
@@ -172,9 +286,10 @@ static PyObject *timed(act_fn act, const char *data, npy_intp count, npy_intp by
     const uint64_t first = TICKS();
     for (Py_ssize_t i = 0; i < calls; ++i) {
         const char *obs = data + next * bytes;
+        const uint8_t *legal = mask == NULL ? NULL : mask + next * flags;
         next = next + 1 == count ? 0 : next + 1;
         const uint64_t before = TICKS();
-        if (act != NULL) sink += act(obs);
+        if (self != NULL) sink += decide(self, obs, legal);
         const uint64_t after = TICKS();
         ns[i] = (double)(after - before);
     }
@@ -191,18 +306,21 @@ static PyObject *timed(act_fn act, const char *data, npy_intp count, npy_intp by
 
 static PyObject *decider_time_act(Decider *self, PyObject *args)
 {
-    PyObject *obs;
+    PyObject *obs, *mask = NULL;
     Py_ssize_t calls;
-    if (!PyArg_ParseTuple(args, "On", &obs, &calls)) return NULL;
-    PyArrayObject *array = convert(self, obs, 1);
+    if (!PyArg_ParseTuple(args, "On|O", &obs, &calls, &mask)) return NULL;
+    PyArrayObject *array = batch(self, obs);
     if (array == NULL) return NULL;
-    if (PyArray_DIM(array, 0) < 1 || calls < 1) {
-        Py_DECREF(array);
+    PyArrayObject *legal = masks(self, mask, PyArray_DIM(array, 0));
+    PyObject *out = NULL;
+    if (PyArray_DIM(array, 0) < 1 || calls < 1)
         PyErr_SetString(PyExc_ValueError, "timing needs at least one observation and one call");
-        return NULL;
+    if (!PyErr_Occurred()) {
+        const uint8_t *flags = legal == NULL ? NULL : (const uint8_t *)PyArray_DATA(legal);
+        out = timed(self, (const char *)PyArray_DATA(array), flags, PyArray_DIM(array, 0), calls);
     }
-    PyObject *out = timed(self->act, (const char *)PyArray_DATA(array), PyArray_DIM(array, 0), self->size * self->item, calls);
     Py_DECREF(array);
+    Py_XDECREF(legal);
     return out;
 }
 
@@ -215,17 +333,18 @@ static PyObject *decider_time_empty(Decider *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "timing needs at least one call");
         return NULL;
     }
-    return timed(NULL, "", 1, 0, calls);
+    return timed(NULL, "", NULL, 1, calls);
 }
 
 static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "name", "shape", "uint8", "actions", "error", "fallback", NULL};
+    static char *names[] = {"path", "name", "shape", "uint8", "actions", "masked", "error", "fallback", "read",
+                            "read_mask", NULL};
     const char *path, *name;
-    PyObject *shape, *error;
+    PyObject *shape, *error, *read, *read_mask;
     int uint8;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!piOl", names, &path, &name, &PyTuple_Type, &shape, &uint8,
-                                     &self->actions, &error, &self->fallback))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!pipOlOO", names, &path, &name, &PyTuple_Type, &shape, &uint8,
+                                     &self->actions, &self->masked, &error, &self->fallback, &read, &read_mask))
         return -1;
     self->ndim = (int)PyTuple_GET_SIZE(shape);
     if (self->ndim < 1 || self->ndim >= NPY_MAXDIMS || self->library != NULL) {
@@ -240,17 +359,19 @@ static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)
     }
     self->type_num = uint8 ? NPY_UINT8 : NPY_FLOAT32;
     self->item = uint8 ? 1 : 4;
-    Py_INCREF(error);
-    Py_XSETREF(self->error, error);
+    Py_XSETREF(self->error, Py_NewRef(error));
+    Py_XSETREF(self->read, Py_NewRef(read));
+    Py_XSETREF(self->read_mask, Py_NewRef(read_mask));
     self->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (self->library != NULL) {
         char symbol[128];
-        PyOS_snprintf(symbol, sizeof symbol, "%s_act", name);
-        *(void **)&self->act = dlsym(self->library, symbol);
+        PyOS_snprintf(symbol, sizeof symbol, self->masked ? "%s_act_masked" : "%s_act", name);
+        if (self->masked) *(void **)&self->act_masked = dlsym(self->library, symbol);
+        else *(void **)&self->act = dlsym(self->library, symbol);
         PyOS_snprintf(symbol, sizeof symbol, "%s_q", name);
         *(void **)&self->q = dlsym(self->library, symbol);
     }
-    if (self->act == NULL || self->q == NULL) {
+    if ((self->act == NULL && self->act_masked == NULL) || self->q == NULL) {
         const char *why = dlerror();
         PyErr_Format(PyExc_OSError, "cannot load %s: %s", path, why ? why : "no such function");
         return -1;
@@ -262,6 +383,8 @@ static void decider_dealloc(Decider *self)
 {
     if (self->library != NULL) dlclose(self->library);
     Py_XDECREF(self->error);
+    Py_XDECREF(self->read);
+    Py_XDECREF(self->read_mask);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -272,10 +395,11 @@ static PyObject *decider_refused(Decider *self, void *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"act", (PyCFunction)decider_act, METH_O, "act(obs) -> int"},
+    {"act", (PyCFunction)(void (*)(void))decider_act, METH_FASTCALL | METH_KEYWORDS, "act(obs, mask=None) -> int"},
     {"q", (PyCFunction)decider_q, METH_O, "q(obs) -> float32[A]"},
-    {"run", (PyCFunction)decider_run, METH_O, "run(obs[N, *O]) -> (int32[N], float32[N, A])"},
-    {"time_act", (PyCFunction)decider_time_act, METH_VARARGS, "time_act(obs[K, *O], calls) -> float64[calls] ns"},
+    {"run", (PyCFunction)(void (*)(void))decider_run, METH_VARARGS | METH_KEYWORDS,
+     "run(obs[N, *O], mask[N, A]=None) -> (int32[N], float32[N, A])"},
+    {"time_act", (PyCFunction)decider_time_act, METH_VARARGS, "time_act(obs[K, *O], calls, mask[K, A]=None) -> float64[calls] ns"},
     {"time_empty", (PyCFunction)decider_time_empty, METH_VARARGS, "time_empty(calls) -> float64[calls] ns"},
     {NULL, NULL, 0, NULL},
 };

@@ -8,7 +8,6 @@ NQ_INLINE void nq_conv_tile_i8(
     const int32_t high)
 {
     const int pairs = (run + 1) / 2;
-#if NQ_AVX2
     __m256i acc[12];
     NQ_UNROLL
     for (int p = 0; p < P; ++p) {
@@ -25,8 +24,7 @@ NQ_INLINE void nq_conv_tile_i8(
                     line[v] = _mm256_loadu_si256((const __m256i *)(const void *)(w + 16 * v));
                 NQ_UNROLL
                 for (int p = 0; p < P; ++p) {
-                    int32_t both;
-                    memcpy(&both, pixel[p] + start + 2 * k, sizeof both);
+                    const int32_t both = nq_load_i32(pixel[p] + start + 2 * k);
                     const __m256i xs = _mm256_set1_epi32(both);
                     NQ_UNROLL
                     for (int v = 0; v < V; ++v) {
@@ -40,23 +38,6 @@ NQ_INLINE void nq_conv_tile_i8(
     NQ_UNROLL
     for (int p = 0; p < P; ++p)
         nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
-#else
-    for (int p = 0; p < P; ++p) {
-        for (int c = 0; c < keep; ++c) {
-            uint32_t acc = (uint32_t)b[c];
-            const int16_t *line = w + 2 * c;
-            for (int ky = 0; ky < kh; ++ky)
-                for (int kx = 0; kx < kxn; ++kx) {
-                    const int16_t *x = pixel[p] + ky * row_stride + kx * kx_stride;
-                    for (int k = 0; k < pairs; ++k, line += 16 * V) {
-                        acc += (uint32_t)((int32_t)x[2 * k] * line[0]);
-                        if (2 * k + 1 < run) acc += (uint32_t)((int32_t)x[2 * k + 1] * line[1]);
-                    }
-                }
-            nq_store_one(y, place[p], c, acc, store, multiplier, shift, zero_point, low, high);
-        }
-    }
-#endif
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */

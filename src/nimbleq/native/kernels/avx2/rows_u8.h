@@ -8,14 +8,12 @@ NQ_INLINE void nq_linear_rows_u8(
     const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
     const int32_t high)
 {
-#if NQ_AVX2
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i acc[8];
     NQ_UNROLL
     for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
     for (int k = 0; k < count; k += 4) {
-        int32_t four;
-        memcpy(&four, x + k, sizeof four);
+        const int32_t four = nq_load_i32(x + k);
         const __m256i xs = _mm256_set1_epi32(four);
         const int8_t *line[4];
         NQ_UNROLL
@@ -43,21 +41,6 @@ NQ_INLINE void nq_linear_rows_u8(
         }
     }
     nq_store_tile(y, 0, acc, 4 * T, 32 * T, store, multiplier, shift, zero_point, low, high);
-#else
-    uint32_t acc[64];
-    for (int o = 0; o < 32 * T; ++o) acc[o] = (uint32_t)b[o];
-    for (int k = 0; k < count; ++k) {
-        const int8_t *line = w + (size_t)row[k] * (size_t)(32 * T);
-        const int32_t value = x[k];
-        for (int i = 0; i < 32 * T; ++i) {
-            /* Byte i of a group holds this output. */
-            const int o = i / 32 * 32 + i % 16 / 4 * 8 + i % 32 / 16 * 4 + i % 4;
-            acc[o] += (uint32_t)(value * line[i]);
-        }
-    }
-    for (int o = 0; o < 32 * T; ++o)
-        nq_store_one(y, 0, o, acc[o], store, multiplier, shift, zero_point, low, high);
-#endif
 }
 
 /* Non-zeros of bytes and their places, without branches, filled up with zeros to a multiple of 4; room for count + 8
@@ -65,14 +48,12 @@ NQ_INLINE void nq_linear_rows_u8(
 NQ_INLINE int nq_nonzero_bytes(const uint8_t *x, const int count, uint8_t *value, int32_t *row)
 {
     int n = 0, i = 0;
-#if NQ_NONZERO8
     for (; i + 8 <= count; i += 8) {
         uint64_t found;
         const int more = nq_nonzero8(x, i, &found, row + n);
-        memcpy(value + n, &found, 8);
+        *(nq_u64u *)(void *)(value + n) = found;
         n += more;
     }
-#endif
     for (; i < count; ++i) {
         value[n] = x[i];
         row[n] = i;

@@ -8,7 +8,6 @@ NQ_INLINE void nq_quads_tile_u8(
     const int steps, const int P, const int V, const int keep, const int store, const int32_t *multiplier,
     const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
 {
-#if NQ_AVX2
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i acc[8];
     NQ_UNROLL
@@ -20,9 +19,7 @@ NQ_INLINE void nq_quads_tile_u8(
     for (int s = 0; s < steps; s += 2, w += 64 * V) {
         NQ_UNROLL
         for (int p = 0; p < P; ++p) {
-            int32_t one, other;
-            memcpy(&one, pixel[p] + offset[s], sizeof one);
-            memcpy(&other, pixel[p] + offset[s + 1], sizeof other);
+            const int32_t one = nq_load_i32(pixel[p] + offset[s]), other = nq_load_i32(pixel[p] + offset[s + 1]);
             const __m256i x = _mm256_set1_epi32(one), z = _mm256_set1_epi32(other);
             NQ_UNROLL
             for (int v = 0; v < V; ++v) {
@@ -37,17 +34,6 @@ NQ_INLINE void nq_quads_tile_u8(
     NQ_UNROLL
     for (int p = 0; p < P; ++p)
         nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
-#else
-    for (int p = 0; p < P; ++p) {
-        for (int c = 0; c < keep; ++c) {
-            uint32_t acc = (uint32_t)b[c];
-            for (int s = 0; s < steps; ++s)
-                for (int i = 0; i < 4; ++i)
-                    acc += (uint32_t)((int32_t)pixel[p][offset[s] + i] * w[(s * 8 * V + c) * 4 + i]);
-            nq_store_one(y, place[p], c, acc, store, multiplier, shift, zero_point, low, high);
-        }
-    }
-#endif
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
@@ -91,7 +77,6 @@ NQ_INLINE void nq_linear_dot_u8(
     const int whole = n_in / 32 * 32;
     uint32_t total[8];
     for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
-#if NQ_AVX2
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i acc[8];
     NQ_UNROLL
@@ -106,10 +91,6 @@ NQ_INLINE void nq_linear_dot_u8(
     }
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) total[o] += nq_sum8(acc[o]);
-#else
-    for (int o = 0; o < n_out; ++o)
-        for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
-#endif
     for (int o = 0; o < n_out; ++o) {
         for (int k = whole; k < n_in; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
         y[o] = (int32_t)total[o];

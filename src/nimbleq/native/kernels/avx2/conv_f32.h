@@ -6,12 +6,11 @@ NQ_INLINE void nq_conv_tile_f32(
     const int kh, const int row_stride, const int kxn, const int kx_stride, const int run, const int keep,
     const int function, const float low, const float high)
 {
-#if NQ_VECTOR
     nq_f8 acc[12];
     NQ_UNROLL
     for (int p = 0; p < P; ++p) {
         NQ_UNROLL
-        for (int v = 0; v < V; ++v) acc[p * V + v] = NQ_LOAD8(b + 8 * v);
+        for (int v = 0; v < V; ++v) acc[p * V + v] = nq_load8(b + 8 * v);
     }
     for (int ky = 0; ky < kh; ++ky) {
         for (int kx = 0; kx < kxn; ++kx) {
@@ -19,11 +18,11 @@ NQ_INLINE void nq_conv_tile_f32(
             for (int k = 0; k < run; ++k, w += 8 * V) {
                 nq_f8 line[2];
                 NQ_UNROLL
-                for (int v = 0; v < V; ++v) line[v] = NQ_LOAD8(w + 8 * v);
+                for (int v = 0; v < V; ++v) line[v] = nq_load8(w + 8 * v);
                 NQ_UNROLL
                 for (int p = 0; p < P; ++p) {
                     NQ_UNROLL
-                    for (int v = 0; v < V; ++v) NQ_FMA8(acc[p * V + v], pixel[p][start + k], line[v]);
+                    for (int v = 0; v < V; ++v) acc[p * V + v] = nq_fma8(acc[p * V + v], nq_all8(pixel[p][start + k]), line[v]);
                 }
             }
         }
@@ -33,25 +32,11 @@ NQ_INLINE void nq_conv_tile_f32(
         NQ_UNROLL
         for (int v = 0; v < V; ++v) {
             nq_activate8(&acc[p * V + v], function, low, high);
-            if (keep >= 8 * (v + 1)) NQ_STORE8(out[p] + 8 * v, acc[p * V + v]);
+            if (keep >= 8 * (v + 1)) nq_store_f8(out[p] + 8 * v, acc[p * V + v]);
             else
                 for (int c = 8 * v; c < keep; ++c) out[p][c] = acc[p * V + v][c - 8 * v];
         }
     }
-#else
-    (void)V;
-    for (int p = 0; p < P; ++p) {
-        for (int c = 0; c < keep; ++c) {
-            float acc = b[c];
-            const float *line = w + c;
-            for (int ky = 0; ky < kh; ++ky)
-                for (int kx = 0; kx < kxn; ++kx)
-                    for (int k = 0; k < run; ++k, line += 8 * V)
-                        acc += pixel[p][ky * row_stride + kx * kx_stride + k] * *line;
-            out[p][c] = nq_activate(acc, function, low, high);
-        }
-    }
-#endif
 }
 
 /* All pixels of one tile of output channels. The last group of pixels overlaps the one before instead of shrinking. */

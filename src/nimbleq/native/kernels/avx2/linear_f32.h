@@ -4,11 +4,10 @@ NQ_INLINE void nq_linear_tile_f32(
     const float *x, const int32_t *row, const int count, const float *w, const float *b, float *y,
     const int T, const int U, const int sparse, const int function, const float low, const float high)
 {
-#if NQ_VECTOR
     nq_f8 acc[8];
     NQ_UNROLL
     for (int a = 0; a < T * U; ++a) {
-        if (a < T) acc[a] = NQ_LOAD8(b + 8 * a);
+        if (a < T) acc[a] = nq_load8(b + 8 * a);
         else acc[a] = (nq_f8){0, 0, 0, 0, 0, 0, 0, 0};
     }
     int k = 0;
@@ -17,14 +16,14 @@ NQ_INLINE void nq_linear_tile_f32(
         for (int u = 0; u < U; ++u) {
             const float *line = w + (size_t)(sparse ? row[k + u] : k + u) * (size_t)(8 * T);
             NQ_UNROLL
-            for (int t = 0; t < T; ++t) NQ_FMA8(acc[u * T + t], x[k + u], NQ_LOAD8(line + 8 * t));
+            for (int t = 0; t < T; ++t) acc[u * T + t] = nq_fma8(acc[u * T + t], nq_all8(x[k + u]), nq_load8(line + 8 * t));
         }
     }
     if (U > 1) {
         for (; k < count; ++k) {
             const float *line = w + (size_t)(sparse ? row[k] : k) * (size_t)(8 * T);
             NQ_UNROLL
-            for (int t = 0; t < T; ++t) NQ_FMA8(acc[t], x[k], NQ_LOAD8(line + 8 * t));
+            for (int t = 0; t < T; ++t) acc[t] = nq_fma8(acc[t], nq_all8(x[k]), nq_load8(line + 8 * t));
         }
         NQ_UNROLL
         for (int a = T; a < T * U; ++a) acc[a % T] += acc[a];
@@ -32,18 +31,8 @@ NQ_INLINE void nq_linear_tile_f32(
     NQ_UNROLL
     for (int t = 0; t < T; ++t) {
         nq_activate8(&acc[t], function, low, high);
-        NQ_STORE8(y + 8 * t, acc[t]);
+        nq_store_f8(y + 8 * t, acc[t]);
     }
-#else
-    float acc[64];
-    (void)U;
-    for (int o = 0; o < 8 * T; ++o) acc[o] = b[o];
-    for (int k = 0; k < count; ++k) {
-        const float *line = w + (size_t)(sparse ? row[k] : k) * (size_t)(8 * T);
-        for (int o = 0; o < 8 * T; ++o) acc[o] += x[k] * line[o];
-    }
-    for (int o = 0; o < 8 * T; ++o) y[o] = nq_activate(acc[o], function, low, high);
-#endif
 }
 
 /* y[o] = act(w[o] . x + b[o]) for few outputs: vectors run along the inputs. Rows of w are `stride` apart. */
@@ -53,26 +42,19 @@ NQ_INLINE void nq_linear_dot_f32(
 {
     const int whole = n_in / 8 * 8;
     float total[8];
-#if NQ_VECTOR
     nq_f8 acc[8];
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) acc[o] = (nq_f8){0, 0, 0, 0, 0, 0, 0, 0};
     for (int k = 0; k < whole; k += 8) {
-        const nq_f8 part = NQ_LOAD8(x + k);
+        const nq_f8 part = nq_load8(x + k);
         NQ_UNROLL
-        for (int o = 0; o < n_out; ++o) NQ_FMA8V(acc[o], part, NQ_LOAD8(w + o * stride + k));
+        for (int o = 0; o < n_out; ++o) acc[o] = nq_fma8(acc[o], part, nq_load8(w + o * stride + k));
     }
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) {
         const nq_f8 v = acc[o];
         total[o] = ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
     }
-#else
-    for (int o = 0; o < n_out; ++o) {
-        total[o] = 0.0f;
-        for (int k = 0; k < whole; ++k) total[o] += x[k] * w[o * stride + k];
-    }
-#endif
     for (int o = 0; o < n_out; ++o) {
         for (int k = whole; k < n_in; ++k) total[o] += x[k] * w[o * stride + k];
         y[o] = nq_activate(total[o] + b[o], function, low, high);
@@ -83,7 +65,6 @@ NQ_INLINE void nq_linear_dot_f32(
 NQ_INLINE int nq_nonzero_f32(const float *x, const int count, float *value, int32_t *row)
 {
     int n = 0, i = 0;
-#if NQ_AVX2 && defined(__BMI2__) && defined(__x86_64__)
     for (; i + 8 <= count; i += 8) {
         const __m256 v = _mm256_loadu_ps(x + i);
         const __m256 there = _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ);
@@ -95,11 +76,10 @@ NQ_INLINE int nq_nonzero_f32(const float *x, const int count, float *value, int3
         _mm256_storeu_si256((__m256i *)(void *)(row + n), _mm256_add_epi32(order, _mm256_set1_epi32(i)));
         n += __builtin_popcount(mask);
     }
-#endif
     for (; i < count; ++i) {
         value[n] = x[i];
         row[n] = i;
-        n += x[i] != 0.0f;
+        n += x[i] > 0.0f;
     }
     return n;
 }

@@ -7,15 +7,13 @@ NQ_INLINE void nq_linear_tile_i8(
     const int T, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
     const int32_t low, const int32_t high)
 {
-#if NQ_AVX2
     __m256i acc[8];
     NQ_UNROLL
     for (int a = 0; a < 2 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
     for (int k = 0; k < count; k += 2) {
         const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
         const int8_t *second = w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(16 * T);
-        int32_t both;
-        memcpy(&both, x + k, sizeof both);
+        const int32_t both = nq_load_i32(x + k);
         const __m256i xs = _mm256_set1_epi32(both);
         NQ_UNROLL
         for (int t = 0; t < T; ++t) {
@@ -28,17 +26,6 @@ NQ_INLINE void nq_linear_tile_i8(
         }
     }
     nq_store_tile(y, 0, acc, 2 * T, 16 * T, store, multiplier, shift, zero_point, low, high);
-#else
-    uint32_t acc[64];
-    for (int o = 0; o < 16 * T; ++o) acc[o] = (uint32_t)b[o];
-    for (int k = 0; k < count; ++k) {
-        const int8_t *line = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
-        const int32_t value = x[k];
-        for (int o = 0; o < 16 * T; ++o) acc[o] += (uint32_t)(value * line[o]);
-    }
-    for (int o = 0; o < 16 * T; ++o)
-        nq_store_one(y, 0, o, acc[o], store, multiplier, shift, zero_point, low, high);
-#endif
 }
 
 /* y[o] = w[o] . x + b[o] for few outputs, dense. Rows of w are `stride` apart. */
@@ -48,7 +35,6 @@ NQ_INLINE void nq_linear_dot_i8(
     const int whole = n_in / 16 * 16;
     uint32_t total[8];
     for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
-#if NQ_AVX2
     __m256i acc[8];
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
@@ -62,10 +48,6 @@ NQ_INLINE void nq_linear_dot_i8(
     }
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) total[o] += nq_sum8(acc[o]);
-#else
-    for (int o = 0; o < n_out; ++o)
-        for (int k = 0; k < whole; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
-#endif
     for (int o = 0; o < n_out; ++o) {
         for (int k = whole; k < n_in; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
         y[o] = (int32_t)total[o];
@@ -76,7 +58,6 @@ NQ_INLINE void nq_linear_dot_i8(
 NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, int32_t *row)
 {
     int n = 0, i = 0;
-#if NQ_NONZERO8
     for (; i + 8 <= count; i += 8) {
         uint64_t found;
         const int more = nq_nonzero8(x, i, &found, row + n);
@@ -84,7 +65,6 @@ NQ_INLINE int nq_nonzero_u8(const uint8_t *x, const int count, int16_t *value, i
         _mm_storeu_si128((__m128i *)(void *)(value + n), _mm_cvtepu8_epi16(values));
         n += more;
     }
-#endif
     for (; i < count; ++i) {
         value[n] = x[i];
         row[n] = i;

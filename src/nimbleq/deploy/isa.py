@@ -1,0 +1,52 @@
+"""Instruction sets that C is written for: how weights are packed, and which kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nimbleq.deploy import c_plan
+from nimbleq.deploy.c_ops import conv, dense, portable
+from nimbleq.deploy.c_ops.writer import Writer
+from nimbleq.graph.graph import Node
+
+Layer = Callable[[Writer, Node, Node | None], list[str]]
+"""Lines of one layer, its epilogue included."""
+
+
+@dataclass(frozen=True)
+class Isa:
+    """Attributes:
+    name: for people.
+    condition: of the C preprocessor; empty when every compiler and processor will do.
+    includes: headers beside ``stdint.h``.
+    alignment: of tensors and constants, in bytes.
+    lanes: tensors take a multiple of this many elements, because kernels store whole vectors.
+    linear, conv2d: the writers of layers.
+    """
+
+    name: str
+    condition: str
+    includes: tuple[str, ...]
+    alignment: int
+    lanes: int
+    linear: Layer
+    conv2d: Layer
+
+
+AVX2 = Isa(
+    name="avx2",
+    condition=(
+        "defined(__AVX2__) && defined(__FMA__) && defined(__BMI2__) && defined(__x86_64__) && defined(__GNUC__) "
+        "\\\n    && __STDC_HOSTED__ && !defined(NQ_SCALAR)"
+    ),
+    includes=("immintrin.h", "stddef.h"),
+    alignment=64,
+    lanes=32,
+    linear=dense.linear,
+    conv2d=conv.conv2d,
+)
+PORTABLE = Isa("portable", "", (), c_plan.ALIGNMENT, 1, portable.linear, portable.conv2d)
+
+ISAS = (AVX2, PORTABLE)
+"""Those of a file that runs everywhere: the preprocessor takes the first whose condition holds."""

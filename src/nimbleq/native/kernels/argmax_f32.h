@@ -1,0 +1,7 @@
+/* Index of the largest entry, the lowest index on ties. */
+static inline int nq_argmax_f32(const float *x, const int count)
+{
+    int best = 0;
+    for (int i = 1; i < count; ++i) best = x[i] > x[best] ? i : best;
+    return best;
+}

@@ -1,0 +1,24 @@
+#define NQ_INLINE static inline __attribute__((always_inline, unused))
+
+#define NQ_ALIGN __attribute__((aligned(64)))
+
+/* clang unrolls these constant loops by itself and warns about a pragma that it could not follow at -O0. */
+#if !defined(__clang__) && __GNUC__ >= 8
+#define NQ_UNROLL _Pragma("GCC unroll 16")
+#else
+#define NQ_UNROLL
+#endif
+
+/* Keeps clang from unrolling a long loop because its tables are constants. */
+#if defined(__clang__)
+#define NQ_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define NQ_ROLLED
+#endif
+
+/* gcc gathers all products before all sums, runs out of registers and spills the sums; this pins each where it is. */
+#if !defined(__clang__)
+#define NQ_PIN(v) __asm__ volatile("" : "+x"(v))
+#else
+#define NQ_PIN(v) ((void)0)
+#endif

@@ -1,0 +1,121 @@
+/* Where accumulators go: NQ_ACCUMULATOR stores int32; the others requantize and store one byte each, NQ_BYTES for
+   s >= 31, NQ_BYTES_HIGH for s >= 33. */
+enum { NQ_ACCUMULATOR, NQ_BYTES, NQ_BYTES_HIGH };
+
+/* The sum of eight. */
+NQ_INLINE uint32_t nq_sum8(const __m256i x)
+{
+    __m128i v = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(v);
+}
+
+/* Eight at once, for s >= 31, where the scaled value fits 32 bits. 2^62 is added so that a logical shift will do. */
+NQ_INLINE __m256i nq_requantize8(
+    const __m256i x, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
+    const int32_t high)
+{
+    const __m256i m = _mm256_loadu_si256((const __m256i *)(const void *)multiplier);
+    const __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)shift);
+    const __m256i one = _mm256_set1_epi64x(1), offset = _mm256_set1_epi64x((long long)1 << 62);
+    const __m256i s_even = _mm256_and_si256(s, _mm256_set1_epi64x(0xffffffffLL)), s_odd = _mm256_srli_epi64(s, 32);
+    const __m256i r_even = _mm256_add_epi64(offset, _mm256_sllv_epi64(one, _mm256_sub_epi64(s_even, one)));
+    const __m256i r_odd = _mm256_add_epi64(offset, _mm256_sllv_epi64(one, _mm256_sub_epi64(s_odd, one)));
+    const __m256i p_even = _mm256_mul_epi32(x, m);
+    const __m256i p_odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m, 32));
+    const __m256i y_even = _mm256_srlv_epi64(_mm256_add_epi64(p_even, r_even), s_even);
+    const __m256i y_odd = _mm256_srlv_epi64(_mm256_add_epi64(p_odd, r_odd), s_odd);
+    const __m256i y = _mm256_blend_epi32(y_even, _mm256_slli_epi64(y_odd, 32), 0xaa);
+    const __m256i extra = _mm256_sllv_epi32(_mm256_set1_epi32(1), _mm256_sub_epi32(_mm256_set1_epi32(62), s));
+    const __m256i level = _mm256_sub_epi32(y, extra);
+    const __m256i above = _mm256_max_epi32(level, _mm256_set1_epi32(low - zero_point));
+    const __m256i inside = _mm256_min_epi32(above, _mm256_set1_epi32(high - zero_point));
+    return _mm256_add_epi32(inside, _mm256_set1_epi32(zero_point));
+}
+
+/* Eight scaled values for s >= 33, where the low half of the product cannot reach the result:
+   floor((h + 2^(t-1)) / 2^t) = (floor(h / 2^(t-1)) + 1) >> 1 with h the high half and t = s - 32. */
+NQ_INLINE __m256i nq_scaled8(const __m256i x, const int32_t *multiplier, const int32_t *shift)
+{
+    const __m256i m = _mm256_loadu_si256((const __m256i *)(const void *)multiplier);
+    const __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)shift);
+    const __m256i even = _mm256_mul_epi32(x, m);
+    const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m, 32));
+    const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    const __m256i twice = _mm256_srav_epi32(high, _mm256_sub_epi32(s, _mm256_set1_epi32(33)));
+    return _mm256_srai_epi32(_mm256_add_epi32(twice, _mm256_set1_epi32(1)), 1);
+}
+
+/* Sixteen of them as bytes. Each step saturates, so clamping is left to the bytes. */
+NQ_INLINE __m128i nq_bytes16(
+    const __m256i first, const __m256i second, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xd8);
+    const __m256i moved = _mm256_adds_epi16(words, _mm256_set1_epi16((short)zero_point));
+    const __m128i a = _mm256_castsi256_si128(moved), c = _mm256_extracti128_si256(moved, 1);
+    if (low < 0) {
+        const __m128i v = _mm_max_epi8(_mm_packs_epi16(a, c), _mm_set1_epi8((char)low));
+        return _mm_min_epi8(v, _mm_set1_epi8((char)(high > 127 ? 127 : high)));
+    }
+    return _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(a, c), _mm_set1_epi8((char)low)), _mm_set1_epi8((char)high));
+}
+
+/* The low bytes of eight int32. */
+NQ_INLINE void nq_store8(unsigned char *y, const __m256i v, const int count)
+{
+    const __m256i bytes = _mm256_shuffle_epi8(
+        v, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                            0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+    const __m128i packed = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    if (count >= 8) {
+        _mm_storel_epi64((__m128i *)(void *)y, packed);
+    } else {
+        unsigned char part[16];
+        _mm_storeu_si128((__m128i *)(void *)part, packed);
+        for (int i = 0; i < count; ++i) y[i] = part[i];
+    }
+}
+
+NQ_INLINE void nq_store32(int32_t *y, const __m256i v, const int count)
+{
+    if (count >= 8) {
+        _mm256_storeu_si256((__m256i *)(void *)y, v);
+    } else {
+        int32_t part[8];
+        _mm256_storeu_si256((__m256i *)(void *)part, v);
+        for (int i = 0; i < count; ++i) y[i] = part[i];
+    }
+}
+
+/* V vectors of accumulators, the first `keep` of their entries. */
+NQ_INLINE void nq_store_tile(
+    void *y, const int place, const __m256i *acc, const int V, const int keep, const int store,
+    const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    unsigned char *const bytes = (unsigned char *)y + place;
+    if (store == NQ_ACCUMULATOR) {
+        NQ_UNROLL
+        for (int v = 0; v < V; ++v) nq_store32((int32_t *)y + place + 8 * v, acc[v], keep - 8 * v);
+    } else if (store == NQ_BYTES) {
+        NQ_UNROLL
+        for (int v = 0; v < V; ++v)
+            nq_store8(bytes + 8 * v,
+                      nq_requantize8(acc[v], multiplier + 8 * v, shift + 8 * v, zero_point, low, high), keep - 8 * v);
+    } else {
+        NQ_UNROLL
+        for (int v = 0; v < V; v += 2) {
+            const int next = v + 1 < V ? v + 1 : v;
+            const __m256i first = nq_scaled8(acc[v], multiplier + 8 * v, shift + 8 * v);
+            const __m256i second = next == v ? first : nq_scaled8(acc[next], multiplier + 8 * next, shift + 8 * next);
+            const __m128i both = nq_bytes16(first, second, zero_point, low, high);
+            if (keep >= 8 * v + 16) {
+                _mm_storeu_si128((__m128i *)(void *)(bytes + 8 * v), both);
+            } else {
+                unsigned char part[16];
+                _mm_storeu_si128((__m128i *)(void *)part, both);
+                for (int i = 0; i < 16 && 8 * v + i < keep; ++i) bytes[8 * v + i] = part[i];
+            }
+        }
+    }
+}
