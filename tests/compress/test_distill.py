@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nimbleq.compress.distill import DistillConfig, distill, distillation_loss, teacher_states, temperature
-from nimbleq.compress.states import ConstantPolicy, action_gap, actions, compare, compare_graphs, q_values, visit
+from nimbleq.compress.states import States, ConstantPolicy, action_gap, actions, compare, compare_graphs, q_values, visit
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
@@ -18,7 +18,7 @@ def test_distillation_lowers_regret_and_plays(balance, balance_teacher):
     known = teacher_states(balance_teacher, balance, config, 0)
     fresh = mlp_student(balance_teacher.obs_type, (8,), 2, known.obs, np.random.default_rng(0))
     made = distill(balance_teacher, fresh, balance, known, config, 0)
-    before, after = (compare_graphs(balance_teacher, graph, made.visited.obs) for graph in (fresh, made.graph))
+    before, after = (compare_graphs(balance_teacher, graph, made.visited.states) for graph in (fresh, made.graph))
     assert after.regret < 0.2 * before.regret
     assert after.agreement > 0.9
     assert made.graph.weights["w0"].shape == (8, 4)
@@ -67,7 +67,7 @@ def test_comparison_by_hand():
 def test_visited_states_are_the_policy_s_own(balance, balance_teacher):
     seeds = episode_seeds("distill", 0, 4)
     falling, held = (visit(p, balance, seeds, 1000) for p in (ConstantPolicy(), GraphPolicy(balance_teacher)))
-    assert np.abs(held[:, 2]).max() < np.abs(falling[:, 2]).max()
+    assert np.abs(held.obs[:, 2]).max() < np.abs(falling.obs[:, 2]).max()
 
 
 def test_frozen_norms_stay_close(mlp):
@@ -83,4 +83,4 @@ def test_frozen_norms_stay_close(mlp):
     assert "LayerNorm" not in {node.op.kind for node in frozen.nodes}
     q = q_values(normed, obs)
     assert np.corrcoef(q_values(frozen, obs).ravel(), q.ravel())[0, 1] > 0.9
-    assert compare(q, actions(frozen, obs)).agreement > 0.8
+    assert compare(q, actions(frozen, States(obs))).agreement > 0.8
