@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from nimbleq.compress.distill import DistillConfig, distill, distillation_loss, teacher_states, temperature
-from nimbleq.compress.states import States, ConstantPolicy, action_gap, actions, compare, compare_graphs, q_values, visit
+from nimbleq.compress.states import (
+    ConstantPolicy,
+    States,
+    action_gap,
+    actions,
+    compare,
+    compare_graphs,
+    q_values,
+    visit,
+)
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node

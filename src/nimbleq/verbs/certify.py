@@ -113,8 +113,8 @@ def range_of(stated: str | None, env: EnvConfig) -> ReturnRange | None:
 
 
 def summary(made: Certificate) -> dict[str, Any]:
-    """The certificate without the returns behind it, which are in certificate.json."""
-    return {name: value for name, value in made.to_dict().items() if name != "returns"}
+    """The certificate without the returns behind it and their curve, which are in certificate.json."""
+    return {name: value for name, value in made.to_dict().items() if name not in ("returns", "wealth_curve")}
 
 
 def say_start(begun: Certificate, console: Console) -> None:

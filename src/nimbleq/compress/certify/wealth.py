@@ -13,6 +13,7 @@ While the claim is false, ``E[X_i | past] ≤ 0`` and W is a non-negative superm
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from math import isfinite, log
 
@@ -28,7 +29,7 @@ FRACTIONS = (0.3, 0.6, 0.97)
 SHARES = (0.1, 0.2, 0.7)
 """Of the first fortune, given to each of the three."""
 _LARGEST_LOG = 709.0  # e^709 is nearly the largest float64
-_HALVINGS = 80
+_HALVINGS = 48
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,11 @@ def first_breach(gain: Array, span: float) -> int | None:
 
 
 def log_wealth(gain: Array, span: float) -> Array:
-    """``float64[n]`` ``log W`` after each episode; ``gain: float64[n]`` is at least ``−span``."""
-    with np.errstate(over="ignore"):
-        bets = np.log1p(np.multiply.outer(np.array(FRACTIONS) / span, gain))
-    return np.asarray(np.logaddexp.reduce(np.cumsum(bets, axis=-1) + np.log(SHARES)[:, None], axis=0))
+    """``float64[…, n]`` ``log W`` after each episode; ``gain: float64[…, n]`` is at least ``−span``."""
+    bets = (
+        np.log1p(fraction / span * gain).cumsum(axis=-1) + log(w) for fraction, w in zip(FRACTIONS, SHARES, strict=True)
+    )
+    return np.asarray(functools.reduce(np.logaddexp, bets))
 
 
 def lower_bound(difference: Array, span: float, alpha: float = ALPHA) -> float | None:
