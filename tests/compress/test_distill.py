@@ -12,6 +12,7 @@ from nimbleq.compress.states import (
     actions,
     compare,
     compare_graphs,
+    legal_values,
     q_values,
     visit,
 )
@@ -71,6 +72,38 @@ def test_comparison_by_hand():
     assert made.agreement_by_gap == (1.0, 1.0, 0.0, 1.0)  # gaps 0.1, 1, 2, 4
     assert made.dead_actions == ()
     assert compare(q, np.zeros(4, int)).dead_actions == (1,)
+
+
+def test_comparison_looks_at_legal_actions_only():
+    q = np.array([[1.0, 9.0, 0.0], [0.0, 2.0, 5.0], [3.0, 1.0, 2.0]])
+    mask = np.array([[True, False, True], [True, True, False], [False, False, True]])
+    made = compare(q, np.array([2, 1, 2]), mask)
+    # Legal best actions are 0, 1, 2: the first row alone differs, and loses 1 − 0.
+    assert made.agreement == pytest.approx(2 / 3)
+    assert made.regret == pytest.approx(1 / 3)
+    assert made.dead_actions == (0,)
+    assert made.agreement_by_gap[-1] == 1.0, "where one action alone is legal the choice is the clearest"
+    assert compare(q, np.array([2, 1, 2])).agreement == 0
+
+
+def test_graphs_are_compared_on_the_masks_of_the_states(mlp):
+    graph, obs = mlp(0, 4, (8,), 3)
+    other, _ = mlp(1, 4, (8,), 3)
+    mask = np.eye(3, dtype=bool)[np.arange(len(obs)) % 3]
+    only = compare_graphs(graph, other, States(obs, mask))
+    assert (only.agreement, only.regret, only.dead_actions) == (1.0, 0.0, ())
+    assert compare_graphs(graph, other, States(obs)).agreement < 0.9
+    two = mask | np.roll(mask, 1, axis=1)
+    by_hand = np.where(two, q_values(graph, obs), -np.inf).argmax(1) == np.where(
+        two, q_values(other, obs), -np.inf
+    ).argmax(1)
+    assert compare_graphs(graph, other, States(obs, two)).agreement == pytest.approx(by_hand.mean())
+
+
+def test_the_temperature_is_of_gaps_between_legal_actions():
+    q = np.array([[1.0, 100.0, 0.0], [3.0, 50.0, 0.0], [0.0, 7.0, 0.0]])
+    mask = np.array([[True, False, True], [True, False, True], [False, True, False]])
+    assert temperature(legal_values(q, mask), DistillConfig(temperature=1.0)) == pytest.approx(2.0)
 
 
 def test_visited_states_are_the_policy_s_own(balance, balance_teacher):

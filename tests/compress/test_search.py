@@ -87,7 +87,7 @@ def test_candidates_are_judged_largest_first_on_seeds_that_follow_from_all_of_th
     assert made.best is by_hash[order[-1]], "all were certified: the smallest is the result"
     claim = made.certificate.claim
     assert claim.nonce == stream_nonce(order, 1)
-    assert (claim.attempt, claim.alpha) == (1, 0.025)
+    assert (claim.attempt, claim.alpha) == (1, 0.04)
     seeds = made.certificate.returns.seeds
     assert np.array_equal(seeds, episode_seeds("certify", claim.nonce, len(seeds)))
     teacher = graph_hash(balance_teacher)
@@ -130,7 +130,7 @@ def test_after_a_refusal_larger_candidates_get_new_seeds_and_their_share(balance
     assert len(attempts) > 1
     seeds = [set(one.returns.seeds.tolist()) for one in judged]
     assert not seeds[0] & seeds[1]
-    assert [one.claim.alpha for one in judged[:2]] == pytest.approx([0.025, 0.05 / 6])
+    assert [one.claim.alpha for one in judged[:2]] == pytest.approx([0.04, 0.008])
     assert not made.certificate.certified
     assert made.certificate in judged
     assert made.certificate.claim.student == graph_hash(made.best.graph)

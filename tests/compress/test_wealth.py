@@ -142,9 +142,8 @@ def test_what_cannot_be_judged_is_one_line(change, named):
 
 
 def test_the_shares_of_all_attempts_add_up_to_alpha():
-    assert [attempt_alpha(j) for j in (1, 2, 3)] == pytest.approx([0.025, 0.05 / 6, 0.05 / 12])
-    assert sum(attempt_alpha(j) for j in range(1, 100_000)) == pytest.approx(ALPHA, rel=1e-4)
-    assert sum(attempt_alpha(j) for j in range(1, 100_000)) < ALPHA
+    assert [attempt_alpha(j) for j in (1, 2, 3)] == pytest.approx([0.04, 0.008, 0.0016])
+    assert sum(attempt_alpha(j) for j in range(1, 60)) == pytest.approx(ALPHA)
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
@@ -157,10 +156,12 @@ def test_false_certificates_at_the_boundary(name):
 
 
 def test_the_power_that_is_owed():
-    (sd50,) = crossings(DIFFERENCES["normal, sd 50"], 0.0, 300, 5, ((1030.0, 0.05),))
-    (sd20,) = crossings(DIFFERENCES["normal, sd 20"], 0.0, 200, 6, ((1030.0, 0.05),))
-    assert (sd50 <= 2_000).mean() >= 0.9
-    assert np.minimum(sd20, 4_000).mean() <= 900
+    """Of the test at 5 %, and of the first attempt, which has less."""
+    tests = ((1030.0, ALPHA), (1030.0, attempt_alpha(1)))
+    for sd50 in crossings(DIFFERENCES["normal, sd 50"], 0.0, 300, 5, tests):
+        assert (sd50 <= 2_000).mean() >= 0.9
+    for sd20 in crossings(DIFFERENCES["normal, sd 20"], 0.0, 200, 6, tests):
+        assert np.minimum(sd20, 4_000).mean() <= 900
 
 
 def test_the_simulation_plays_the_public_test():
@@ -208,7 +209,7 @@ def test_where_the_margin_is_certain_bound_and_verdict_agree():
 def test_about_how_many_episodes():
     assert episodes_needed(1030, 4.4, 0, 0.05) == 703
     assert episodes_needed(1030, 4.4, 50, 0.05) == 808
-    assert episodes_needed(1030, 4.4, 50, 0.025) > 980
+    assert episodes_needed(1030, 4.4, 50, 0.04) == 868
     assert episodes_needed(1030, 0, 50, 0.05) is None
     rng = np.random.default_rng(0)
     teacher = rng.normal(250, 60, 200)

@@ -210,7 +210,7 @@ def _assumed(certificate: Record) -> str:
     if rare is not None and episodes is not None:
         said += (
             f" No loss of more than {units.value(ends[1] - ends[0])} was seen in {units.count(episodes)} episodes: with"
-            f" 95 % confidence fewer than {units.percent(rare)} of the episodes have one."
+            f" 95 % confidence at most {units.percent(rare)} of the episodes have one."
         )
     return said
 

@@ -44,7 +44,11 @@ RULES: dict[str, Rule] = {
     "FrozenLake8x8-v1": Rule(_goal, _GOAL_WORDS, ("desc", "map_name", "is_slippery", "success_rate")),
     "MountainCar-v0": Rule(_minus_one_a_step, _STEP_WORDS, ("goal_velocity",)),
     "Acrobot-v1": Rule(_minus_one_a_step, _STEP_WORDS),
-    "Taxi-v3": Rule(lambda steps: (-10.0 * steps, 20.0), "rewards of −10, −1 and, once, 20 in at most {steps} steps"),
+    "Taxi-v4": Rule(
+        lambda steps: (-10.0 * steps, 20.0),
+        "rewards of −10, −1 and, once, 20 in at most {steps} steps",
+        ("is_rainy", "fickle_passenger"),
+    ),
     "Pendulum-v1": Rule(
         lambda steps: (-_PENDULUM * steps, 0.0), "a reward of −16.2736 to 0 a step, at most {steps} steps", ("g",)
     ),
@@ -61,7 +65,7 @@ def known_range(env: EnvConfig) -> tuple[float, float, str] | None:
     if steps is None and "{steps}" in rule.words:
         return None
     low, high = rule.ends(steps or 0)
-    return low, high, f"{env.id} gives {rule.words.format(steps=f'{steps:,}')}"
+    return low, high, f"{env.id} gives {rule.words.format(steps=f'{steps or 0:,}')}"
 
 
 def _time_limit(name: str) -> int | None:

@@ -135,7 +135,7 @@ def say_start(begun: Certificate, console: Console) -> None:
 
 def _attempts(student: Artefact, console: Console) -> list[Certificate]:
     """The attempts so far; an older kind of certificate counts for nothing."""
-    from nimbleq.compress.certify import attempts_of
+    from nimbleq.compress.certify import attempts_of, verify_certificate
 
     stored = student.certificate
     if stored is not None and "returns" not in stored:
@@ -144,6 +144,8 @@ def _attempts(student: Artefact, console: Console) -> list[Certificate]:
         )
         return []
     try:
+        if stored is not None:
+            verify_certificate(stored)
         return attempts_of(stored)
     except FileError as error:
         raise FileError(f"{student.path / 'certificate.json'}: {error}") from None
