@@ -11,7 +11,7 @@ from nimbleq.version import VERSION
 if TYPE_CHECKING:
     from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.compress.certify import certify
-    from nimbleq.compress.search import compress
+    from nimbleq.compress.search import compress_policy
     from nimbleq.config import EnvConfig, TrainConfig
     from nimbleq.deploy.c import emit_c
     from nimbleq.deploy.runtime import Runtime
@@ -32,7 +32,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "certify",
-    "compress",
+    "compress_policy",
     "emit_c",
     "interpret",
     "load_artefact",
@@ -49,7 +49,7 @@ _HOMES = {
     "Runtime": "deploy.runtime",
     "TrainConfig": "config",
     "certify": "compress.certify",
-    "compress": "compress.search",
+    "compress_policy": "compress.search",
     "emit_c": "deploy.c",
     "interpret": "graph.interpret",
     "load_artefact": "graph.artefact",

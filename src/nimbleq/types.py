@@ -122,12 +122,14 @@ class Episodes:
         returns: ``float64[E]`` undiscounted.
         lengths: ``int64[E]`` steps.
         obs: ``[K, *O]`` observations met on the way when they were asked for, else ``None``.
+        masks: ``bool[K, A]`` the actions that were legal in ``obs`` (None: all, always).
     """
 
     seeds: Array
     returns: Array
     lengths: Array
     obs: Array | None = None
+    masks: Array | None = None
 
 
 class Evaluate(Protocol):

@@ -6,7 +6,17 @@ import torch
 
 from nimbleq.compress.distill import DistillConfig, distill, distillation_loss, teacher_states, temperature
 from nimbleq.compress.quantize import quantize
-from nimbleq.compress.states import ConstantPolicy, action_gap, actions, compare, compare_graphs, q_values, visit
+from nimbleq.compress.states import (
+    ConstantPolicy,
+    States,
+    action_gap,
+    actions,
+    compare,
+    compare_graphs,
+    legal_values,
+    q_values,
+    visit,
+)
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
@@ -21,7 +31,7 @@ def test_distillation_lowers_regret_and_plays(balance, balance_teacher):
     known = teacher_states(balance_teacher, balance, config, 0)
     fresh = mlp_student(balance_teacher.obs_type, (8,), 2, known.obs, np.random.default_rng(0))
     made = distill(balance_teacher, fresh, balance, known, config, 0)
-    before, after = (compare_graphs(balance_teacher, graph, made.visited.obs) for graph in (fresh, made.graph))
+    before, after = (compare_graphs(balance_teacher, graph, made.visited.states) for graph in (fresh, made.graph))
     assert after.regret < 0.2 * before.regret
     assert after.agreement > 0.9
     assert made.graph.weights["w0"].shape == (8, 4)
@@ -67,10 +77,42 @@ def test_comparison_by_hand():
     assert compare(q, np.zeros(4, int)).dead_actions == (1,)
 
 
+def test_comparison_looks_at_legal_actions_only():
+    q = np.array([[1.0, 9.0, 0.0], [0.0, 2.0, 5.0], [3.0, 1.0, 2.0]])
+    mask = np.array([[True, False, True], [True, True, False], [False, False, True]])
+    made = compare(q, np.array([2, 1, 2]), mask)
+    # Legal best actions are 0, 1, 2: the first row alone differs, and loses 1 − 0.
+    assert made.agreement == pytest.approx(2 / 3)
+    assert made.regret == pytest.approx(1 / 3)
+    assert made.dead_actions == (0,)
+    assert made.agreement_by_gap[-1] == 1.0, "where one action alone is legal the choice is the clearest"
+    assert compare(q, np.array([2, 1, 2])).agreement == 0
+
+
+def test_graphs_are_compared_on_the_masks_of_the_states(mlp):
+    graph, obs = mlp(0, 4, (8,), 3)
+    other, _ = mlp(1, 4, (8,), 3)
+    mask = np.eye(3, dtype=bool)[np.arange(len(obs)) % 3]
+    only = compare_graphs(graph, other, States(obs, mask))
+    assert (only.agreement, only.regret, only.dead_actions) == (1.0, 0.0, ())
+    assert compare_graphs(graph, other, States(obs)).agreement < 0.9
+    two = mask | np.roll(mask, 1, axis=1)
+    by_hand = np.where(two, q_values(graph, obs), -np.inf).argmax(1) == np.where(
+        two, q_values(other, obs), -np.inf
+    ).argmax(1)
+    assert compare_graphs(graph, other, States(obs, two)).agreement == pytest.approx(by_hand.mean())
+
+
+def test_the_temperature_is_of_gaps_between_legal_actions():
+    q = np.array([[1.0, 100.0, 0.0], [3.0, 50.0, 0.0], [0.0, 7.0, 0.0]])
+    mask = np.array([[True, False, True], [True, False, True], [False, True, False]])
+    assert temperature(legal_values(q, mask), DistillConfig(temperature=1.0)) == pytest.approx(2.0)
+
+
 def test_visited_states_are_the_policy_s_own(balance, balance_teacher):
     seeds = episode_seeds("distill", 0, 4)
     falling, held = (visit(p, balance, seeds, 1000) for p in (ConstantPolicy(), GraphPolicy(balance_teacher)))
-    assert np.abs(held[:, 2]).max() < np.abs(falling[:, 2]).max()
+    assert np.abs(held.obs[:, 2]).max() < np.abs(falling.obs[:, 2]).max()
 
 
 def test_frozen_norms_stay_close(mlp):
@@ -86,7 +128,7 @@ def test_frozen_norms_stay_close(mlp):
     assert "LayerNorm" not in {node.op.kind for node in frozen.nodes}
     q = q_values(normed, obs)
     assert np.corrcoef(q_values(frozen, obs).ravel(), q.ravel())[0, 1] > 0.9
-    assert compare(q, actions(frozen, obs)).agreement > 0.8
+    assert compare(q, actions(frozen, States(obs))).agreement > 0.8
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nimbleq.compress.calibrate import METHODS, choose_range, histograms
 from nimbleq.compress.fixed_point import multiplier_and_shift
 from nimbleq.compress.quantize import quantize, quantize_best
-from nimbleq.compress.states import actions, compare, q_values
+from nimbleq.compress.states import States, actions, compare, q_values
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
@@ -71,7 +71,7 @@ def test_quantized_mlp_is_integers_from_the_observation_to_the_argmax(mlp, hidde
     assert str(quantized.types[argmax.inputs[0]].qtype) == "int32"
     q = q_values(graph, obs)
     assert np.abs(q_values(quantized, obs) - q).max() < 0.08 * (q.max() - q.min())
-    assert (actions(quantized, obs) == q.argmax(1)).mean() > 0.9
+    assert (actions(quantized, States(obs)) == q.argmax(1)).mean() > 0.9
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -161,10 +161,10 @@ def test_calibration_streams_and_methods_differ_on_outliers(mlp):
     assert (measured["normal"].counts.sum(axis=1) == len(obs)).all()
     highs = {m: float(choose_range(measured["relu0"], m).high[0]) for m in METHODS}
     assert highs["mse"] <= highs["minmax"]
-    quantized, method = quantize_best(graph, obs, q_values(graph, obs))
+    quantized, method = quantize_best(graph, States(obs), q_values(graph, obs))
     assert method in METHODS
-    regrets = [compare(q_values(graph, obs), actions(quantize(graph, obs, m), obs)).regret for m in METHODS]
-    assert compare(q_values(graph, obs), actions(quantized, obs)).regret == min(regrets)
+    regrets = [compare(q_values(graph, obs), actions(quantize(graph, obs, m), States(obs))).regret for m in METHODS]
+    assert compare(q_values(graph, obs), actions(quantized, States(obs))).regret == min(regrets)
 
 
 def test_constant_features_and_far_offsets_do_not_overflow(mlp):

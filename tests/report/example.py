@@ -65,14 +65,18 @@ def certificate(*, certified: bool) -> Json:
     lower = -3.1 if certified else -6.4
     return {
         "artefact": "runs/lander/artefacts/small", "certified": certified, "keep": 0.99,
-        "episodes": 1600, "planned_episodes": 1600,
+        "episodes": 1208 if certified else 1600, "episodes_played": 1600,
         "difference_mean": -0.83 if certified else -3.9, "difference_std": 55.2,
         "difference_lower95": lower, "margin": 4.37,
         "teacher_return_mean": 243.1, "student_return_mean": 242.27, "random_return_mean": -193.9,
         "teacher_worst_decile": 121.4, "student_worst_decile": 117.9, "action_flips": 0.061,
-        "dead_actions": [], "alpha": 0.05,
-        "looks": [{"episodes": 1600, "level": 0.05, "difference_mean": -0.83, "lower": lower, "margin": 4.37}],
-        "seeds": {"purpose": "certify", "nonce": 3141, "count": 1600, "pilot_count": 100},
+        "dead_actions": [], "alpha": 0.04,
+        "wealth": 61.5 if certified else 3.4, "wealth_needed": 25.0, "total_alpha": 0.05, "attempt": 1, "fresh": False,
+        "wealth_curve": [[n, (1.1 if certified else 0.3) * n / 1000] for n in range(0, 1601, 8)],
+        "return_range": [-500.0, 530.0], "return_range_source": "stated with --return-range",
+        "beyond_range_frequency_at_most": 0.00187, "breach": None,
+        "forecast": [{"keep": 0.99, "episodes": 870}, {"keep": 0.95, "episodes": 174}],
+        "seeds": {"purpose": "certify", "nonce": 3141, "count": 1600},
         "reason": f"{'certified' if certified else 'refused'}: over 1600 paired episodes the mean return differs",
     }  # fmt: skip
 

@@ -143,17 +143,32 @@ def test_an_imported_policy_has_no_learning_curve(tmp_path: Path) -> None:
 
 def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
     _, page = page_of(make_run(tmp_path / "run", results() | {"certify": certificate(certified=False)}))
-    assert "not above −4.37: refused" in page.text
+    assert "The wealth got to 3.4 of the 25 needed: not certified." in page.text
     assert "Reason given: over 1600 paired episodes" in page.text
     assert "more episodes or a larger candidate may do" in page.text
-    assert "bound −6.4 ≤ −4.37" in page.text
+    assert "wealth 3.4, 25 needed" in page.text
 
 
-def test_a_refusal_after_the_pilot(tmp_path: Path) -> None:
-    refused = certificate(certified=False) | {"episodes": 0, "planned_episodes": 10**9}
-    _, page = page_of(make_run(tmp_path / "run", results() | {"certify": refused}))
-    assert "Only a pilot of 100 paired episodes was played" in page.text
-    assert "No number of episodes would show it" in page.text
+def test_the_certificate_draws_its_wealth_and_says_which_range_was_assumed(run: RunDir) -> None:
+    source, page = page_of(run)
+    assert source.count('aria-label="Wealth of the bet over the episodes') == 2  # wide and narrow
+    for words in (
+        "returns lie between −500 and 530 (stated with --return-range)",
+        "No loss of more than 1 030 was seen in 1 600 episodes: with 95 % confidence at most 0.19 % of the episodes",
+        "a false claim reaches a wealth of 25 with a chance of at most 4 %",
+        "about 870 episodes were expected",
+        "The wealth was reached after 1 208 episodes: certified.",
+        "25 needed",
+    ):
+        assert words in page.text, words
+
+
+def test_an_older_certificate_certifies_nothing(tmp_path: Path) -> None:
+    older = {name: value for name, value in certificate(certified=True).items() if "wealth" not in name}
+    _, page = page_of(make_run(tmp_path / "run", results() | {"certify": older}))
+    assert "of an older kind, which did not hold its error" in page.text
+    assert "not certified yet" in page.text
+    assert "nimbleq certify" in page.text
 
 
 def hostile(value: Any) -> Any:
@@ -269,7 +284,7 @@ def test_a_tampered_artefact_is_not_called_certified(run: RunDir) -> None:
 def test_the_verdict_on_the_files_as_they_are_counts(run: RunDir) -> None:
     attach_certificate(run.artefact("small"), certificate(certified=False))
     _, page = page_of(run)
-    assert "not above −4.37: refused" in page.text
+    assert "of the 25 needed: not certified" in page.text
 
 
 def test_the_same_run_gives_the_same_report(run: RunDir) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nimbleq.compress.states import ConstantPolicy
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl import evaluate as evaluate_module
@@ -140,3 +141,21 @@ def test_an_environment_that_takes_a_process_of_the_pool_down_is_told(monkeypatc
     died = pytest.raises(EnvError, match="a process that played CartPole-v1 died")
     with Evaluator(EnvConfig("CartPole-v1"), workers=2) as evaluate, died:
         evaluate(right, SEEDS)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("keep_obs", [7, 1000])
+def test_every_kept_observation_has_its_mask(workers: int, keep_obs: int) -> None:
+    """`Counter` allows the one action that is its count modulo 3; the count is the last entry of its observation."""
+    env = EnvConfig("tests.rl.own_envs:Counter", kwargs=("masks='dict'",))
+    with Evaluator(env, workers=workers, lanes=3) as evaluate:
+        met = evaluate(ConstantPolicy(), range(40), epsilon=1.0, keep_obs=keep_obs)
+    assert met.obs is not None
+    assert met.masks is not None
+    assert len(met.obs) == len(met.masks) == min(keep_obs, 40 * (3 + 8) // 2)
+    assert (met.masks == (np.arange(3) == met.obs[:, -1:] % 3)).all()
+
+
+def test_without_masks_none_are_kept() -> None:
+    with Evaluator(EnvConfig("CartPole-v1")) as evaluate:
+        assert evaluate(ConstantPolicy(), range(3), keep_obs=10).masks is None

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.bridge.torch_graph import from_module, to_module
-from nimbleq.compress.states import action_gap, q_values, visit
+from nimbleq.compress.states import States, action_gap, legal_values, q_values, visit
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.tensor import Float32
@@ -55,19 +55,24 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class Labelled:
-    """States with the teacher's values: ``obs [K, *O]``, ``q float32[K, A]``."""
+    """States with the teacher's values: ``states`` of K, ``q float32[K, A]``."""
 
-    obs: Array
+    states: States
     q: Array
+
+    @property
+    def obs(self) -> Array:
+        """``[K, *O]``."""
+        return self.states.obs
 
     def join(self, other: Labelled) -> Labelled:
         """Both, one after the other."""
-        return Labelled(np.concatenate([self.obs, other.obs]), np.concatenate([self.q, other.q]))
+        return Labelled(self.states.joined(other.states), np.concatenate([self.q, other.q]))
 
 
-def label(teacher: Graph, obs: Array) -> Labelled:
-    """``obs`` with the teacher's values."""
-    return Labelled(obs, q_values(teacher, obs))
+def label(teacher: Graph, states: States) -> Labelled:
+    """``states`` with the teacher's values."""
+    return Labelled(states, q_values(teacher, states.obs))
 
 
 def teacher_states(teacher: Graph, evaluate: Evaluate, config: DistillConfig, nonce: int) -> Labelled:
@@ -77,8 +82,14 @@ def teacher_states(teacher: Graph, evaluate: Evaluate, config: DistillConfig, no
 
 
 def temperature(q: Array, config: DistillConfig) -> float:
-    """τ: ``config.temperature`` median action gaps, so that half of the states are a clear choice."""
-    return max(config.temperature * float(np.median(action_gap(q))), 1e-6)
+    """τ: ``config.temperature`` median action gaps, so that half of the states are a clear choice.
+
+    Args:
+        q: ``[K, A]``, −∞ for an action that is not legal.
+    """
+    gaps = action_gap(q)
+    gaps = gaps[np.isfinite(gaps)]  # with a single legal action there is no choice
+    return max(config.temperature * float(np.median(gaps)), 1e-6) if len(gaps) else 1.0
 
 
 def distillation_loss(scaled: Tensor, probability: Tensor, advantage: Tensor, weight: float) -> Tensor:
@@ -100,7 +111,7 @@ def distillation_loss(scaled: Tensor, probability: Tensor, advantage: Tensor, we
 def fit(student: Graph, halves: Sequence[Labelled], config: DistillConfig, updates: int, lr: float, seed: int) -> Graph:
     """``updates`` gradient steps, the step size falling from ``lr`` to zero; batches draw equally from ``halves``."""
     module = to_module(student)
-    tau = temperature(halves[0].q, config)
+    tau = temperature(legal_values(halves[0].q, halves[0].states.mask), config)
     rng = np.random.default_rng(seed)
     obs = _tensor(student, np.concatenate([half.obs for half in halves]))
     target = torch.from_numpy(np.concatenate([half.q for half in halves]) / np.float32(tau))

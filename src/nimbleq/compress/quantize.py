@@ -14,7 +14,7 @@ import numpy as np
 
 from nimbleq.compress.calibrate import METHODS, Method, Range, choose_range, histograms
 from nimbleq.compress.fixed_point import multiplier_and_shift, quantize_weights
-from nimbleq.compress.states import actions, compare
+from nimbleq.compress.states import States, actions, compare
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node, Q
@@ -41,10 +41,10 @@ def quantize(graph: Graph, obs: Array, method: Method = "minmax") -> Graph:
     return _Lowering(graph, _ranges(graph, obs, method)).run()
 
 
-def quantize_best(graph: Graph, obs: Array, teacher_q: Array) -> tuple[Graph, Method]:
-    """`quantize` by every calibration method; the one with the least regret against ``teacher_q [K, A]`` on ``obs``."""
-    tried = [(quantize(graph, obs, method), method) for method in METHODS]
-    return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], obs)).regret)
+def quantize_best(graph: Graph, states: States, teacher_q: Array) -> tuple[Graph, Method]:
+    """`quantize` by every calibration method; the one with the least regret against ``teacher_q [K, A]`` there."""
+    tried = [(quantize(graph, states.obs, method), method) for method in METHODS]
+    return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], states), states.mask).regret)
 
 
 def _ranges(graph: Graph, obs: Array, method: Method) -> dict[str, Range]:

@@ -10,13 +10,13 @@ import numpy as np
 from nimbleq.compress.distill import DistillConfig, Labelled, distill, teacher_states
 from nimbleq.compress.prune import drop_dead, prune_to
 from nimbleq.compress.quantize import quantize_best
-from nimbleq.compress.states import q_values, visit
+from nimbleq.compress.states import States, q_values, visit
 from nimbleq.compress.student import freeze_norms, mlp_student
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrite import fold, for_deployment
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Evaluate, Tick, no_tick
+from nimbleq.types import Evaluate, Tick, no_tick
 
 _CALIBRATION_EPISODES = 16
 _CALIBRATION_STATES = 8_000
@@ -49,8 +49,8 @@ class Context:
             self._from_teacher = teacher_states(self.teacher, self.evaluate, self.distill, self.seed)
         return self._from_teacher
 
-    def visited(self, graph: Graph) -> Array:
-        """``[K, *O]`` states that ``graph`` visits, slightly disturbed: what it is calibrated and judged on."""
+    def visited(self, graph: Graph) -> States:
+        """States that ``graph`` visits, slightly disturbed: what it is calibrated and judged on."""
         seeds = episode_seeds("distill", self.seed, _CALIBRATION_EPISODES, start=1_000_000)
         return visit(GraphPolicy(graph), self.evaluate, seeds, _CALIBRATION_STATES, self.distill.epsilon)
 
@@ -148,8 +148,8 @@ class Int8:
     """Integer arithmetic, calibrated on the states that the float student visits; the calibration with least regret."""
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        obs = context.visited(graph)
-        return quantize_best(graph, obs, q_values(context.teacher, obs))[0]
+        states = context.visited(graph)
+        return quantize_best(graph, states, q_values(context.teacher, states.obs))[0]
 
     def __str__(self) -> str:
         return "int8"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
 
-from nimbleq.compress.certify import Certificate
+from nimbleq.compress.certify.certificate import Certificate
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -27,6 +27,8 @@ class Candidate:
         returns: ``float64[E]`` on the first ``E`` selection seeds; fewer when it was hopeless early.
         agreement, regret: beside the teacher, on states that the candidate visits.
         status: ``failed`` selection, ``passed`` it, ``refused`` the certificate, or ``chosen``.
+        why: it failed or was refused; empty otherwise.
+        advice: what would help; empty when nothing is known to.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Candidate:
     agreement: float
     regret: float
     status: Status
+    why: str = ""
+    advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, the graph left out; the latency is for the one who measures it."""
@@ -58,12 +62,14 @@ class Candidate:
             "regret": self.regret,
             "latency_us": None,
             "status": self.status,
+            "why": self.why,
+            "advice": self.advice,
         }
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Result of `compress`.
+    """Result of `compress_policy`.
 
     Attributes:
         best: the chosen candidate; when nothing was certified, the best that was tried (see ``certificate``).
@@ -72,7 +78,7 @@ class Compression:
         linear: the linear policy, always tried, as a baseline.
         golden_obs: ``[K, *O]`` states that ``best`` visits.
         teacher_size_bytes, teacher_macs: cost of the teacher.
-        teacher_return_mean: on the selection seeds, or those of the certificate.
+        teacher_return_mean: on the seeds of the certificate.
     """
 
     best: Candidate
@@ -91,11 +97,15 @@ class Compression:
             "teacher_size_bytes": self.teacher_size_bytes,
             "macs": self.best.macs,
             "teacher_macs": self.teacher_macs,
-            "return_mean": self.certificate.student_return_mean,
-            "teacher_return_mean": self.certificate.teacher_return_mean,
-            "random_return_mean": self.certificate.random_return_mean,
-            "keep": self.certificate.keep,
+            "return_mean": float(self.certificate.returns.student.mean()),
+            "teacher_return_mean": self.teacher_return_mean,
+            "random_return_mean": float(self.certificate.returns.random.mean()),
+            "keep": self.certificate.claim.keep,
             "certified": self.certificate.certified,
+            "reason": self.certificate.reason,
+            "wealth": self.certificate.verdict.wealth,
+            "episodes": self.certificate.verdict.episodes,
+            "return_range": list(self.certificate.claim.return_range.ends),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "baselines": {"linear": self.linear.to_dict(), "scratch": None},
         }

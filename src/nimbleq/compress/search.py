@@ -11,9 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from nimbleq.compress.certify import Certificate, certify, check_keep, random_returns
+from nimbleq.compress.certify.certificate import Certificate, Claim, worst_decile
+from nimbleq.compress.certify.forecast import OTHER_KEEPS, Pilot
+from nimbleq.compress.certify.judge import MAX_EPISODES, play_on, start_of
+from nimbleq.compress.certify.ranges import ReturnRange, observed_range
+from nimbleq.compress.certify.stream import Player, Players, graph_hash, random_player, stream_nonce
+from nimbleq.compress.certify.wealth import ALPHA, attempt_alpha, check_keep
 from nimbleq.compress.distill import DistillConfig
-from nimbleq.compress.noninferiority import ALPHA, Returns, plan
 from nimbleq.compress.recipe import Context, Distill, Fold, FreezeNorms, Int8, Prune, Recipe, Student, apply, describe
 from nimbleq.compress.result import Candidate, Compression, Status
 from nimbleq.compress.states import compare_graphs
@@ -26,9 +30,13 @@ from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
 
-_ATTEMPT_SHARES = (0.6, 0.25, 0.15)
-"""Alpha of each attempt to certify, as shares of 5 %. All attempts together err with at most 5 % (Bonferroni), so they
-may share seeds: the teacher's episodes are played once."""
+_SEQUENCE = 3
+"""Candidates of one attempt: judged from the largest to the smallest, each at the attempt's full α, until one fails
+(a fixed-sequence test: the first false claim in the order is the only one that can be certified first)."""
+_ATTEMPTS = 3
+"""Fixed sequences that a search may judge; each has its share of α and seeds of its own."""
+_RANDOM_EPISODES = 200
+_FEWEST = 200  # episodes of a candidate that is judged only to say how far it is from a certificate
 _LADDER: tuple[tuple[int, ...], ...] = (
     (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
 )  # fmt: skip
@@ -44,7 +52,8 @@ class CompressConfig:
     hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
     seed: of students and of all episode seeds.
     select_episodes: paired episodes that a candidate has to pass before it may be certified.
-    max_episodes: of the certificate.
+    max_episodes: that the certificate of a candidate may take.
+    return_range: between which returns lie (None: what the selection's episodes show, widened).
     distill: settings of distillation.
     """
 
@@ -53,7 +62,8 @@ class CompressConfig:
     hidden: tuple[tuple[int, ...], ...] | None = None
     seed: int = 0
     select_episodes: int = 1_000
-    max_episodes: int = 4_000
+    max_episodes: int = MAX_EPISODES
+    return_range: ReturnRange | None = None
     distill: DistillConfig = field(default_factory=DistillConfig)
 
 
@@ -65,15 +75,16 @@ class _Trial:
     recipe: Recipe
 
 
-def compress(
+def compress_policy(
     teacher: Graph, evaluate: Evaluate, config: CompressConfig | None = None, tick: Tick = no_tick
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
     The ladder of sizes is halved until the smallest that suffices is found. Each candidate plays the ``select`` seeds
-    beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides. The
-    smallest that passes is certified on ``certify``
-    seeds; when that is refused, the next larger one gets what is left of the 5 % of error.
+    beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides.
+    Then the smallest that pass are put into a fixed order, largest first, and certified one after the other on seeds
+    that follow from their hashes, until one is not certified; the last one before it is the result. When the first is
+    refused already, larger candidates get further attempts on new seeds.
 
     Args:
         teacher: float policy.
@@ -100,11 +111,13 @@ class _Search:
     def __init__(self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.context = Context(teacher, evaluate, config.distill, config.seed)
-        self.returns = Returns(GraphPolicy(teacher), evaluate)
-        self.rand = random_returns(evaluate, config.seed)
+        seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
+        self.rand = random_player(evaluate)(seeds)
+        self.returns = Player(GraphPolicy(teacher), evaluate, float(self.rand.min()))
         self.seeds = episode_seeds("select", config.seed, config.select_episodes)
         self.tried: list[Candidate] = []
         self.certificates: dict[str, Certificate] = {}  # by the candidate's name
+        self.attempts = 0
         self.made = 0  # families
 
     def run(self) -> Compression:
@@ -118,14 +131,20 @@ class _Search:
             else:
                 low = middle + 1
             middle = (low + high) // 2
-        for number in range(high, len(families)):
-            for best in self._passing(families, number):
-                if not self._attempts_left():
-                    return self._result(self._best_effort())
-                if self._certify(best).certified:
-                    return self._result(self._mark(best, "chosen"))
-                self._mark(best, "refused")
+        passed = sorted((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes)[:_SEQUENCE]
+        while high < len(families) and self.attempts < _ATTEMPTS:
+            sequence = passed or self._passing(families, high)
+            chosen = self._certify(sequence[::-1])
+            if chosen is not None:
+                return self._result(self._mark(chosen, "chosen"))
+            passed, high = [], self._larger(families, high + 1, max((c.size_bytes for c in sequence), default=0))
         return self._result(self._best_effort())
+
+    def _larger(self, families: list[tuple[_Trial, ...]], number: int, size_bytes: int) -> int:
+        """Number of the next family, from ``number`` on, with a passing candidate larger than ``size_bytes``."""
+        while number < len(families) and not any(c.size_bytes > size_bytes for c in self._passing(families, number)):
+            number += 1
+        return number
 
     def _passing(self, families: list[tuple[_Trial, ...]], number: int) -> list[Candidate]:
         """The candidates of a family that pass selection, smallest first; made when they are asked for."""
@@ -177,21 +196,15 @@ class _Search:
         """Make a candidate and play it on the selection seeds, in growing portions."""
         graph = apply(trial.recipe, self.context)
         compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
-        student = Returns(GraphPolicy(graph), self.evaluate)
+        student = Player(GraphPolicy(graph), self.evaluate, float(self.rand.min()))
         total = self.config.select_episodes
-        status: Status = "failed"
         for played in sorted({max(2, total // part) for part in (30, 10, 3, 1)}):
             seeds = self.seeds[:played]
-            teacher_return = self.returns(seeds)
-            difference = student(seeds) - teacher_return
-            margin = (1 - self.config.keep) * float(teacher_return.mean() - self.rand.mean())
-            error = float(difference.std(ddof=1)) / sqrt(played)
-            if float(difference.mean()) + 2 * error < -margin or margin < 0:
+            pilot = Pilot(self.returns(seeds), student(seeds), self.rand)
+            why = self._hopeless(pilot)
+            if why:
                 break
-        else:
-            needed = plan(difference, max(margin, 0.0), self.config.keep, ALPHA * _ATTEMPT_SHARES[0])
-            holds = needed.episodes <= self.config.max_episodes and tail_holds(student(seeds), teacher_return, margin)
-            status = "passed" if holds else "failed"
+        why, advice = (why, "a larger candidate") if why else self._falls_short(pilot)
         spent = cost(graph)
         return Candidate(
             name=trial.name,
@@ -205,43 +218,108 @@ class _Search:
             graph=graph,
             size_bytes=spent.size_bytes,
             macs=spent.macs,
-            returns=student(self.seeds[:played]),
+            returns=pilot.student,
             agreement=compared.agreement,
             regret=compared.regret,
-            status=status,
+            status="failed" if why else "passed",
+            why=why,
+            advice=advice,
         )
 
-    def _attempts_left(self) -> bool:
-        return len(self.certificates) < len(_ATTEMPT_SHARES)
+    def _margin(self, teacher: Array) -> float:
+        """``δ``, the mean loss that is allowed."""
+        return (1 - self.config.keep) * float(teacher.mean() - self.rand.mean())
 
-    def _certify(self, candidate: Candidate) -> Certificate:
-        alpha = ALPHA * _ATTEMPT_SHARES[len(self.certificates)]
-        self.certificates[candidate.name] = certify(
-            self.teacher,
-            candidate.graph,
-            self.evaluate,
-            self.config.keep,
-            nonce=self.config.seed,
-            alpha=alpha,
-            max_episodes=self.config.max_episodes,
-            teacher_returns=self.returns,
-            rand=self.rand,
+    def _hopeless(self, pilot: Pilot) -> str:
+        """Why a candidate need not be played any further; empty when it may do."""
+        margin, difference = self._margin(pilot.teacher), pilot.student - pilot.teacher
+        if margin < 0:
+            return f"the teacher ({pilot.teacher.mean():.1f}) is worse than random play ({self.rand.mean():.1f})"
+        error = float(difference.std(ddof=1)) / sqrt(len(difference))
+        if float(difference.mean()) + 2 * error < -margin:
+            return f"loses {-difference.mean():.1f} where {margin:.2g} is allowed"
+        return ""
+
+    def _falls_short(self, pilot: Pilot) -> tuple[str, str]:
+        """Why a candidate may not go on to the certificate, and what would help; both empty when it may."""
+        alpha, limit, margin = attempt_alpha(1), self.config.max_episodes, self._margin(pilot.teacher)
+        span = self._range([pilot]).span
+        needed = pilot.forecast_as_seen(self.config.keep, span, alpha)
+        if needed is None:
+            return (
+                f"loses {(pilot.teacher - pilot.student).mean():.2g} of the {margin:.2g} allowed",
+                "a larger candidate",
+            )
+        if needed > limit:
+            easier = (
+                (keep, pilot.forecast_as_seen(keep, span, alpha)) for keep in OTHER_KEEPS if keep < self.config.keep
+            )
+            other = next(
+                (f", or --keep {keep:g} (about {n:,})" for keep, n in easier if n is not None and n <= limit), ""
+            )
+            return f"needs {needed:,} episodes, the limit is {limit:,}", f"--max-episodes {needed}{other}"
+        if not tail_holds(pilot.student, pilot.teacher, margin):
+            own, other_tail = worst_decile(pilot.student), worst_decile(pilot.teacher)
+            return f"worst tenth {own:.0f}, the teacher's {other_tail:.0f}", "a larger candidate"
+        return "", ""
+
+    def _range(self, pilots: list[Pilot]) -> ReturnRange:
+        """Fixed before anything is certified: as configured, else from the selection's episodes, widened."""
+        if self.config.return_range is not None:
+            return self.config.return_range
+        judged = [certificate.returns for certificate in self.certificates.values()]
+        pairs = [(p.teacher, p.student) for p in pilots] + [(r.teacher, r.student) for r in judged]
+        seen = [self.rand, *(returns for pair in pairs for returns in pair), *(r.random for r in judged)]
+        count = sum(map(len, seen))
+        return observed_range(*seen, of=f"{count:,} episodes of selection and random play that certify nothing")
+
+    def _certify(self, sequence: list[Candidate]) -> Candidate | None:
+        """Judge candidates in the order given, all on the same new seeds; the last before the first that is refused."""
+        self.attempts += 1
+        extent = self._range([self._pilot(c) for c in sequence])
+        hashes = [graph_hash(c.graph) for c in sequence]
+        nonce = stream_nonce(hashes, self.attempts)
+        teacher, random = (
+            Player(GraphPolicy(self.teacher), self.evaluate, extent.low),
+            random_player(self.evaluate, extent.low),
         )
-        return self.certificates[candidate.name]
+        certified: Candidate | None = None
+        for candidate, own in zip(sequence, hashes, strict=True):
+            claim = Claim(
+                keep=self.config.keep, return_range=extent, attempt=self.attempts, total_alpha=ALPHA,
+                purpose="certify", nonce=nonce, teacher=graph_hash(self.teacher), student=own,
+            )  # fmt: skip
+            pilot = self._pilot(candidate)
+            begun = start_of(claim, pilot, self.teacher, candidate.graph, self.evaluate)
+            needed = pilot.forecast_as_seen(self.config.keep, extent.span, claim.alpha)
+            affordable = needed is not None and needed <= self.config.max_episodes
+            episodes = self.config.max_episodes if affordable else min(_FEWEST, self.config.max_episodes)
+            students = Player(GraphPolicy(candidate.graph), self.evaluate, extent.low)
+            done = play_on(begun, Players(teacher, students, random), episodes)
+            self.certificates[candidate.name] = done
+            if not done.certified:
+                self._mark(candidate, "refused", done.reason.removeprefix("refused: "))
+                break
+            certified = self._mark(candidate, "passed")
+        return certified
 
-    def _mark(self, candidate: Candidate, status: Status) -> Candidate:
-        marked = replace(candidate, status=status)
+    def _pilot(self, candidate: Candidate) -> Pilot:
+        """The selection's episodes of a candidate."""
+        return Pilot(self.returns(self.seeds[: len(candidate.returns)]), candidate.returns, self.rand)
+
+    def _mark(self, candidate: Candidate, status: Status, why: str | None = None) -> Candidate:
+        marked = replace(candidate, status=status, why=candidate.why if why is None else why)
         self.tried[[c.name for c in self.tried].index(candidate.name)] = marked
         return marked
 
     def _best_effort(self) -> Candidate:
         """Nothing holds: the refusal that came closest, or else the refusal of what did best on the selection seeds."""
-        refused = [c for c in self.tried if c.name in self.certificates]
+        refused = [c for c in self.tried if c.name in self.certificates and not self.certificates[c.name].certified]
         if refused:
-            return max(refused, key=lambda c: self.certificates[c.name].difference_lower95)
+            return max(refused, key=lambda c: self.certificates[c.name].difference_lower95 or -np.inf)
         best = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
-        certificate = self._certify(best)
-        return self._mark(best, "chosen" if certificate.certified else "refused")
+        certified = self._certify([best])
+        return self._mark(certified, "chosen") if certified else next(c for c in self.tried if c.name == best.name)
 
     def _result(self, chosen: Candidate) -> Compression:
         certificate = self.certificates[chosen.name]
@@ -249,7 +327,7 @@ class _Search:
             _Trial("linear-float32", (Student(()), Distill(), Fold()))
         )
         teacher_cost = cost(self.teacher)
-        obs = self.context.visited(chosen.graph)
+        obs = self.context.visited(chosen.graph).obs
         return Compression(
             best=chosen,
             certificate=certificate,
@@ -258,22 +336,33 @@ class _Search:
             golden_obs=obs[np.linspace(0, len(obs) - 1, min(_GOLDEN, len(obs))).astype(np.int64)],
             teacher_size_bytes=teacher_cost.size_bytes,
             teacher_macs=teacher_cost.macs,
-            teacher_return_mean=certificate.teacher_return_mean,
+            teacher_return_mean=float(certificate.returns.teacher.mean()),
         )
 
 
 def tail_holds(student: Array, teacher: Array, margin: float) -> bool:
     """Whether the worst tenth of the episodes lost no more than ``margin`` either, by two standard errors.
 
-    A mean can be kept while a few episodes are lost altogether; nobody who ships a policy means that by "kept".
+    A mean can be kept while a few episodes are lost altogether; nobody who ships a policy means that by "kept". Two
+    policies of equal returns pass 97.7 % of the time at margin 0.
 
     Args:
         student, teacher: ``[n]`` returns; the tenths are taken of each by itself.
     """
-    count = max(2, len(student) // 10)
-    own, other = np.sort(student)[:count], np.sort(teacher)[:count]
-    error = sqrt((float(own.var(ddof=1)) + float(other.var(ddof=1))) / count)
-    return float(own.mean() - other.mean()) >= -margin - 2 * error
+    (own, own_error), (other, other_error) = _worst_tenth(student), _worst_tenth(teacher)
+    return own - other >= -margin - 2 * sqrt(own_error + other_error)
+
+
+def _worst_tenth(returns: Array) -> tuple[float, float]:
+    """Mean of the worst tenth and the variance of that mean.
+
+    The edge ``q`` of the tenth is itself measured: with p = 0.1 the variance is
+    ``(Var[x | x ≤ q] + (1 − p)·(q − E[x | x ≤ q])²) / (n·p)`` (Manistre & Hancock 2005, equation 1).
+    """
+    count = max(2, len(returns) // 10)
+    tail = np.sort(returns)[:count]
+    mean, edge = float(tail.mean()), float(tail[-1])
+    return mean, (float(tail.var(ddof=1)) + (1 - count / len(returns)) * (edge - mean) ** 2) / count
 
 
 def _is_mlp(graph: Graph) -> bool:

@@ -18,13 +18,36 @@ USED_SHARE = 0.005
 """An action counts as used by the teacher from this share of its states on."""
 
 
+@dataclass(frozen=True, eq=False)
+class States:
+    """Attributes:
+    obs: ``[K, *O]`` observations.
+    mask: ``bool[K, A]`` the actions that are legal in them, at least one each (None: all, always).
+    """
+
+    obs: Array
+    mask: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def __getitem__(self, rows: Array | slice) -> States:
+        """Some of them."""
+        return States(self.obs[rows], None if self.mask is None else self.mask[rows])
+
+    def joined(self, other: States) -> States:
+        """These, then ``other``."""
+        mask = None if self.mask is None or other.mask is None else np.concatenate([self.mask, other.mask])
+        return States(np.concatenate([self.obs, other.obs]), mask)
+
+
 def visit(
     policy: Policy, evaluate: Evaluate, seeds: Sequence[int] | Array, keep_obs: int, epsilon: float = 0.0
-) -> Array:
-    """``[K, *O]`` at most ``keep_obs`` observations that ``policy`` meets on ``seeds``."""
-    obs = evaluate(policy, [int(seed) for seed in seeds], epsilon=epsilon, keep_obs=keep_obs).obs
-    assert obs is not None, "the evaluator returned no observations though keep_obs was positive"
-    return obs
+) -> States:
+    """At most ``keep_obs`` states that ``policy`` meets on ``seeds``."""
+    met = evaluate(policy, [int(seed) for seed in seeds], epsilon=epsilon, keep_obs=keep_obs)
+    assert met.obs is not None, "the evaluator returned no observations though keep_obs was positive"
+    return States(met.obs, met.masks)
 
 
 def q_values(graph: Graph, obs: Array) -> Array:
@@ -33,14 +56,21 @@ def q_values(graph: Graph, obs: Array) -> Array:
     return np.concatenate([interpret(graph, obs[i : i + _CHUNK])[Q] for i in range(0, len(obs), _CHUNK)])
 
 
-def actions(graph: Graph, obs: Array) -> Array:
-    """``int64[K]`` greedy actions."""
+def actions(graph: Graph, states: States) -> Array:
+    """``int64[K]`` greedy legal actions."""
     policy = GraphPolicy(graph)
-    return np.concatenate([policy(obs[i : i + _CHUNK]) for i in range(0, len(obs), _CHUNK)])
+    parts = (states[i : i + _CHUNK] for i in range(0, len(states), _CHUNK))
+    return np.concatenate([policy(part.obs, part.mask) for part in parts])
+
+
+def legal_values(q: Array, mask: Array | None) -> Array:
+    """``q [K, A]`` with −∞ for what is not legal."""
+    return q if mask is None else np.where(mask, q, np.float32(-np.inf))
 
 
 def action_gap(q: Array) -> Array:
-    """``[K]`` best minus second-best value of ``q [K, A]`` (zeros when there is one action)."""
+    """``[K]`` best minus second-best value of ``q [K, A]``; infinite where only one action is legal (its value above
+    −∞), zeros when there is one action."""
     if q.shape[1] < 2:
         return np.zeros(len(q), q.dtype)
     top = np.partition(q, -2, axis=1)
@@ -69,14 +99,16 @@ class Comparison:
         return 1.0 - self.agreement
 
 
-def compare(teacher_q: Array, student_action: Array) -> Comparison:
-    """Compare on the same states.
+def compare(teacher_q: Array, student_action: Array, mask: Array | None = None) -> Comparison:
+    """Compare on the same states, among legal actions.
 
     Args:
         teacher_q: ``[K, A]``.
-        student_action: ``int[K]``.
+        student_action: ``int[K]`` legal.
+        mask: ``bool[K, A]`` (None: every action is legal).
     """
     rows = np.arange(len(teacher_q))
+    teacher_q = legal_values(teacher_q, mask)
     teacher_action = teacher_q.argmax(axis=1)
     same = teacher_action == student_action
     order = np.argsort(action_gap(teacher_q), kind="stable")
@@ -90,9 +122,9 @@ def compare(teacher_q: Array, student_action: Array) -> Comparison:
     )
 
 
-def compare_graphs(teacher: Graph, student: Graph, obs: Array) -> Comparison:
-    """`compare` of two graphs on ``obs [K, *O]``."""
-    return compare(q_values(teacher, obs), actions(student, obs))
+def compare_graphs(teacher: Graph, student: Graph, states: States) -> Comparison:
+    """`compare` of two graphs on ``states``."""
+    return compare(q_values(teacher, states.obs), actions(student, states), states.mask)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def save_artefact(
     hashes = {name: sha256(data) for name, data in contents.items()}
     contents[PROVENANCE] = _sealed({**provenance, "nimbleq": VERSION, "files": hashes})
     if certificate is not None:
-        contents[CERTIFICATE] = _sealed({**certificate, "artefact_digest": _combined(hashes)})
+        contents[CERTIFICATE] = _sealed({**certificate, "artefact_digest": _combined(hashes)}, indent=None)
 
     def fill(folder: Path) -> None:
         for name, data in contents.items():
@@ -163,7 +163,7 @@ def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
     """
     contents = {name: _read(path, name) for name in _HASHED}
     hashes = _check_hashes(path, _unsealed(path, PROVENANCE), contents)
-    write_bytes(path / CERTIFICATE, _sealed({**certificate, "artefact_digest": _combined(hashes)}))
+    write_bytes(path / CERTIFICATE, _sealed({**certificate, "artefact_digest": _combined(hashes)}, indent=None))
     return load_artefact(path)
 
 
@@ -180,15 +180,15 @@ def _combined(hashes: Mapping[str, str]) -> str:
     return sha256("".join(f"{hashes[name]}  {name}\n" for name in _HASHED).encode())
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+def _json(value: Any, indent: int | None = 1) -> bytes:
+    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode()
 
 
-def _sealed(value: Mapping[str, Any]) -> bytes:
-    """A JSON object with its format and the digest of its own content."""
+def _sealed(value: Mapping[str, Any], indent: int | None = 1) -> bytes:
+    """A JSON object with its format and the digest of its own content; ``indent`` None puts it on one line."""
     # Through JSON once, so that the digest is over what a reader will see.
     content = json.loads(_json({"format": 1, **value}))
-    return _json({**content, "digest": _content_digest(content)})
+    return _json({**content, "digest": _content_digest(content)}, indent)
 
 
 def _content_digest(content: Mapping[str, Any]) -> str:

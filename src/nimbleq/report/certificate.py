@@ -1,16 +1,17 @@
-"""The certificate in plain words, and its picture: the estimate with its bound against the margin."""
+"""The certificate in plain words, and its pictures: the wealth of the bet, and the difference with its bound."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log10
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup
-from nimbleq.report.read import Record
-from nimbleq.report.svg import Frame, Scale, axes, line, marker, padded, rect, svg, text, tipped
+from nimbleq.report.read import Record, as_number
+from nimbleq.report.svg import Frame, Point, Scale, axes, line, marker, padded, polyline, rect, svg, text, tipped
 
-_HOPELESS = 1e9
-"""Planned episodes from which on no number would do."""
+_DRAWN = (-6.0, 12.0)
+"""Powers of ten between which wealth is drawn; what lies beyond is drawn at the edge."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +81,89 @@ def _anchor(x: float, frame: Frame) -> str:
     return "end" if x > frame.width * 0.8 else "middle"
 
 
+@dataclass(frozen=True)
+class Wealth:
+    """Attributes:
+    curve: ``((episodes, log₁₀ W), …)`` from the start.
+    needed: wealth at which the claim is certified, ``1/α``.
+    certified: the verdict.
+    episodes: at which it was certified; None when it was not.
+    """
+
+    curve: tuple[Point, ...]
+    needed: float
+    certified: bool
+    episodes: float | None
+
+
+def wealth_of(certificate: Record) -> Wealth | None:
+    """The wealth over the episodes, or None when it is not there."""
+    points = certificate.fields.get("wealth_curve")
+    needed = certificate.number("wealth_needed")
+    if not isinstance(points, list) or needed is None or needed <= 1:
+        return None
+    pairs = [(as_number(p[0]), as_number(p[1])) for p in points if isinstance(p, list) and len(p) == 2]
+    curve = tuple((x, y) for x, y in pairs if x is not None and y is not None)
+    if len(curve) < 2 or len(curve) < len(points) or curve[-1][0] <= curve[0][0]:
+        return None
+    certified = certificate.flag("certified") is True
+    return Wealth(curve, needed, certified, certificate.number("episodes") if certified else None)
+
+
+def draw_wealth(wealth: Wealth, width: float) -> Markup:
+    """The plot on a logarithmic axis, ``width`` pixels wide, with the line that has to be reached."""
+    frame = Frame(width, 240, left=64, right=20, top=30)
+    goal = log10(wealth.needed)
+    powers = [min(max(y, _DRAWN[0]), _DRAWN[1]) for _, y in wealth.curve]
+    low, high = padded([*powers, 0.0, goal], 0.08)
+    x = Scale(wealth.curve[0][0], wealth.curve[-1][0], *frame.x)
+    y = Scale(low, high, *frame.y)
+    class_ = "passed" if wealth.certified else "refused"
+    said = f"{units.trimmed(wealth.needed)} needed"
+    parts = [
+        axes(
+            frame, x, y, x_label="episodes", y_label="wealth", x_format=units.compact,
+            y_format=lambda power: units.trimmed(10.0**power),
+        ),
+        line((frame.x[0], y(0)), (frame.x[1], y(0)), "zero"),
+        line((frame.x[0], y(goal)), (frame.x[1], y(goal)), "margin"),
+        text(frame.x[1], y(goal) - 6, said, anchor="end", class_="label strong"),
+        polyline([(x(n), y(p)) for (n, _), p in zip(wealth.curve, powers, strict=True)], f"line {class_}"),
+    ]  # fmt: skip
+    if wealth.episodes is not None and wealth.curve[0][0] <= wealth.episodes <= wealth.curve[-1][0]:
+        tip = f"certified after {units.count(wealth.episodes)} episodes"
+        parts.append(tipped(marker("circle", x(wealth.episodes), y(min(goal, high)), 6, f"{class_} solid"), tip))
+    return svg(frame.width, frame.height, "Wealth of the bet over the episodes, and what was needed", *parts)
+
+
 def plain_words(certificate: Record) -> list[str]:
-    """The certificate as sentences: what was compared, how often and why that often, what came out, what to do."""
-    return [
-        sentence
-        for sentence in (
-            _compared(certificate),
-            _why_that_many(certificate),
-            _outcome(certificate),
-            _advice(certificate),
-        )
-        if sentence
-    ]
+    """The certificate as sentences: what was played, what the test is, what was assumed, what came out, what to do."""
+    if is_older(certificate):
+        return ["This certificate is of an older kind, which did not hold its error: certify the policy again."]
+    words = (
+        _played(certificate),
+        _bet(certificate),
+        _assumed(certificate),
+        _outcome(certificate),
+        _advice(certificate),
+    )
+    return [sentence for sentence in words if sentence]
 
 
-def _compared(certificate: Record) -> str:
-    episodes = certificate.number("episodes")
+def is_older(certificate: Record) -> bool:
+    """Whether a certificate was made by the test that this one replaced."""
+    return bool(certificate) and "wealth" not in certificate.fields
+
+
+def _played(certificate: Record) -> str:
+    episodes = certificate.number("episodes_played")
     if episodes is None:
         return ""
-    pilot = certificate.record("seeds").number("pilot_count")
-    if episodes > 0:
-        said = (
-            f"The teacher and the compressed policy each played the same {units.count(episodes)} episodes: the same"
-            " seeds, hence the same starts and the same chance events, and none that had helped to choose the policy."
-        )
-    else:
-        said = (
-            f"Only a pilot of {units.count(pilot)} paired episodes was played: it showed that the test would be futile."
-        )
+    said = (
+        f"The teacher, the compressed policy and random play each played the same {units.count(episodes)} episodes: the"
+        " same seeds, hence the same starts and the same chance events. The seeds follow from the finished policy;"
+        " none had helped to choose it."
+    )
     teacher, student, random = (
         certificate.number(key) for key in ("teacher_return_mean", "student_return_mean", "random_return_mean")
     )
@@ -117,51 +173,62 @@ def _compared(certificate: Record) -> str:
     return said
 
 
-def _why_that_many(certificate: Record) -> str:
+def _bet(certificate: Record) -> str:
     keep, margin = certificate.number("keep"), certificate.number("margin")
+    needed, alpha = certificate.number("wealth_needed"), certificate.number("alpha")
     if margin is None:
         return ""
     said = "The claim"
     if keep is not None:
         said += f", that {units.percent(keep)} of the way from random play to the teacher is kept,"
     said += f" allows an average loss of at most {units.value(abs(margin))} (the margin)."
-    scatter, episodes = certificate.number("difference_std"), certificate.number("episodes")
-    if scatter is not None and scatter > 0:
+    if needed is not None and alpha is not None and 0 < alpha < 1:
         said += (
-            f" From episode to episode the difference scatters by {units.value(scatter)} (standard deviation),"
-            " and such a loss has to be told from luck."
+            " The test is a bet that starts with a wealth of 1 and wins on average only when the claim is true: a false"
+            f" claim reaches a wealth of {units.trimmed(needed)} with a chance of at most {units.percent(alpha)},"
+            " whatever the returns are like and whenever one stops."
         )
-    elif scatter is not None:
-        said += " From episode to episode the difference did not vary at all."
-    planned = certificate.number("planned_episodes")
-    if planned is None:
-        return said
-    if planned >= _HOPELESS:
-        return said + " No number of episodes would show it, going by the pilot."
-    said += (
-        f" That needs {units.count(planned)} episodes, computed from a pilot on other seeds before the first was played"
-    )
-    if episodes is not None and 0 < episodes < planned:
-        return said + f"; an interim look, paid for in error probability, settled it after {units.count(episodes)}."
-    return said + "."
+    attempt = certificate.number("attempt")
+    if attempt is not None and attempt > 1:
+        said += (
+            f" It is attempt {units.count(attempt)} about this policy; every attempt needs more wealth than the last."
+        )
+    first = next((row.number("episodes") for row in certificate.records("forecast")), None)
+    if first is not None:
+        said += f" Before it began, about {units.count(first)} episodes were expected for a policy that loses nothing."
+    return said
+
+
+def _assumed(certificate: Record) -> str:
+    ends = certificate.numbers("return_range")
+    if len(ends) != 2:
+        return ""
+    said = f"It was assumed beforehand that returns lie between {units.value(ends[0])} and {units.value(ends[1])}"
+    source = certificate.text("return_range_source", 300)
+    said += f" ({source})." if source else "."
+    rare, episodes = certificate.number("beyond_range_frequency_at_most"), certificate.number("episodes_played")
+    if rare is not None and episodes is not None:
+        said += (
+            f" No loss of more than {units.value(ends[1] - ends[0])} was seen in {units.count(episodes)} episodes: with"
+            f" 95 % confidence at most {units.percent(rare)} of the episodes have one."
+        )
+    return said
 
 
 def _outcome(certificate: Record) -> str:
-    verdict = verdict_of(certificate)
-    if verdict is None:
-        return ""
-    alpha = certificate.number("alpha")
-    sure = (
-        f"with {units.percent(1 - alpha)} confidence"
-        if alpha is not None and 0 < alpha < 1
-        else "with the stated confidence"
-    )
-    said = f"Measured difference: {units.value(verdict.mean)}. Its lower bound, {sure}, is {units.value(verdict.bound)}"
-    if verdict.certified:
-        return said + f", which is above −{units.value(verdict.margin)}: certified."
-    if verdict.bound > -verdict.margin:
-        return said + f", above −{units.value(verdict.margin)}, but the certificate was refused all the same."
-    return said + f", not above −{units.value(verdict.margin)}: refused. A larger loss has not been ruled out."
+    wealth, needed = certificate.number("wealth"), certificate.number("wealth_needed")
+    mean, bound = certificate.number("difference_mean"), certificate.number("difference_lower95")
+    said = ""
+    if mean is not None:
+        said = f"Measured difference: {units.value(mean)}"
+        said += "." if bound is None else f", with 95 % confidence no less than {units.value(bound)}."
+    if certificate.flag("certified") is True:
+        episodes = certificate.number("episodes")
+        after = "" if episodes is None else f" after {units.count(episodes)} episodes"
+        return f"{said} The wealth was reached{after}: certified."
+    if wealth is None or needed is None:
+        return said
+    return f"{said} The wealth got to {units.trimmed(wealth)} of the {units.trimmed(needed)} needed: not certified."
 
 
 def _advice(certificate: Record) -> str:

@@ -71,7 +71,7 @@ def _return_tile(story: Story) -> Markup:
     after = _first(certificate.number("student_return_mean"), found.number("return_mean"))
     if after is not None:
         shown = join(f"{units.value(before)} ", tag("span", "→", class_="arrow"), f" {units.value(after)}")
-        episodes = certificate.number("episodes")
+        episodes = certificate.number("episodes_played")
         note = f"mean of {units.count(episodes)} paired episodes" if episodes is not None else "mean of fresh episodes"
         return _tile(shown, "return, teacher → compressed", note)
     bounds = train.numbers("return_ci95")
@@ -83,10 +83,9 @@ def _promise(story: Story) -> str:
     if story.child.problem:
         return "the artefact's files were changed or damaged"
     keep = _first(story.certificate.number("keep"), story.compress.number("keep"))
-    bound, margin = story.certificate.number("difference_lower95"), story.certificate.number("margin")
-    if bound is not None and margin is not None:
-        sign = ">" if bound > -abs(margin) else "≤"
-        return f"keep {units.percent(keep)}: bound {units.value(bound)} {sign} −{units.value(abs(margin))}"
+    wealth, needed = story.certificate.number("wealth"), story.certificate.number("wealth_needed")
+    if wealth is not None and needed is not None:
+        return f"keep {units.percent(keep)}: wealth {units.trimmed(wealth)}, {units.trimmed(needed)} needed"
     return f"keep {units.percent(keep)}"
 
 

@@ -133,12 +133,18 @@ def _certificate(story: Story) -> Markup:
         return missing("Nothing has been certified yet.", _command(story, verb))
     verdict = certificate.verdict_of(found)
     parts = [paragraph(sentence) for sentence in certificate.plain_words(found)]
+    if certificate.is_older(found):
+        return join(*parts, missing("Nothing is certified.", _command(story, "certify")))
+    wealth = certificate.wealth_of(found)
     if verdict is not None:
         caption = (
-            "The line runs from the lower bound upwards: that is where the true difference lies."
-            " To be certified it must not reach into the shaded loss."
+            "The line runs from the lower bound (95 % confidence) upwards: that is where the true difference lies."
+            " The shaded loss is more than the claim allows."
         )
         parts.insert(0, figure(lambda width: certificate.draw_verdict(verdict, width), caption))
+    if wealth is not None:
+        caption = "The wealth of the bet against a false claim. Reaching the dashed line once is enough."
+        parts.insert(0, figure(lambda width: certificate.draw_wealth(wealth, width), caption))
     rows = certificate.figures(found)
     if rows:
         parts.append(table(("beside it", "", "meaning"), rows, text_columns=3))

@@ -101,6 +101,7 @@ class Played:
         returns: ``float64[E]``.
         lengths: ``int64[E]``.
         obs: ``[K, *O]`` those of the lowest keys.
+        masks: ``bool[K, A]`` the actions that were legal in them; None where all are, always.
         keys: ``uint64[K]`` a hash of (episode seed, time).
     """
 
@@ -108,6 +109,7 @@ class Played:
         self.returns = np.zeros(episodes)
         self.lengths = np.zeros(episodes, np.int64)
         self.obs = np.zeros((0, *spec.obs.shape), spec.obs.dtype)
+        self.masks = np.zeros((0, spec.actions), bool) if spec.masked else None
         self.keys = np.zeros(0, np.uint64)
 
 
@@ -124,9 +126,9 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
     for lane in active.tolist():
         obs[lane] = lanes.reset(lane, seeds[lane])
     while active.size:
-        if keep_obs:
-            sample.offer(obs, seeds[episode], time)
         mask = None if lanes.mask is None else lanes.mask[active]
+        if keep_obs:
+            sample.offer(obs, mask, seeds[episode], time)
         action = policy(obs) if mask is None else policy(obs, mask=mask)
         if epsilon > 0:
             action = noise.apply(action, active, seeds[episode], time, mask)
@@ -148,7 +150,7 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
             active, episode, time = (np.delete(rows, done) for rows in (active, episode, time))
             obs, returns = np.delete(obs, done, axis=0), np.delete(returns, done)
     sample.trim()
-    played.obs, played.keys = sample.taken(played.obs)
+    played.obs, played.masks, played.keys = sample.taken(played.obs, played.masks)
     return played
 
 
@@ -189,14 +191,17 @@ class _Sample:
         self.keep = keep
         self.limit = np.uint64(np.iinfo(np.uint64).max)  # keys above it cannot be among the lowest any more
         self.obs: list[Array] = []
+        self.masks: list[Array] = []
         self.keys: list[Array] = []
         self.held = 0
 
-    def offer(self, obs: Array, seeds: Array, time: Array) -> None:
+    def offer(self, obs: Array, mask: Array | None, seeds: Array, time: Array) -> None:
         keys = _hash(seeds, time)
         low = keys <= self.limit
         if low.any():
             self.obs.append(obs[low])
+            if mask is not None:
+                self.masks.append(mask[low])
             self.keys.append(keys[low])
             self.held += int(low.sum())
             if self.held > 2 * self.keep + 1_000:
@@ -206,11 +211,14 @@ class _Sample:
         if self.held > self.keep:
             obs, keys = np.concatenate(self.obs), np.concatenate(self.keys)
             lowest = np.argsort(keys)[: self.keep]
+            self.masks = [np.concatenate(self.masks)[lowest]] if self.masks else []
             self.obs, self.keys, self.held = [obs[lowest]], [keys[lowest]], self.keep
             self.limit = keys[lowest[-1]]
 
-    def taken(self, empty: Array) -> tuple[Array, Array]:
-        return np.concatenate([empty, *self.obs]), np.concatenate([np.zeros(0, np.uint64), *self.keys])
+    def taken(self, obs: Array, masks: Array | None) -> tuple[Array, Array | None, Array]:
+        """Observations, masks and keys, after the empty arrays given."""
+        keys = np.concatenate([np.zeros(0, np.uint64), *self.keys])
+        return np.concatenate([obs, *self.obs]), None if masks is None else np.concatenate([masks, *self.masks]), keys
 
 
 def _hash(seeds: Array, time: Array) -> Array:
@@ -227,7 +235,11 @@ def _joined(parts: list[Played], seeds: Array, keep_obs: int) -> Episodes:
     if keep_obs == 0:
         return Episodes(seeds, returns, lengths)
     order = np.argsort(np.concatenate([part.keys for part in parts]))[:keep_obs]
-    return Episodes(seeds, returns, lengths, np.concatenate([part.obs for part in parts])[order])
+    masks = [part.masks for part in parts if part.masks is not None]
+    return Episodes(
+        seeds, returns, lengths, np.concatenate([part.obs for part in parts])[order],
+        np.concatenate(masks)[order] if masks else None,
+    )  # fmt: skip
 
 
 @cache

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from nimbleq.config import EnvConfig
 from nimbleq.console import Console
 from nimbleq.errors import FileError
-from nimbleq.graph.artefact import attach_certificate, digest, load_artefact
+from nimbleq.graph.artefact import Artefact, attach_certificate, digest, load_artefact
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import Output, artefact_and_run, load_teacher, run_env
+
+if TYPE_CHECKING:
+    from nimbleq.compress.certify import Certificate, ReturnRange
+
+MAX_EPISODES = 4_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Play teacher and artefact on the same fresh seeds and certify the artefact, or refuse (exit 1).
+    """Play teacher, artefact and random play on the same new seeds and certify the artefact, or not (exit 1).
+
+    A test that was not finished plays on where it stopped; every return is kept in certificate.json.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
         keep: share of the teacher's return (above random play) to keep (default: what it was compressed for).
-        max_episodes: refuse rather than play more than this.
+        return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
+            what was seen before, and more).
+        fresh: an independent test on seeds that nobody could foresee; it stands beside the certificate.
+        max_episodes: play at most this many more.
         workers: processes that play.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
     keep: float | None = None
-    max_episodes: int = 4_000
+    return_range: str | None = None
+    fresh: bool = False
+    max_episodes: int = MAX_EPISODES
     workers: int = 2
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Re-check with a nonce that nobody has seen."""
+    """Play on, or begin."""
     path, run = artefact_and_run(args.artefact)
-    result = certify_run(path, run, console, args.keep, args.max_episodes, args.workers)
+    result = certify_run(
+        path, run, console, args.keep, args.max_episodes, args.workers, args.return_range, fresh=args.fresh
+    )
     run.save_result("certify", result)
     return result, bool(result["certified"])
 
@@ -46,30 +60,92 @@ def certify_run(
     run: RunDir,
     console: Console,
     keep: float | None = None,
-    max_episodes: int = 4_000,
+    max_episodes: int = MAX_EPISODES,
     workers: int = 2,
+    return_range: str | None = None,
+    *,
+    fresh: bool = False,
 ) -> dict[str, Any]:
-    """Certify one artefact of ``run`` and attach the verdict to it; returns the verb's JSON object."""
-    from nimbleq.compress.certify import certify, check_keep
+    """Certify one artefact of ``run`` and keep what was played with it; returns the verb's JSON object."""
+    from nimbleq.compress.certify import certify, check_keep, record
     from nimbleq.rl.evaluate import Evaluator
 
     student, teacher = load_artefact(artefact), load_teacher(run)
     if student.graph.obs_type != teacher.graph.obs_type or student.graph.actions != teacher.graph.actions:
         raise FileError(f"{artefact} and {run.teacher} are not policies for the same environment")
+    earlier = _attempts(student, console)
     asked = keep if keep is not None else (student.certificate or {}).get("keep", 0.99)
     check_keep(asked)
-    with Evaluator(run_env(run), workers=workers) as evaluate, console.progress("certify") as tick:
-        certificate = certify(
+    env = run_env(run)
+    teacher_digest = digest(run.teacher)
+
+    def keep_it(made: Certificate) -> None:
+        others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
+        attach_certificate(artefact, record([*others, made]) | {"teacher_digest": teacher_digest})
+
+    with Evaluator(env, workers=workers) as evaluate, console.progress("certify") as tick:
+        made = certify(
             teacher.graph,
             student.graph,
             evaluate,
             asked,
-            purpose="recertify",
-            nonce=secrets.randbits(48),
+            return_range=range_of(return_range, env),
+            earlier=earlier,
+            fresh=fresh,
             max_episodes=max_episodes,
+            on_start=lambda begun: say_start(begun, console),
+            on_batch=keep_it,
             tick=tick,
-        ).to_dict()
-    certificate["teacher_digest"] = digest(run.teacher)
-    attach_certificate(artefact, (student.certificate or {}) | certificate)
-    console.say(certificate["reason"])
-    return {"artefact": str(artefact), **certificate}
+        )
+    console.say(made.reason)
+    return {"artefact": str(artefact), **summary(made), "teacher_digest": teacher_digest}
+
+
+def range_of(stated: str | None, env: EnvConfig) -> ReturnRange | None:
+    """The range that a person stated, else the one that the environment's rules say, else None."""
+    from nimbleq.compress.certify import ReturnRange, stated_range
+    from nimbleq.rl.return_range import known_range
+
+    if stated is not None:
+        return stated_range(stated)
+    known = known_range(env)
+    return None if known is None else ReturnRange(*known)
+
+
+def summary(made: Certificate) -> dict[str, Any]:
+    """The certificate without the returns behind it and their curve, which are in certificate.json."""
+    return {name: value for name, value in made.to_dict().items() if name not in ("returns", "wealth_curve")}
+
+
+def say_start(begun: Certificate, console: Console) -> None:
+    """Before the first episode: what is known already, what is assumed, and about how many episodes it will take."""
+    claim, played = begun.claim, len(begun.returns)
+    low, high = claim.return_range.ends
+    console.say(f"returns are taken to lie in {low:.6g} … {high:.6g}: {claim.return_range.source}")
+    needed = [
+        f"{row['episodes']:,} at keep = {row['keep']:g}" if row["episodes"] else f"no number at keep = {row['keep']:g}"
+        for row in begun.forecast
+    ]
+    if needed:
+        console.say(f"a student that loses nothing takes about {', '.join(needed)} (attempt {claim.attempt})")
+    if played:
+        done = "certified already" if begun.certified else "it plays on from there"
+        console.say(f"{played:,} episodes of this test have been played; {done} (--fresh: an independent test)")
+
+
+def _attempts(student: Artefact, console: Console) -> list[Certificate]:
+    """The attempts so far; an older kind of certificate counts for nothing."""
+    from nimbleq.compress.certify import attempts_of, verify_certificate
+
+    stored = student.certificate
+    if stored is not None and "returns" not in stored:
+        console.say(
+            f"{student.path}: its certificate is of an older kind, which did not hold its error: it is certified again"
+        )
+        return []
+    try:
+        if stored is not None:
+            verify_certificate(stored)
+        return attempts_of(stored)
+    except FileError as error:
+        raise FileError(f"{student.path / 'certificate.json'}: {error}") from None

@@ -11,17 +11,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from nimbleq.compress.certify import check_keep
+from nimbleq.compress.certify import attempts_of, check_keep, record, standing
 from nimbleq.config import with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
-from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
+from nimbleq.verbs.certify import MAX_EPISODES, range_of
 from nimbleq.verbs.common import COMPRESSED_MEANING, Output, load_teacher, provenance, run_env, run_seed, saved_config
 
+_HARDLY_SMALLER = 1.5
 RECIPES = ("auto", "int8", "float32")
 
 
@@ -34,6 +36,9 @@ class Args(Output):
         keep: share of the teacher's return (above random play) to keep, above 0 and at most 1.
         recipe: auto tries int8 and float32.
         name: of the artefact.
+        max_episodes: that a certificate may take; what needs more is refused, and says how many.
+        return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
+            what the selection showed, and more).
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
@@ -42,6 +47,8 @@ class Args(Output):
     keep: float = 0.99
     recipe: Literal["auto", "int8", "float32"] = "auto"
     name: str = "small"
+    max_episodes: int = MAX_EPISODES
+    return_range: str | None = None
     scratch: bool = True
     workers: int = 2
 
@@ -52,7 +59,17 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     run = open_run(args.run)
     if args.name == "teacher" or Path(args.name).name != args.name or args.name.startswith("."):
         raise ConfigError(f"an artefact cannot be named {args.name!r}: use a plain word other than teacher")
-    result = compress_run(run, args.name, args.keep, args.recipe, console, args.scratch, args.workers)
+    result = compress_run(
+        run,
+        args.name,
+        args.keep,
+        args.recipe,
+        console,
+        args.scratch,
+        args.workers,
+        args.max_episodes,
+        args.return_range,
+    )
     run.save_result("compress", result)
     return result, bool(result["certified"])
 
@@ -65,21 +82,39 @@ def check(keep: float, recipe: str) -> None:
 
 
 def compress_run(
-    run: RunDir, name: str, keep: float, recipe: Any, console: Console, scratch: bool = True, workers: int = 2
+    run: RunDir,
+    name: str,
+    keep: float,
+    recipe: Any,
+    console: Console,
+    scratch: bool = True,
+    workers: int = 2,
+    max_episodes: int = MAX_EPISODES,
+    return_range: str | None = None,
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
-    from nimbleq.compress.search import CompressConfig, compress
+    from nimbleq.compress.search import CompressConfig, compress_policy
     from nimbleq.rl.evaluate import Evaluator
 
     start = time.monotonic()
     teacher = load_teacher(run)
-    config = CompressConfig(keep=keep, recipe=recipe, seed=run_seed(run))
-    with Evaluator(run_env(run), workers=workers) as evaluate:
+    _check_not_weaker(run.artefact(name), keep, teacher.digest)
+    env = run_env(run)
+    config = CompressConfig(
+        keep=keep,
+        recipe=recipe,
+        seed=run_seed(run),
+        max_episodes=max_episodes,
+        return_range=range_of(return_range, env),
+    )
+    with Evaluator(env, workers=workers) as evaluate:
         with console.progress("compress") as tick:
-            found = compress(teacher.graph, evaluate, config, tick)
+            found = compress_policy(teacher.graph, evaluate, config, tick)
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
-    path = run.artefact(name)
-    certificate = found.certificate.to_dict() | {"teacher_digest": teacher.digest}
+    path = place(run, name, certified=found.certificate.certified)
+    if path != run.artefact(name):
+        console.say(f"{run.artefact(name)} is certified and stays as it is: what follows goes to {path}")
+    certificate = record([found.certificate]) | {"teacher_digest": teacher.digest}
     facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
     save_artefact(
         path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate,
@@ -93,6 +128,36 @@ def compress_run(
     result["seconds"] = time.monotonic() - start
     _tell(result, console)
     return result
+
+
+def certified_keep(path: Path) -> tuple[float, str] | None:
+    """Of the artefact at ``path``: the keep it is certified for, and the digest of the teacher; None when it is not.
+
+    Raises:
+        FileError: the artefact is damaged.
+    """
+    if not path.exists():
+        return None
+    stored = load_artefact(path).certificate
+    if stored is None or "returns" not in stored:
+        return None
+    stands = standing(attempts_of(stored))
+    return (stands.claim.keep, str(stored.get("teacher_digest"))) if stands.certified else None
+
+
+def place(run: RunDir, name: str, *, certified: bool) -> Path:
+    """Where a policy is saved: what is certified is never replaced by what is not."""
+    path = run.artefact(name)
+    return path if certified or certified_keep(path) is None else run.artefact(f"{name}-refused")
+
+
+def _check_not_weaker(path: Path, keep: float, teacher_digest: str) -> None:
+    """Raise `ConfigError` where a certificate of more would be replaced by one of less, for the same teacher."""
+    known = certified_keep(path)
+    if known is not None and known[1] == teacher_digest and keep < known[0]:
+        raise ConfigError(
+            f"{path} is certified at keep = {known[0]:g}, which is more than {keep:g}: give the new one another --name"
+        )
 
 
 def decision_us(graph: Graph, obs: Array) -> float | None:
@@ -134,13 +199,18 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
 def _tell(result: dict[str, Any], console: Console) -> None:
     rows = [
         [row["name"], str(row["bits"]), size_text(row["size_bytes"]), f"{row['macs']:,}", f"{row['return_mean']:.1f}",
-         "–" if row["latency_us"] is None else f"{row['latency_us']:.3f}", row["status"]]
+         "–" if row["latency_us"] is None else f"{row['latency_us']:.3f}", row["status"], row["why"]]
         for row in result["candidates"]
     ]  # fmt: skip
-    console.table("candidates", ("policy", "bits", "size", "MACs", "return", "µs", ""), rows)
+    console.table("candidates", ("policy", "bits", "size", "MACs", "return", "µs", "", "why"), rows)
     smaller = result["teacher_size_bytes"] / result["size_bytes"]
     fewer = result["teacher_macs"] / max(result["macs"], 1)
     verdict = "certified" if result["certified"] else "NOT certified"
+    console.say(result["reason"])
+    if smaller < _HARDLY_SMALLER:
+        failed = [row for row in result["candidates"] if row["why"]]
+        why = f"; {failed[-1]['name']} {failed[-1]['why']} (what would help: {failed[-1]['advice']})" if failed else ""
+        console.say(f"warning: the policy is hardly smaller than its teacher: nothing smaller was certified{why}")
     console.say(
         f"{result['artefact']}: {size_text(result['size_bytes'])} (×{smaller:.0f} smaller), {result['macs']:,} "
         f"multiply-accumulates (×{fewer:.0f} fewer), {verdict} at keep = {result['keep']:g}"

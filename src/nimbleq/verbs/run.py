@@ -32,6 +32,8 @@ class Args(Output):
         out: run directory (default runs/ENV/PRESET-seedN).
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
         recipe: auto, or one of the recipes of nimbleq compress.
+        max_episodes: that a certificate may take.
+        return_range: low,high between which returns lie; see nimbleq compress.
         to: export targets.
     """
 
@@ -40,6 +42,8 @@ class Args(Output):
     out: Path | None = None
     keep: float = 0.99
     recipe: str = "auto"
+    max_episodes: int = certify.MAX_EPISODES
+    return_range: str | None = None
     to: tuple[str, ...] = ("c", "onnx")
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
@@ -54,15 +58,19 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
     compress.check(args.keep, args.recipe)
     run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
-    small, build = run.artefact("small"), run.path / "build"
+    build = run.path / "build"
 
     trained = _step(run, "train", {"config": to_dict(args.config)}, console,
                     lambda: train.train_run(args.config, run, console, resume=True))  # fmt: skip
+    limit, extent = args.max_episodes, args.return_range
     asked = {"teacher": digest(run.teacher), "keep": args.keep, "recipe": args.recipe}
-    compressed = _step(run, "compress", asked, console,
-                       lambda: compress.compress_run(run, "small", args.keep, args.recipe, console))  # fmt: skip
+    asked |= {"max_episodes": limit, "return_range": extent}
+    compressed = _step(run, "compress", asked, console, lambda: compress.compress_run(
+        run, "small", args.keep, args.recipe, console, max_episodes=limit, return_range=extent))  # fmt: skip
+    small = run.artefact(Path(compressed["artefact"]).name)
     of = {"artefact": digest(small)}
-    certified = _step(run, "certify", of, console, lambda: certify.certify_run(small, run, console))
+    certified = _step(run, "certify", of | asked, console, lambda: certify.certify_run(
+        small, run, console, args.keep, limit, return_range=extent))  # fmt: skip
     exported = _step(run, "export", of | {"to": list(args.to)}, console,
                      lambda: export.export_artefact(small, args.to, build, console))  # fmt: skip
     verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_folder(build, console))
