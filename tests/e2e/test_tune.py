@@ -114,7 +114,7 @@ def test_one_command_at_a_time(inline: Any, tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdin is not None
         other.stdout.read(1)
-        assert "another nimbleq tune is at work" in one_line(inline("tune", *SMALL, "--out", tmp_path))
+        assert "another nimbleq command is at work" in one_line(inline("tune", *SMALL, "--out", tmp_path))
         assert not (tmp_path / "study.db").exists()
 
 

@@ -7,13 +7,11 @@ median of the others at the same share of the budget are given up.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,30 +61,8 @@ class TuneConfig:
         }  # fmt: skip
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from the search in ``folder``; the system ends this when the process ends, however it does.
-
-    Raises:
-        ConfigError: another process is at it.
-        FileError: the folder cannot be written.
-    """
-    path = folder / "lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w")
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    with stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another nimbleq tune is at work in {folder}: wait, or choose another --out") from None
-        yield
-
-
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
-    """The study in ``folder``, begun or gone on with; no other process may be at it (`alone`).
+    """The study in ``folder``, begun or gone on with; no other process may be at it (`exclusive_lock`).
 
     The first trial of a new one has the settings of ``base``. A trial that was under way when the sitting before this
     one ended, however it ended, comes next and goes on.

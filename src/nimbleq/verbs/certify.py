@@ -11,9 +11,10 @@ import tyro
 
 from nimbleq.console import Console
 from nimbleq.errors import FileError
+from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import attach_certificate, digest, load_artefact
 from nimbleq.rundir import RunDir
-from nimbleq.verbs.common import Output, artefact_and_run, load_teacher, run_env
+from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,10 @@ class Args(Output):
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Re-check with a nonce that nobody has seen."""
-    path, run = artefact_and_run(args.artefact)
-    result = certify_run(path, run, console, args.keep, args.max_episodes, args.workers)
-    run.save_result("certify", result)
+    path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
+    with exclusive_lock(run.path, read_only=True):
+        result = certify_run(path, run, console, args.keep, args.max_episodes, args.workers)
+        keep_result(run, "certify", result, console)
     return result, bool(result["certified"])
 
 
@@ -70,6 +72,9 @@ def certify_run(
             tick=tick,
         ).to_dict()
     certificate["teacher_digest"] = digest(run.teacher)
-    attach_certificate(artefact, (student.certificate or {}) | certificate)
     console.say(certificate["reason"])
-    return {"artefact": str(artefact), **certificate}
+    try:
+        attach_certificate(artefact, (student.certificate or {}) | certificate)
+    except FileError as error:
+        console.say(f"the certificate is not kept: {error}")
+    return {"artefact": str(artefact), "artefact_digest": student.digest, **certificate}

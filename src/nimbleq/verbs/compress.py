@@ -15,12 +15,21 @@ from nimbleq.compress.certify import check_keep
 from nimbleq.config import with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
+from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.graph import Graph
-from nimbleq.rundir import RunDir, open_run
+from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
-from nimbleq.verbs.common import Output, load_teacher, provenance, run_env, run_seed, saved_config
+from nimbleq.verbs.common import (
+    Output,
+    load_teacher,
+    provenance,
+    require_better_than_random,
+    run_env,
+    run_seed,
+    saved_config,
+)
 
 RECIPES = ("auto", "int8", "float32")
 
@@ -49,11 +58,12 @@ class Args(Output):
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Compress one run."""
     check(args.keep, args.recipe)
+    check_name(args.name)
     run = open_run(args.run)
-    if args.name == "teacher" or Path(args.name).name != args.name or args.name.startswith("."):
-        raise ConfigError(f"an artefact cannot be named {args.name!r}: use a plain word other than teacher")
-    result = compress_run(run, args.name, args.keep, args.recipe, console, args.scratch, args.workers)
-    run.save_result("compress", result)
+    with exclusive_lock(run.path):
+        require_better_than_random(run, args.workers)
+        result = compress_run(run, args.name, args.keep, args.recipe, console, args.scratch, args.workers)
+        run.save_result("compress", result)
     return result, bool(result["certified"])
 
 
@@ -81,10 +91,10 @@ def compress_run(
     path = run.artefact(name)
     certificate = found.certificate.to_dict() | {"teacher_digest": teacher.digest}
     facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed}
-    save_artefact(
+    saved = save_artefact(
         path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate
     )
-    result = {"artefact": str(path), **found.to_dict()}
+    result = {"artefact": str(path), "artefact_digest": saved.digest, "recipe": recipe, **found.to_dict()}
     for row, candidate in zip(result["candidates"], found.candidates, strict=True):
         row["latency_us"] = decision_us(candidate.graph, found.golden_obs)
     result["teacher_latency_us"] = decision_us(teacher.graph, found.golden_obs)

@@ -1,22 +1,29 @@
-"""``nimbleq run``: the whole line, each step skipped when its result is there and its inputs are unchanged."""
+"""``nimbleq run``: the whole line, a step skipped where its result is there and nothing that it starts from changed."""
 
 from __future__ import annotations
 
+import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
+from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict, validate
 from nimbleq.console import Console, size_text
-from nimbleq.files import read_json, write_json
-from nimbleq.graph.artefact import digest
+from nimbleq.deploy.export import MANIFEST, check_targets, load_build
+from nimbleq.errors import FileError
+from nimbleq.files import read_bytes, read_json, sha256, write_json
+from nimbleq.graph.artefact import CERTIFICATE, digest
 from nimbleq.report import write_report
 from nimbleq.rundir import RunDir
 from nimbleq.verbs import bench, certify, compress, export, train, verify
-from nimbleq.verbs.common import Output
+from nimbleq.verbs.common import Output, require_better_than_random
+
+_SMALL = "small"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,7 @@ class Args(Output):
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
         recipe: auto, or one of the recipes of nimbleq compress.
         to: export targets.
+        name: of the exported C functions and files.
     """
 
     preset: str = "dqn"
@@ -41,6 +49,7 @@ class Args(Output):
     keep: float = 0.99
     recipe: str = "auto"
     to: tuple[str, ...] = ("c", "onnx")
+    name: str = "policy"
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -53,51 +62,129 @@ def arguments(words: Sequence[str]) -> Args:
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
     compress.check(args.keep, args.recipe)
+    validate(args.config)
+    check_targets(args.to, args.name)
     run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
-    small, build = run.artefact("small"), run.path / "build"
+    with train.working_in(run):
+        return _line(args, run, console)
 
-    trained = _step(run, "train", {"config": to_dict(args.config)}, console,
-                    lambda: train.train_run(args.config, run, console, resume=True))  # fmt: skip
-    asked = {"teacher": digest(run.teacher), "keep": args.keep, "recipe": args.recipe}
-    compressed = _step(run, "compress", asked, console,
-                       lambda: compress.compress_run(run, "small", args.keep, args.recipe, console))  # fmt: skip
-    of = {"artefact": digest(small)}
-    certified = _step(run, "certify", of, console, lambda: certify.certify_run(small, run, console))
-    exported = _step(run, "export", of | {"to": list(args.to)}, console,
-                     lambda: export.export_artefact(small, args.to, build, console))  # fmt: skip
-    verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_folder(build, console))
-    timed = _step(run, "bench", of, console, lambda: bench.bench_run(small, run, console))
-    report = str(write_report(run))
+
+def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bool]:
+    small, build = run.artefact(_SMALL), run.path / "build"
+    promise = {"keep": args.keep, "recipe": args.recipe}
+    shape = {"to": list(args.to), "name": args.name}
+
+    def of(*more: dict[str, Any]) -> dict[str, Any]:
+        """All that the steps about the small policy start from."""
+        asked = {"teacher": digest(run.teacher), "artefact": digest(small), **promise}
+        return reduce(operator.or_, more, asked)
+
+    def compressed() -> dict[str, Any]:
+        require_better_than_random(run)
+        return compress.compress_run(run, _SMALL, args.keep, args.recipe, console)
+
+    steps = _Steps(run, console)
+    trained = steps.do("train", {"config": to_dict(args.config)},
+                       lambda: train.train_run(args.config, run, console, resume=True),
+                       made=lambda: digest(run.teacher))  # fmt: skip
+    smaller = steps.do("compress", {"teacher": digest(run.teacher), **promise}, compressed, made=lambda: digest(small))
+    certified = steps.do("certify", of(), lambda: certify.certify_run(small, run, console, args.keep),
+                         made=lambda: _file_digest(small / CERTIFICATE))  # fmt: skip
+    exported = steps.do("export", of(shape),
+                        lambda: export.export_artefact(small, args.to, build, console, args.name),
+                        made=lambda: _build_digest(build))  # fmt: skip
+    verified = steps.do("verify", of(shape, {"build": _build_digest(build)}),
+                        lambda: verify.verify_folder(build, console))  # fmt: skip
+    timed = steps.do("bench", of(), lambda: bench.bench_run(small, run, console))
+    report = str(write_report(run, _SMALL))
     result = {
-        "train": trained, "compress": compressed, "certify": certified, "export": exported, "verify": verified,
+        "train": trained, "compress": smaller, "certify": certified, "export": exported, "verify": verified,
         "bench": timed, "report": report,
     }  # fmt: skip
     _summary(result, console)
     return result, bool(certified["certified"]) and not verified["mismatches"]
 
 
-def _step(
-    run: RunDir, verb: str, inputs: dict[str, Any], console: Console, work: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """The verb's result: the kept one when it came from the same inputs, else freshly made and kept."""
-    ledger_path = run.result("inputs")
-    ledger = read_json(ledger_path) if ledger_path.exists() else {}
-    kept = run.load_result(verb)
-    if kept is not None and _same(ledger.get(verb), inputs):
-        console.say(f"{verb}: done before, kept")
-        assert isinstance(kept, dict)
-        return kept
-    result = work()
-    run.save_result(verb, result)
-    write_json(ledger_path, ledger | {verb: inputs})
-    return result
+@dataclass(frozen=True)
+class _Steps:
+    """The steps done in a run: in its ledger, each with everything that was asked and the digest of what was made.
+
+    A step is done again when anything else is asked, or when its result or what it made is not what it left.
+    """
+
+    run: RunDir
+    console: Console
+
+    def do(
+        self,
+        verb: str,
+        asked: dict[str, Any],
+        work: Callable[[], dict[str, Any]],
+        made: Callable[[], str] = lambda: "",
+    ) -> dict[str, Any]:
+        """The verb's result: the one of before where it still holds, else from ``work``.
+
+        Args:
+            verb: the step.
+            asked: settings and digests of everything that it starts from.
+            work: does it.
+            made: digest of what it leaves beside its result.
+        """
+        path = self.run.result("inputs")
+        ledger = read_json(path) if path.exists() else {}
+        about = "" if verb == "train" else _SMALL
+        before, result = ledger.get(verb), self.run.load_result(verb, about)
+        if result is not None and _same(before, asked, _left(result, made)):
+            self.console.say(f"{verb}: done before, kept")
+            assert isinstance(result, dict)
+            return result
+        if before is not None:
+            self.console.say(f"{verb}: done again, as {_reason(before, asked)}")
+        result = work()
+        self.run.save_result(verb, result)
+        write_json(path, ledger | {verb: {"asked": asked, "left": _left(result, made)}})
+        return result
 
 
-def _same(known: Any, inputs: dict[str, Any]) -> bool:
-    """Whether a step was done with ``inputs``; an earlier nimbleq may have known fewer settings of training."""
-    if known is None or "config" not in inputs:
-        return bool(known == inputs)
-    return same_settings(known.get("config"), from_dict(TrainConfig, inputs["config"]))
+def _left(result: Any, made: Callable[[], str]) -> str:
+    """Digest of a step's result and of what it made; nothing equals it where that is missing or damaged."""
+    try:
+        return sha256(f"{json.dumps(result, sort_keys=True)} {made()}".encode())
+    except FileError as error:
+        return str(error)
+
+
+def _build_digest(build: Path) -> str:
+    """Digest of an intact build, else what is wrong with it."""
+    try:
+        load_build(build)
+        return _file_digest(build / MANIFEST)
+    except FileError as error:
+        return str(error)
+
+
+def _file_digest(path: Path) -> str:
+    return sha256(read_bytes(path))
+
+
+def _same(before: Any, asked: dict[str, Any], left: str) -> bool:
+    """Whether a step was done with what is ``asked`` and left what is there.
+
+    An earlier nimbleq may have known fewer settings of training.
+    """
+    if not isinstance(before, dict) or before.keys() != {"asked", "left"} or before["left"] != left:
+        return False
+    known = before["asked"]
+    if "config" not in asked:
+        return bool(known == asked)
+    return isinstance(known, dict) and same_settings(known.get("config"), from_dict(TrainConfig, asked["config"]))
+
+
+def _reason(before: Any, asked: dict[str, Any]) -> str:
+    """What is not as it was, in words."""
+    known = before.get("asked") if isinstance(before, dict) else None
+    changed = [key for key in asked if not isinstance(known, dict) or known.get(key) != asked[key]]
+    return f"{' and '.join(changed)} changed" if changed else "what it made was changed since"
 
 
 def _summary(result: dict[str, Any], console: Console) -> None:
@@ -126,5 +213,8 @@ def _summary(result: dict[str, Any], console: Console) -> None:
         ],
     )  # fmt: skip
     console.say(certificate["reason"])
-    console.say(f"verified: {result['verify']['checked']:,} answers, {result['verify']['mismatches']} mismatches")
+    verified = result["verify"]
+    console.say(f"verified: {verified['checked']:,} answers, {verified['mismatches']} mismatches")
+    for target, why in verified["skipped"].items():
+        console.say(f"NOT verified: {target} ({why})")
     console.say(f"report: {result['report']}")

@@ -15,7 +15,7 @@ import tyro
 from nimbleq.config import EnvConfig, to_dict, validate, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
-from nimbleq.files import write_bytes, write_json
+from nimbleq.files import exclusive_lock, write_bytes, write_json
 from nimbleq.verbs import train
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
 from nimbleq.version import VERSION
@@ -81,11 +81,11 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     for name, value in (("trials", args.trials), ("seeds", args.seeds), ("seconds-per-trial", args.seconds_per_trial)):
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} has to be positive, not {value}")
-    from nimbleq.rl.tune import alone, finished, open_study, search
+    from nimbleq.rl.tune import finished, open_study, search
 
     config = search_of(args)
     out = args.out or Path("runs") / "tune" / config.base.env.id.replace("/", "_").replace(":", ".")
-    with alone(out):
+    with exclusive_lock(out):
         study = open_study(config, out)
         result = _written(study, config, out)
         try:
