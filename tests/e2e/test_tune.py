@@ -74,9 +74,11 @@ def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
         assert not (run / "checkpoint").exists()
     assert done.json["return_mean"] == pytest.approx(np.mean(values))
     assert "2 × 0.3 s a trial" in (out / "tune.html").read_text()
-    for name, value in (("seconds-per-trial", "nan"), ("seconds-per-trial", "inf"), ("seeds", "0")):
+    for name, value, wanted in (
+        ("seconds-per-trial", "nan", "positive"), ("seconds-per-trial", "inf", "positive"), ("seeds", "0", "at least 1"),
+    ):  # fmt: skip
         line = one_line(inline("tune", *ENDLESS, "--out", out, f"--{name}", value))
-        assert f"--{name} has to be positive, not {value}" in line
+        assert f"--{name} has to be {wanted}, not {value}" in line
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -174,7 +176,7 @@ def test_what_cannot_be_searched_is_one_line(inline: Any, tmp_path: Path) -> Non
         path.write_text(json.dumps(content))
         assert says in one_line(inline(*words, "--space", path))
     assert "no.such is not searched" in one_line(inline(*words, "--only", "no.such"))
-    assert "--trials has to be positive" in one_line(inline(*words, "--trials", "0"))
+    assert "--trials has to be at least 1" in one_line(inline(*words, "--trials", "0"))
     assert "no training settings" in one_line(inline("train", "--config", path, "--out", tmp_path / "run"))
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "study.db").write_text("not a database, " * 100)

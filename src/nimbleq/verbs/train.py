@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.files import exclusive_lock, write_json
@@ -51,7 +51,7 @@ def arguments(words: Sequence[str]) -> Args:
     """Defaults of the options: from the file of ``--config``, else from the run that is resumed, else from a preset.
 
     Raises:
-        ConfigError: both a file and a preset are given, or there is no such preset.
+        ConfigError: both a file and a preset are given, or there is no such preset; learning starts after the end.
         FileError: the file, or the run that is resumed, is damaged.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -63,10 +63,22 @@ def arguments(words: Sequence[str]) -> Args:
     first.add_argument("--config", type=Path, default=None)
     first.add_argument("--out", type=Path, default=None)
     first.add_argument("--resume", action="store_true")
+    first.add_argument("--steps", default="")
+    first.add_argument("--learn-start", "--learn_start", default="")
     try:
         known, _ = first.parse_known_args(list(words))
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
+    args = _start(known)
+    start, steps = map(_number_or_none, (known.learn_start, known.steps))
+    if start is not None and _too_late(
+        with_changes(args.config, {"learn_start": start, "steps": steps or args.config.steps})
+    ):
+        raise ConfigError(f"nothing would be learnt: --learn-start {start} has to be below --steps")
+    return args
+
+
+def _start(known: argparse.Namespace) -> Args:
     preset = "dqn" if known.preset is None else known.preset
     resumed = known.resume and known.out is not None and RunDir(known.out).config.exists()
     log = remembered_log(known.out) if resumed else LogConfig()
@@ -79,6 +91,11 @@ def arguments(words: Sequence[str]) -> Args:
     limit, bins = map(_number_or_none, (known.max_episode_steps, known.discretize))
     env = EnvConfig(known.env, limit, tuple(known.env_kwargs), bins)
     return Args(preset=preset, config=preset_for(env, preset))
+
+
+def _too_late(config: TrainConfig) -> bool:
+    """Whether training ends before learning starts."""
+    return config.algorithm == "dqn" and config.learn_start >= config.steps
 
 
 def preset_for(env: EnvConfig, name: str) -> TrainConfig:
@@ -162,7 +179,7 @@ def train_run(
         _tell_start(run, console)
     else:
         write_json(run.config, {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)})
-    _tell_engine(config, console)
+    _warn(config, console)
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
     graph = to_graph(trained.module, trained.spec.obs)
@@ -189,8 +206,13 @@ def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
     return result if load_artefact(run.teacher).digest == result.get("teacher_digest") else None
 
 
-def _tell_engine(config: TrainConfig, console: Console) -> None:
-    """Say so where training is slow for want of the compiled extensions."""
+def _warn(config: TrainConfig, console: Console) -> None:
+    """Say so where nothing will be learnt, or slowly for want of the compiled extensions."""
+    if _too_late(config):
+        console.say(
+            f"nothing will be learnt: learning starts after {config.learn_start:,} steps (--learn-start), and there are "
+            f"{config.steps:,} (--steps)"
+        )
     absent = missing_extensions()
     if absent and config.learner.engine != "device":
         console.say(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import tyro
 
 from nimbleq.config import EnvConfig, to_dict, validate, with_changes
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError
 from nimbleq.files import exclusive_lock, write_bytes, write_json
 from nimbleq.verbs import train
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
@@ -78,9 +76,6 @@ def arguments(words: Sequence[str]) -> Args:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Search and tell."""
-    for name, value in (("trials", args.trials), ("seeds", args.seeds), ("seconds-per-trial", args.seconds_per_trial)):
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"--{name} has to be positive, not {value}")
     from nimbleq.rl.tune import finished, open_study, search
 
     config = search_of(args)
