@@ -91,3 +91,27 @@ class Paying(Broken):
 
 def impossible() -> None:
     raise RuntimeError("no licence")
+
+
+class Talking(Broken):
+    """Prints to standard output, from Python and past it."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        print("a new episode")
+        os.write(1, b"from C, as it were\n")
+        os.system("echo from a child")
+        return super().reset(seed=seed, options=options)
+
+
+class Faulty(Broken):
+    """Its reward gets worse the better it is played: nothing beats random play."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, _, *rest = super().step(action)
+        return obs, 0.0, *rest
