@@ -11,7 +11,22 @@ from nimbleq.errors import ConfigError
 from nimbleq.rundir import RunDir, check_name
 from tests.e2e.support import files_of, one_line
 
-WRONG = ("", ".", "..", "a/b", "../x", "/tmp/x", ".hidden", "teacher", "Teacher", "a\nb", "a b", "-x", "x" * 101, "a\\b")
+WRONG = (
+    "",
+    ".",
+    "..",
+    "a/b",
+    "../x",
+    "/tmp/x",
+    ".hidden",
+    "teacher",
+    "Teacher",
+    "a\nb",
+    "a b",
+    "-x",
+    "x" * 101,
+    "a\\b",
+)
 
 
 @pytest.mark.parametrize("name", WRONG)

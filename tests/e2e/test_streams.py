@@ -34,7 +34,8 @@ def shell(line: str, **env: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "words",
     [
-        ("bench", "x", "--rounds", "0"), ("import", "x", "--episodes", "0"), ("export", "x"), ("nosuch",), ("train", "--lr", "1"),
+        ("bench", "x", "--rounds", "0"), ("import", "x", "--episodes", "0"), ("export", "x"), ("nosuch",),
+        ("train", "--lr", "1"),
         ("verify", "x", "--observations", "-5"), ("certify", "x", "--workers", "-3"), ("watch", "x", "--episodes", "0"),
         ("compress", "x", "--keep", "nan"), ("tune", "--trials", "0"), ("report", "x"),
     ],

@@ -75,7 +75,9 @@ def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
     assert done.json["return_mean"] == pytest.approx(np.mean(values))
     assert "2 × 0.3 s a trial" in (out / "tune.html").read_text()
     for name, value, wanted in (
-        ("seconds-per-trial", "nan", "positive"), ("seconds-per-trial", "inf", "positive"), ("seeds", "0", "at least 1"),
+        ("seconds-per-trial", "nan", "positive"),
+        ("seconds-per-trial", "inf", "positive"),
+        ("seeds", "0", "at least 1"),
     ):  # fmt: skip
         line = one_line(inline("tune", *ENDLESS, "--out", out, f"--{name}", value))
         assert f"--{name} has to be {wanted}, not {value}" in line
