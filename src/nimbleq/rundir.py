@@ -90,9 +90,11 @@ class RunDir:
         """Keep what ``verb`` printed, for the report and for resuming: by artefact where it names one as ``artefact``.
 
         Raises:
+            ConfigError: the artefact cannot have that name.
             FileError: it cannot be written.
         """
-        write_json(self.result(verb, Path(str(value.get("artefact", ""))).name), value)
+        name = Path(str(value.get("artefact", ""))).name
+        write_json(self.result(verb, name if name in ("", TEACHER) else check_name(name)), value)
 
     def load_result(self, verb: str, artefact: str = "") -> Any | None:
         """What ``verb`` printed when it last ran here, or None."""

@@ -35,6 +35,4 @@ def test_a_compiler_and_a_package_that_are_there_but_broken(
     assert found["package", "broken"]["state"] == "its library is missing"
     assert found["engine", "numpy"]["state"].endswith("µs a decision")
     assert not found["engine", "c"]["works"]
-    shown = inline("doctor").out
-    assert "compiler gcc" in shown
-    assert "this is no compiler" in shown
+    assert "compiler gcc" in inline("doctor").out

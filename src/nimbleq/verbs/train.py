@@ -210,8 +210,8 @@ def _warn(config: TrainConfig, console: Console) -> None:
     """Say so where nothing will be learnt, or slowly for want of the compiled extensions."""
     if _too_late(config):
         console.say(
-            f"nothing will be learnt: learning starts after {config.learn_start:,} steps (--learn-start), of which there "
-            f"are {config.steps:,} (--steps)"
+            f"nothing will be learnt: learning starts after {config.learn_start:,} steps (--learn-start), and training "
+            f"ends after {config.steps:,} (--steps)"
         )
     absent = missing_extensions()
     if absent and config.learner.engine != "device":
