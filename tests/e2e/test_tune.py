@@ -42,7 +42,11 @@ def test_three_trials_and_more_later(inline: Any, tmp_path: Path) -> None:
     assert "learner.lr" in page
     assert "best.json" in page
     assert "<script" not in page
-    assert "--space" not in one_line(inline(*words, "--trials", "5", "--steps", "900")), "it names what differs"
+    other = one_line(inline(*words, "--trials", "5", "--steps", "900"))
+    assert "was begun with steps = 1600, not 900: give the same options" in other, "it names what differs"
+    assert "another space" in one_line(inline(*words[:-5], *words[-3:], "--only", "learner.lr"))
+    assert "Too few trials have ended" in page
+    assert more.json["importances"] == {}
 
     saved = json.loads((tmp_path / "out" / "best.json").read_text())
     assert saved["train"]["learner"]["lr"] == pytest.approx(more.json["best"]["learner.lr"])

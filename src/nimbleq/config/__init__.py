@@ -1,6 +1,6 @@
 """The settings of training: what they are, which can train, how they are written and changed."""
 
-from nimbleq.config.plain import from_dict, same_settings, to_dict, with_changes
+from nimbleq.config.plain import flat_settings, from_dict, same_settings, to_dict, with_changes
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
     EnvConfig,
@@ -24,6 +24,7 @@ __all__ = [
     "PqnConfig",
     "ReplayConfig",
     "TrainConfig",
+    "flat_settings",
     "from_dict",
     "same_settings",
     "to_dict",

@@ -61,6 +61,16 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     return kind(**plain)
 
 
+def flat_settings(value: Any, prefix: str = "") -> dict[str, Any]:
+    """What `to_dict` gave, by dotted names: ``{"learner.lr": 1e-4}``."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flat_settings(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
 def same_settings(saved: Any, config: Any) -> bool:
     """Whether ``saved``, which `to_dict` wrote, is ``config``; settings it has not are from before there were any."""
     try:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, to_dict, validate, with_changes
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, flat_settings, to_dict, validate, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.files import exclusive_lock, write_json
@@ -231,7 +231,7 @@ def _tell(result: dict[str, Any], run: RunDir, console: Console) -> None:
 
 
 def _require_same(old: TrainConfig, new: TrainConfig, run: RunDir) -> None:
-    before, now = _flat(to_dict(old)), _flat(to_dict(new))
+    before, now = flat_settings(to_dict(old)), flat_settings(to_dict(new))
     changed = sorted(key for key in now if before[key] != now[key])
     if changed:
         key = changed[0]
@@ -248,12 +248,3 @@ def _tell_start(run: RunDir, console: Console) -> None:
     if run.load_result("train") is not None:
         raise FileError(f"{run.path} is over and its checkpoint is gone: to train anew choose another --out")
     console.say(f"{run.path} has no checkpoint yet: training starts anew")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
-    return flat

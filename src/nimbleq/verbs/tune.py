@@ -119,7 +119,7 @@ def search_of(args: Args) -> TuneConfig:
 def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, Any]:
     """``best.json`` and ``tune.html``; returns the verb's JSON object."""
     from nimbleq.report.tuning import Trial, Tuning, render_tuning
-    from nimbleq.rl.tune import finished, importances, settings_of
+    from nimbleq.rl.tune import enough_trials, finished, importances, settings_of
 
     done = finished(study)
     complete = [trial for trial in done if trial.state.name == "COMPLETE"]
@@ -147,7 +147,9 @@ def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, An
     budget = f"{config.seconds:g} s" if config.seconds is not None else f"{config.base.steps:,} steps"
     budget = budget if config.seeds == 1 else f"{config.seeds} × {budget}"
     lines = [result["command"], f"  # its settings: {_options(result['best'])}"] if complete else []
-    page = Tuning(f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines)
+    page = Tuning(
+        f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines, enough_trials(len(config.space))
+    )
     write_bytes(out / "tune.html", render_tuning(page).encode())
     return result
 
