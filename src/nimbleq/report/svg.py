@@ -226,7 +226,7 @@ def place_labels(
             if box[0] >= frame.x[0] and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.y[0]
         ]  # fmt: skip
         # The first of the places that fewest things lie in.
-        box, option = min(inside or boxes, key=lambda entry: sum(_overlap(entry[0], other) for other in taken))
+        box, option = min(inside or boxes, key=lambda entry: sum(overlap(entry[0], other) for other in taken))
         taken.append(box)
         placed.append(option)
     return placed
@@ -238,7 +238,8 @@ def _label_box(option: tuple[float, float, str], width: float, height: float) ->
     return left, y - height + 3, left + width, y + 3
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes have a point in common."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import tyro
 
@@ -70,14 +68,9 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bool]:
-    small, build = run.artefact(_SMALL), run.path / "build"
+    build = run.path / "build"
     promise = {"keep": args.keep, "recipe": args.recipe}
     shape = {"to": list(args.to), "name": args.name}
-
-    def of(*more: dict[str, Any]) -> dict[str, Any]:
-        """All that the steps about the small policy start from."""
-        asked = {"teacher": digest(run.teacher), "artefact": digest(small), **promise}
-        return reduce(operator.or_, more, asked)
 
     def compressed() -> dict[str, Any]:
         require_better_than_random(run)
@@ -86,23 +79,33 @@ def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bo
     steps = _Steps(run, console)
     trained = steps.do("train", {"config": to_dict(args.config)},
                        lambda: train.train_run(args.config, run, console, resume=True),
-                       made=lambda: digest(run.teacher))  # fmt: skip
-    smaller = steps.do("compress", {"teacher": digest(run.teacher), **promise}, compressed, made=lambda: digest(small))
-    certified = steps.do("certify", of(), lambda: certify.certify_run(small, run, console, args.keep),
-                         made=lambda: _file_digest(small / CERTIFICATE))  # fmt: skip
-    exported = steps.do("export", of(shape),
+                       made=lambda _: digest(run.teacher))  # fmt: skip
+    asked = {"teacher": digest(run.teacher), **promise}
+    smaller = steps.do("compress", asked, compressed, made=lambda result: digest(_place(run, result)))
+    small = _place(run, smaller)
+    asked |= {"artefact": digest(small)}
+    certified = steps.do("certify", asked, lambda: certify.certify_run(small, run, console, args.keep),
+                         made=lambda _: _file_digest(small / CERTIFICATE))  # fmt: skip
+    asked |= shape
+    exported = steps.do("export", asked,
                         lambda: export.export_artefact(small, args.to, build, console, args.name),
-                        made=lambda: _build_digest(build))  # fmt: skip
-    verified = steps.do("verify", of(shape, {"build": _build_digest(build)}),
+                        made=lambda _: _build_digest(build))  # fmt: skip
+    verified = steps.do("verify", {**asked, "build": _build_digest(build)},
                         lambda: verify.verify_folder(build, console))  # fmt: skip
-    timed = steps.do("bench", of(), lambda: bench.bench_run(small, run, console))
-    report = str(write_report(run, _SMALL))
+    timed = steps.do("bench", {name: value for name, value in asked.items() if name not in shape},
+                     lambda: bench.bench_run(small, run, console))  # fmt: skip
+    report = str(write_report(run, small.name))
     result = {
         "train": trained, "compress": smaller, "certify": certified, "export": exported, "verify": verified,
         "bench": timed, "report": report,
     }  # fmt: skip
     _summary(result, console)
     return result, bool(certified["certified"]) and not verified["mismatches"]
+
+
+def _place(run: RunDir, result: dict[str, Any]) -> Path:
+    """Where the artefact lies that a result is about."""
+    return run.artefact(Path(result["artefact"]).name)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class _Steps:
         verb: str,
         asked: dict[str, Any],
         work: Callable[[], dict[str, Any]],
-        made: Callable[[], str] = lambda: "",
+        made: Callable[[dict[str, Any]], str] = lambda _: "",
     ) -> dict[str, Any]:
         """The verb's result: the one of before where it still holds, else from ``work``.
 
@@ -132,24 +135,58 @@ class _Steps:
         """
         path = self.run.result("inputs")
         ledger = read_json(path) if path.exists() else {}
-        about = "" if verb == "train" else _SMALL
-        before, result = ledger.get(verb), self.run.load_result(verb, about)
-        if result is not None and _same(before, asked, _left(result, made)):
-            self.console.say(f"{verb}: done before, kept")
-            assert isinstance(result, dict)
-            return result
+        before = _Entry.read(ledger.get(verb))
         if before is not None:
-            self.console.say(f"{verb}: done again, as {_reason(before, asked)}")
+            result = self.run.load_result(verb, before.about)
+            if before.same(asked) and isinstance(result, dict) and before.left == _left(result, made):
+                self.console.say(f"{verb}: done before, kept")
+                return result
+            self.console.say(f"{verb}: done again, as {before.reason(asked)}")
         result = work()
         self.run.save_result(verb, result)
-        write_json(path, ledger | {verb: {"asked": asked, "left": _left(result, made)}})
+        entry = _Entry(asked, _left(result, made), Path(result.get("artefact", "")).name)
+        write_json(path, ledger | {verb: asdict(entry)})
         return result
 
 
-def _left(result: Any, made: Callable[[], str]) -> str:
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the ledger.
+
+    Attributes:
+        asked: see `_Steps.do`.
+        left: digest of the result and of what was made.
+        about: the artefact that the result is about; empty: the run.
+    """
+
+    asked: dict[str, Any]
+    left: str
+    about: str
+
+    @classmethod
+    def read(cls, value: Any) -> Self | None:
+        """None where nothing, or nothing like it, was written."""
+        kinds = {"asked": dict, "left": str, "about": str}
+        if not isinstance(value, dict) or value.keys() != kinds.keys():
+            return None
+        return cls(**value) if all(isinstance(value[name], kind) for name, kind in kinds.items()) else None
+
+    def same(self, asked: dict[str, Any]) -> bool:
+        """Whether the same was asked; an earlier nimbleq may have known fewer settings of training."""
+        if "config" not in asked:
+            return self.asked == asked
+        return same_settings(self.asked.get("config"), from_dict(TrainConfig, asked["config"]))
+
+    def reason(self, asked: dict[str, Any]) -> str:
+        """What is not as it was, in words."""
+        changed = [key for key in asked if self.asked.get(key) != asked[key]]
+        return f"{' and '.join(changed)} changed" if changed else "what it made was changed since"
+
+
+def _left(result: dict[str, Any], made: Callable[[dict[str, Any]], str]) -> str:
     """Digest of a step's result and of what it made; nothing equals it where that is missing or damaged."""
     try:
-        return sha256(f"{json.dumps(result, sort_keys=True)} {made()}".encode())
+        return sha256(f"{json.dumps(result, sort_keys=True)} {made(result)}".encode())
     except FileError as error:
         return str(error)
 
@@ -165,26 +202,6 @@ def _build_digest(build: Path) -> str:
 
 def _file_digest(path: Path) -> str:
     return sha256(read_bytes(path))
-
-
-def _same(before: Any, asked: dict[str, Any], left: str) -> bool:
-    """Whether a step was done with what is ``asked`` and left what is there.
-
-    An earlier nimbleq may have known fewer settings of training.
-    """
-    if not isinstance(before, dict) or before.keys() != {"asked", "left"} or before["left"] != left:
-        return False
-    known = before["asked"]
-    if "config" not in asked:
-        return bool(known == asked)
-    return isinstance(known, dict) and same_settings(known.get("config"), from_dict(TrainConfig, asked["config"]))
-
-
-def _reason(before: Any, asked: dict[str, Any]) -> str:
-    """What is not as it was, in words."""
-    known = before.get("asked") if isinstance(before, dict) else None
-    changed = [key for key in asked if not isinstance(known, dict) or known.get(key) != asked[key]]
-    return f"{' and '.join(changed)} changed" if changed else "what it made was changed since"
 
 
 def _summary(result: dict[str, Any], console: Console) -> None:
