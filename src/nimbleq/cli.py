@@ -1,7 +1,7 @@
 """The command line: which verb, its arguments, and how errors reach the person.
 
 Exit codes: 0 done; 1 what was asked does not hold (a certificate refused, a parity mismatch); 2 bad usage or bad input;
-130 stopped by Ctrl-C, 143 by SIGTERM, with everything done so far kept.
+130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,36 +10,67 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.stopping import Stopped, terminable
+from nimbleq.streams import prepare_streams, result_stream
 from nimbleq.version import VERSION
 
-VERBS: dict[str, str] = {  # verb → what it does; the code is in verbs/
-    "run": "the whole line: train → compress → certify → export → verify → bench → report",
-    "train": "train a deep Q-network on a Gymnasium environment",
-    "tune": "search the settings of training with Optuna",
-    "import": "make a run directory from a Stable-Baselines3 DQN zip",
-    "compress": "search the smallest policy that keeps a share of the return",
-    "certify": "re-check that share on fresh seeds, or refuse",
-    "export": "write C, ONNX",
-    "verify": "compare an export with the reference on golden and random observations",
-    "bench": "time decisions beside ONNX Runtime and PyTorch",
-    "watch": "play episodes of a policy and write them as a GIF",
-    "report": "write one self-contained HTML file about a run",
-    "doctor": "say what is installed and which engines work here",
-}
 
-MODULES = {"import": "import_model"}
-"""Verbs whose module cannot bear their name."""
+class Verb(NamedTuple):
+    """A row of the table of verbs.
+
+    Attributes:
+        purpose: what it does, in the first page of help.
+        stopped: what is left after Ctrl-C or SIGTERM.
+        module: of its code in ``verbs/`` where that cannot bear its name.
+    """
+
+    purpose: str
+    stopped: str = "nothing was changed"
+    module: str = ""
+
+
+VERBS = {
+    "run": Verb(
+        "the whole line: train → compress → certify → export → verify → bench → report",
+        "what is finished is kept, training up to this step; the same command goes on",
+    ),
+    "train": Verb(
+        "train a deep Q-network on a Gymnasium environment", "everything done so far is kept: --resume goes on"
+    ),
+    "tune": Verb("search the settings of training with Optuna", "everything done so far is kept"),
+    "import": Verb("make a run directory from a Stable-Baselines3 DQN zip", module="import_model"),
+    "compress": Verb("search the smallest policy that keeps a share of the return"),
+    "certify": Verb("re-check that share on fresh seeds, or refuse"),
+    "export": Verb("write C, ONNX"),
+    "verify": Verb("compare an export with the reference on golden and random observations"),
+    "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),
+    "watch": Verb("play episodes of a policy and write them as a GIF"),
+    "report": Verb("write one self-contained HTML file about a run"),
+    "doctor": Verb("say what is installed and which engines work here"),
+}
 
 EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
     "optuna": "tune", "sqlalchemy": "tune"}  # fmt: skip
 """Optional package → the extra that installs it."""
+
+TRACEBACK = "NIMBLEQ_TRACEBACK"
+"""Environment variable: where it is set, an error that nobody foresaw is raised instead of summed up."""
+
+
+class Outcome(NamedTuple):
+    """How a command ended: the exit code, and its JSON object (None: nothing is to be printed)."""
+
+    code: int
+    result: dict[str, Any] | None = None
 
 
 def usage() -> str:
@@ -49,7 +80,7 @@ def usage() -> str:
         "",
         "usage: nimbleq VERB [OPTIONS]      (nimbleq VERB --help tells more)",
         "",
-        *(f"  {verb:<10}{purpose}" for verb, purpose in VERBS.items()),
+        *(f"  {name:<10}{verb.purpose}" for name, verb in VERBS.items()),
         "",
         "start here:",
         "  nimbleq run --env CartPole-v1",
@@ -61,51 +92,57 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
+    if not words or words[0] in ("-h", "--help", "--version"):
+        with contextlib.suppress(BrokenPipeError):
+            print(VERSION if words and words[0] == "--version" else usage(), flush=True)
         return 0 if words else 2
-    if words[0] == "--version":
-        print(VERSION)
-        return 0
-    verb, rest = words[0], words[1:]
-    as_json = "--json" in rest
+    if "--json" not in words or {"-h", "--help"} & set(words):
+        return _outcome(words, as_json=False).code
+    with contextlib.suppress(BrokenPipeError), result_stream() as out:
+        outcome = _outcome(words, as_json=True)
+        if outcome.result is not None:
+            print(json.dumps(outcome.result), file=out, flush=True)
+    return outcome.code
+
+
+def _outcome(words: Sequence[str], as_json: bool) -> Outcome:
+    """Do what the words ask; whatever goes wrong is one line on standard error."""
+    name = words[0]
     try:
-        if verb not in VERBS:
-            raise ConfigError(f"there is no verb {verb!r}; choose one of {', '.join(VERBS)} (nimbleq --help)")
+        if name not in VERBS:
+            raise ConfigError(f"there is no verb {name!r}; choose one of {', '.join(VERBS)} (nimbleq --help)")
         with terminable():
-            return _call(verb, rest, as_json)
+            return _call(name, list(words[1:]), as_json)
     except NimbleqError as error:
-        return _fail(str(error), as_json)
+        return _failed(str(error))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).split(".")[0])
-        if extra is None:
-            raise
-        return _fail(f"{verb} needs {error.name}: pip install 'nimbleq[{extra}]'", as_json)
+        return _failed(f"{name} needs {error.name}: pip install 'nimbleq[{extra}]'") if extra else _unforeseen(error)
     except MemoryError as error:
         why = f" ({error})" if str(error) else ""
-        return _fail(f"not enough memory{why}: a smaller replay.capacity, network or batch needs less", as_json)
+        return _failed(f"not enough memory{why}: a smaller replay.capacity, network or batch needs less")
     except KeyboardInterrupt as stop:
-        at_once = isinstance(stop, Stopped) and stop.at_once
-        kept = "what the last checkpoint holds" if at_once else "everything done so far"
-        with contextlib.suppress(BrokenPipeError):
-            print(f"stopped; {kept} is kept", file=sys.stderr, flush=True)
-        return 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
+        return _stopped(VERBS[name], stop)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to tell anybody.
         sys.stderr.close()
-        return 0
+        return Outcome(0)
+    except Exception as error:  # noqa: BLE001 (one line for a person, and the JSON object; see TRACEBACK)
+        return _unforeseen(error)
 
 
-def _call(verb: str, rest: list[str], as_json: bool) -> int:
+def _call(name: str, rest: list[str], as_json: bool) -> Outcome:
     from nimbleq.console import Console
+    from nimbleq.verbs.ranges import check_ranges
 
-    module = importlib.import_module(f"nimbleq.verbs.{MODULES.get(verb, verb)}")
-    args = parse(module.arguments(rest) if hasattr(module, "arguments") else module.Args, verb, rest)
-    console = Console(as_json)
-    result, holds = module.main(args, console)
-    console.result(result)
-    return 0 if holds else 1
+    module = importlib.import_module(f"nimbleq.verbs.{VERBS[name].module or name}")
+    args = parse(module.arguments(rest) if hasattr(module, "arguments") else module.Args, name, rest)
+    check_ranges(args)
+    result, holds = module.main(args, Console(as_json))
+    json.dumps(result, allow_nan=False)  # or the fault would show only where the object is printed
+    return Outcome(0 if holds else 1, result)
 
 
 def parse(kind: Any, verb: str, words: list[str]) -> Any:
@@ -116,33 +153,60 @@ def parse(kind: Any, verb: str, words: list[str]) -> Any:
     """
     import tyro
 
+    from nimbleq.verbs.words import registry
+
     prog = f"nimbleq {verb}"
-    errors = io.StringIO()
+    plain = bool(os.environ.get("NO_COLOR"))  # tyro colours what it prints to a terminal, and knows no such wish
+    page, errors = io.StringIO(), io.StringIO()
+    options: dict[str, Any] = {"prog": prog, "args": words, "registry": registry()}
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(page if plain else sys.stdout):
             if isinstance(kind, type):
-                return tyro.cli(kind, prog=prog, args=words)
-            return tyro.cli(type(kind), prog=prog, args=words, default=kind)
+                return tyro.cli(kind, **options)
+            return tyro.cli(type(kind), default=kind, **options)
     except SystemExit as stop:
         if not stop.code:
+            print(page.getvalue(), end="")
             raise
         raise ConfigError(f"{_one_line(errors.getvalue())} ({prog} --help)") from None
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box: its lines up to the first rule."""
+    """The message inside tyro's box: its lines up to the first rule, and what it thinks was meant."""
     lines = [line.strip("│ \t") for line in box.splitlines() if line.strip("╭╮╰╯─ ")]
     message: list[str] = []
     for line in lines[1 if box.startswith("╭") else 0 :]:
         if set(line) <= {"─"}:
             break
         message.append(line)
-    return " ".join(message) or "the arguments do not fit"
+    said = " ".join(message) or "the arguments do not fit"
+    if "Perhaps you meant:" not in lines:
+        return said
+    after = lines[lines.index("Perhaps you meant:") + 1 :]
+    meant = [line.split()[0].rstrip(",") for line in after if line.startswith("--")]
+    return f"{said}; did you mean {' or '.join(dict.fromkeys(meant[:3]))}?" if meant else said
 
 
-def _fail(message: str, as_json: bool) -> int:
+def _failed(message: str, code: int = 2, mark: str = "nimbleq: ") -> Outcome:
     line = " ".join(message.split())
-    print(f"nimbleq: {line}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": line}))
-    return 2
+    with contextlib.suppress(BrokenPipeError):
+        print(f"{mark}{line}", file=sys.stderr, flush=True)
+    return Outcome(code, {"error": line, "exit": code})
+
+
+def _stopped(verb: Verb, stop: KeyboardInterrupt) -> Outcome:
+    at_once = isinstance(stop, Stopped) and stop.at_once
+    kept = "what the last checkpoint holds is kept" if at_once else verb.stopped
+    code = 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
+    return _failed(f"stopped; {kept}", code, mark="")
+
+
+def _unforeseen(error: Exception) -> Outcome:
+    if os.environ.get(TRACEBACK):
+        raise error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return _failed(
+        f"this is a fault of nimbleq: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows where it comes "
+        "from, please report that"
+    )

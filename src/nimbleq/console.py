@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from nimbleq.types import Tick
 
@@ -26,11 +25,6 @@ class Console:
         """One line for the person."""
         print(text, file=self._stream, flush=True)
 
-    def result(self, value: Mapping[str, Any]) -> None:
-        """The verb's JSON object, when it was asked for."""
-        if self.as_json:
-            print(json.dumps(value, allow_nan=False), flush=True)
-
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table: first column left, the others right."""
         from rich.console import Console as Rich
@@ -47,29 +41,52 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Tick]:
         """A `Tick` that draws a bar with rate and time left on a terminal, and a line now and then elsewhere."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown"):
             with _bar(title) as tick:
                 yield tick
         else:
             yield _plain(title)
 
 
+class Pace:
+    """How fast work goes now: what was done before this process took it up does not count."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.before: float | None = None
+
+    def rate(self, done: float) -> float:
+        """Units a second since the first call."""
+        if self.before is None:
+            self.before = done
+        return (done - self.before) / max(time.monotonic() - self.start, 1e-9)
+
+    def left(self, done: float, total: float) -> str:
+        """``"12 s left"``."""
+        rate = self.rate(done)
+        seconds = (total - done) / rate if rate > 0 else float("inf")
+        return f"{duration_text(seconds)} left" if seconds < 1e6 else "just begun"
+
+
 @contextmanager
 def _bar(title: str) -> Iterator[Tick]:
+    """Percentage, time left and rate come first: a narrow terminal cuts the line at its end."""
     from rich.console import Console as Rich
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(show_speed=True),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]} {task.fields[note]}"),
-    )
-    with Progress(*columns, console=Rich(stderr=True), transient=True, refresh_per_second=5) as progress:
-        task = progress.add_task(title, total=None, note="", rate="")
-        start = time.monotonic()
-        shown = 0.0
+    rich = Rich(stderr=True)
+    texts = [
+        TextColumn(f"{{task.fields[{name}]}}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=ratio))
+        for name, ratio in (("left", None), ("rate", None), ("note", 1))
+    ]
+    wide = rich.width >= 70
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=24))
+    bar = BarColumn(bar_width=30 if wide else 8)
+    columns = (name, bar, TaskProgressColumn(), *(texts if wide else texts[:1]))
+    with Progress(*columns, console=rich, transient=True, refresh_per_second=5, expand=False) as progress:
+        task = progress.add_task(title, total=None, note="", rate="", left="")
+        pace, shown = Pace(), 0.0
 
         def tick(done: float, total: float, note: str = "") -> None:
             nonlocal shown
@@ -77,26 +94,38 @@ def _bar(title: str) -> Iterator[Tick]:
             if now - shown < 0.1 and done < total:
                 return
             shown = now
-            progress.update(task, completed=done, total=total, note=note, rate=rate_text(done / max(now - start, 1e-9)))
+            progress.update(
+                task, completed=done, total=total, note=note, rate=rate_text(pace.rate(done)),
+                left=pace.left(done, total),
+            )  # fmt: skip
 
         yield tick
 
 
 def _plain(title: str) -> Tick:
-    start = last = time.monotonic()
+    pace, last = Pace(), time.monotonic()
 
     def tick(done: float, total: float, note: str = "") -> None:
         nonlocal last
-        now = time.monotonic()
+        now, rate = time.monotonic(), pace.rate(done)
         if now - last < PLAIN_SECONDS:
             return
         last = now
-        rate = done / (now - start)
-        left = (total - done) / rate if rate > 0 else float("inf")
-        eta = f"{left:.0f} s left" if left < 1e6 else "just begun"
-        print(f"{title}: {done:,.0f}/{total:,.0f} ({rate_text(rate)}, {eta}) {note}", file=sys.stderr, flush=True)
+        print(
+            f"{title}: {done:,.0f}/{total:,.0f} ({rate_text(rate)}, {pace.left(done, total)}) {note}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
 
     return tick
+
+
+def duration_text(seconds: float) -> str:
+    """``"42 s"``, ``"3 min"``, ``"2 h 5 min"``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def rate_text(per_second: float) -> str:

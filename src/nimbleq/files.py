@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nimbleq.errors import FileError
+from nimbleq.errors import ConfigError, FileError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -103,3 +106,36 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def sha256(data: bytes) -> str:
     """Hex digest of ``data``."""
     return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def exclusive_lock(folder: Path, *, read_only: bool = False) -> Iterator[None]:
+    """Keep other commands from writing in ``folder``; the system ends this when the process ends, however it does.
+
+    Args:
+        folder: made when missing.
+        read_only: a folder that nobody can write to needs no lock.
+
+    Raises:
+        ConfigError: another process holds it.
+        FileError: the folder cannot be written.
+    """
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    except OSError as error:
+        if read_only and folder.is_dir() and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            yield
+            return
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    with stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+                raise FileError(f"cannot lock {path}: {error.strerror or error}") from error
+            raise ConfigError(
+                f"another nimbleq command is at work in {folder}: wait until it ends, or choose another folder"
+            ) from None
+        yield

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nimbleq.errors import FileError
+from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_json, write_json
+
+TEACHER = "teacher"
+_NAME = re.compile(r"\w[\w.+=-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """``name``, if a compressed artefact may have it: one plain word, so that it names a folder inside ``artefacts``.
+
+    Raises:
+        ConfigError: it is empty, could lead out of that folder, is hidden, or is the teacher's.
+    """
+    if _NAME.fullmatch(name) is None or name.casefold() == TEACHER:
+        raise ConfigError(
+            f"an artefact cannot be named {name!r}: use one word of letters, digits, _ . + = - other than {TEACHER}"
+        )
+    return name
 
 
 @dataclass(frozen=True)
 class RunDir:
     """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``,
-    ``results/<verb>.json``, ``report.html``.
+    ``results/<verb>.json``, ``results/<artefact>/<verb>.json``, ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
     from it. Before training is over it is made from ``checkpoint/best.safetensors`` when a verb asks for it.
@@ -44,28 +62,44 @@ class RunDir:
     @property
     def teacher(self) -> Path:
         """The artefact that compression starts from."""
-        return self.artefact("teacher")
+        return self.path / "artefacts" / TEACHER
 
     @property
     def report(self) -> Path:
-        """The HTML report."""
+        """The HTML report; that of a second artefact is ``report-<artefact>.html``."""
         return self.path / "report.html"
 
     def artefact(self, name: str) -> Path:
-        """Folder of a named artefact."""
-        return self.path / "artefacts" / name
+        """Folder of a compressed artefact.
 
-    def result(self, verb: str) -> Path:
-        """The JSON object that ``verb`` printed."""
-        return self.path / "results" / f"{verb}.json"
+        Raises:
+            ConfigError: see `check_name`.
+        """
+        return self.path / "artefacts" / check_name(name)
 
-    def save_result(self, verb: str, value: Any) -> None:
-        """Keep what ``verb`` printed, for the report and for resuming."""
-        write_json(self.result(verb), value)
+    def artefacts(self) -> list[str]:
+        """Names of the compressed artefacts that are there, sorted; stray files and folders do not count."""
+        found = sorted(path.parent for path in self.path.glob("artefacts/*/model.json"))
+        return [path.name for path in found if _NAME.fullmatch(path.name) and path.name.casefold() != TEACHER]
 
-    def load_result(self, verb: str) -> Any | None:
+    def result(self, verb: str, artefact: str = "") -> Path:
+        """The JSON object that ``verb`` printed, about the run or about one ``artefact`` of it."""
+        return self.path / "results" / artefact / f"{verb}.json"
+
+    def save_result(self, verb: str, value: Mapping[str, Any]) -> None:
+        """Keep what ``verb`` printed, for the report and for resuming: by artefact where it names one as ``artefact``.
+
+        Raises:
+            ConfigError: the artefact cannot have that name.
+            FileError: it cannot be written.
+        """
+        name = Path(str(value.get("artefact", ""))).name
+        write_json(self.result(verb, name if name in ("", TEACHER) else check_name(name)), value)
+
+    def load_result(self, verb: str, artefact: str = "") -> Any | None:
         """What ``verb`` printed when it last ran here, or None."""
-        return read_json(self.result(verb)) if self.result(verb).exists() else None
+        path = self.result(verb, artefact)
+        return read_json(path) if path.exists() else None
 
 
 def open_run(path: Path) -> RunDir:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -91,3 +91,44 @@ class Paying(Broken):
 
 def impossible() -> None:
     raise RuntimeError("no licence")
+
+
+class Talking(Broken):
+    """Prints to standard output, from Python and past it."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        print("a new episode")
+        os.write(1, b"from C, as it were\n")
+        os.system("echo from a child")
+        return super().reset(seed=seed, options=options)
+
+
+class Faulty(Broken):
+    """Its reward gets worse the better it is played: nothing beats random play."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, _, *rest = super().step(action)
+        return obs, 0.0, *rest
+
+
+class Drawing(Broken):
+    """Draws pictures of one kind: grey, RGBA, truth values, or shares of white."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, kind: str, render_mode: str | None = None) -> None:
+        super().__init__("nowhere")
+        self.kind, self.render_mode = kind, render_mode
+
+    def render(self) -> Any:
+        grey = np.full((4, 6), 51, np.uint8)
+        rgba = np.zeros((4, 6, 4), np.uint8)
+        rgba[:, :, 3] = 204  # a fifth of the white below shines through
+        share = np.full((4, 6, 3), 0.2)
+        return {"grey": grey, "channel": grey[:, :, None], "rgba": rgba, "share": share, "bool": grey > 99}[self.kind]

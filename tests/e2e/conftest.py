@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from nimbleq.cli import main
+from nimbleq.graph.artefact import load_artefact, save_artefact
+from nimbleq.graph.rewrite import fold, for_deployment
 from tests.e2e.support import SEARCH_PATH
 
 
@@ -70,3 +73,35 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     done = call("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--json")
     assert done.code == 0, done.err
     return run, done.json
+
+
+BRIEF = (
+    "--env", "CartPole-v1", "--max-episode-steps", "40", "--network.hidden", "8", "--steps", "640", "--envs", "4",
+    "--learn-start", "100", "--evaluation.every", "50", "--evaluation.episodes", "2",
+    "--evaluation.final-episodes", "2", "--evaluation.stop-return", "None", "--evaluation.no-beside",
+)  # fmt: skip
+"""A training that takes no time."""
+
+
+@pytest.fixture(scope="session")
+def brief_run(tmp_path_factory: pytest.TempPathFactory, inline: Cli) -> Path:
+    """A run that was trained in no time, and its policy, folded, as the compressed artefact ``small``; copy it."""
+    run = tmp_path_factory.mktemp("brief") / "run"
+    done = inline("train", *BRIEF, "--out", run)
+    assert done.code == 0, done.err
+    add_artefact(run, "small")
+    return run
+
+
+def add_artefact(run: Path, name: str) -> Path:
+    """The folded teacher of a run as one more artefact of it."""
+    teacher = load_artefact(run / "artefacts" / "teacher")
+    place = run / "artefacts" / name
+    save_artefact(place, fold(for_deployment(teacher.graph)), teacher.golden.obs, {"name": name})
+    return place
+
+
+@pytest.fixture
+def run(brief_run: Path, tmp_path: Path) -> Path:
+    """A copy of `brief_run`."""
+    return Path(shutil.copytree(brief_run, tmp_path / "run"))

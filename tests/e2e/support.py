@@ -17,3 +17,8 @@ def one_line(done: Any) -> str:
     assert len(lines) == 1, done.err
     assert "Traceback" not in done.err
     return str(lines[0])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -42,7 +42,11 @@ def test_three_trials_and_more_later(inline: Any, tmp_path: Path) -> None:
     assert "learner.lr" in page
     assert "best.json" in page
     assert "<script" not in page
-    assert "--space" not in one_line(inline(*words, "--trials", "5", "--steps", "900")), "it names what differs"
+    other = one_line(inline(*words, "--trials", "5", "--steps", "900"))
+    assert "was begun with steps = 1600, not 900: give the same options" in other, "it names what differs"
+    assert "another space" in one_line(inline(*words[:-5], *words[-3:], "--only", "learner.lr"))
+    assert "Too few trials have ended" in page
+    assert more.json["importances"] == {}
 
     saved = json.loads((tmp_path / "out" / "best.json").read_text())
     assert saved["train"]["learner"]["lr"] == pytest.approx(more.json["best"]["learner.lr"])
@@ -74,9 +78,13 @@ def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
         assert not (run / "checkpoint").exists()
     assert done.json["return_mean"] == pytest.approx(np.mean(values))
     assert "2 × 0.3 s a trial" in (out / "tune.html").read_text()
-    for name, value in (("seconds-per-trial", "nan"), ("seconds-per-trial", "inf"), ("seeds", "0")):
+    for name, value, wanted in (
+        ("seconds-per-trial", "nan", "positive"),
+        ("seconds-per-trial", "inf", "positive"),
+        ("seeds", "0", "at least 1"),
+    ):  # fmt: skip
         line = one_line(inline("tune", *ENDLESS, "--out", out, f"--{name}", value))
-        assert f"--{name} has to be positive, not {value}" in line
+        assert f"--{name} has to be {wanted}, not {value}" in line
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -114,7 +122,7 @@ def test_one_command_at_a_time(inline: Any, tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdin is not None
         other.stdout.read(1)
-        assert "another nimbleq tune is at work" in one_line(inline("tune", *SMALL, "--out", tmp_path))
+        assert "another nimbleq command is at work" in one_line(inline("tune", *SMALL, "--out", tmp_path))
         assert not (tmp_path / "study.db").exists()
 
 
@@ -174,7 +182,7 @@ def test_what_cannot_be_searched_is_one_line(inline: Any, tmp_path: Path) -> Non
         path.write_text(json.dumps(content))
         assert says in one_line(inline(*words, "--space", path))
     assert "no.such is not searched" in one_line(inline(*words, "--only", "no.such"))
-    assert "--trials has to be positive" in one_line(inline(*words, "--trials", "0"))
+    assert "--trials has to be at least 1" in one_line(inline(*words, "--trials", "0"))
     assert "no training settings" in one_line(inline("train", "--config", path, "--out", tmp_path / "run"))
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "study.db").write_text("not a database, " * 100)

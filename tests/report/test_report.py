@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_whole_line_is_told(run: RunDir) -> None:
         "220 000 environment steps in 22.5 s", "aim 225", "teacher − margin 238.7", "random play −193.9",
         "linear 160 B", "from scratch 1.95 kB", "each played the same 1 600 episodes", "margin −4.37", "bound −3.1",
         "measured −0.83", "117.9, teacher 121.4", "6.1 %", "onnxruntime", "×213", "200 512 answers",
-        "not one differed", "4f4f4f", "--seed 3 --out",
+        "not one differed", "4f4f4f", "run/config.json --out",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "@import" not in source
@@ -129,16 +130,26 @@ def test_layers_sum_up(run: RunDir) -> None:
 )
 def test_what_is_missing_names_its_command(tmp_path: Path, kept: tuple[str, ...], expected: list[str]) -> None:
     told = {verb: value for verb, value in results().items() if verb in kept}
-    _, page = page_of(make_run(tmp_path / "run", told, lines=300 if kept else 0))
+    run = make_run(tmp_path / "run", told, lines=300 if kept else 0)
+    if kept:
+        add_artefacts(run)
+    if "compress" not in kept:
+        shutil.rmtree(run.artefact("small"), ignore_errors=True)
+    _, page = page_of(run)
     words = page.text.replace("  ", " ")
     for sentence in expected:
         assert sentence in words, sentence
 
 
 def test_an_imported_policy_has_no_learning_curve(tmp_path: Path) -> None:
-    _, page = page_of(make_run(tmp_path / "run", {"import": {"env": "CartPole-v1", "from": "sb3"}}, lines=0))
+    run = make_run(tmp_path / "run", {"import": {"env": "CartPole-v1", "from": "sb3"}}, lines=0)
+    run.config.write_text(json.dumps({"format": 1, "env": {"id": "CartPole-v1"}, "imported": {"from": "sb3"}}))
+    obs, command = np.zeros((1, 8), np.float32), "nimbleq import 'my model.zip' --env CartPole-v1 --out x --episodes 9"
+    save_artefact(run.teacher, network(4), obs, {"command": command})
+    _, page = page_of(run)
     assert "This policy was imported, so there is no learning curve." in page.text
-    assert "nimbleq import" in page.text
+    assert f"nimbleq import 'my model.zip' --env CartPole-v1 --episodes 9 --out {run.path}-again" in page.text
+    assert f"Run nimbleq compress {run.path} --keep 0.99" in page.text
 
 
 def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
@@ -182,8 +193,10 @@ def hostile(value: Any) -> Any:
 
 def test_nothing_can_be_injected(tmp_path: Path) -> None:
     told = {verb: hostile(value) for verb, value in results().items()}
-    told["compress"]["artefact"] = "../../small"
+    for value in told.values():
+        value["artefact"] = "../../small"  # its last part counts, so nothing is led out of the run
     run = make_run(tmp_path / "run", told)
+    run.save_result("train", told["train"] | {"artefact": ""})
     run.config.write_text(json.dumps({"train": {"env": {"id": HOSTILE}}}))
     obs = np.zeros((1, 8), np.float32)
     attack = {HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}
@@ -207,14 +220,16 @@ def test_values_of_the_wrong_kind_count_as_missing(tmp_path: Path, wrong: Any) -
         return [spoil(item) for item in value] if isinstance(value, list) and value else wrong
 
     run = make_run(tmp_path / "run", {}, lines=0)
-    run.result("train").parent.mkdir(parents=True)
+    place = {verb: run.result(verb, "" if verb == "train" else "small") for verb in results()}
+    for path in place.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     for verb, value in results().items():
-        run.result(verb).write_text(json.dumps(spoil(value)))
+        place[verb].write_text(json.dumps(spoil(value)))
     row = json.dumps(dict.fromkeys(("step", "return_mean", "seconds", "check_return"), wrong))
     run.metrics.write_text(f"{row}\n{row}\n[1]\n")
     page_of(run)
-    for verb in results():
-        run.result(verb).write_text(json.dumps(wrong))
+    for path in place.values():
+        path.write_text(json.dumps(wrong))
     page_of(run)
 
 
@@ -224,10 +239,11 @@ def test_each_number_alone_may_be_odd(tmp_path: Path) -> None:
         del row["histogram"]
     run = make_run(tmp_path / "run", told, lines=20)
     for verb, value in told.items():
+        place = run.result(verb, "" if verb == "train" else "small")
         for key in value:
             if isinstance(value[key], int | float):
                 for odd in (0, -3.5, 1e-300):
-                    run.result(verb).write_text(json.dumps(value | {key: odd}))
+                    place.write_text(json.dumps(value | {key: odd}))
                     render(read_story(run))
         run.save_result(verb, value)
 
@@ -267,7 +283,7 @@ def test_many_candidates_are_limited(tmp_path: Path) -> None:
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    run.result("compress").write_text('{"artefact": "sm')
+    run.result("compress", "small").write_text('{"artefact": "sm')
     with pytest.raises(FileError, match=r"compress\.json is not valid JSON"):
         write_report(run)
 

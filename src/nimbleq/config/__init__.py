@@ -1,6 +1,6 @@
 """The settings of training: what they are, which can train, how they are written and changed."""
 
-from nimbleq.config.plain import from_dict, to_dict, with_changes
+from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
@@ -25,6 +25,7 @@ __all__ = [
     "PqnConfig",
     "ReplayConfig",
     "TrainConfig",
+    "flat_settings",
     "from_dict",
     "require_same_result",
     "same_settings",

@@ -61,6 +61,16 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     return kind(**plain)
 
 
+def flat_settings(value: Any, prefix: str = "") -> dict[str, Any]:
+    """What `to_dict` gave, by dotted names: ``{"learner.lr": 1e-4}``."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flat_settings(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)

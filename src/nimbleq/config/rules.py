@@ -20,7 +20,7 @@ _AT_LEAST_1 = (
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "learner.adam_eps",
-    "learner.max_grad_norm", "learner.reward_clip",
+    "learner.max_grad_norm", "learner.reward_clip", "learner.munchausen_alpha", "explore.updates",
 )  # fmt: skip
 _POSITIVE = ("network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale")
 _SHARES = (
@@ -62,6 +62,9 @@ def _ranges(config: TrainConfig) -> Iterator[_Rule]:
         for name in names:
             yield _Rule(name, least <= attrgetter(name)(config) <= most, wanted)
     learner, replay = config.learner, config.replay
+    for name, least in (("env.max_episode_steps", 1), ("env.discretize", 2)):
+        value = attrgetter(name)(config)
+        yield _Rule(name, value is None or value >= least, f"at least {least}")
     yield _Rule("seed", 0 <= config.seed < 1 << 63, "within 0 and 2^63 (excluded)")
     yield _Rule("replay.capacity", replay.capacity >= config.envs * replay.n_step, "at least envs · n_step")
     yield _Rule("learner.munchausen_clip", learner.munchausen_clip <= 0, "at most 0")

@@ -62,7 +62,8 @@ class NetworkConfig:
         head: what is learnt of the return: ``q`` its mean, ``c51`` a histogram [1707.06887], ``qr`` fixed quantiles
             [1710.10044], ``iqn`` quantiles at random fractions [1806.06923].
         atoms: bins of ``c51``, quantiles of ``qr``, random fractions per update of ``iqn``.
-        v_min, v_max: range of ``c51``'s bins, in scaled rewards.
+        v_min: lowest bin of ``c51``, in scaled rewards.
+        v_max: its highest bin.
         cosines: features that ``iqn`` makes of a fraction.
         policy_fractions: evenly spread fractions that ``iqn`` averages to act, and when it is exported.
         normalize_obs: subtract the running mean, divide by the running deviation and clip at ``obs_clip`` deviations
@@ -100,7 +101,8 @@ class ReplayConfig:
         n_step: rewards summed before bootstrapping; windows are cut at termination and at truncation.
         prioritized: draw in proportion to ``|TD error|^alpha`` [1511.05952].
         alpha: exponent of the priority.
-        beta_start, beta_end: exponent of the importance weights, annealed linearly over the run.
+        beta_start: exponent of the importance weights when the run begins.
+        beta_end: and when it ends; in between it grows linearly.
         compress: keep images compressed (lossless): a fraction of the memory, some time per sample.
     """
 
@@ -138,9 +140,9 @@ class LearnerConfig:
         munchausen_tau: τ, temperature of the policy, in scaled rewards.
         munchausen_clip: l₀, lower bound of ``τ·log π``.
         optimizer: ``adam``, or ``radam``, which warms up by itself [1908.03265].
-        lr, lr_end: the optimizer's step size, linear from ``lr`` to ``lr_end`` over ``lr_updates`` updates, constant
-            after.
-        lr_updates: length of that ramp.
+        lr: the optimizer's step size (learning rate) at first.
+        lr_end: its step size after ``lr_updates`` updates, reached linearly and constant from there.
+        lr_updates: length of that ramp, in updates.
         adam_eps: Adam's ε.
         max_grad_norm: clip of the global gradient norm (0: off).
         reward_clip: each step's reward is cut to within ± this before it is scaled and summed, for learning only

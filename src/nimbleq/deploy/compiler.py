@@ -7,6 +7,7 @@ temporary name and renamed, so several processes may want the same one at once.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -27,7 +28,11 @@ TIMEOUT_SECONDS = 600
 
 
 class CompileError(NimbleqError):
-    """The compiler is missing or refused the code."""
+    """The compiler refused the code, or there is none that works."""
+
+
+class NoCompilerError(CompileError):
+    """No C can be compiled and run here, whatever the code: other engines have to do."""
 
 
 def find_compiler(names: Sequence[str] = ()) -> str | None:
@@ -44,8 +49,18 @@ def compile_library(files: Mapping[str, str], out: Path, compiler: str, flags: S
         out: the library; replaced atomically.
 
     Raises:
-        CompileError: the compiler could not be run, or what it complained about first.
+        CompileError: what the compiler complained about first.
+        NoCompilerError: it does not even take an empty program; ``out`` cannot be written, or not loaded from there.
     """
+    try:
+        _compile(files, out, compiler, flags)
+    except OSError as error:
+        raise NoCompilerError(f"cannot compile into {out.parent}: {error.strerror or error}") from error
+    _check_loadable(out)
+    return out
+
+
+def _compile(files: Mapping[str, str], out: Path, compiler: str, flags: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
         for name, text in files.items():
             (Path(folder) / name).write_text(text)
@@ -57,13 +72,34 @@ def compile_library(files: Mapping[str, str], out: Path, compiler: str, flags: S
                 command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise CompileError(f"cannot run the compiler {compiler}: {error}") from error
+            raise NoCompilerError(f"cannot run the compiler {compiler}: {error}") from error
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
+            if not _works(compiler):
+                raise NoCompilerError(f"the compiler {compiler} does not work: {first}")
             raise CompileError(f"{compiler} {' '.join(flags)} refused the code: {first}")
         built.chmod(0o500)
         built.replace(out)
-    return out
+
+
+@cache
+def _works(compiler: str) -> bool:
+    """Whether it compiles the smallest library."""
+    with tempfile.TemporaryDirectory(prefix="nimbleq-probe-") as folder:
+        (Path(folder) / "probe.c").write_text("int probe(void);\nint probe(void) { return 0; }\n")
+        command = [compiler, "-shared", "-fPIC", "-o", "probe.so", "probe.c"]
+        return subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def _check_loadable(library: Path) -> None:
+    """A folder may be mounted so that code in it cannot be run (noexec); the loader is the only one who knows."""
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        raise NoCompilerError(
+            f"the compiled policy in {library.parent} cannot be loaded, is that folder mounted noexec? ({error}) "
+            "XDG_CACHE_HOME and TMPDIR choose other ones"
+        ) from error
 
 
 def cached_library(files: Mapping[str, str], compiler: str, flags: Sequence[str] = FAST) -> Path:
@@ -80,6 +116,7 @@ def cached_library(files: Mapping[str, str], compiler: str, flags: Sequence[str]
     if not library.exists():
         compile_library(files, library, compiler, flags)
     _check_private(library)
+    _check_loadable(library)
     return library
 
 
@@ -95,7 +132,7 @@ def cache_folder() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise CompileError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
+        raise NoCompilerError(f"cannot make the cache {folder}: {error.strerror}; set XDG_CACHE_HOME") from error
     _check_private(folder)
     return folder
 
@@ -103,13 +140,18 @@ def cache_folder() -> Path:
 def _check_private(path: Path) -> None:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise CompileError(f"{path} is not private to you: remove it, or set XDG_CACHE_HOME to another place")
+        raise NoCompilerError(f"{path} is not private to you: remove it, or set XDG_CACHE_HOME to another place")
 
 
 @cache
 def _identity(compiler: str) -> tuple[str, ...]:
     """What the code depends on besides its text: the compiler's version and this processor."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    try:
+        version = subprocess.run(
+            [compiler, "--version"], capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoCompilerError(f"cannot run the compiler {compiler}: {error}") from error
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -9,8 +9,10 @@ build.json                        what is here, with hashes
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,10 +48,29 @@ class OnnxOptions:
     outputs: Literal["both", "q", "action"] = "both"
 
 
+_PARTS = (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE)
+
+
+def check_targets(targets: Sequence[str], name: str = "policy") -> None:
+    """Refuse what cannot be exported, whatever the artefact.
+
+    Raises:
+        ConfigError: an unknown target, a name that C cannot have, or a package that is missing.
+    """
+    identifier(name)
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown or not targets:
+        raise ConfigError(f"unknown target {', '.join(unknown) or '(none)'}: use {' or '.join(TARGETS)}")
+    if "onnx" in targets and importlib.util.find_spec("onnx") is None:
+        raise ConfigError("the target onnx needs the package onnx: pip install 'nimbleq[onnx]', or give --to c")
+
+
 def export(
     artefact: Path, targets: Sequence[str], out: Path, name: str = "policy", onnx: OnnxOptions = OnnxOptions()
 ) -> dict[str, Any]:
-    """Write ``artefact`` for ``targets`` into ``out``, all or nothing; an older build there is replaced.
+    """Write ``artefact`` for ``targets`` into ``out``, all or nothing.
+
+    An older build there is replaced: what its manifest lists, and nothing else.
 
     Args:
         targets: of `TARGETS`.
@@ -60,20 +81,19 @@ def export(
         The manifest, as in ``build.json``: format, nimbleq, name, artefact_digest, targets, files (name → SHA-256).
 
     Raises:
-        ConfigError: an unknown target, or ``out`` holds something that is not a build.
+        ConfigError: see `check_targets`; or ``out`` holds something that is not a build.
         FileError: the artefact is damaged, or ``out`` cannot be written.
         UnsupportedOpError: a target cannot express an op.
     """
-    identifier(name)
-    unknown = [target for target in targets if target not in TARGETS]
-    if unknown or not targets:
-        raise ConfigError(f"unknown target {', '.join(unknown) or '(none)'}: use {' or '.join(TARGETS)}")
-    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is not a build of nimbleq: choose another folder")
+    check_targets(targets, name)
+    before = _files_of_build(out)
     loaded = load_artefact(artefact)
     contents: dict[str, bytes] = {}
     for target in dict.fromkeys(targets):
         contents |= _c_files(loaded, name) if target == "c" else _onnx_files(loaded, name, onnx)
+    foreign = [file for file in contents if file not in before and (out / file).exists()]
+    if foreign:
+        raise ConfigError(f"{out / foreign[0]} is in the way and not of nimbleq: move it, or choose another --out")
     manifest = {
         "format": FORMAT,
         "nimbleq": VERSION,
@@ -87,13 +107,52 @@ def export(
         for file, data in contents.items():
             write_bytes(folder / file, data)
         (folder / ORACLE).mkdir()
-        for part in (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE):
+        for part in _PARTS:
             if (artefact / part).exists():
                 shutil.copyfile(artefact / part, folder / ORACLE / part)
         write_json(folder / MANIFEST, manifest)
 
-    write_folder(out, fill)
+    if out.exists():
+        _renew(out, before, fill)
+    else:
+        write_folder(out, fill)
     return manifest
+
+
+def _files_of_build(out: Path) -> set[str]:
+    """Names of the files that the manifest in ``out`` lists; none where nothing is there.
+
+    Raises:
+        ConfigError: ``out`` holds something that is not a build.
+        FileError: its manifest is damaged.
+    """
+    if not (out / MANIFEST).exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out} exists and is not a build of nimbleq: choose another folder")
+        return set()
+    return set(_manifest_of(out)["files"])
+
+
+def _renew(out: Path, before: set[str], fill: Callable[[Path], None]) -> None:
+    """Put the files that ``fill`` writes in place of those of the build in ``out``; the manifest comes last.
+
+    All is written beside before anything is replaced. Killed in between, the manifest does not fit: `load_build` says.
+
+    Raises:
+        FileError: ``out`` cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as scratch:
+            fill(Path(scratch))
+            fresh = sorted(path.relative_to(scratch) for path in Path(scratch).rglob("*") if path.is_file())
+            (out / ORACLE).mkdir(exist_ok=True)
+            for path in sorted(fresh, key=lambda path: path.name == MANIFEST):
+                (Path(scratch) / path).replace(out / path)
+            stale = before - {str(path) for path in fresh}
+            for file in [*stale, *(f"{ORACLE}/{part}" for part in _PARTS if Path(ORACLE, part) not in fresh)]:
+                (out / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def load_build(folder: Path) -> tuple[dict[str, Any], Artefact]:
@@ -102,25 +161,33 @@ def load_build(folder: Path) -> tuple[dict[str, Any], Artefact]:
     Raises:
         FileError: not a build, of a newer format, or a file is not what was exported.
     """
-    if not (folder / MANIFEST).is_file():
-        raise FileError(f"{folder} is not a build: there is no {MANIFEST}; make one with nimbleq export")
-    manifest = read_json(folder / MANIFEST)
-    keys = {"format": int, "name": str, "artefact_digest": str, "targets": list, "files": dict}
-    if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in keys.items()):
-        raise FileError(f"{folder / MANIFEST} does not describe a build: export again")
-    if manifest["format"] > FORMAT:
-        raise FileError(
-            f"{folder / MANIFEST} has format {manifest['format']}; this nimbleq reads up to {FORMAT}: upgrade"
-        )
+    manifest = _manifest_of(folder)
     for file, expected in manifest["files"].items():
-        if Path(file).name != file:
-            raise FileError(f"{folder / MANIFEST} names the file {file!r} outside the build: export again")
         if sha256(read_bytes(folder / file)) != expected:
             raise FileError(f"{folder / file} was changed after the export: export again")
     oracle = load_artefact(folder / ORACLE)
     if oracle.digest != manifest["artefact_digest"]:
         raise FileError(f"{folder / ORACLE} is not the artefact that was exported: export again")
     return manifest, oracle
+
+
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise FileError(f"{folder} is not a build: there is no {MANIFEST}; make one with nimbleq export")
+    manifest = read_json(folder / MANIFEST)
+    keys = {"format": int, "name": str, "artefact_digest": str, "targets": list, "files": dict}
+    if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in keys.items()):
+        raise FileError(f"{folder / MANIFEST} does not describe a build: export again, into another folder")
+    if manifest["format"] > FORMAT:
+        raise FileError(
+            f"{folder / MANIFEST} has format {manifest['format']}; this nimbleq reads up to {FORMAT}: upgrade"
+        )
+    for file in manifest["files"]:
+        if Path(file).name != file:
+            raise FileError(
+                f"{folder / MANIFEST} names the file {file!r} outside the build: export into another folder"
+            )
+    return manifest
 
 
 def is_integer(graph: Graph) -> bool:

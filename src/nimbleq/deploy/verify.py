@@ -6,15 +6,16 @@ within `tolerance`, and the action equal unless the interpreter's two best value
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.compiler import FAST, CompileError, compile_library, find_compiler
+from nimbleq.deploy.compiler import FAST, NoCompilerError, compile_library, find_compiler
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.export import is_integer, load_build
 from nimbleq.deploy.samples import sample_observations
@@ -53,11 +54,13 @@ class VerifyResult:
     checked: observations, summed over targets.
     mismatches: disagreements, summed over targets.
     targets: one result per target.
+    skipped: target → why it could not be run on this machine.
     """
 
     checked: int
     mismatches: int
     targets: tuple[TargetResult, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -143,36 +146,44 @@ def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | No
 
 
 def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
-    """Verify everything that `nimbleq.deploy.export.export` wrote into ``folder``.
+    """Verify everything that `nimbleq.deploy.export.export` wrote into ``folder`` and that can be run here.
 
     C is compiled as plain scalar code and as fast as possible, with every compiler found. The QDQ
     model rounds its own way, so it is not among the targets that have to agree.
 
     Raises:
         FileError: not a build, or files were changed.
-        NimbleqError: a target cannot be run here (no compiler, no onnxruntime); says what to install.
+        CompileError: a compiler refuses the code.
     """
     manifest, oracle = load_build(folder)
     graph, name = oracle.graph, str(manifest["name"])
     with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
         targets: dict[str, Run] = {}
+        skipped: dict[str, str] = {}
         if "c" in manifest["targets"]:
             texts = {file: (folder / file).read_text() for file in (f"{name}.c", f"{name}.h")}
-            targets |= c_targets(graph, texts, name, Path(scratch))
+            try:
+                targets |= c_targets(graph, texts, name, Path(scratch))
+            except NoCompilerError as error:
+                skipped["c"] = str(error)
         if "onnx" in manifest["targets"]:
-            targets["onnx"] = onnx_target((folder / "model.onnx").read_bytes())
-        return verify(graph, oracle.golden, targets, observations, tick)
+            if importlib.util.find_spec("onnxruntime") is None:
+                skipped["onnx"] = "running ONNX models needs onnxruntime: pip install 'nimbleq[onnx]'"
+            else:
+                targets["onnx"] = onnx_target((folder / "model.onnx").read_bytes())
+        return replace(verify(graph, oracle.golden, targets, observations, tick), skipped=skipped)
 
 
 def c_targets(graph: Graph, files: Mapping[str, str], name: str, folder: Path) -> dict[str, Run]:
     """The C text, compiled in several ways into ``folder``.
 
     Raises:
-        CompileError: there is no compiler, or one refuses the code.
+        NoCompilerError: there is none that works.
+        CompileError: one refuses the code.
     """
     fast = find_compiler()
     if fast is None:
-        raise CompileError("verifying C needs a C compiler: install gcc or clang")
+        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang")
     builds = [(fast, ("-O1", "-DNQ_SCALAR")), (fast, FAST)]
     other = find_compiler(("clang",))
     if other is not None and other != fast:

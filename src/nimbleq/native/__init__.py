@@ -1,1 +1,27 @@
 """C sources: kernels for emitted code, and the compiled extensions (absent when no compiler was there)."""
+
+from __future__ import annotations
+
+import importlib
+
+EXTENSIONS = {
+    "_learner": "TD steps of fully connected networks",
+    "_envs": "CartPole and exploration",
+    "_replay": "sampling of the replay and of compressed frames",
+    "_runtime": "decisions from Python without ctypes",
+}
+"""Compiled extension → what is slower without it."""
+
+
+def missing_extensions() -> list[str]:
+    """The `EXTENSIONS` that cannot be imported here."""
+    return [name for name in EXTENSIONS if import_error(name) is not None]
+
+
+def import_error(name: str) -> str | None:
+    """Why one of the `EXTENSIONS` cannot be imported; None when it can."""
+    try:
+        importlib.import_module(f"nimbleq.native.{name}")
+    except ImportError as error:
+        return str(error)
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log10
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup, join
@@ -20,6 +20,7 @@ from nimbleq.report.svg import (
     legend,
     line,
     marker,
+    overlap,
     padded,
     padded_log,
     place_labels,
@@ -194,7 +195,7 @@ def _panel(frontier: Frontier, domain: Point, width: float, label: str, *, keyed
         axes(frame, x, y, x_label="size of the model (logarithmic)", y_label="return",
              x_format=units.size, y_format=units.trimmed),
         drawn_key,
-        _levels(frontier, y, frame, shaded=not keyed),
+        _levels(frontier, x, y, frame, shaded=not keyed),
     ]  # fmt: skip
     tried = [c for c in frontier.candidates if c.status in ("failed", "passed", "refused", "chosen")]
     steps = _stairs([(x(c.size_bytes), y(c.returns)) for c in pareto(tried)])
@@ -221,9 +222,7 @@ def _obstacles(frontier: Frontier, steps: Sequence[Point], x: Scale, y: Scale, f
     boxes += [(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(steps)]
     levels = [y(v) for v in (frontier.margin_return, frontier.random_return) if v is not None and y.low <= v <= y.high]
     boxes += [(frame.x[0], level - 1, frame.x[1], level + 1) for level in levels]
-    if frontier.margin_return is not None and levels:
-        boxes.append((frame.x[1] - 160, levels[0], frame.x[1], levels[0] + 18))
-    return boxes
+    return boxes + [caption.box for caption in _captions(frontier, x, y, frame)]
 
 
 def _words(candidate: Candidate) -> str:
@@ -241,22 +240,54 @@ def _mark(candidate: Candidate, x: Scale, y: Scale, radius: float) -> Markup:
     return tipped(join(whisker, mark), candidate.tip())
 
 
-def _levels(frontier: Frontier, y: Scale, frame: Frame, *, shaded: bool) -> Markup:
+def _levels(frontier: Frontier, x: Scale, y: Scale, frame: Frame, *, shaded: bool) -> Markup:
     left, right = frame.x
     parts = []
-    if frontier.margin_return is not None and y.low <= frontier.margin_return <= y.high:
-        level = y(frontier.margin_return)
-        if shaded:
-            parts.append(rect(left, level, right - left, frame.y[0] - level, "below"))
-        parts.append(line((left, level), (right, level), "margin"))
-        said = f"teacher − margin {units.value(frontier.margin_return)}"
-        parts.append(text(right - 4, level + 15, said, anchor="end", class_="label muted"))
-    if frontier.random_return is not None and y.low <= frontier.random_return <= y.high:
-        level = y(frontier.random_return)
-        parts.append(line((left, level), (right, level), "random"))
-        said = f"random play {units.value(frontier.random_return)}"
-        parts.append(text(left + 6, level - 5, said, class_="label muted"))
+    for value, class_ in ((frontier.margin_return, "margin"), (frontier.random_return, "random")):
+        if value is not None and y.low <= value <= y.high:
+            if shaded and class_ == "margin":
+                parts.append(rect(left, y(value), right - left, frame.y[0] - y(value), "below"))
+            parts.append(line((left, y(value)), (right, y(value)), class_))
+    for caption in _captions(frontier, x, y, frame):
+        parts.append(text(caption.x, caption.y, caption.words, anchor=caption.anchor, class_="label muted"))
     return join(*parts)
+
+
+class _Caption(NamedTuple):
+    """Words at a horizontal line; ``y`` is their baseline, ``box`` the room that they take."""
+
+    x: float
+    y: float
+    anchor: str
+    words: str
+    box: Box
+
+
+def _captions(frontier: Frontier, x: Scale, y: Scale, frame: Frame) -> list[_Caption]:
+    """What the two lines are, at an end of theirs where fewest marks are in the way."""
+    taken = [
+        (x(c.size_bytes) - 8, y(c.returns) - 8, x(c.size_bytes) + 8, y(c.returns) + 8) for c in frontier.candidates
+    ]
+    placed = []
+    for value, words, at_first in (
+        (frontier.margin_return, "teacher − margin", ("end", 15)),
+        (frontier.random_return, "random play", ("start", -5)),
+    ):
+        if value is None or not y.low <= value <= y.high:
+            continue
+        said = f"{words} {units.value(value)}"
+        places = [(anchor, dy) for anchor in ("start", "end") for dy in (-5, 15) if y(value) + dy < frame.y[0]]
+        options = [_caption(said, anchor, y(value) + dy, frame) for anchor, dy in (at_first, *places)]
+        placed.append(min(options, key=lambda option: sum(overlap(option.box, other) for other in taken)))
+        taken.append(placed[-1].box)
+    return placed
+
+
+def _caption(words: str, anchor: str, baseline: float, frame: Frame) -> _Caption:
+    width = len(words) * 6.9
+    left = frame.x[0] + 6 if anchor == "start" else frame.x[1] - 4 - width
+    at = left if anchor == "start" else left + width
+    return _Caption(at, baseline, anchor, words, (left, baseline - 11, left + width, baseline + 3))
 
 
 def _stairs(points: Sequence[Point]) -> list[Point]:

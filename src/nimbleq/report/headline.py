@@ -75,8 +75,14 @@ def _return_tile(story: Story) -> Markup:
         note = f"mean of {units.count(episodes)} paired episodes" if episodes is not None else "mean of fresh episodes"
         return _tile(shown, "return, teacher → compressed", note)
     bounds = train.numbers("return_ci95")
-    note = f"95 % interval {units.interval(bounds)}" if bounds else "no evaluation yet"
-    return _tile(units.value(before), "return", note)
+    if before is not None or bounds:
+        return _tile(units.value(before), "return", f"95 % interval {units.interval(bounds)}")
+    best = max(story.metrics.series("check_return"), key=lambda point: point[1], default=None)
+    if best is None:
+        return _tile(units.MISSING, "return", "no evaluation yet")
+    return _tile(
+        units.value(best[1]), "return, best check so far", f"at {units.count(best[0])} steps, training is not over"
+    )
 
 
 def _promise(story: Story) -> str:

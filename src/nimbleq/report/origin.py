@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from shlex import quote
+from shlex import join as join_words
+from shlex import quote, split
 
 from nimbleq.report import units
 from nimbleq.report.html import pairs, table
@@ -74,25 +75,67 @@ def certificate_seeds(certificate: Record) -> list[tuple[str, str]]:
 
 
 def recipe(story: Story) -> list[str]:
-    """The commands that lead to this report, in order."""
-    place = quote(str(story.run.path))
-    train = story.config.record("train")
-    seed = train.number("seed")
-    keep = story.compress.number("keep")
-    artefact = (
-        quote(f"{story.run.path}/artefacts/{story.child.path.name}") if story.child.path else f"{place}/artefacts/small"
-    )
-    build = quote(f"{story.run.path}/build")
-    if story.imported and not story.train:
-        start = f"nimbleq import model.zip --from sb3 --env {quote(story.env)} --out {place}"
-    else:
-        start = f"nimbleq train --env {quote(story.env)} --seed {round(seed or 0)} --out {place}"
+    """The commands that make this run again, beside it: the same settings, artefact and promise."""
+    place = quote(f"{story.run.path}-again")
+    name = story.name or "small"
+    keep, asked = story.compress.number("keep"), story.compress.text("recipe")
+    artefact, build = quote(f"{story.run.path}-again/artefacts/{name}"), quote(f"{story.run.path}-again/build")
+    options = [f"--keep {0.99 if keep is None else keep:g}"]
+    options += [f"--recipe {quote(asked)}"] if asked not in (None, "auto") else []
+    options += [f"--name {quote(name)}"] if name != "small" else []
     return [
-        start,
-        f"nimbleq compress {place} --keep {0.99 if keep is None else keep:g}",
+        _start(story, place),
+        f"nimbleq compress {place} {' '.join(options)}",
         f"nimbleq certify {artefact}",
         f"nimbleq export {artefact} --to c --out {build}",
         f"nimbleq verify {build}",
         f"nimbleq bench {artefact}",
         f"nimbleq report {place}",
     ]
+
+
+def _start(story: Story, place: str) -> str:
+    """The command that makes the teacher again: of an import the one it was, with another ``--out``."""
+    if story.config.record("train"):
+        return f"nimbleq train --config {quote(str(story.run.config))} --out {place}"
+    try:
+        words = split(story.teacher.provenance.text("command", 4096) or "")
+    except ValueError:
+        words = []
+    if words[:2] != ["nimbleq", "import"]:
+        return f"nimbleq import model.zip --env {quote(story.env)} --out {place}"
+    if "--out" in words[:-1]:
+        at = words.index("--out")
+        words[at : at + 2] = []
+    return f"{join_words(words)} --out {place}"
+
+
+def next_train(story: Story) -> str | None:
+    """What goes on with the training of this run; None when it was imported, so there is none."""
+    return f"nimbleq train --resume --out {quote(str(story.run.path))}" if story.config.record("train") else None
+
+
+def next_compress(story: Story) -> str | None:
+    """What compresses this run; before there is a policy, what trains one."""
+    if story.teacher.graph is None:
+        return next_train(story)
+    keep = story.compress.number("keep")
+    name = f" --name {quote(story.name)}" if story.name not in ("", "small") else ""
+    return f"nimbleq compress {quote(str(story.run.path))} --keep {0.99 if keep is None else keep:g}{name}"
+
+
+def next_of_artefact(story: Story, verb: str) -> str | None:
+    """What certifies or times the compressed artefact; before there is one, what makes it."""
+    return f"nimbleq {verb} {_artefact(story)}" if story.child.graph is not None else next_compress(story)
+
+
+def next_verify(story: Story) -> str | None:
+    """What exports and verifies the compressed artefact; before there is one, what makes it."""
+    if story.child.graph is None:
+        return next_compress(story)
+    build = quote(str(story.run.path / "build"))
+    return f"nimbleq export {_artefact(story)} --out {build} && nimbleq verify {build}"
+
+
+def _artefact(story: Story) -> str:
+    return quote(str(story.run.artefact(story.name)))

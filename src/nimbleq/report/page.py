@@ -12,22 +12,28 @@ from nimbleq.report import certificate, curve, frontier, latency, layers, origin
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import Story, read_story
+from nimbleq.report.read import Story, main_artefact, read_story
 from nimbleq.rundir import RunDir
 from nimbleq.version import VERSION
 
 
-def write_report(run: RunDir) -> Path:
-    """Write ``report.html`` into a run directory, from whatever has been done in it so far.
+def write_report(run: RunDir, artefact: str | None = None) -> Path:
+    """Write the report of a run directory, from whatever has been done in it so far.
+
+    Args:
+        run: where.
+        artefact: the compressed one that it tells of (None: ``small``, or the only one).
 
     Returns:
-        Path of the report.
+        Path of the report: ``report.html``, for another artefact than that ``report-<artefact>.html``.
 
     Raises:
         FileError: a file of the run is not valid JSON, or the report cannot be written.
     """
-    write_bytes(run.report, render(read_story(run)).encode())
-    return run.report
+    main = artefact is None or artefact == main_artefact(run)
+    path = run.report if main else run.report.with_name(f"report-{artefact}.html")
+    write_bytes(path, render(read_story(run, artefact)).encode())
+    return path
 
 
 def render(story: Story) -> str:
@@ -72,18 +78,12 @@ def _sections(story: Story) -> list[Markup]:
     ]
 
 
-def _command(story: Story, verb: str | None) -> str:
-    """The command with this verb; None: the one that starts the run."""
-    lines = origin.recipe(story)
-    return next((line for line in lines if line.startswith(f"nimbleq {verb} ")), lines[0])
-
-
 def _learning(story: Story) -> Markup:
     drawn = curve.curve_of(story)
     if drawn is None:
         if story.imported and not story.train:
             return missing("This policy was imported, so there is no learning curve.")
-        return missing("No learning curve has been recorded yet.", _command(story, None))
+        return missing("No learning curve has been recorded yet.", origin.next_train(story))
     caption = "Greedy checks play without exploration; training episodes explore."
     if drawn.training.band:
         recorded = units.count(len(story.metrics.series("return_mean")))
@@ -97,7 +97,7 @@ def _learning(story: Story) -> Markup:
 def _tried(story: Story) -> Markup:
     found = frontier.frontier_of(story)
     if found is None:
-        return missing("Nothing has been compressed yet.", _command(story, "compress"))
+        return missing("Nothing has been compressed yet.", origin.next_compress(story))
     caption = (
         "Further left is smaller, further up is better. Vertical bars are 95 % intervals over the screening episodes."
     )
@@ -127,14 +127,13 @@ def _tried(story: Story) -> Markup:
 def _certificate(story: Story) -> Markup:
     found = story.certificate
     if story.child.problem:
-        return missing(f"Whatever was certified no longer holds: {story.child.problem}.", _command(story, "compress"))
+        return missing(f"Whatever was certified no longer holds: {story.child.problem}.", origin.next_compress(story))
     if not found:
-        verb = "certify" if story.compress else "compress"
-        return missing("Nothing has been certified yet.", _command(story, verb))
+        return missing("Nothing has been certified yet.", origin.next_of_artefact(story, "certify"))
     verdict = certificate.verdict_of(found)
     parts = [paragraph(sentence) for sentence in certificate.plain_words(found)]
     if certificate.is_older(found):
-        return join(*parts, missing("Nothing is certified.", _command(story, "certify")))
+        return join(*parts, missing("Nothing is certified.", origin.next_of_artefact(story, "certify")))
     wealth = certificate.wealth_of(found)
     if verdict is not None:
         caption = (
@@ -154,7 +153,7 @@ def _certificate(story: Story) -> Markup:
 def _latency(story: Story) -> Markup:
     rows = latency.rows_of(story)
     if not rows:
-        return missing("No decision has been timed yet.", _command(story, "bench" if story.compress else "compress"))
+        return missing("No decision has been timed yet.", origin.next_of_artefact(story, "bench"))
     ours = latency.headline_row(rows)
     caption = "Dots are medians, long ticks the 99th, short ticks the 99.9th percentile."
     if any(row.what != "artefact" for row in rows):
@@ -184,7 +183,7 @@ def _layers(story: Story) -> Markup:
         if model.path is not None and not (heading == "Compressed" and model.path == story.teacher.path):
             shown = layers.layer_table(model.graph) if model.graph else missing(f"Cannot be shown: {model.problem}")
             parts += [tag("h3", heading), shown]
-    return join(*parts) if parts else missing("There is no model yet.", _command(story, None))
+    return join(*parts) if parts else missing("There is no model yet.", origin.next_train(story))
 
 
 def _origin(story: Story) -> Markup:
@@ -192,9 +191,13 @@ def _origin(story: Story) -> Markup:
     if story.verify:
         parts += [paragraph(origin.verify_words(story.verify)), origin.verify_table(story.verify)]
     else:
-        parts.append(missing("No emitted program has been verified yet.", _command(story, "verify")))
+        parts.append(missing("No emitted program has been verified yet.", origin.next_verify(story)))
     models = {model.path: model for model in (story.teacher, story.child)}
     parts += [origin.provenance(model) for model in models.values()]
     parts.append(pairs([(name, tag("code", value)) for name, value in origin.certificate_seeds(story.certificate)]))
+    if story.others:
+        pages = ", ".join(f"report-{name}.html" if name != main_artefact(story.run) else "report.html"
+                          for name in story.others)  # fmt: skip
+        parts.append(paragraph(f"This page is about the artefact {story.name}. Others of this run: {pages}."))
     parts += [tag("h3", "Do it again"), commands(origin.recipe(story))]
     return join(*parts)

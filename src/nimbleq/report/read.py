@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from nimbleq.errors import FileError, NimbleqError
+from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.files import read_json
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.graph import Graph
-from nimbleq.rundir import RunDir
+from nimbleq.rundir import RunDir, check_name
 
+OF_ARTEFACT = ("compress", "certify", "verify", "bench")
+"""Verbs whose results are about one compressed artefact."""
 _LARGEST, _SMALLEST = 1e15, 1e-15
 
 
@@ -113,7 +115,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Story:
-    """Everything the report tells, one `Record` per verb (empty: it has not run)."""
+    """Everything the report tells, one `Record` per verb (empty: it has not run).
+
+    ``name`` is that of the compressed artefact it tells of, ``child``; ``others`` are those it does not.
+    """
 
     run: RunDir
     config: Record
@@ -126,6 +131,8 @@ class Story:
     metrics: Metrics
     teacher: Model
     child: Model
+    name: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def env(self) -> str:
@@ -150,31 +157,54 @@ class Story:
         return self.compress.flag("certified") if verdict is None else verdict
 
 
-def read_story(run: RunDir) -> Story:
+def read_story(run: RunDir, artefact: str | None = None) -> Story:
     """Read a run directory.
+
+    Args:
+        run: where.
+        artefact: the compressed one that is told of (None: see `main_artefact`). Results about what had its name before
+            are left out.
 
     Raises:
         FileError: a file in it is not valid JSON.
     """
-    results = {
-        verb: as_record(run.load_result(verb)) for verb in ("train", "import", "compress", "certify", "verify", "bench")
-    }
-    named = (results[verb].text("artefact", 4096) for verb in ("compress", "certify", "bench"))
-    # Only the last component counts: a foreign run directory must not lead the reader out of itself.
-    child = next((PurePath(name).name for name in named if name), "")
+    name = artefact or main_artefact(run)
+    child = _read_model(run.artefact(name)) if name else Model()
+    about = {verb: as_record(run.load_result(verb, name)) if name else Record() for verb in OF_ARTEFACT}
+    digest = child.provenance.text("digest")
+    for verb, result in about.items():
+        stated = result.text("artefact_digest")
+        if digest and stated and stated != digest:
+            about[verb] = Record()
     return Story(
         run=run,
         config=as_record(read_json(run.config)),
-        train=results["train"],
-        imported=results["import"],
-        compress=results["compress"],
-        certify=results["certify"],
-        verify=results["verify"],
-        bench=results["bench"],
+        train=as_record(run.load_result("train")),
+        imported=as_record(run.load_result("import")),
+        **about,
         metrics=_read_metrics(run.metrics),
         teacher=_read_model(run.teacher),
-        child=_read_model(run.artefact(child)) if child not in ("", ".", "..") else Model(),
+        child=child,
+        name=name,
+        others=tuple(other for other in run.artefacts() if other != name),
     )
+
+
+def main_artefact(run: RunDir) -> str:
+    """The compressed artefact that ``report.html`` tells of: ``small``, else the first; empty where there is none.
+
+    One that is damaged, or gone while its results are there, is told of, too.
+    """
+    told = {path.parent.name for verb in OF_ARTEFACT for path in run.path.glob(f"results/*/{verb}.json")}
+    names = run.artefacts() or sorted(name for name in told if _may_name(name))
+    return "small" if "small" in names else names[0] if names else ""
+
+
+def _may_name(name: str) -> bool:
+    try:
+        return check_name(name) == name
+    except ConfigError:
+        return False
 
 
 def _read_model(path: Path) -> Model:

@@ -17,13 +17,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps ``low..high`` of the data to ``start..end`` of the page; ``log`` maps the logarithm (data > 0)."""
+    """Maps ``low..high`` of the data to ``start..end`` of the page.
+
+    ``log`` maps the logarithm (data > 0); ``whole`` has ticks at whole numbers only, for what is counted.
+    """
 
     low: float
     high: float
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         low, high, at = (log10(v) if self.log else v for v in (self.low, self.high, value))
@@ -31,17 +35,21 @@ class Scale:
 
     def ticks(self, wanted: int = 6) -> list[float]:
         """Round values inside the domain, about ``wanted`` of them."""
-        return _log_ticks(self.low, self.high, wanted) if self.log else _linear_ticks(self.low, self.high, wanted)
+        if self.log:
+            return _log_ticks(self.low, self.high, wanted)
+        return _linear_ticks(self.low, self.high, wanted, 1.0 if self.whole else 0.0)
 
     def clamped(self, value: float) -> float:
         """Position of ``value``, or of the nearer end of the domain."""
         return self(min(max(value, self.low), self.high))
 
 
-def _linear_ticks(low: float, high: float, wanted: int) -> list[float]:
-    rough = (high - low) / max(wanted, 1)
+def _linear_ticks(low: float, high: float, wanted: int, least: float = 0.0) -> list[float]:
+    """Round values ``least`` or more apart; where that is 1, whole numbers."""
+    rough = max((high - low) / max(wanted, 1), least)
     power = 10.0 ** floor(log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    factors = (1, 2, 5, 10) if least else (1, 2, 2.5, 5, 10)
+    step = next(power * factor for factor in factors if power * factor >= rough * 0.999)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
 
@@ -218,7 +226,7 @@ def place_labels(
             if box[0] >= frame.x[0] and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.y[0]
         ]  # fmt: skip
         # The first of the places that fewest things lie in.
-        box, option = min(inside or boxes, key=lambda entry: sum(_overlap(entry[0], other) for other in taken))
+        box, option = min(inside or boxes, key=lambda entry: sum(overlap(entry[0], other) for other in taken))
         taken.append(box)
         placed.append(option)
     return placed
@@ -230,7 +238,8 @@ def _label_box(option: tuple[float, float, str], width: float, height: float) ->
     return left, y - height + 3, left + width, y + 3
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes have a point in common."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

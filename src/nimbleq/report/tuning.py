@@ -41,12 +41,14 @@ class Tuning:
         trials: finished ones.
         importances: share by setting.
         lines: commands that use the best settings.
+        enough: trials played to their end from which on importances say something.
     """
 
     title: str
     trials: Sequence[Trial]
     importances: Mapping[str, float]
     lines: Sequence[str]
+    enough: int
 
 
 def render_tuning(tuning: Tuning) -> str:
@@ -83,12 +85,12 @@ def _draw_history(trials: Sequence[Trial], width: float) -> Markup:
     known = [(trial, trial.value) for trial in trials if trial.value is not None]
     entries = [
         (marker("circle", 0, 0, 3.2, "check"), "trial"),
-        (marker("cross", 0, 0, 3.2, "training"), "given up"),
+        (marker("cross", 0, 0, 4, "refused"), "given up"),
         (line((-7, 0), (7, 0), "line check"), "best so far"),
     ]
     key, key_height = legend(entries, 14, 10, width - 14)
     frame = Frame(width, 270 + key_height, top=38 + key_height)
-    x = Scale(-0.5, max(trial.number for trial, _ in known) + 0.5, *frame.x)
+    x = Scale(-0.5, max(trial.number for trial, _ in known) + 0.5, *frame.x, whole=True)
     y = Scale(*padded(value for _, value in known), *frame.y)
     parts = [axes(frame, x, y, x_label="trial", y_label="return", x_format=units.trimmed, y_format=units.trimmed)]
     best: list[tuple[float, float]] = []
@@ -98,8 +100,8 @@ def _draw_history(trials: Sequence[Trial], width: float) -> Markup:
     if len(best) > 1:
         parts.append(polyline(best, "line check"))
     for trial, value in known:
-        mark = marker("circle" if trial.complete else "cross", x(trial.number), y(value), 3.2,
-                      "check" if trial.complete else "training")  # fmt: skip
+        shape, radius, class_ = ("circle", 3.2, "check") if trial.complete else ("cross", 4.0, "refused")
+        mark = marker(shape, x(trial.number), y(value), radius, class_)
         told = "\n".join(f"{name} {shown}" for name, shown in trial.values.items())
         parts.append(tipped(mark, f"trial {trial.number}\nreturn {units.value(value)}\n{told}"))
     return svg(frame.width, frame.height, "Return of every trial, and the best so far", *parts, key)
@@ -107,7 +109,9 @@ def _draw_history(trials: Sequence[Trial], width: float) -> Markup:
 
 def _importance(tuning: Tuning) -> Markup:
     if not tuning.importances:
-        return missing("Too few trials have ended to say which settings matter.")
+        return missing(
+            f"Too few trials have ended to say which settings matter: {tuning.enough} are needed for as many settings."
+        )
     caption = "Share of the difference between good and bad trials that each setting explains (PED-ANOVA)."
     return figure(lambda width: _draw_importance(tuning.importances, width), caption)
 

@@ -13,6 +13,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.gym import env_spec, make_env
+from nimbleq.rl.pictures import as_rgb
 from nimbleq.rl.uniform import UniformEnv
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, EnvSpec, Step
@@ -150,9 +151,13 @@ class ScalarLanes:
         """See `Lanes`."""
         env = self.envs[lane]
         drawn: Array = np.asarray(env.render() if env.render_mode == "rgb_array" else None)
-        if drawn.ndim != 3 or drawn.shape[-1] != 3:
-            return None
-        return drawn if drawn.dtype == np.uint8 else (255 * drawn).astype(np.uint8)  # MinAtar draws in 0 … 1
+        return as_rgb(drawn)
+
+    @property
+    def render_fps(self) -> float | None:
+        """Steps a second that its author would show; None where nothing says so."""
+        fps = self.envs[0].metadata.get("render_fps")
+        return float(fps) if isinstance(fps, int | float) and fps > 0 else None
 
     def close(self) -> None:
         """See `Lanes`."""

@@ -77,7 +77,7 @@ class NativeLearner:
         extension = _extension()
         reason = native_available(config.network, spec.obs, config.learner)
         if extension is None or reason is not None:
-            raise ConfigError(f"{reason}; use --learner torch")
+            raise ConfigError(f"{reason}; use --learner.engine torch")
         network, learner = config.network, config.learner
         self.updates = 0
         self._core = extension.Learner(

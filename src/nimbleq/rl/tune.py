@@ -7,20 +7,18 @@ median of the others at the same share of the budget are given up.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, same_settings, to_dict, validate, with_changes
+from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict, validate, with_changes
 from nimbleq.errors import ConfigError, DivergedError, FileError
 from nimbleq.rl.best import load_best
 from nimbleq.rl.evaluate import Evaluator
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     import optuna
 
 _STARTUP = 5  # trials before the median means anything
+_LEAST_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -63,30 +62,8 @@ class TuneConfig:
         }  # fmt: skip
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from the search in ``folder``; the system ends this when the process ends, however it does.
-
-    Raises:
-        ConfigError: another process is at it.
-        FileError: the folder cannot be written.
-    """
-    path = folder / "lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w")
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    with stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another nimbleq tune is at work in {folder}: wait, or choose another --out") from None
-        yield
-
-
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
-    """The study in ``folder``, begun or gone on with; no other process may be at it (`alone`).
+    """The study in ``folder``, begun or gone on with; no other process may be at it (`exclusive_lock`).
 
     The first trial of a new one has the settings of ``base``. A trial that was under way when the sitting before this
     one ended, however it ended, comes next and goes on.
@@ -126,12 +103,28 @@ def _require_same(study: optuna.Study, config: TuneConfig, folder: Path) -> None
         study.set_user_attr("search", asked)
         study.enqueue_trial({name: _encoded(value) for name, value in current(config.base, config.space).items()})
         return
-    changed = sorted(key for key in asked if key != "base" and asked[key] != known.get(key))
-    changed += [] if same_settings(known.get("base"), config.base) else ["base"]
+    before, now = flat_settings(_completed(known)), flat_settings(asked)
+    changed = [key for key in now if key in before and before[key] != now[key]]
+    changed += sorted({key.partition(".")[0] for key in before.keys() ^ now.keys()})
     if changed:
+        words = [_change(key, before, now) for key in changed[:3]]
         raise ConfigError(
-            f"the search in {folder} has another {', '.join(changed)}: give the same options, or another --out"
+            f"the search in {folder} was begun with {', '.join(words)}: give the same options, or another --out"
         )
+
+
+def _completed(known: dict[str, Any]) -> dict[str, Any]:
+    """With the settings that there were not when the search was begun."""
+    try:
+        base = to_dict(from_dict(TrainConfig, known.get("base")))
+    except ConfigError:
+        return known
+    return {**known, "base": json.loads(json.dumps(base))}
+
+
+def _change(key: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    name = key.removeprefix("base.")
+    return f"{name} = {before[key]}, not {now[key]}" if key in before and key in now else f"another {name}"
 
 
 def _take_up(study: optuna.Study) -> None:
@@ -311,13 +304,21 @@ def _return_of(config: TrainConfig, run: RunDir) -> float:
         return float(evaluate(policy, seeds.tolist()).returns.mean())
 
 
+def enough_trials(settings: int) -> int:
+    """Trials played to their end from which on importances of ``settings`` settings are more than chance."""
+    return max(_LEAST_TRIALS, 3 * settings)
+
+
 def importances(study: optuna.Study) -> dict[str, float]:
     """Share of the difference between good and bad trials that each setting explains (PED-ANOVA [2304.10255]).
 
-    Empty when there are too few trials.
+    Empty when there are too few trials (`enough_trials`).
     """
     import optuna
 
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    if len(complete) < enough_trials(max((len(trial.params) for trial in complete), default=0)):
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of too few trials
         try:

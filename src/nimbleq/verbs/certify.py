@@ -11,9 +11,10 @@ import tyro
 from nimbleq.config import EnvConfig
 from nimbleq.console import Console
 from nimbleq.errors import FileError
+from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import Artefact, attach_certificate, digest, load_artefact
 from nimbleq.rundir import RunDir
-from nimbleq.verbs.common import Output, artefact_and_run, load_teacher, run_env
+from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env
 
 if TYPE_CHECKING:
     from nimbleq.compress.certify import Certificate, ReturnRange
@@ -47,11 +48,12 @@ class Args(Output):
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Play on, or begin."""
-    path, run = artefact_and_run(args.artefact)
-    result = certify_run(
-        path, run, console, args.keep, args.max_episodes, args.workers, args.return_range, fresh=args.fresh
-    )
-    run.save_result("certify", result)
+    path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
+    with exclusive_lock(run.path, read_only=True):
+        result = certify_run(
+            path, run, console, args.keep, args.max_episodes, args.workers, args.return_range, fresh=args.fresh
+        )
+        keep_result(run, "certify", result, console)
     return result, bool(result["certified"])
 
 
@@ -98,7 +100,12 @@ def certify_run(
             tick=tick,
         )
     console.say(made.reason)
-    return {"artefact": str(artefact), **summary(made), "teacher_digest": teacher_digest}
+    return {
+        "artefact": str(artefact),
+        "artefact_digest": student.digest,
+        **summary(made),
+        "teacher_digest": teacher_digest,
+    }
 
 
 def range_of(stated: str | None, env: EnvConfig) -> ReturnRange | None:

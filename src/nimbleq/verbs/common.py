@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shlex
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nimbleq.config import EnvConfig, LearnerConfig, TrainConfig, from_dict, to_dict
+from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256
-from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
+from nimbleq.graph.artefact import MODEL, Artefact, load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrites.mask import with_mask
@@ -149,7 +151,7 @@ def renew_teacher(run: RunDir) -> None:
         save_teacher(run, config, graph, evaluate, best=best)
 
 
-def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluator, **facts: Any) -> None:
+def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluator, **facts: Any) -> Artefact:
     """Keep a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from.
 
     Where the environment has masks the policy takes them, too.
@@ -159,7 +161,7 @@ def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evalu
         graph = with_mask(graph)
     obs = golden_observations(evaluate, GraphPolicy(graph), seeds)
     facts = {"seed": config.seed, "env": to_dict(config.env), "q_meaning": q_meaning(config.learner), **facts}
-    save_artefact(run.teacher, graph, obs, provenance({}, **facts), interface=evaluate.spec.interface)
+    return save_artefact(run.teacher, graph, obs, provenance({}, **facts), interface=evaluate.spec.interface)
 
 
 def q_meaning(learner: LearnerConfig) -> str:
@@ -177,30 +179,82 @@ COMPRESSED_MEANING = (
 """What the values of a compressed network are."""
 
 
-def artefact_and_run(path: Path) -> tuple[Path, RunDir]:
-    """An artefact folder and its run, from either an artefact's path or a run with exactly one compressed artefact.
+_RANDOM_EPISODES = 100
+
+
+def require_better_than_random(run: RunDir, workers: int = 1) -> None:
+    """Refuse to compress what has learnt nothing: there would be no return to keep.
 
     Raises:
-        FileError: there is no such artefact; ConfigError: the run has several.
+        ConfigError: random play averages as much as the teacher; names both figures.
+        FileError: there is no teacher yet.
     """
-    if (path / "model.json").exists() or path.parent.name == "artefacts":
+    from nimbleq.compress.certify.stream import random_player
+    from nimbleq.rl.evaluate import Evaluator
+
+    teacher, seed = load_teacher(run), run_seed(run)
+    with Evaluator(run_env(run), workers=workers) as evaluate:
+        seeds = episode_seeds("select", seed, _RANDOM_EPISODES)
+        own = float(evaluate(GraphPolicy(teacher.graph), seeds.tolist()).returns.mean())
+        rand = float(random_player(evaluate)(seeds).mean())
+    if own <= rand:
+        raise ConfigError(
+            f"the policy of {run.path} (return {own:.1f}) is no better than random play ({rand:.1f}): train it longer "
+            "or with other settings, there is nothing to compress yet"
+        )
+
+
+def artefact_and_run(path: Path) -> tuple[Path, RunDir | None]:
+    """An artefact folder, and its run where it lies in one.
+
+    Args:
+        path: an artefact's folder, or a run directory with exactly one compressed artefact.
+
+    Raises:
+        FileError: there is no such artefact.
+        ConfigError: the run has several.
+    """
+    whole = Path(os.path.normpath(path.absolute()))  # so that "." and ".." have names, too
+    if (path / MODEL).exists() or whole.parent.name == "artefacts":
         if not path.is_dir():
-            raise FileError(f"{path} does not exist")
-        return path, open_run(path.parent.parent)
+            raise FileError(f"{path} is not an artefact: there is no such folder")
+        shown = path if path.name == whole.name else whole
+        run = RunDir((shown if shown.parent.name == "artefacts" else whole).parent.parent)
+        return shown, run if whole.parent.name == "artefacts" and run.config.exists() else None
     run = open_run(path)
-    folder = path / "artefacts"
-    names = (
-        sorted(p.name for p in folder.iterdir() if p.name != "teacher" and not p.name.startswith("."))
-        if folder.is_dir()
-        else []
-    )
+    names = run.artefacts()
     if len(names) == 1:
         return run.artefact(names[0]), run
     if not names:
         raise FileError(f"{path} has no compressed artefact yet: make one with nimbleq compress {path}")
     raise ConfigError(
-        f"{path} has several artefacts: name one, e.g. {folder / names[0]} (there are {', '.join(names)})"
+        f"{path} has several artefacts: name one, e.g. {run.artefact(names[0])} (there are {', '.join(names)})"
     )
+
+
+def artefact_of_run(path: Path, why: str) -> tuple[Path, RunDir]:
+    """As `artefact_and_run`, for a verb that needs the run: ``why`` says what of it.
+
+    Raises:
+        FileError: the artefact lies in no run.
+    """
+    artefact, run = artefact_and_run(path)
+    if run is None:
+        raise FileError(
+            f"{path} is an artefact outside of a run directory: {why}; put it into one as RUN/artefacts/NAME (make RUN "
+            "with nimbleq train or nimbleq import)"
+        )
+    return artefact, run
+
+
+def keep_result(run: RunDir | None, verb: str, result: Mapping[str, Any], console: Console) -> None:
+    """Keep what ``verb`` found in its run; where that cannot be written the result stands, and that is said."""
+    if run is None:
+        return
+    try:
+        run.save_result(verb, result)
+    except FileError as error:
+        console.say(f"not kept for the report: {error}")
 
 
 def golden_observations(evaluate: Evaluate, policy: Policy, seeds: Array, count: int = 256) -> Array:

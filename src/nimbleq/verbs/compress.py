@@ -15,13 +15,23 @@ from nimbleq.compress.certify import attempts_of, check_keep, record, standing
 from nimbleq.config import with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
+from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
-from nimbleq.rundir import RunDir, open_run
+from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
 from nimbleq.verbs.certify import MAX_EPISODES, range_of
-from nimbleq.verbs.common import COMPRESSED_MEANING, Output, load_teacher, provenance, run_env, run_seed, saved_config
+from nimbleq.verbs.common import (
+    COMPRESSED_MEANING,
+    Output,
+    load_teacher,
+    provenance,
+    require_better_than_random,
+    run_env,
+    run_seed,
+    saved_config,
+)
 
 _HARDLY_SMALLER = 1.5
 RECIPES = ("auto", "int8", "float32")
@@ -56,21 +66,22 @@ class Args(Output):
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Compress one run."""
     check(args.keep, args.recipe)
+    check_name(args.name)
     run = open_run(args.run)
-    if args.name == "teacher" or Path(args.name).name != args.name or args.name.startswith("."):
-        raise ConfigError(f"an artefact cannot be named {args.name!r}: use a plain word other than teacher")
-    result = compress_run(
-        run,
-        args.name,
-        args.keep,
-        args.recipe,
-        console,
-        args.scratch,
-        args.workers,
-        args.max_episodes,
-        args.return_range,
-    )
-    run.save_result("compress", result)
+    with exclusive_lock(run.path):
+        require_better_than_random(run, args.workers)
+        result = compress_run(
+            run,
+            args.name,
+            args.keep,
+            args.recipe,
+            console,
+            args.scratch,
+            args.workers,
+            args.max_episodes,
+            args.return_range,
+        )
+        run.save_result("compress", result)
     return result, bool(result["certified"])
 
 
@@ -116,11 +127,11 @@ def compress_run(
         console.say(f"{run.artefact(name)} is certified and stays as it is: what follows goes to {path}")
     certificate = record([found.certificate]) | {"teacher_digest": teacher.digest}
     facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
-    save_artefact(
+    saved = save_artefact(
         path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate,
         teacher.interface,
     )  # fmt: skip
-    result = {"artefact": str(path), **found.to_dict()}
+    result = {"artefact": str(path), "artefact_digest": saved.digest, "recipe": recipe, **found.to_dict()}
     for row, candidate in zip(result["candidates"], found.candidates, strict=True):
         row["latency_us"] = decision_us(candidate.graph, found.golden_obs)
     result["teacher_latency_us"] = decision_us(teacher.graph, found.golden_obs)

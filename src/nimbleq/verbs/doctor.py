@@ -1,57 +1,178 @@
-"""``nimbleq doctor``: what is installed here, and which engines that gives."""
+"""``nimbleq doctor``: what works here. Everything is tried: compiled, imported and timed, not looked up by name."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import importlib.util
+import os
 import platform
-import shutil
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nimbleq.console import Console
+from nimbleq.deploy.c import emit_c
+from nimbleq.deploy.compiler import COMPILERS, compile_library, find_compiler
+from nimbleq.deploy.runtime import Runtime
+from nimbleq.errors import NimbleqError
+from nimbleq.graph import ops
+from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.tensor import TensorType
+from nimbleq.native import EXTENSIONS, import_error
 from nimbleq.verbs.common import Output
 from nimbleq.version import VERSION
 
-PURPOSES = {
-    "numpy": "the core",
-    "safetensors": "the core",
-    "torch": "train, compress, import",
-    "gymnasium": "environments",
-    "tensorboard": "training curves",
-    "ale_py": "Atari environments",
-    "minatar": "MinAtar environments",
-    "pillow": "watch (GIFs)",
-    "onnx": "export --to onnx",
-    "onnxruntime": "verify and bench beside ONNX Runtime",
+PACKAGES = {
+    "numpy": ("numpy", "the core"),
+    "safetensors": ("safetensors", "the core"),
+    "torch": ("torch", "train, compress, import"),
+    "gymnasium": ("gymnasium", "environments"),
+    "tensorboard": ("tensorboard", "training curves"),
+    "optuna": ("optuna", "tune"),
+    "ale_py": ("ale_py", "Atari environments"),
+    "minatar": ("minatar", "MinAtar environments"),
+    "envpool": ("envpool", "environments in C++"),
+    "pillow": ("PIL", "watch (GIFs)"),
+    "onnx": ("onnx", "export --to onnx"),
+    "onnxruntime": ("onnxruntime", "verify and bench beside ONNX Runtime"),
 }
+"""Distribution → the module that it is imported as, and what it is for."""
+ENGINES = ("c", "onnxruntime", "numpy")
+_WIDTHS = (8, 32, 32, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Say what is installed and which engines work here."""
+    """Try what is installed: import the packages, compile and run a policy with every compiler, time every engine."""
+
+
+class Check(NamedTuple):
+    """One thing to try: ``attempt`` returns what was found; whatever it raises is why it does not work."""
+
+    kind: str
+    name: str
+    purpose: str
+    attempt: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried.
+
+    Attributes:
+        kind: ``package``, ``compiler``, ``extension`` or ``engine``.
+        name: which.
+        works: it does.
+        state: version, seconds or microseconds; or why it does not work.
+        purpose: what it is for.
+    """
+
+    kind: str
+    name: str
+    works: bool
+    state: str
+    purpose: str
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Look and list; never fails."""
-    packages = {name: _version(name) for name in PURPOSES}
-    compilers = {name: shutil.which(name) for name in ("cc", "gcc", "clang")}
-    extensions = {
-        name: importlib.util.find_spec(f"nimbleq.native.{name}") is not None for name in ("_runtime", "_learner")
-    }
-    rows = [[name, version or "missing", PURPOSES[name]] for name, version in packages.items()]
-    rows += [[name, "found" if path else "missing", "decisions in C (Runtime)"] for name, path in compilers.items()]
-    rows += [[f"native.{name}", "built" if built else "missing", "fast path"] for name, built in extensions.items()]
-    console.table(f"nimbleq {VERSION}, Python {platform.python_version()}", ("what", "state", "for"), rows)
+    """Try everything and list it; what does not work is no failure of this verb."""
+    findings = []
+    with console.progress("doctor") as tick:
+        checks = [*_packages(), *_compilers(), *_extensions(), *_engines()]
+        for number, check in enumerate(checks):
+            findings.append(_tried(check))
+            tick(number + 1, len(checks), findings[-1].name)
+    rows = [
+        [f.name if f.kind == "package" else f"{f.kind} {f.name}", "works" if f.works else "no", f.state, f.purpose]
+        for f in findings
+    ]
+    title = f"nimbleq {VERSION}, Python {platform.python_version()}, {platform.machine()}, {_cores()} cores"
+    console.table(title, ("what", "", "found", "for"), rows)
+    found = {f"{f.kind}s": {g.name: g.works for g in findings if g.kind == f.kind} for f in findings}
+    versions = {f.name: f.state if f.works else None for f in findings if f.kind == "package"}
     result = {
-        "nimbleq": VERSION, "python": platform.python_version(), "packages": packages,
-        "compilers": {name: path is not None for name, path in compilers.items()}, "extensions": extensions,
+        "nimbleq": VERSION, "python": platform.python_version(), **found, "packages": versions,
+        "findings": [asdict(finding) for finding in findings],
     }  # fmt: skip
     return result, True
 
 
-def _version(package: str) -> str | None:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tried(check: Check) -> Finding:
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        return Finding(check.kind, check.name, True, check.attempt(), check.purpose)
+    except Exception as error:  # noqa: BLE001 (a package may fail in any way while it is imported)
+        said = " ".join(str(error).split()) or type(error).__name__
+        return Finding(check.kind, check.name, False, said[:120], check.purpose)
+
+
+def _packages() -> Iterator[Check]:
+    for name, (module, purpose) in PACKAGES.items():
+
+        def attempt(name: str = name, module: str = module) -> str:
+            importlib.import_module(module)
+            return importlib.metadata.version(name)
+
+        yield Check("package", name, purpose, attempt)
+
+
+def _compilers() -> Iterator[Check]:
+    for name in COMPILERS:
+
+        def attempt(name: str = name) -> str:
+            path = find_compiler((name,))
+            if path is None:
+                raise NimbleqError("not on the PATH")
+            start = perf_counter()
+            with tempfile.TemporaryDirectory(prefix="nimbleq-doctor-") as folder:
+                compile_library(emit_c(_example()), Path(folder) / "policy.so", path)
+            return f"compiled and loaded a policy in {perf_counter() - start:.1f} s"
+
+        yield Check("compiler", name, "decisions in C", attempt)
+
+
+def _extensions() -> Iterator[Check]:
+    for name, purpose in EXTENSIONS.items():
+
+        def attempt(name: str = name) -> str:
+            reason = import_error(name)
+            if reason is not None:
+                raise NimbleqError(reason)
+            return "imported"
+
+        yield Check("extension", name, purpose, attempt)
+
+
+def _engines() -> Iterator[Check]:
+    for name in ENGINES:
+
+        def attempt(name: Any = name) -> str:
+            return f"{Runtime(_example(), engine=name).status.latency_us:.2f} µs a decision"
+
+        yield Check("engine", name, f"decisions of a network {'-'.join(map(str, _WIDTHS))}", attempt)
+
+
+def _example() -> Graph:
+    """A float32 network of `_WIDTHS`."""
+    rng = np.random.default_rng(0)
+    weights, nodes, source = {}, [], "obs"
+    for layer, (wide, out) in enumerate(pairwise(_WIDTHS)):
+        last = layer == len(_WIDTHS) - 2
+        weights[f"w{layer}"] = rng.normal(size=(out, wide)).astype(np.float32)
+        weights[f"b{layer}"] = np.zeros(out, np.float32)
+        made = Q if last else f"h{layer}"
+        nodes.append(Node(ops.Linear(f"w{layer}", f"b{layer}"), (source,), made))
+        if not last:
+            nodes.append(Node(ops.Activation(), (made,), f"a{layer}"))
+        source = f"a{layer}"
+    nodes.append(Node(ops.ArgMax(), (Q,), ACTION))
+    return Graph({"obs": TensorType((_WIDTHS[0],))}, tuple(nodes), (Q, ACTION), weights)

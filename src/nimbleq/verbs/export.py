@@ -20,7 +20,8 @@ class Args(Output):
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
         to: targets: c (one C99 file and its header), onnx.
-        out: folder to write.
+        out: folder to write; of an older build there, what its manifest lists is replaced.
+        name: of the C functions (NAME_act, NAME_q) and files: two policies of one program need two names.
         opset: of ONNX models; engines that know older ones only need e.g. 13.
         outputs: of ONNX models: both, q (action values) or action.
     """
@@ -28,6 +29,7 @@ class Args(Output):
     artefact: Annotated[Path, tyro.conf.Positional]
     to: tuple[str, ...] = ("c", "onnx")
     out: Path = Path("build")
+    name: str = "policy"
     opset: int = 17
     outputs: Literal["both", "q", "action"] = "both"
 
@@ -35,18 +37,27 @@ class Args(Output):
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
     path, _ = artefact_and_run(args.artefact)
-    return export_artefact(path, args.to, args.out, console, onnx=OnnxOptions(args.opset, args.outputs)), True
+    onnx = OnnxOptions(args.opset, args.outputs)
+    return export_artefact(path, args.to, args.out, console, args.name, onnx), True
 
 
 def export_artefact(
-    artefact: Path, targets: tuple[str, ...], out: Path, console: Console, onnx: OnnxOptions | None = None
+    artefact: Path,
+    targets: tuple[str, ...],
+    out: Path,
+    console: Console,
+    name: str = "policy",
+    onnx: OnnxOptions | None = None,
 ) -> dict[str, Any]:
     """Export one artefact; returns the verb's JSON object."""
-    from nimbleq.deploy.export import export
+    from nimbleq.deploy.export import MANIFEST, ORACLE, export
 
-    export(artefact, targets, out, onnx=onnx or OnnxOptions())
-    files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
+    manifest = export(artefact, targets, out, name, onnx or OnnxOptions())
+    written = [*map(Path, manifest["files"]), Path(MANIFEST), *(p.relative_to(out) for p in (out / ORACLE).iterdir())]
+    files = {str(file): (out / file).stat().st_size for file in sorted(written)}
     console.say(
         f"exported {artefact} → {out}: " + ", ".join(f"{name} ({size_text(size)})" for name, size in files.items())
     )
-    return {"artefact": str(artefact), "out": str(out), "targets": list(targets), "files": files}
+    return {
+        "artefact": str(artefact), "out": str(out), "name": name, "targets": manifest["targets"], "files": files,
+    }  # fmt: skip

@@ -1,22 +1,27 @@
-"""``nimbleq run``: the whole line, each step skipped when its result is there and its inputs are unchanged."""
+"""``nimbleq run``: the whole line, a step skipped where its result is there and nothing that it starts from changed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import tyro
 
-from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
+from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict, validate
 from nimbleq.console import Console, size_text
-from nimbleq.files import read_json, write_json
-from nimbleq.graph.artefact import digest
+from nimbleq.deploy.export import MANIFEST, check_targets, load_build
+from nimbleq.errors import FileError
+from nimbleq.files import read_bytes, read_json, sha256, write_json
+from nimbleq.graph.artefact import CERTIFICATE, digest
 from nimbleq.report import write_report
 from nimbleq.rundir import RunDir
 from nimbleq.verbs import bench, certify, compress, export, train, verify
-from nimbleq.verbs.common import Output
+from nimbleq.verbs.common import Output, require_better_than_random
+
+_SMALL = "small"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class Args(Output):
         max_episodes: that a certificate may take.
         return_range: low,high between which returns lie; see nimbleq compress.
         to: export targets.
+        name: of the exported C functions and files.
     """
 
     preset: str = "dqn"
@@ -45,6 +51,7 @@ class Args(Output):
     max_episodes: int = certify.MAX_EPISODES
     return_range: str | None = None
     to: tuple[str, ...] = ("c", "onnx")
+    name: str = "policy"
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -57,55 +64,151 @@ def arguments(words: Sequence[str]) -> Args:
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
     compress.check(args.keep, args.recipe)
+    validate(args.config)
+    check_targets(args.to, args.name)
     run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
-    build = run.path / "build"
+    with train.working_in(run):
+        return _line(args, run, console)
 
-    trained = _step(run, "train", {"config": to_dict(args.config)}, console,
-                    lambda: train.train_run(args.config, run, console, resume=True))  # fmt: skip
+
+def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bool]:
+    build = run.path / "build"
     limit, extent = args.max_episodes, args.return_range
-    asked = {"teacher": digest(run.teacher), "keep": args.keep, "recipe": args.recipe}
-    asked |= {"max_episodes": limit, "return_range": extent}
-    compressed = _step(run, "compress", asked, console, lambda: compress.compress_run(
-        run, "small", args.keep, args.recipe, console, max_episodes=limit, return_range=extent))  # fmt: skip
-    small = run.artefact(Path(compressed["artefact"]).name)
-    of = {"artefact": digest(small)}
-    certified = _step(run, "certify", of | asked, console, lambda: certify.certify_run(
-        small, run, console, args.keep, limit, return_range=extent))  # fmt: skip
-    exported = _step(run, "export", of | {"to": list(args.to)}, console,
-                     lambda: export.export_artefact(small, args.to, build, console))  # fmt: skip
-    verified = _step(run, "verify", of | {"to": list(args.to)}, console, lambda: verify.verify_folder(build, console))
-    timed = _step(run, "bench", of, console, lambda: bench.bench_run(small, run, console))
-    report = str(write_report(run))
+    promise = {"keep": args.keep, "recipe": args.recipe, "max_episodes": limit, "return_range": extent}
+    shape = {"to": list(args.to), "name": args.name}
+
+    def compressed() -> dict[str, Any]:
+        require_better_than_random(run)
+        return compress.compress_run(
+            run, _SMALL, args.keep, args.recipe, console, max_episodes=limit, return_range=extent
+        )
+
+    steps = _Steps(run, console)
+    trained = steps.do("train", {"config": to_dict(args.config)},
+                       lambda: train.train_run(args.config, run, console, resume=True),
+                       made=lambda _: digest(run.teacher))  # fmt: skip
+    asked = {"teacher": digest(run.teacher), **promise}
+    smaller = steps.do("compress", asked, compressed, made=lambda result: digest(_place(run, result)))
+    small = _place(run, smaller)
+    asked |= {"artefact": digest(small)}
+    certified = steps.do("certify", asked, lambda: certify.certify_run(small, run, console, args.keep, limit, return_range=extent),
+                         made=lambda _: _file_digest(small / CERTIFICATE))  # fmt: skip
+    asked |= shape
+    exported = steps.do("export", asked,
+                        lambda: export.export_artefact(small, args.to, build, console, args.name),
+                        made=lambda _: _build_digest(build))  # fmt: skip
+    verified = steps.do("verify", {**asked, "build": _build_digest(build)},
+                        lambda: verify.verify_folder(build, console))  # fmt: skip
+    timed = steps.do("bench", {name: value for name, value in asked.items() if name not in shape},
+                     lambda: bench.bench_run(small, run, console))  # fmt: skip
+    report = str(write_report(run, small.name))
     result = {
-        "train": trained, "compress": compressed, "certify": certified, "export": exported, "verify": verified,
+        "train": trained, "compress": smaller, "certify": certified, "export": exported, "verify": verified,
         "bench": timed, "report": report,
     }  # fmt: skip
     _summary(result, console)
     return result, bool(certified["certified"]) and not verified["mismatches"]
 
 
-def _step(
-    run: RunDir, verb: str, inputs: dict[str, Any], console: Console, work: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """The verb's result: the kept one when it came from the same inputs, else freshly made and kept."""
-    ledger_path = run.result("inputs")
-    ledger = read_json(ledger_path) if ledger_path.exists() else {}
-    kept = run.load_result(verb)
-    if kept is not None and _same(ledger.get(verb), inputs):
-        console.say(f"{verb}: done before, kept")
-        assert isinstance(kept, dict)
-        return kept
-    result = work()
-    run.save_result(verb, result)
-    write_json(ledger_path, ledger | {verb: inputs})
-    return result
+def _place(run: RunDir, result: dict[str, Any]) -> Path:
+    """Where the artefact lies that a result is about."""
+    return run.artefact(Path(result["artefact"]).name)
 
 
-def _same(known: Any, inputs: dict[str, Any]) -> bool:
-    """Whether a step was done with ``inputs``; an earlier nimbleq may have known fewer settings of training."""
-    if known is None or "config" not in inputs:
-        return bool(known == inputs)
-    return same_settings(known.get("config"), from_dict(TrainConfig, inputs["config"]))
+@dataclass(frozen=True)
+class _Steps:
+    """The steps done in a run: in its ledger, each with everything that was asked and the digest of what was made.
+
+    A step is done again when anything else is asked, or when its result or what it made is not what it left.
+    """
+
+    run: RunDir
+    console: Console
+
+    def do(
+        self,
+        verb: str,
+        asked: dict[str, Any],
+        work: Callable[[], dict[str, Any]],
+        made: Callable[[dict[str, Any]], str] = lambda _: "",
+    ) -> dict[str, Any]:
+        """The verb's result: the one of before where it still holds, else from ``work``.
+
+        Args:
+            verb: the step.
+            asked: settings and digests of everything that it starts from.
+            work: does it.
+            made: digest of what it leaves beside its result.
+        """
+        path = self.run.result("inputs")
+        ledger = read_json(path) if path.exists() else {}
+        before = _Entry.read(ledger.get(verb))
+        if before is not None:
+            result = self.run.load_result(verb, before.about)
+            if before.same(asked) and isinstance(result, dict) and before.left == _left(result, made):
+                self.console.say(f"{verb}: done before, kept")
+                return result
+            self.console.say(f"{verb}: done again, as {before.reason(asked)}")
+        result = work()
+        self.run.save_result(verb, result)
+        entry = _Entry(asked, _left(result, made), Path(result.get("artefact", "")).name)
+        write_json(path, ledger | {verb: asdict(entry)})
+        return result
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the ledger.
+
+    Attributes:
+        asked: see `_Steps.do`.
+        left: digest of the result and of what was made.
+        about: the artefact that the result is about; empty: the run.
+    """
+
+    asked: dict[str, Any]
+    left: str
+    about: str
+
+    @classmethod
+    def read(cls, value: Any) -> Self | None:
+        """None where nothing, or nothing like it, was written."""
+        kinds = {"asked": dict, "left": str, "about": str}
+        if not isinstance(value, dict) or value.keys() != kinds.keys():
+            return None
+        return cls(**value) if all(isinstance(value[name], kind) for name, kind in kinds.items()) else None
+
+    def same(self, asked: dict[str, Any]) -> bool:
+        """Whether the same was asked; an earlier nimbleq may have known fewer settings of training."""
+        if "config" not in asked:
+            return self.asked == asked
+        return same_settings(self.asked.get("config"), from_dict(TrainConfig, asked["config"]))
+
+    def reason(self, asked: dict[str, Any]) -> str:
+        """What is not as it was, in words."""
+        changed = [key for key in asked if self.asked.get(key) != asked[key]]
+        return f"{' and '.join(changed)} changed" if changed else "what it made was changed since"
+
+
+def _left(result: dict[str, Any], made: Callable[[dict[str, Any]], str]) -> str:
+    """Digest of a step's result and of what it made; nothing equals it where that is missing or damaged."""
+    try:
+        return sha256(f"{json.dumps(result, sort_keys=True)} {made(result)}".encode())
+    except FileError as error:
+        return str(error)
+
+
+def _build_digest(build: Path) -> str:
+    """Digest of an intact build, else what is wrong with it."""
+    try:
+        load_build(build)
+        return _file_digest(build / MANIFEST)
+    except FileError as error:
+        return str(error)
+
+
+def _file_digest(path: Path) -> str:
+    return sha256(read_bytes(path))
 
 
 def _summary(result: dict[str, Any], console: Console) -> None:
@@ -134,5 +237,8 @@ def _summary(result: dict[str, Any], console: Console) -> None:
         ],
     )  # fmt: skip
     console.say(certificate["reason"])
-    console.say(f"verified: {result['verify']['checked']:,} answers, {result['verify']['mismatches']} mismatches")
+    verified = result["verify"]
+    console.say(f"verified: {verified['checked']:,} answers, {verified['mismatches']} mismatches")
+    for target, why in verified["skipped"].items():
+        console.say(f"NOT verified: {target} ({why})")
     console.say(f"report: {result['report']}")

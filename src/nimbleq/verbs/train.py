@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, validate
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, validate, with_changes
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError, FileError
-from nimbleq.files import write_json
+from nimbleq.errors import ConfigError, FileError, NimbleqError
+from nimbleq.files import exclusive_lock, write_json
+from nimbleq.graph.artefact import load_artefact
+from nimbleq.native import missing_extensions
+from nimbleq.rl.checkpoint import has_checkpoint
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
+from nimbleq.verbs.words import whole_number
 from nimbleq.version import VERSION
 from nimbleq.wandb_log import check_wandb, remembered_log
 
@@ -44,7 +51,7 @@ def arguments(words: Sequence[str]) -> Args:
     """Defaults of the options: from the file of ``--config``, else from the run that is resumed, else from a preset.
 
     Raises:
-        ConfigError: both a file and a preset are given, or there is no such preset.
+        ConfigError: both a file and a preset are given, or there is no such preset; learning starts after the end.
         FileError: the file, or the run that is resumed, is damaged.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -58,11 +65,23 @@ def arguments(words: Sequence[str]) -> Args:
     first.add_argument("--config", type=Path, default=None)
     first.add_argument("--out", type=Path, default=None)
     first.add_argument("--resume", action="store_true")
+    first.add_argument("--steps", default="")
+    first.add_argument("--learn-start", "--learn_start", default="")
     try:
         known, _ = first.parse_known_args(list(words))
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
-    preset = known.preset or "dqn"
+    args = _start(known)
+    start, steps = map(_number_or_none, (known.learn_start, known.steps))
+    if start is not None and _too_late(
+        with_changes(args.config, {"learn_start": start, "steps": steps or args.config.steps})
+    ):
+        raise ConfigError(f"nothing would be learnt: --learn-start {start} has to be below --steps")
+    return args
+
+
+def _start(known: argparse.Namespace) -> Args:
+    preset = "dqn" if known.preset is None else known.preset
     resumed = known.resume and known.out is not None and RunDir(known.out).config.exists()
     log = remembered_log(known.out) if resumed else LogConfig()
     if known.config is not None:
@@ -71,11 +90,16 @@ def arguments(words: Sequence[str]) -> Args:
         return Args(from_file=known.config, log=log, config=read_settings(known.config))
     if resumed:
         return Args(preset=preset, log=log, config=saved_config(RunDir(known.out)))
-    limit, bins = (int(word) if word.isdigit() else None for word in (known.max_episode_steps, known.discretize))
+    limit, bins = map(_number_or_none, (known.max_episode_steps, known.discretize))
     env = EnvConfig(
         known.env, limit, tuple(known.env_kwargs), bins, channels=known.channels, offsets=tuple(known.obs_offsets)
     )
     return Args(preset=preset, config=preset_for(env, preset))
+
+
+def _too_late(config: TrainConfig) -> bool:
+    """Whether training ends before learning starts."""
+    return config.algorithm == "dqn" and config.learn_start >= config.steps
 
 
 def preset_for(env: EnvConfig, name: str) -> TrainConfig:
@@ -94,13 +118,51 @@ def default_out(preset: str, from_file: Path | None, config: TrainConfig) -> Pat
     return Path("runs") / f"{config.env.id.replace('/', '_').replace(':', '.')}{limit}" / f"{name}-seed{config.seed}"
 
 
+def _number_or_none(word: str) -> int | None:
+    """What is not a number here is refused by the parser later, with more words."""
+    try:
+        return whole_number(word)
+    except ValueError:
+        return None
+
+
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Train, or go on training."""
     run = RunDir(args.out or default_out(args.preset, args.from_file, args.config))
     check_wandb(args.log)
+    validate(args.config)
     if run.config.exists() and not args.resume:
         raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
-    return train_run(args.config, run, console, resume=args.resume, log_to=args.log), True
+    with working_in(run, finished=args.resume and run.load_result("train") is not None):
+        return train_run(args.config, run, console, resume=args.resume, log_to=args.log), True
+
+
+@contextmanager
+def working_in(run: RunDir, finished: bool = False) -> Iterator[None]:
+    """Have the run directory to oneself. A start that fails before there is a checkpoint leaves nothing behind.
+
+    Args:
+        run: made when it is missing.
+        finished: it is only read, so it may be read-only.
+
+    Raises:
+        ConfigError: another command is at work in it; FileError: it cannot be written.
+    """
+    missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
+    before = set(run.path.iterdir()) if run.path.is_dir() else set()
+    try:
+        with exclusive_lock(run.path, read_only=finished):
+            try:
+                yield
+            except (NimbleqError, MemoryError, ModuleNotFoundError):
+                if run.config not in before and not (has_checkpoint(run.checkpoint) or run.teacher.exists()):
+                    for path in set(run.path.iterdir()) - before:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+                raise
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # it is missing still, or something was made in it
+                path.rmdir()
 
 
 def train_run(
@@ -114,33 +176,69 @@ def train_run(
 
     validate(config)  # before anything is written
     choose_device(config.learner)
-    settings = {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)}
     if resume and run.config.exists():
         require_same_result(saved_config(run), config, str(run.path))
+        done = _finished(config, run)
+        if done is not None:
+            _tell(done, run, console)
+            return done
         _tell_start(run, console)
     if not run.config.exists() or saved_config(run) != config:
-        write_json(run.config, settings)
+        write_json(run.config, {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)})
     for remark in remarks(config.env):
         console.say(remark)
+    _warn(config, console)
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
     with Evaluator(config.env) as evaluate:
-        save_teacher(run, config, trained.graph(), evaluate)
-    result = {"run": str(run.path), "env": config.env.id, **trained.summary()}
+        teacher = save_teacher(run, config, trained.graph(), evaluate)
+    result = {"run": str(run.path), "env": config.env.id, "teacher_digest": teacher.digest, **trained.summary()}
     run.save_result("train", result)
+    _tell(result, run, console)
+    return result
+
+
+def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
+    """The result of a run that is over; None where it is not, or where its policy has to be made again.
+
+    Raises:
+        FileError: its checkpoint or its policy is damaged.
+    """
+    from nimbleq.rl.state import load_state
+
+    result = run.load_result("train")
+    if not isinstance(result, dict) or not has_checkpoint(run.checkpoint) or not run.teacher.exists():
+        return None
+    load_state(config, run.checkpoint).envs.close()
+    return result if load_artefact(run.teacher).digest == result.get("teacher_digest") else None
+
+
+def _warn(config: TrainConfig, console: Console) -> None:
+    """Say so where nothing will be learnt, or slowly for want of the compiled extensions."""
+    if _too_late(config):
+        console.say(
+            f"nothing will be learnt: learning starts after {config.learn_start:,} steps (--learn-start), and training "
+            f"ends after {config.steps:,} (--steps)"
+        )
+    absent = missing_extensions()
+    if absent and config.learner.engine != "device":
+        console.say(
+            f"nimbleq was installed without its compiled parts ({', '.join(absent)}), so training takes up to 20 times "
+            "as long: install a C compiler, then nimbleq again (nimbleq doctor says what works)"
+        )
+
+
+def _tell(result: dict[str, Any], run: RunDir, console: Console) -> None:
     low, high = result["return_ci95"]
     console.say(
-        f"trained {config.env.id} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
+        f"trained {result['env']} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
         f"{result['return_mean']:.1f} (95 % interval {low:.1f} to {high:.1f}, {result['episodes']} episodes) "
         f"→ {run.path}"
     )
-    return result
 
 
 def _tell_start(run: RunDir, console: Console) -> None:
     """Where there is no checkpoint, training starts anew; that would cost a run that is over what it has."""
-    from nimbleq.rl.checkpoint import has_checkpoint
-
     if has_checkpoint(run.checkpoint):
         return
     if run.load_result("train") is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ import tyro
 
 from nimbleq.config import EnvConfig, to_dict, validate, with_changes
 from nimbleq.console import Console
-from nimbleq.errors import ConfigError
-from nimbleq.files import write_bytes, write_json
+from nimbleq.files import exclusive_lock, write_bytes, write_json
 from nimbleq.verbs import train
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
 from nimbleq.version import VERSION
@@ -78,14 +76,11 @@ def arguments(words: Sequence[str]) -> Args:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Search and tell."""
-    for name, value in (("trials", args.trials), ("seeds", args.seeds), ("seconds-per-trial", args.seconds_per_trial)):
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"--{name} has to be positive, not {value}")
-    from nimbleq.rl.tune import alone, finished, open_study, search
+    from nimbleq.rl.tune import finished, open_study, search
 
     config = search_of(args)
     out = args.out or Path("runs") / "tune" / config.base.env.id.replace("/", "_").replace(":", ".")
-    with alone(out):
+    with exclusive_lock(out):
         study = open_study(config, out)
         result = _written(study, config, out)
         try:
@@ -124,7 +119,7 @@ def search_of(args: Args) -> TuneConfig:
 def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, Any]:
     """``best.json`` and ``tune.html``; returns the verb's JSON object."""
     from nimbleq.report.tuning import Trial, Tuning, render_tuning
-    from nimbleq.rl.tune import finished, importances, settings_of
+    from nimbleq.rl.tune import enough_trials, finished, importances, settings_of
 
     done = finished(study)
     complete = [trial for trial in done if trial.state.name == "COMPLETE"]
@@ -152,7 +147,9 @@ def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, An
     budget = f"{config.seconds:g} s" if config.seconds is not None else f"{config.base.steps:,} steps"
     budget = budget if config.seeds == 1 else f"{config.seeds} × {budget}"
     lines = [result["command"], f"  # its settings: {_options(result['best'])}"] if complete else []
-    page = Tuning(f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines)
+    page = Tuning(
+        f"{config.base.env.id}: {budget} a trial", rows, result["importances"], lines, enough_trials(len(config.space))
+    )
     write_bytes(out / "tune.html", render_tuning(page).encode())
     return result
 

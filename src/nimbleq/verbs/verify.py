@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import tyro
 
 from nimbleq.console import Console
+from nimbleq.errors import ConfigError
+from nimbleq.graph.artefact import MODEL, digest
 from nimbleq.rundir import RunDir
-from nimbleq.verbs.common import Output
+from nimbleq.verbs.common import Output, keep_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,25 @@ class Args(Output):
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Verify every target of the build."""
     result = verify_folder(args.build, console, args.observations)
-    run = RunDir(args.build.parent)
-    if run.config.exists():  # the build of a run: its report tells of it
-        run.save_result("verify", result)
+    if not result["targets"]:
+        raise ConfigError(f"nothing of {args.build} can be run here: {'; '.join(result['skipped'].values())}")
+    keep_result(run_of_build(args.build), "verify", result, console)
     return result, not result["mismatches"]
+
+
+def run_of_build(build: Path) -> RunDir | None:
+    """The run that a build lies in."""
+    run = RunDir(build.parent)
+    return run if run.config.exists() else None
 
 
 def verify_folder(build: Path, console: Console, observations: int = 100_000) -> dict[str, Any]:
     """Verify one build; returns the verb's JSON object."""
+    from nimbleq.deploy.export import MANIFEST, load_build
     from nimbleq.deploy.verify import verify_build
 
+    if not (build / MANIFEST).exists() and (build / MODEL).exists():
+        raise ConfigError(f"{build} is an artefact: export it first with nimbleq export {build}, then verify the build")
     with console.progress("verify") as tick:
         result = verify_build(build, observations, tick).to_dict()
     rows = [
@@ -46,4 +57,14 @@ def verify_folder(build: Path, console: Console, observations: int = 100_000) ->
         for row in result["targets"]
     ]
     console.table(f"{build} against the interpreter", ("target", "observations", "mismatches", "largest |Δq|"), rows)
-    return {"build": str(build), **result}
+    for target, why in result["skipped"].items():
+        console.say(f"{target} was not verified: {why}")
+    about: dict[str, Any] = {"build": str(build), "artefact_digest": load_build(build)[1].digest}
+    run = run_of_build(build)
+    return about | (_artefact_with(run, about["artefact_digest"]) if run is not None else {}) | result
+
+
+def _artefact_with(run: RunDir, wanted: str) -> dict[str, str]:
+    """Which artefact of the run was exported; nothing when it is not there any more."""
+    names = [name for name in run.artefacts() if digest(run.artefact(name)) == wanted]
+    return {"artefact": str(run.artefact(names[0]))} if names else {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +20,14 @@ from nimbleq.files import write_bytes
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.envs import Lanes, make_lanes
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Policy
-from nimbleq.verbs.common import Output, artefact_and_run, renew_teacher, run_env
+from nimbleq.types import Array, Policy, Tick
+from nimbleq.verbs.common import Output, artefact_of_run, renew_teacher, run_env
 
 _MIN_PIXELS = 160  # smaller pictures are enlarged: MinAtar draws 10 × 10
-_FRAME_MS = 40
+_FPS, _ATARI_FPS = 25.0, 15.0  # pictures a second where the environment says nothing; Atari acts on every fourth of 60
+_GIF_MS = 10  # a GIF counts in these; players slow down what is shorter than two
+_QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+"""Environment variables that keep pygame from looking for a screen and complaining that there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,7 @@ class Args(Output):
         episodes: how many.
         seed: which episodes.
         out: the GIF (default watch.gif in the run directory).
-        max_frames: pictures at most; the rest is played without.
+        max_frames: pictures at most; the rest is played without, and that is said.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
@@ -61,49 +67,60 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.seeds import episode_seeds
 
-    for name, value in (("episodes", args.episodes), ("max-frames", args.max_frames)):
-        if value < 1:
-            raise ConfigError(f"--{name} has to be at least 1, not {value}")
     if args.out is not None and args.out.suffix.lower() != ".gif":
         raise ConfigError(f"{args.out} is not the name of a GIF: choose one that ends in .gif")
     path, run = _policy_of(args.artefact)
     artefact, env = load_artefact(path), run_env(run)
-    lanes = make_lanes(env, 1, pictures=True)
     played = _Playing([], [])
     seeds = episode_seeds("watch", args.seed, args.episodes)
     frames: list[Array] = []
-    try:
-        for frame in _play(lanes, GraphPolicy(artefact.graph), seeds, played):
-            if frame is not None and len(frames) < args.max_frames:
-                frames.append(_enlarged(frame))
-    finally:
-        lanes.close()
-    gif = _written(frames, args.out, run, env.id, console)
+    drawn = 0
+    with _without_screen(), contextlib.closing(make_lanes(env, 1, pictures=True)) as lanes:
+        with console.progress("play") as tick:
+            for frame in _play(lanes, GraphPolicy(artefact.graph), seeds, played):
+                drawn += frame is not None
+                if frame is not None and len(frames) < args.max_frames:
+                    frames.append(_enlarged(frame))
+                tick(len(played.returns), args.episodes, f"{drawn} pictures")
+        fps = _ATARI_FPS if env.id.startswith("ALE/") else getattr(lanes, "render_fps", None) or _FPS
+    gif = _written(frames, fps, args.out, run, env.id, console)
     for number, (total, length) in enumerate(zip(played.returns, played.lengths, strict=True), start=1):
         console.say(f"episode {number}: return {total:g} in {length} steps")
     if gif is not None:
-        console.say(f"{len(frames)} pictures → {gif}")
+        cut = f" (the first of {drawn}: --max-frames takes more)" if drawn > len(frames) else ""
+        console.say(f"{len(frames)} pictures{cut} → {gif}")
     result = {
         "artefact": str(path), "env": env.id, "episodes": args.episodes, "returns": played.returns,
         "lengths": played.lengths, "return_mean": float(np.mean(played.returns)), "gif": gif and str(gif),
-        "frames": len(frames) if gif else 0,
+        "frames": len(frames) if gif else 0, "frames_drawn": drawn, "fps": fps,
     }  # fmt: skip
     return result, True
 
 
+@contextmanager
+def _without_screen() -> Iterator[None]:
+    """pygame draws into memory, and the complaints of the libraries behind it on standard error are not shown."""
+    before = {name: os.environ.get(name) for name in _QUIET}
+    os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+
+
 def _policy_of(path: Path) -> tuple[Path, RunDir]:
     run = RunDir(path)
-    if run.config.exists():
-        renew_teacher(run)
-        if not run.teacher.exists():
-            raise FileError(
-                f"{path} has no policy yet, its training stopped before the first check: go on with "
-                f"nimbleq train --resume --out {path}"
-            )
-    compressed = path / "artefacts"
-    if run.config.exists() and {p.name for p in compressed.iterdir()} <= {"teacher"}:
-        return run.teacher, run
-    return artefact_and_run(path)
+    if not run.config.exists():
+        return artefact_of_run(path, "nothing says in which environment it plays")
+    renew_teacher(run)
+    if not run.teacher.exists():
+        raise FileError(
+            f"{path} has no policy yet, its training stopped before the first check: go on with "
+            f"nimbleq train --resume --out {path}"
+        )
+    return (run.teacher, run) if not run.artefacts() else artefact_of_run(path, "")
 
 
 def _play(lanes: Lanes, policy: Policy, seeds: Array, played: _Playing) -> Iterator[Array | None]:
@@ -126,13 +143,14 @@ def _enlarged(frame: Array) -> Array:
     return frame.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def _written(frames: list[Array], out: Path | None, run: RunDir, env: str, console: Console) -> Path | None:
+def _written(frames: list[Array], fps: float, out: Path | None, run: RunDir, env: str, console: Console) -> Path | None:
     """The GIF; without ``out`` a missing picture or package is only told."""
     try:
         if not frames:
             raise EnvError(f"{env} draws no pictures, so there is no GIF; its returns are told without --out")
         path = out or run.path / "watch.gif"
-        write_bytes(path, _gif(frames))
+        with console.progress("write the GIF") as tick:
+            write_bytes(path, _gif(frames, fps, tick))
     except (EnvError, ConfigError) as error:
         if out is not None:
             raise
@@ -141,12 +159,20 @@ def _written(frames: list[Array], out: Path | None, run: RunDir, env: str, conso
     return path
 
 
-def _gif(frames: list[Array]) -> bytes:
+def _gif(frames: list[Array], fps: float, tick: Tick) -> bytes:
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
         raise ConfigError("a GIF needs pillow: pip install 'nimbleq[watch]'") from error
-    first, *rest = [Image.fromarray(frame) for frame in frames]
+
+    def images() -> Iterator[Any]:
+        for number, frame in enumerate(frames):
+            tick(number, len(frames))
+            # An octree takes a quarter of the time of pillow's own choice of colours, and games have few.
+            yield Image.fromarray(frame).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+    first, rest = next(made := images()), made
     stream = io.BytesIO()
-    first.save(stream, "GIF", save_all=True, append_images=rest, duration=_FRAME_MS, loop=0)
+    duration = max(2, round(1000 / fps / _GIF_MS)) * _GIF_MS
+    first.save(stream, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
     return stream.getvalue()

@@ -1,0 +1,55 @@
+"""The numbers that verbs take beside the settings of training (those are in `nimbleq.config.rules`)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nimbleq.errors import ConfigError
+
+AT_LEAST: dict[str, float] = {
+    "episodes": 1,
+    "max_episodes": 2,
+    "max_frames": 1,
+    "observations": 0,
+    "rounds": 1,
+    "seed": 0,
+    "seeds": 1,
+    "trials": 1,
+    "steps": 1,
+    "eval_every": 1,
+    "workers": 1,
+}
+"""Option of any verb → its smallest value."""
+POSITIVE = ("seconds_per_trial",)
+"""Options that are above 0 and finite."""
+SHARES = ("keep",)
+"""Options above 0 and at most 1."""
+
+
+def check_ranges(args: Any) -> None:
+    """Refuse what cannot be asked of a verb, before it starts.
+
+    Args:
+        args: the ``Args`` of any verb.
+
+    Raises:
+        ConfigError: names the option, its value and the range.
+    """
+    for name, value in vars(args).items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        wanted = _wanted(name, value)
+        if wanted:
+            raise ConfigError(f"--{name.replace('_', '-')} has to be {wanted}, not {value}")
+
+
+def _wanted(name: str, value: float) -> str:
+    """The range that ``value`` breaks, in words; empty when it breaks none."""
+    if name in AT_LEAST and not value >= AT_LEAST[name]:
+        return f"at least {AT_LEAST[name]}"
+    if name in POSITIVE and not 0 < value < math.inf:
+        return "positive"
+    if name in SHARES and not 0 < value <= 1:
+        return "above 0 and at most 1"
+    return ""
