@@ -59,14 +59,17 @@ def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, An
     assert done.err.count("done before") == 6
 
 
-def test_certify_again_uses_fresh_seeds(cli: Any, line: tuple[Path, Any]) -> None:
+def test_certify_again_plays_on_and_fresh_is_another_test(cli: Any, line: tuple[Path, Any]) -> None:
     run, before = line
-    done = cli("certify", run / "artefacts" / "small", "--json")
-    assert done.code == 0, done.err
-    assert done.json["certified"]
-    assert done.json["seeds"] != before["certify"]["seeds"]
-    kept = json.loads((run / "artefacts" / "small" / "certificate.json").read_text())
-    assert json.dumps(done.json["seeds"]) in json.dumps(kept)
+    small = run / "artefacts" / "small"
+    again = cli("certify", small, "--json")
+    assert again.code == 0, again.err
+    assert again.json["seeds"] == before["certify"]["seeds"], "what was certified is certified"
+    fresh = cli("certify", small, "--fresh", "--json")
+    assert fresh.json["seeds"]["nonce"] != before["certify"]["seeds"]["nonce"]
+    written = json.loads((small / "certificate.json").read_text())
+    assert written["seeds"] == before["certify"]["seeds"]
+    assert fresh.json["seeds"] in [one["seeds"] for one in written["beside"]]
 
 
 def test_verify_sees_a_changed_export(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bo
     smaller = steps.do("compress", asked, compressed, made=lambda result: digest(_place(run, result)))
     small = _place(run, smaller)
     asked |= {"artefact": digest(small)}
-    certified = steps.do("certify", asked, lambda: certify.certify_run(small, run, console, args.keep, limit, return_range=extent),
+    certified = steps.do("certify", asked,
+                         lambda: certify.certify_run(small, run, console, args.keep, limit, return_range=extent),
                          made=lambda _: _file_digest(small / CERTIFICATE))  # fmt: skip
     asked |= shape
     exported = steps.do("export", asked,
