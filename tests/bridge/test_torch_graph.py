@@ -292,7 +292,7 @@ def test_raw_images(forward: Callable[[Any, Tensor], Tensor]) -> None:
     assert assert_agrees(net, RAW).obs_type.qtype == UINT8
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(graphs_with_obs("float"))
 def test_random_graphs_survive_the_way_through_torch(case: tuple[Graph, Array]) -> None:
     graph, obs = case

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Program:
     """A program of one input and one output.
 
     Attributes:
-        exported: what torch made.
+        runner: the program as torch runs it.
         nodes: those that the output depends on, in order.
         constants: placeholder → the module's name for it, and its value (halves as float32).
         obs: placeholder of the observation.
@@ -36,7 +37,7 @@ class Program:
         precision: of the module's arithmetic; float32 unless all of its weights are narrower.
     """
 
-    exported: ExportedProgram
+    runner: nn.Module
     nodes: tuple[fx.Node, ...]
     constants: dict[fx.Node, tuple[str, Any]]
     obs: fx.Node
@@ -47,7 +48,7 @@ class Program:
         """What torch computes: ``obs[B, *O] → q: float32[B, A]``."""
         wanted = self.obs.meta["val"].dtype
         with torch.no_grad(), quiet():
-            result: Tensor = self.exported.module()(obs.to(wanted))
+            result: Tensor = self.runner(obs.to(wanted))
         return result.float()
 
 
@@ -59,7 +60,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
     """
     module = _plain_module(module)
     name = type(module).__name__
-    exported, precision = _exported(module, obs, name)
+    exported, runner, precision = _exported(module, obs, name)
     inputs = [node for node in exported.graph.nodes if node.op == "placeholder"]
     specs = exported.graph_signature.input_specs
     values = {**exported.state_dict, **exported.constants}
@@ -78,7 +79,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
         raise _refused(
             name, f"it works for a batch of {given[0].meta['val'].shape[0]} only: use x.shape[0] or -1 in view"
         )
-    return Program(exported, nodes, constants, given[0], result, precision)
+    return Program(runner, nodes, constants, given[0], result, precision)
 
 
 def _plain_module(module: Any) -> nn.Module:
@@ -101,7 +102,7 @@ def _plain_module(module: Any) -> nn.Module:
     return module
 
 
-def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgram, torch.dtype]:
+def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgram, nn.Module, torch.dtype]:
     weights = [value for value in (*module.parameters(), *module.buffers()) if value.is_floating_point()]
     own = {value.dtype for value in weights}
     precision = own.pop() if len(own) == 1 else torch.float32
@@ -111,25 +112,34 @@ def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgr
     with _untouched(module), quiet():
         try:
             try:
-                return _traced(module, example), precision
+                return *_traced(module, example), precision
             except Exception:
                 if precision == torch.float32 or dtype == torch.uint8:
                     raise
-                return _traced(module, example.to(precision)), precision
+                return *_traced(module, example.to(precision)), precision
         except Exception as error:  # torch.export runs foreign code and may raise anything
             raise _refused(name, _reason(error)) from error
 
 
-def _traced(module: nn.Module, example: Tensor) -> ExportedProgram:
+def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Module]:
     decompositions = torch.export.default_decompositions()
     decompositions.pop(
         torch.ops.aten._prelu_kernel.default, None
     )  # a where() of products; as it is it has a graph form
     exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
-    exported = exported.run_decompositions(decompositions)
+    exported = exported.run_decompositions(dict(_decompositions()))
+    runner = exported.module()
     with torch.no_grad():
-        exported.module()(example)  # formats that do not fit each other show only here
-    return exported
+        runner(example)  # formats that do not fit each other show only here
+    return exported, runner
+
+
+@cache
+def _decompositions() -> dict[Any, Any]:
+    """Torch's table to Core ATen, but for PReLU, which becomes a where() of products there."""
+    table: dict[Any, Any] = dict(torch.export.default_decompositions().materialize())
+    table.pop(torch.ops.aten._prelu_kernel.default, None)
+    return table
 
 
 def _reason(error: Exception) -> str:
