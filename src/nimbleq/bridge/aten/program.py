@@ -122,10 +122,6 @@ def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgr
 
 
 def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Module]:
-    decompositions = torch.export.default_decompositions()
-    decompositions.pop(
-        torch.ops.aten._prelu_kernel.default, None
-    )  # a where() of products; as it is it has a graph form
     exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
     exported = exported.run_decompositions(dict(_decompositions()))
     runner = exported.module()
