@@ -135,6 +135,7 @@ IMAGE_LAYERS: dict[str, nn.Module] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("layer", IMAGE_LAYERS.values(), ids=IMAGE_LAYERS)
 def test_image_layers(layer: nn.Module) -> None:
     with torch.no_grad():
@@ -196,6 +197,7 @@ LINEAR_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "flip": lambda net, x: net.out(x.flip(1)),
     "permuted": lambda net, x: net.out(torch.relu(x.view(-1, 2, 3).permute(0, 2, 1)).flatten(1)),
     "in place on a slice": lambda net, x: net.out(_doubled_front(x.clone())),
+    "in place on a column": lambda net, x: net.out(_first_doubled(x.clone())),
     "stacked": lambda net, x: torch.stack([net.out(x), net.out(x * 2)]).mean(0),
     "stacked last": lambda net, x: torch.stack([net.out(x), net.out(x * 2)], -1).amax(-1),
     "half a dueling head": lambda net, x: net.out(x) - net.out(x).mean(1, keepdim=True),
@@ -222,6 +224,11 @@ LINEAR_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 def _doubled_front(x: Tensor) -> Tensor:
     x[:, :2] *= 2
+    return x
+
+
+def _first_doubled(x: Tensor) -> Tensor:
+    x[:, 0] = 2 * x[:, 1]
     return x
 
 

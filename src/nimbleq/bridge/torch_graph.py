@@ -100,6 +100,8 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
 def _constant(builder: Builder, node: fx.Node, packet: Any, args: Any, kwargs: Any) -> Any:
     """What does not depend on the observation is computed here and now, by torch; a moved parameter keeps its name."""
     value = node.target(*args, **kwargs)  # type: ignore[operator]
+    if packet is torch.ops.aten.empty:  # a program may fill it only; what was in memory must not get in
+        value = torch.zeros_like(value)
     if packet in MOVES and isinstance(value, torch.Tensor) and isinstance(args[0], torch.Tensor):
         builder.name_constant(value, builder.origin(args[0], "constant"))
     return value

@@ -75,10 +75,10 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
     result = _result(exported, name)
     nodes = _needed(exported.graph, result)
     _check_memory(exported, constants, nodes, name)
-    if isinstance(given[0].meta["val"].shape[0], int):
-        raise _refused(
-            name, f"it works for a batch of {given[0].meta['val'].shape[0]} only: use x.shape[0] or -1 in view"
-        )
+    for node in (given[0], result):
+        extents = node.meta["val"].shape[:1]
+        if isinstance(next(iter(extents), None), int) and extents[0] == _EXAMPLES:
+            raise _refused(name, f"it works for a batch of {_EXAMPLES} only: use x.shape[0] or -1 in view")
     return Program(runner, nodes, constants, given[0], result, precision)
 
 
@@ -125,6 +125,9 @@ def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Mod
     exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
     exported = exported.run_decompositions(dict(_decompositions()))
     runner = exported.module()
+    for path, buffer in list(runner.named_buffers()):  # they are the module's own, which a run must not write
+        owner, _, name = path.rpartition(".")
+        setattr(runner.get_submodule(owner), name, buffer.clone())
     with torch.no_grad():
         runner(example)  # formats that do not fit each other show only here
     return exported, runner
@@ -142,7 +145,7 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:160] or type(error).__name__
     if any(mark in type(error).__name__ or mark in str(error) for mark in _DATA_DEPENDENT):
         return f"its control flow depends on the observation ({text}): write it without if, while or .item() on tensors"
-    if isinstance(error, TypeError) and "positional argument" in text:
+    if isinstance(error, TypeError) and ("positional argument" in text or "required argument" in text):
         return f"it is called with one observation ({text}): give defaults to its other arguments"
     return f"torch.export cannot trace it ({type(error).__name__}: {text}): use layers on one tensor [batch, ...]"
 
