@@ -47,7 +47,7 @@ class Program:
     def run(self, obs: Tensor) -> Tensor:
         """What torch computes: ``obs[B, *O] → q: float32[B, A]``."""
         wanted = self.obs.meta["val"].dtype
-        with torch.no_grad(), quiet():
+        with quiet():
             result: Tensor = self.runner(obs.to(wanted))
         return result.float()
 
@@ -207,13 +207,11 @@ def _untouched(module: nn.Module) -> Iterator[None]:
         {key: copy.copy(value) if isinstance(value, dict) else value for key, value in vars(child).items()}
         for child in modules
     ]
-    generators = torch.random.get_rng_state()
     try:
         for child in modules:
             child.training = False
         yield
     finally:
-        torch.random.set_rng_state(generators)
         for child, attributes in zip(modules, before, strict=True):
             vars(child).clear()
             vars(child).update(attributes)
