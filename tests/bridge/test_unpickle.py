@@ -114,6 +114,7 @@ HOSTILE = {
     b"cnumpy\ndtype\n\x8c\x02f8\x85R\x89C\x08abcdefghtb.",
     "state of a list": b"\x80\x04]}b.",
     "state of a name": b"\x80\x04cgymnasium.x\nY\n}b.",
+    "name of two lines": b"\x80\x04\x8c\x04os\n.\x8c\x06system\x93)R.",
     "two values": b"\x80\x04K\x01K\x02.",
     "nothing": b"\x80\x04.",
     "empty": b"",

@@ -49,23 +49,27 @@ def to_graph(module: nn.Module, obs: ObsSpec) -> Graph:
     Raises:
         UnsupportedOpError: names the op, the module it is in, and what to do.
     """
-    program = export(module, obs)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        program = export(module, obs)
+        graph = _lowered(program, obs)
+        _check(program, graph, type(module).__name__)
+    return graph
+
+
+def _lowered(program: Program, obs: ObsSpec) -> Graph:
     builder = Builder(TensorType(obs.shape, UINT8 if obs.dtype == "uint8" else FLOAT32))
-    with torch.no_grad():
-        values = {program.obs: tensor_value(builder.obs)}
-        for node in program.nodes:
-            if node is not program.obs:
-                values[node] = _lower(builder, program, node, values)
+    values = {program.obs: tensor_value(builder.obs)}
+    for node in program.nodes:
+        if node is not program.obs:
+            values[node] = _lower(builder, program, node, values)
     result = values[program.result]
+    builder.enter("result")
     try:
         if not isinstance(result, Value):
             raise GraphError("it does not depend on the observation")
-        builder.enter("result")
-        graph = builder.finish(result)
+        return builder.finish(result)
     except GraphError as error:
         raise UnsupportedOpError("the network's result", "the layer graph", str(error)) from None
-    _check(program, graph, type(module).__name__)
-    return graph
 
 
 def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
@@ -100,6 +104,8 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
 def _constant(builder: Builder, node: fx.Node, packet: Any, args: Any, kwargs: Any) -> Any:
     """What does not depend on the observation is computed here and now, by torch; a moved parameter keeps its name."""
     value = node.target(*args, **kwargs)  # type: ignore[operator]
+    if packet is torch.ops.aten.empty:  # a program may fill it only; what was in memory must not get in
+        value = torch.zeros_like(value)
     if packet in MOVES and isinstance(value, torch.Tensor) and isinstance(args[0], torch.Tensor):
         builder.name_constant(value, builder.origin(args[0], "constant"))
     return value

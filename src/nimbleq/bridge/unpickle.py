@@ -240,7 +240,7 @@ def _plain_keys(keys: list[Any]) -> list[Any]:
 
 def _called(value: Any) -> str:
     """A name for a message; what is no name is not printed, it may be of any size."""
-    return str(value)[:100] if isinstance(value, Name) else f"a {type(value).__name__}"
+    return ascii(str(value)[:100])[1:-1] if isinstance(value, Name) else f"a {type(value).__name__}"
 
 
 def _dtype(text: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:

@@ -121,6 +121,16 @@ def minimum(low: Builder, a: Any, b: Any) -> Value:
     return sub(low, b, relu(low, sub(low, b, a)))
 
 
+def where(low: Builder, condition: Any, a: Any, b: Any) -> Value:
+    """``a`` where a constant condition holds, else ``b``."""
+    if isinstance(condition, Value):
+        raise GraphError("the graph cannot choose by what depends on the observation")
+    chosen = to_array(condition)
+    left = mul(low, a, chosen) if isinstance(a, Value) else np.where(chosen, to_array(a), 0.0)
+    right = mul(low, b, 1 - chosen) if isinstance(b, Value) else np.where(chosen, 0.0, to_array(b))
+    return add(low, left, right)
+
+
 def absolute(low: Builder, x: Value) -> Value:
     """``|x| = relu(x) + relu(−x)``."""
     return add(low, relu(low, x), relu(low, neg(low, x)))

@@ -150,9 +150,9 @@ def _conv2d(
 
 def _padded_kernel(expr: Expr, kernel: Array, stride: Pair, padding: Pair, groups: int) -> Any:
     """The image under a zero-padded one, and the kernel that has the padding in it."""
-    if len(expr.terms) != 1 or expr.is_shifted or not isinstance(expr.terms[0], Picked):
+    term = expr.terms[0] if len(expr.terms) == 1 and not expr.is_shifted else None
+    if not isinstance(term, Picked):
         return None
-    (term,) = expr.terms
     shift = convolve.shift_of(term, expr.shape)
     source = term.source
     if shift is None or source.shape[0] != expr.shape[0] or np.any(shift.channel != np.arange(expr.shape[0])):

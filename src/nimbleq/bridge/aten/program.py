@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Program:
     """A program of one input and one output.
 
     Attributes:
-        exported: what torch made.
+        runner: the program as torch runs it.
         nodes: those that the output depends on, in order.
         constants: placeholder → the module's name for it, and its value (halves as float32).
         obs: placeholder of the observation.
@@ -36,7 +37,7 @@ class Program:
         precision: of the module's arithmetic; float32 unless all of its weights are narrower.
     """
 
-    exported: ExportedProgram
+    runner: nn.Module
     nodes: tuple[fx.Node, ...]
     constants: dict[fx.Node, tuple[str, Any]]
     obs: fx.Node
@@ -46,8 +47,8 @@ class Program:
     def run(self, obs: Tensor) -> Tensor:
         """What torch computes: ``obs[B, *O] → q: float32[B, A]``."""
         wanted = self.obs.meta["val"].dtype
-        with torch.no_grad(), quiet():
-            result: Tensor = self.exported.module()(obs.to(wanted))
+        with quiet():
+            result: Tensor = self.runner(obs.to(wanted))
         return result.float()
 
 
@@ -59,7 +60,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
     """
     module = _plain_module(module)
     name = type(module).__name__
-    exported, precision = _exported(module, obs, name)
+    exported, runner, precision = _exported(module, obs, name)
     inputs = [node for node in exported.graph.nodes if node.op == "placeholder"]
     specs = exported.graph_signature.input_specs
     values = {**exported.state_dict, **exported.constants}
@@ -74,11 +75,11 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
     result = _result(exported, name)
     nodes = _needed(exported.graph, result)
     _check_memory(exported, constants, nodes, name)
-    if isinstance(given[0].meta["val"].shape[0], int):
-        raise _refused(
-            name, f"it works for a batch of {given[0].meta['val'].shape[0]} only: use x.shape[0] or -1 in view"
-        )
-    return Program(exported, nodes, constants, given[0], result, precision)
+    for node in (given[0], result):
+        extents = node.meta["val"].shape[:1]
+        if isinstance(next(iter(extents), None), int) and extents[0] == _EXAMPLES:
+            raise _refused(name, f"it works for a batch of {_EXAMPLES} only: use x.shape[0] or -1 in view")
+    return Program(runner, nodes, constants, given[0], result, precision)
 
 
 def _plain_module(module: Any) -> nn.Module:
@@ -101,7 +102,7 @@ def _plain_module(module: Any) -> nn.Module:
     return module
 
 
-def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgram, torch.dtype]:
+def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgram, nn.Module, torch.dtype]:
     weights = [value for value in (*module.parameters(), *module.buffers()) if value.is_floating_point()]
     own = {value.dtype for value in weights}
     precision = own.pop() if len(own) == 1 else torch.float32
@@ -111,32 +112,40 @@ def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgr
     with _untouched(module), quiet():
         try:
             try:
-                return _traced(module, example), precision
+                return *_traced(module, example), precision
             except Exception:
                 if precision == torch.float32 or dtype == torch.uint8:
                     raise
-                return _traced(module, example.to(precision)), precision
+                return *_traced(module, example.to(precision)), precision
         except Exception as error:  # torch.export runs foreign code and may raise anything
             raise _refused(name, _reason(error)) from error
 
 
-def _traced(module: nn.Module, example: Tensor) -> ExportedProgram:
-    decompositions = torch.export.default_decompositions()
-    decompositions.pop(
-        torch.ops.aten._prelu_kernel.default, None
-    )  # a where() of products; as it is it has a graph form
+def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Module]:
     exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
-    exported = exported.run_decompositions(decompositions)
+    exported = exported.run_decompositions(dict(_decompositions()))
+    runner = exported.module()
+    for path, buffer in list(runner.named_buffers()):  # they are the module's own, which a run must not write
+        owner, _, name = path.rpartition(".")
+        setattr(runner.get_submodule(owner), name, buffer.clone())
     with torch.no_grad():
-        exported.module()(example)  # formats that do not fit each other show only here
-    return exported
+        runner(example)  # formats that do not fit each other show only here
+    return exported, runner
+
+
+@cache
+def _decompositions() -> dict[Any, Any]:
+    """Torch's table to Core ATen, but for PReLU, which becomes a where() of products there."""
+    table: dict[Any, Any] = dict(torch.export.default_decompositions().materialize())
+    table.pop(torch.ops.aten._prelu_kernel.default, None)
+    return table
 
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:160] or type(error).__name__
     if any(mark in type(error).__name__ or mark in str(error) for mark in _DATA_DEPENDENT):
         return f"its control flow depends on the observation ({text}): write it without if, while or .item() on tensors"
-    if isinstance(error, TypeError) and "positional argument" in text:
+    if isinstance(error, TypeError) and ("positional argument" in text or "required argument" in text):
         return f"it is called with one observation ({text}): give defaults to its other arguments"
     return f"torch.export cannot trace it ({type(error).__name__}: {text}): use layers on one tensor [batch, ...]"
 
@@ -198,13 +207,11 @@ def _untouched(module: nn.Module) -> Iterator[None]:
         {key: copy.copy(value) if isinstance(value, dict) else value for key, value in vars(child).items()}
         for child in modules
     ]
-    generators = torch.random.get_rng_state()
     try:
         for child in modules:
             child.training = False
         yield
     finally:
-        torch.random.set_rng_state(generators)
         for child, attributes in zip(modules, before, strict=True):
             vars(child).clear()
             vars(child).update(attributes)

@@ -82,14 +82,14 @@ def amin(low: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _tournament(low, x, _axes(x, dim), keepdim, minimum)
 
 
-def max_dim(low: Builder, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, None]:
+def max_dim(low: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
     """The largest along an axis, without its index."""
-    return amax(low, x, [dim], keepdim), None
+    return amax(low, x, dim, keepdim), None
 
 
-def min_dim(low: Builder, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, None]:
+def min_dim(low: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
     """The smallest along an axis, without its index."""
-    return amin(low, x, [dim], keepdim), None
+    return amin(low, x, dim, keepdim), None
 
 
 def _tournament(low: Builder, x: Value, axes: tuple[int, ...], keepdim: bool, better: Any) -> Value:

@@ -13,6 +13,7 @@ from nimbleq.bridge.aten.elementwise import constant_value
 from nimbleq.bridge.aten.values import Expr, Softmax, Value, full, in_order, normal, plus, rows
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
+from nimbleq.types import Array
 
 
 def move(target: Any, args: Any, kwargs: Any) -> Any:
@@ -55,7 +56,13 @@ def _whole(low: Builder, value: Value) -> Any:
 
 
 def joined(values: Sequence[Value], dim: int) -> Value:
-    """The values joined along an axis, as the sum of what each of them is in its place."""
+    """The values joined along an axis."""
+    layouts, whole = _together(values)
+    return normal(Value(np.concatenate(layouts, axis=dim), whole))
+
+
+def _together(values: Sequence[Value]) -> tuple[list[Array], Expr]:
+    """One expression of the elements of all values, the sum of what each is in its place, and their layouts in it."""
     values = [normal(value) for value in values]
     size = sum(value.expr.size for value in values)
     layouts, whole, start = [], Expr((size,), (), np.zeros(())), 0
@@ -66,7 +73,32 @@ def joined(values: Sequence[Value], dim: int) -> Value:
         whole = plus(whole, rows(value.expr, index, (size,)))
         layouts.append(value.layout // count * size + value.layout % count + start)
         start += count
-    return normal(Value(np.concatenate(layouts, axis=dim), whole))
+    return layouts, whole
+
+
+def slice_scatter(low: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
+    """``x`` with a slice replaced: what a write in place on a slice becomes."""
+    return _scattered(torch.ops.aten.slice_scatter, x, part, where, options)
+
+
+def select_scatter(low: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
+    """``x`` with one index of an axis replaced."""
+    return _scattered(torch.ops.aten.select_scatter, x, part, where, options)
+
+
+def _scattered(target: Any, x: Any, part: Any, where: Any, options: Any) -> Value:
+    values = [value if isinstance(value, Value) else constant_value(value) for value in (x, part)]
+    layouts, whole = _together(values)
+    made = target(*(torch.from_numpy(np.array(layout)) for layout in layouts), *where, **options)
+    return normal(Value(made.contiguous().numpy(), whole))
+
+
+def copy(low: Builder, x: Any, source: Any, non_blocking: bool = False) -> Any:
+    """``source`` in the shape of ``x``."""
+    shape = x.layout.shape if isinstance(x, Value) else tuple(x.shape)
+    if not isinstance(source, Value):
+        return source.expand(shape)
+    return Value(np.array(np.broadcast_to(source.layout, shape)), source.expr)
 
 
 def pad(low: Builder, x: Value, widths: Sequence[int], value: float = 0.0) -> Value:

@@ -1,0 +1,89 @@
+"""``nimbleq import``: what is not known of a model is said, on the terminal and in the JSON."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nimbleq.cli import main
+from tests.bridge.test_sb3 import dqn, saved
+from tests.bridge.test_sb3_vecnormalize import Pressure
+
+stable_baselines3 = pytest.importorskip("stable_baselines3")
+ENV = "tests.bridge.test_sb3_vecnormalize:Pressure"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that presses when the normalised pressure is above 0, and its statistics."""
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    folder = tmp_path_factory.mktemp("pressure")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = VecNormalize(DummyVecEnv([Pressure]), norm_reward=False)
+        wrapped.seed(0)
+        model = dqn("MlpPolicy", wrapped, policy_kwargs={"net_arch": []})
+        model.learn(400)
+        with torch.no_grad():
+            model.q_net.q_net[0].weight.copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+            model.q_net.q_net[0].bias.zero_()
+        wrapped.save(folder / "vecnormalize.pkl")
+        return saved(model, folder), folder / "vecnormalize.pkl"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(["import", *map(str, words)]))
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+def test_with_its_statistics_the_model_plays_as_it_was_trained(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, statistics = files
+    words = (model, "--env", ENV, "--out", tmp_path / "run", "--episodes", 20, "--vecnormalize", statistics, "--json")
+    code, out, _ = run(capsys, *words)
+    result = json.loads(out)
+    assert code == 0
+    assert result["return_mean"] > 36, "of 40; at random 20"
+    assert (result["warnings"], result["notes"]) == ([], [])
+    parents = json.loads((tmp_path / "run/artefacts/teacher/provenance.json").read_text())["parents"]
+    assert set(parents) == {"model.zip", "vecnormalize.pkl"}
+
+
+def test_without_them_the_terminal_and_the_json_warn(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (files[0], "--env", ENV, "--episodes", 3, "--out")
+    code, out, _ = run(capsys, *words, tmp_path / "a")
+    assert code == 0
+    assert "warning: " in out
+    assert "--vecnormalize FILE" in out
+    code, out, err = run(capsys, *words, tmp_path / "b", "--json")
+    assert "--vecnormalize FILE" in json.loads(out)["warnings"][0]
+    assert "warning: " in err
+
+
+def test_bad_numbers_and_other_environments_are_one_line(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        ((files[0], "--env", ENV, "--episodes", 0), "--episodes"),
+        ((files[0], "--env", ENV, "--episodes", -3), "--episodes"),
+        ((files[0], "--env", "CartPole-v1"), "float32 (2,), but CartPole-v1 gives float32 (4,)"),
+        ((files[0], "--env", ENV, "--vecnormalize", files[0]), "no pickle"),
+        ((files[0], "--env", ENV, "--vecnormalize", tmp_path / "none.pkl"), "none.pkl"),
+    ):
+        code, out, err = run(capsys, *words, "--out", tmp_path / "run")
+        assert code == 2
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "run").exists()
