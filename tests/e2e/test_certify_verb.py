@@ -159,3 +159,26 @@ def test_the_file_is_short_enough_to_read_by_machine(inline: Any, run: RunDir) -
     assert text.count("\n") == 1
     assert len(text) < 60_000
     assert json.loads(text)["returns"]["random"] == stored(run)["returns"]["random"]
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "certificate.md").read_text()
+
+
+def test_the_commands_of_the_page(
+    inline: Any, run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.path.parent)
+    (run.path.parent / "runs").mkdir()
+    run.path.rename("runs/cp")
+    commands = [line.split("#")[0].split() for line in PAGE.splitlines() if line.startswith("    nimbleq certify")]
+    assert len(commands) == 4
+    attempts = []
+    for words in commands:
+        done = inline(*words[1:], "--workers", "1", "--json")
+        assert done.code == 0, (words, done.err)
+        attempts.append(done.json["attempt"])
+    assert attempts == [1, 1, 2, 3]
+    program = [line.removeprefix("    ") for line in PAGE.split("in playing order.")[1].splitlines()]
+    start = program.index("from nimbleq.compress.certify import noninferior, verify_certificate")
+    exec("\n".join(program[start : start + 5]), {})
+    assert "Verdict(certified=True" in capsys.readouterr().out
