@@ -11,6 +11,7 @@ import pytest
 
 from nimbleq.compress.certify import verify_certificate
 from nimbleq.config import EnvConfig, to_dict
+from nimbleq.errors import FileError
 from nimbleq.files import write_json
 from nimbleq.graph import ops
 from nimbleq.graph.artefact import attach_certificate, load_artefact, save_artefact
@@ -150,6 +151,23 @@ def test_what_is_certified_is_never_replaced_by_something_weaker(inline: Any, ru
     assert "is certified at keep = 0.99" in message
     assert "--name" in message
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before
+
+
+def test_where_nothing_can_be_written_the_verdict_is_shown(
+    inline: Any, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a read-only folder (which does not stop the superuser, who may run this test)."""
+
+    def refuse(path: Path, data: bytes) -> None:
+        raise FileError(f"cannot write {path}: Read-only file system")
+
+    monkeypatch.setattr("nimbleq.graph.artefact.write_bytes", refuse)
+    monkeypatch.setattr("nimbleq.files.write_bytes", refuse)
+    done = inline("certify", run.artefact("small"), "--workers", "1", "--json")
+    assert done.code == 0
+    assert done.json["certified"]
+    assert done.json["stored"] is False
+    assert done.err.count("Read-only file system") == 2, "the certificate and the result, each once"
 
 
 def test_the_file_is_short_enough_to_read_by_machine(inline: Any, run: RunDir) -> None:
