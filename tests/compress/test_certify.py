@@ -282,6 +282,9 @@ def test_a_file_that_says_something_else_than_its_returns_is_refused(pair):
         {"certified": False}, {"wealth": 1e6}, {"episodes": 3}, {"alpha": 0.5, "total_alpha": "x"}, {"keep": 7},
         {"return_range": [4, 1]}, {"returns": {**told["returns"], "student": [1.0]}}, {"returns": None},
         {"beside": [{}]}, {"beside": 3}, {"forecast": 4},
+        {"attempt": 0}, {"attempt": 10**6}, {"seeds": {"purpose": "train", "nonce": 1}}, {"alpha": 0.05},
+        {"episodes": 10**400}, {"keep": 10**400},
+        {"wealth": "much"}, {"wealth": None}, {"seeds": {"purpose": "certify", "nonce": -1}},
     ]  # fmt: skip
     for change in spoilt:
         with pytest.raises(FileError) as error:

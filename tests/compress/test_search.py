@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nimbleq.compress import search
+from nimbleq.compress import search, selection
 from nimbleq.compress.certify import ReturnRange
+from nimbleq.compress.certify.forecast import Pilot
 from nimbleq.compress.certify.stream import graph_hash, stream_nonce
 from nimbleq.compress.distill import DistillConfig
 from nimbleq.compress.quantize import quantize
@@ -140,9 +141,9 @@ def test_after_a_refusal_larger_candidates_get_new_seeds_and_their_share(balance
 def test_a_few_lost_episodes_do_not_hide_behind_the_mean():
     teacher = np.full(1000, 10_000.0)
     student = teacher.copy()
-    assert search.tail_holds(student, teacher, margin=100.0)
+    assert selection.tail_holds(student, teacher, margin=100.0)
     student[:8] = 3_000.0  # the mean loses 56, within the margin
-    assert not search.tail_holds(student, teacher, margin=100.0)
+    assert not selection.tail_holds(student, teacher, margin=100.0)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_a_few_lost_episodes_do_not_hide_behind_the_mean():
 def test_policies_of_equal_returns_pass_the_tail_as_often_as_two_standard_errors_say(draw, n):
     """97.7 % at margin 0 (it was 89 %): no more than four standard errors of 2,000 pairs below that."""
     rng, runs = np.random.default_rng(5), 2_000
-    passed = sum(search.tail_holds(draw(rng, n), draw(rng, n), margin=0.0) for _ in range(runs))
+    passed = sum(selection.tail_holds(draw(rng, n), draw(rng, n), margin=0.0) for _ in range(runs))
     assert passed / runs > 0.977 - 4 * (0.977 * 0.023 / runs) ** 0.5
     assert passed < runs
 
@@ -234,3 +235,23 @@ def test_keep_out_of_range(balance, balance_teacher, keep):
 def test_unknown_recipe(balance, balance_teacher):
     with pytest.raises(ConfigError, match="recipe"):
         compress_policy(balance_teacher, balance, CompressConfig(recipe="int3"))
+
+
+def test_a_short_fall_says_what_would_help():
+    rng = np.random.default_rng(0)
+    teacher = rng.normal(250, 40, 1000)
+    random = rng.normal(-190, 80, 200)
+    scattered = Pilot(teacher, rng.permutation(teacher), random)
+    why, advice = selection.falls_short(scattered, 0.99, 1030.0, 500)
+    needed = scattered.forecast_as_seen(0.99, 1030.0, 0.04)
+    easier = scattered.forecast_as_seen(0.95, 1030.0, 0.04)
+    assert why == f"needs {needed:,} episodes, the limit is 500"
+    assert advice == f"--max-episodes {needed}, or --keep 0.95 (about {easier:,})"
+    assert selection.falls_short(scattered, 0.99, 1030.0, 1 << 20) == ("", "")
+    noise = rng.normal(0, 60, 1000)
+    ragged = Pilot(teacher, teacher + noise - noise.mean(), random)
+    assert selection.falls_short(ragged, 0.99, 1030.0, 1 << 20)[0].startswith("worst tenth 1")
+    lossy = Pilot(teacher, teacher - 4.3 - 0.4 * (np.arange(1000) % 2), random)
+    assert selection.falls_short(lossy, 0.99, 1030.0, 1 << 20)[0].startswith("loses 4.5 of the ")
+    assert selection.hopeless(Pilot(teacher, teacher - 30, random), 0.99).startswith("loses 30.0 where ")
+    assert "worse than random" in selection.hopeless(Pilot(random, random, teacher), 0.99)

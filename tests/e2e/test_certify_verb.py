@@ -11,6 +11,7 @@ import pytest
 
 from nimbleq.compress.certify import verify_certificate
 from nimbleq.config import EnvConfig, to_dict
+from nimbleq.errors import FileError
 from nimbleq.files import write_json
 from nimbleq.graph import ops
 from nimbleq.graph.artefact import attach_certificate, load_artefact, save_artefact
@@ -152,6 +153,23 @@ def test_what_is_certified_is_never_replaced_by_something_weaker(inline: Any, ru
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before
 
 
+def test_where_nothing_can_be_written_the_verdict_is_shown(
+    inline: Any, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a read-only folder (which does not stop the superuser, who may run this test)."""
+
+    def refuse(path: Path, data: bytes) -> None:
+        raise FileError(f"cannot write {path}: Read-only file system")
+
+    monkeypatch.setattr("nimbleq.graph.artefact.write_bytes", refuse)
+    monkeypatch.setattr("nimbleq.files.write_bytes", refuse)
+    done = inline("certify", run.artefact("small"), "--workers", "1", "--json")
+    assert done.code == 0
+    assert done.json["certified"]
+    assert done.json["stored"] is False
+    assert done.err.count("Read-only file system") == 2, "the certificate and the result, each once"
+
+
 def test_the_file_is_short_enough_to_read_by_machine(inline: Any, run: RunDir) -> None:
     """One line, numbers in full precision."""
     inline("certify", run.artefact("small"), "--workers", "1")
@@ -159,3 +177,26 @@ def test_the_file_is_short_enough_to_read_by_machine(inline: Any, run: RunDir) -
     assert text.count("\n") == 1
     assert len(text) < 60_000
     assert json.loads(text)["returns"]["random"] == stored(run)["returns"]["random"]
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "certificate.md").read_text()
+
+
+def test_the_commands_of_the_page(
+    inline: Any, run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.path.parent)
+    (run.path.parent / "runs").mkdir()
+    run.path.rename("runs/cp")
+    commands = [line.split("#")[0].split() for line in PAGE.splitlines() if line.startswith("    nimbleq certify")]
+    assert len(commands) == 4
+    attempts = []
+    for words in commands:
+        done = inline(*words[1:], "--workers", "1", "--json")
+        assert done.code == 0, (words, done.err)
+        attempts.append(done.json["attempt"])
+    assert attempts == [1, 1, 2, 3]
+    program = [line.removeprefix("    ") for line in PAGE.split("in playing order.")[1].splitlines()]
+    start = program.index("from nimbleq.compress.certify import noninferior, verify_certificate")
+    exec("\n".join(program[start : start + 5]), {})
+    assert "Verdict(certified=True" in capsys.readouterr().out

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from math import ceil, log2, sqrt
+from math import ceil, log2
 from typing import Literal
 
 import numpy as np
 
-from nimbleq.compress.certify.certificate import Certificate, Claim, worst_decile
-from nimbleq.compress.certify.forecast import OTHER_KEEPS, Pilot
+from nimbleq.compress.certify.certificate import Certificate, Claim
+from nimbleq.compress.certify.forecast import Pilot
 from nimbleq.compress.certify.judge import MAX_EPISODES, play_on, start_of
 from nimbleq.compress.certify.ranges import ReturnRange, observed_range
 from nimbleq.compress.certify.stream import Player, Players, graph_hash, random_player, stream_nonce
-from nimbleq.compress.certify.wealth import ALPHA, attempt_alpha, check_keep
+from nimbleq.compress.certify.wealth import ALPHA, check_keep
 from nimbleq.compress.distill import DistillConfig
 from nimbleq.compress.recipe import Context, Distill, Fold, FreezeNorms, Int8, Prune, Recipe, Student, apply, describe
 from nimbleq.compress.result import Candidate, Compression, Status
+from nimbleq.compress.selection import LARGER, falls_short, hopeless
 from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
@@ -28,7 +29,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Evaluate, Tick, no_tick
+from nimbleq.types import Evaluate, Tick, no_tick
 
 _SEQUENCE = 3
 """Candidates of one attempt: judged from the largest to the smallest, each at the attempt's full α, until one fails
@@ -75,8 +76,15 @@ class _Trial:
     recipe: Recipe
 
 
+OnStart = Callable[[str, Certificate], None]
+
+
 def compress_policy(
-    teacher: Graph, evaluate: Evaluate, config: CompressConfig | None = None, tick: Tick = no_tick
+    teacher: Graph,
+    evaluate: Evaluate,
+    config: CompressConfig | None = None,
+    tick: Tick = no_tick,
+    on_start: OnStart | None = None,
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
@@ -90,6 +98,7 @@ def compress_policy(
         teacher: float policy.
         evaluate: plays episodes.
         tick: progress in candidates.
+        on_start: receives a candidate's name and its certificate, with the forecast, before it is judged.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -98,7 +107,7 @@ def compress_policy(
     check_keep(config.keep)
     if config.select_episodes < 2 or config.max_episodes < 2:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
-    found = _Search(without_mask(teacher), evaluate, config, tick).run()
+    found = _Search(without_mask(teacher), evaluate, config, tick, on_start).run()
     if not teacher.masked:
         return found
     # What is compared takes masks from the environment; what is kept takes them itself, by the same ArgMax.
@@ -108,8 +117,11 @@ def compress_policy(
 class _Search:
     """State of one search."""
 
-    def __init__(self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick) -> None:
+    def __init__(
+        self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick, on_start: OnStart | None
+    ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
+        self.on_start = on_start
         self.context = Context(teacher, evaluate, config.distill, config.seed)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
@@ -201,10 +213,11 @@ class _Search:
         for played in sorted({max(2, total // part) for part in (30, 10, 3, 1)}):
             seeds = self.seeds[:played]
             pilot = Pilot(self.returns(seeds), student(seeds), self.rand)
-            why = self._hopeless(pilot)
+            why = hopeless(pilot, self.config.keep)
             if why:
                 break
-        why, advice = (why, "a larger candidate") if why else self._falls_short(pilot)
+        span = self._range([pilot]).span
+        why, advice = (why, LARGER) if why else falls_short(pilot, self.config.keep, span, self.config.max_episodes)
         spent = cost(graph)
         return Candidate(
             name=trial.name,
@@ -225,43 +238,6 @@ class _Search:
             why=why,
             advice=advice,
         )
-
-    def _margin(self, teacher: Array) -> float:
-        """``δ``, the mean loss that is allowed."""
-        return (1 - self.config.keep) * float(teacher.mean() - self.rand.mean())
-
-    def _hopeless(self, pilot: Pilot) -> str:
-        """Why a candidate need not be played any further; empty when it may do."""
-        margin, difference = self._margin(pilot.teacher), pilot.student - pilot.teacher
-        if margin < 0:
-            return f"the teacher ({pilot.teacher.mean():.1f}) is worse than random play ({self.rand.mean():.1f})"
-        error = float(difference.std(ddof=1)) / sqrt(len(difference))
-        if float(difference.mean()) + 2 * error < -margin:
-            return f"loses {-difference.mean():.1f} where {margin:.2g} is allowed"
-        return ""
-
-    def _falls_short(self, pilot: Pilot) -> tuple[str, str]:
-        """Why a candidate may not go on to the certificate, and what would help; both empty when it may."""
-        alpha, limit, margin = attempt_alpha(1), self.config.max_episodes, self._margin(pilot.teacher)
-        span = self._range([pilot]).span
-        needed = pilot.forecast_as_seen(self.config.keep, span, alpha)
-        if needed is None:
-            return (
-                f"loses {(pilot.teacher - pilot.student).mean():.2g} of the {margin:.2g} allowed",
-                "a larger candidate",
-            )
-        if needed > limit:
-            easier = (
-                (keep, pilot.forecast_as_seen(keep, span, alpha)) for keep in OTHER_KEEPS if keep < self.config.keep
-            )
-            other = next(
-                (f", or --keep {keep:g} (about {n:,})" for keep, n in easier if n is not None and n <= limit), ""
-            )
-            return f"needs {needed:,} episodes, the limit is {limit:,}", f"--max-episodes {needed}{other}"
-        if not tail_holds(pilot.student, pilot.teacher, margin):
-            own, other_tail = worst_decile(pilot.student), worst_decile(pilot.teacher)
-            return f"worst tenth {own:.0f}, the teacher's {other_tail:.0f}", "a larger candidate"
-        return "", ""
 
     def _range(self, pilots: list[Pilot]) -> ReturnRange:
         """Fixed before anything is certified: as configured, else from the selection's episodes, widened."""
@@ -291,6 +267,8 @@ class _Search:
             )  # fmt: skip
             pilot = self._pilot(candidate)
             begun = start_of(claim, pilot, self.teacher, candidate.graph, self.evaluate)
+            if self.on_start is not None:
+                self.on_start(candidate.name, begun)
             needed = pilot.forecast_as_seen(self.config.keep, extent.span, claim.alpha)
             affordable = needed is not None and needed <= self.config.max_episodes
             episodes = self.config.max_episodes if affordable else min(_FEWEST, self.config.max_episodes)
@@ -338,31 +316,6 @@ class _Search:
             teacher_macs=teacher_cost.macs,
             teacher_return_mean=float(certificate.returns.teacher.mean()),
         )
-
-
-def tail_holds(student: Array, teacher: Array, margin: float) -> bool:
-    """Whether the worst tenth of the episodes lost no more than ``margin`` either, by two standard errors.
-
-    A mean can be kept while a few episodes are lost altogether; nobody who ships a policy means that by "kept". Two
-    policies of equal returns pass 97.7 % of the time at margin 0.
-
-    Args:
-        student, teacher: ``[n]`` returns; the tenths are taken of each by itself.
-    """
-    (own, own_error), (other, other_error) = _worst_tenth(student), _worst_tenth(teacher)
-    return own - other >= -margin - 2 * sqrt(own_error + other_error)
-
-
-def _worst_tenth(returns: Array) -> tuple[float, float]:
-    """Mean of the worst tenth and the variance of that mean.
-
-    The edge ``q`` of the tenth is itself measured: with p = 0.1 the variance is
-    ``(Var[x | x ≤ q] + (1 − p)·(q − E[x | x ≤ q])²) / (n·p)`` (Manistre & Hancock 2005, equation 1).
-    """
-    count = max(2, len(returns) // 10)
-    tail = np.sort(returns)[:count]
-    mean, edge = float(tail.mean()), float(tail[-1])
-    return mean, (float(tail.var(ddof=1)) + (1 - count / len(returns)) * (edge - mean) ** 2) / count
 
 
 def _is_mlp(graph: Graph) -> bool:

@@ -81,9 +81,16 @@ def certify_run(
     env = run_env(run)
     teacher_digest = digest(run.teacher)
 
+    unwritten: list[FileError] = []
+
     def keep_it(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
-        attach_certificate(artefact, record([*others, made]) | {"teacher_digest": teacher_digest})
+        try:
+            attach_certificate(artefact, record([*others, made]) | {"teacher_digest": teacher_digest})
+        except FileError as error:  # what was asked is the verdict: it is shown even where it cannot be kept
+            if not unwritten:
+                console.say(f"{error}; what is played now is shown and not kept")
+            unwritten.append(error)
 
     with Evaluator(env, workers=workers) as evaluate, console.progress("certify") as tick:
         made = certify(
@@ -105,6 +112,7 @@ def certify_run(
         "artefact_digest": student.digest,
         **summary(made),
         "teacher_digest": teacher_digest,
+        "stored": not unwritten,
     }
 
 
@@ -124,11 +132,11 @@ def summary(made: Certificate) -> dict[str, Any]:
     return {name: value for name, value in made.to_dict().items() if name not in ("returns", "wealth_curve")}
 
 
-def say_start(begun: Certificate, console: Console) -> None:
+def say_start(begun: Certificate, console: Console, of: str = "") -> None:
     """Before the first episode: what is known already, what is assumed, and about how many episodes it will take."""
     claim, played = begun.claim, len(begun.returns)
     low, high = claim.return_range.ends
-    console.say(f"returns are taken to lie in {low:.6g} … {high:.6g}: {claim.return_range.source}")
+    console.say(f"{of}returns are taken to lie in {low:.6g} … {high:.6g}: {claim.return_range.source}")
     needed = [
         f"{row['episodes']:,} at keep = {row['keep']:g}" if row["episodes"] else f"no number at keep = {row['keep']:g}"
         for row in begun.forecast

@@ -21,7 +21,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
-from nimbleq.verbs.certify import MAX_EPISODES, range_of
+from nimbleq.verbs.certify import MAX_EPISODES, range_of, say_start
 from nimbleq.verbs.common import (
     COMPRESSED_MEANING,
     Output,
@@ -120,7 +120,9 @@ def compress_run(
     )
     with Evaluator(env, workers=workers) as evaluate:
         with console.progress("compress") as tick:
-            found = compress_policy(teacher.graph, evaluate, config, tick)
+            found = compress_policy(
+                teacher.graph, evaluate, config, tick, lambda name, begun: say_start(begun, console, f"{name}: ")
+            )
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from nimbleq.compress.certify.stream import PairedReturns
 from nimbleq.compress.certify.wealth import Verdict
 from nimbleq.errors import ConfigError, FileError
 
+_MOST_ATTEMPTS = 400  # the share of α of a later one is no float64 any more
 _RETURNS = ("teacher", "student", "random")
 
 
@@ -62,9 +64,10 @@ def verify_certificate(stored: Mapping[str, Any]) -> Verdict:
             ("certified", verdict.certified),
             ("episodes", verdict.episodes),
             ("wealth", verdict.wealth),
+            ("alpha", made.claim.alpha),
         ):
             told = one.get(name)
-            if told != value and not (name == "wealth" and np.isclose(float(told), value, rtol=1e-9)):
+            if told != value and not (isinstance(told, float) and isclose(told, value, rel_tol=1e-9)):
                 raise FileError(f"the certificate says {name} = {told}, its returns give {value}")
     return _from_dict(stored).verdict
 
@@ -77,13 +80,16 @@ def _from_dict(stored: Mapping[str, Any]) -> Certificate:
         returns = {name: np.array(made[name], np.float64) for name in _RETURNS}
         if any(values.shape != seeds.shape for values in returns.values()) or len(set(seeds.tolist())) != seeds.size:
             raise ValueError("its seeds and returns do not belong together")
+        attempt, purpose, nonce = int(stored["attempt"]), stored["seeds"]["purpose"], int(stored["seeds"]["nonce"])
+        if not 1 <= attempt <= _MOST_ATTEMPTS or purpose not in ("certify", "recertify") or nonce < 0:
+            raise ValueError(f"there is no attempt {attempt} on the stream {purpose!r} {nonce}")
         claim = Claim(
             keep=float(stored["keep"]),
             return_range=ReturnRange(float(low), float(high), str(stored["return_range_source"])),
-            attempt=int(stored["attempt"]),
+            attempt=attempt,
             total_alpha=float(stored["total_alpha"]),
-            purpose=stored["seeds"]["purpose"],
-            nonce=int(stored["seeds"]["nonce"]),
+            purpose=purpose,
+            nonce=nonce,
             teacher=str(stored["teacher_graph"]),
             student=str(stored["student_graph"]),
             fresh=bool(stored["fresh"]),
@@ -95,5 +101,5 @@ def _from_dict(stored: Mapping[str, Any]) -> Certificate:
         )  # fmt: skip
         found.verdict  # noqa: B018  (refuses what cannot be judged)
         return found
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise FileError(f"the certificate is damaged ({error}): certify again") from None
