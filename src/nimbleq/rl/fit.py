@@ -11,5 +11,5 @@ NATURE_MIN_PIXELS = 36
 
 
 def fitting(config: NetworkConfig, shape: tuple[int, ...]) -> NetworkConfig:
-    """``config`` with the torso that a picture ``(C, H, W)`` beside numbers gets: ``small`` in place of nature."""
+    """``config`` with the torso for a picture ``(C, H, W)`` beside numbers: ``small`` where nature's is too large."""
     return replace(config, torso="small") if config.torso == "nature" and min(shape[1:]) < NATURE_MIN_PIXELS else config
