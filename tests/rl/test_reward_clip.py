@@ -96,6 +96,7 @@ def test_atari_presets_clip_and_no_others_do(monkeypatch: pytest.MonkeyPatch) ->
     spec = EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
     monkeypatch.setattr(presets, "spec_of", lambda env: spec)
     monkeypatch.setattr(presets, "probe", lambda env: Probe(spec, 1.0))
+    monkeypatch.setattr(presets, "find_offsets", lambda env: ())
     for name in presets.ALGORITHMS:
         assert preset("ALE/Pong-v5", name).learner.reward_clip == 1.0
         assert preset("own:Camera", name).learner.reward_clip == 0.0

@@ -173,7 +173,7 @@ def as_mask(interface: Interface, value: Any, name: str = "mask") -> Array:
     if array.shape != (count,):
         raise ObservationError(f"{name} has the shape {array.shape}: it must have a flag for each of {count} actions")
     mask: Array = array.astype(bool)
-    if array.dtype != bool and not np.array_equal(mask, array):
+    if array.dtype != bool and (mask != array).any():
         raise ObservationError(f"{name} has values other than 0 and 1: it must have one flag per action, 1 for legal")
     return mask
 

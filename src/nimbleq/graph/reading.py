@@ -132,8 +132,10 @@ def _numbers(leaf: Box, path: Path) -> _Leaf:
             raise ObservationError(f"{_the(path)} has the shape {array.shape}, but its space has {shape}")
         if offset is not None:
             array = array.astype(np.float64) - offset
-        with np.errstate(over="ignore"):  # infinity is found by who looks for it
+        if array.dtype.kind != "f" or array.dtype.itemsize <= stored.itemsize:
             return array.astype(stored, copy=False)
+        with np.errstate(over="ignore"):  # infinity is found by who looks for it
+            return array.astype(stored)
 
     return read
 
@@ -216,23 +218,30 @@ def as_array(value: Any, path: Path = ()) -> Array:
     Raises:
         ObservationError: it is text, None, ragged or something else.
     """
-    if hasattr(value, "detach"):  # a tensor of torch, perhaps with a gradient, perhaps on a device
-        value = value.detach().cpu()
-    try:
-        array: Array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError):
-        raise ObservationError(f"{_the(path)} is {described(value)}, not numbers in an array") from None
+    array = value if type(value) is np.ndarray else _converted(value, path)
     if array.dtype.kind not in "biuf":
         raise ObservationError(f"{_the(path)} is {described(value)}, not numbers")
     return array
 
 
+def _converted(value: Any, path: Path) -> Array:
+    if hasattr(value, "detach"):  # a tensor of torch, perhaps with a gradient, perhaps on a device
+        value = value.detach().cpu()
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):
+        raise ObservationError(f"{_the(path)} is {described(value)}, not numbers in an array") from None
+
+
 def _checked(array: Array, leaf: Box, path: Path) -> Array:
     """``array`` when the space's type holds its values; floats of another precision are as good."""
     dtype = np.dtype(leaf.dtype)
-    if dtype.kind == "f" or np.can_cast(array.dtype, dtype):
+    if dtype.kind == "f" or array.dtype == dtype or np.can_cast(array.dtype, dtype):
         return array
-    with np.errstate(invalid="ignore"):
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            cast = array.astype(dtype)
+    else:
         cast = array.astype(dtype)
     wrong = cast != array
     if wrong.any():

@@ -20,13 +20,13 @@ from nimbleq.config import (
 from nimbleq.errors import ConfigError
 from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.envs import spec_of
+from nimbleq.rl.fit import NATURE_MIN_PIXELS
 from nimbleq.rl.frames import shares_frames
 from nimbleq.rl.observe import Channels
 from nimbleq.rl.packing import Packing
 from nimbleq.rl.probe import find_offsets, probe
 from nimbleq.types import EnvSpec
 
-_NATURE_MIN_PIXELS = 36  # a side of the images that these convolutions need (see networks)
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
 
 _CARTPOLE = TrainConfig(
@@ -364,7 +364,7 @@ def _of_observations(env: EnvConfig) -> TrainConfig:
 
 def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
     sides = [min(picture.shape[1:]) for picture in spec.obs.pictures or (spec.obs,)]
-    changes = _IMAGES if max(sides) >= _NATURE_MIN_PIXELS else _SMALL_IMAGES
+    changes = _IMAGES if max(sides) >= NATURE_MIN_PIXELS else _SMALL_IMAGES
     config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
     return config
 

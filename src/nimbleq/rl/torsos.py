@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
+from nimbleq.rl.fit import NATURE_MIN_PIXELS, fitting
 from nimbleq.rl.spectral import SpectralConv2d
 from nimbleq.types import ObsSpec
 
-_NATURE_MIN_PIXELS = 36  # below this the third convolution has no output left
 _MIN_PIXELS = 4  # of an image that the other torsos take, after space-to-depth
 _SHUFFLE_GROUPS = 4
 _NUMBERS_WIDTH = 64
@@ -39,7 +38,7 @@ class MixedTorso(nn.Module):
         super().__init__()
         self.shapes = [picture.shape for picture in obs.pictures]
         self.pictures = nn.ModuleList(
-            nn.Sequential(scale, make_torso(_fitting(config, shape), shape))
+            nn.Sequential(scale, make_torso(fitting(config, shape), shape))
             for scale, shape in zip(scales, self.shapes, strict=True)
         )
         count = obs.shape[0] - obs.pixels
@@ -56,12 +55,6 @@ class MixedTorso(nn.Module):
         if self.body is not None:
             parts.append(self.body(self.numbers(obs[:, start:])))
         return torch.cat(parts, dim=1)
-
-
-def _fitting(config: NetworkConfig, shape: tuple[int, ...]) -> NetworkConfig:
-    return (
-        replace(config, torso="small") if config.torso == "nature" and min(shape[1:]) < _NATURE_MIN_PIXELS else config
-    )
 
 
 def make_torso(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
@@ -87,9 +80,9 @@ def make_torso(config: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
 def _check(config: NetworkConfig, shape: tuple[int, ...]) -> None:
     torso, block = config.torso, config.space_to_depth
     if torso == "nature":
-        if len(shape) != 3 or min(shape[1:]) < _NATURE_MIN_PIXELS or block > 1:
+        if len(shape) != 3 or min(shape[1:]) < NATURE_MIN_PIXELS or block > 1:
             raise ConfigError(
-                f"network.torso nature needs (channels, height, width) with at least {_NATURE_MIN_PIXELS} pixels a "
+                f"network.torso nature needs (channels, height, width) with at least {NATURE_MIN_PIXELS} pixels a "
                 f"side and no space_to_depth, not observations of shape {shape} in blocks of {block}; use mlp"
             )
     elif len(shape) != 3 or min(shape[1:]) < _MIN_PIXELS * block or any(side % block for side in shape[1:]):

@@ -144,6 +144,8 @@ def step(env: gymnasium.Env[Any, Any], name: str, action: Any) -> tuple[Any, flo
 
 
 def _number(name: str, reward: Any) -> float:
+    if isinstance(reward, int | float | np.integer | np.floating):
+        return float(reward)
     try:
         array = as_array(reward)
     except ObservationError:
@@ -154,6 +156,8 @@ def _number(name: str, reward: Any) -> float:
 
 
 def _truth(name: str, what: str, value: Any) -> bool:
+    if isinstance(value, np.bool_):
+        return bool(value)
     try:
         array = as_array(value)
     except ObservationError:
