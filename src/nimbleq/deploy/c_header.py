@@ -56,8 +56,8 @@ def header(
     threads = (
         "All functions may be called from several threads at once: the arena is on the stack."
         if on_stack
-        else f"{name}_{act} and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
-        "   caller's workspace and may run in parallel, each thread with its own."
+        else f"{name}_{act} and {name}_q may share one static arena: one thread at a time. The *_with functions use\n"
+        "   the caller's workspace and may run in parallel, each thread with its own."
     )
     told = [] if interface is None else describe(interface)
     words = (
