@@ -146,7 +146,7 @@ def test_no_folder_and_a_file_in_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.json", "provenance.json", "certificate.json"])
 def test_a_future_format_says_upgrade(folder: Path, name: str) -> None:
     value = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**value, "format": 2}))
+    (folder / name).write_text(json.dumps({**value, "format": 3}))
     with pytest.raises(FileError, match=rf"{name} was written by a newer nimbleq .* upgrade"):
         load_artefact(folder)
 

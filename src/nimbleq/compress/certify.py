@@ -17,7 +17,6 @@ from nimbleq.compress.states import Comparison, ConstantPolicy, compare_graphs
 from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
-from nimbleq.graph.rewrites.mask import without_mask
 from nimbleq.seeds import Purpose, episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
 
@@ -116,7 +115,6 @@ def certify(
         ConfigError: ``keep`` is out of range.
     """
     check_keep(keep)
-    teacher, student = without_mask(teacher), without_mask(student)  # masks come from the environment
     teacher_returns = teacher_returns or Returns(GraphPolicy(teacher), evaluate)
     student_returns = Returns(GraphPolicy(student), evaluate)
     rand = random_returns(evaluate, nonce) if rand is None else rand

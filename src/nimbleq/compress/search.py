@@ -87,11 +87,7 @@ def compress(
     check_keep(config.keep)
     if config.select_episodes < 2 or config.max_episodes < 2:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
-    found = _Search(without_mask(teacher), evaluate, config, tick).run()
-    if not teacher.masked:
-        return found
-    # What is compared takes masks from the environment; what is kept takes them itself, by the same ArgMax.
-    return replace(found, best=replace(found.best, graph=with_mask(found.best.graph)))
+    return _Search(teacher, evaluate, config, tick).run()
 
 
 class _Search:
@@ -99,7 +95,7 @@ class _Search:
 
     def __init__(self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
-        self.context = Context(teacher, evaluate, config.distill, config.seed)
+        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed)
         self.returns = Returns(GraphPolicy(teacher), evaluate)
         self.rand = random_returns(evaluate, config.seed)
         self.seeds = episode_seeds("select", config.seed, config.select_episodes)
@@ -176,6 +172,8 @@ class _Search:
     def _try(self, trial: _Trial) -> Candidate:
         """Make a candidate and play it on the selection seeds, in growing portions."""
         graph = apply(trial.recipe, self.context)
+        if self.teacher.masked:
+            graph = with_mask(graph)  # passes work on the values; what is judged and kept takes the mask
         compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
         student = Returns(GraphPolicy(graph), self.evaluate)
         total = self.config.select_episodes

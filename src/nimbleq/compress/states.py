@@ -35,7 +35,7 @@ def q_values(graph: Graph, obs: Array) -> Array:
 
 def actions(graph: Graph, obs: Array) -> Array:
     """``int64[K]`` greedy actions."""
-    policy = GraphPolicy(graph)
+    policy = GraphPolicy(without_mask(graph))
     return np.concatenate([policy(obs[i : i + _CHUNK]) for i in range(0, len(obs), _CHUNK)])
 
 

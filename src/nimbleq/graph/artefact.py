@@ -34,7 +34,7 @@ from nimbleq.graph.tensor import FLOAT32, INT32, UINT8, Float32, TensorType
 from nimbleq.types import Array, ObsSpec
 from nimbleq.version import VERSION
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout; raised when an older nimbleq could no longer read what a newer one writes."""
 MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
 PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
