@@ -107,11 +107,7 @@ def compress_policy(
     check_keep(config.keep)
     if config.select_episodes < 2 or config.max_episodes < 2:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
-    found = _Search(without_mask(teacher), evaluate, config, tick, on_start).run()
-    if not teacher.masked:
-        return found
-    # What is compared takes masks from the environment; what is kept takes them itself, by the same ArgMax.
-    return replace(found, best=replace(found.best, graph=with_mask(found.best.graph)))
+    return _Search(teacher, evaluate, config, tick, on_start).run()
 
 
 class _Search:
@@ -122,7 +118,7 @@ class _Search:
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.on_start = on_start
-        self.context = Context(teacher, evaluate, config.distill, config.seed)
+        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
         self.returns = Player(GraphPolicy(teacher), evaluate, float(self.rand.min()))
@@ -207,6 +203,8 @@ class _Search:
     def _try(self, trial: _Trial) -> Candidate:
         """Make a candidate and play it on the selection seeds, in growing portions."""
         graph = apply(trial.recipe, self.context)
+        if self.teacher.masked:
+            graph = with_mask(graph)  # passes work on the values; what is judged and kept takes the mask
         compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
         student = Player(GraphPolicy(graph), self.evaluate, float(self.rand.min()))
         total = self.config.select_episodes

@@ -25,8 +25,6 @@ from nimbleq.graph.interface import Interface
 from nimbleq.graph.rewrite import with_action
 from nimbleq.graph.tensor import FLOAT32, UINT8, Float32
 
-STACK_BYTES = 16384
-"""Arenas up to this size live on the stack, so `act` can be called from several threads at once."""
 INT_MAX = 32767
 """What every C compiler's ``int`` holds."""
 
@@ -89,10 +87,11 @@ def emit_c(
     graph = _with_outputs(graph)
     profiles = [_profile(graph, isa) for isa in isas]
     arena_bytes = max(profile.arena_bytes for profile in profiles)
+    on_stack = all(profile.arena_bytes <= isa.stack_bytes for isa, profile in zip(isas, profiles, strict=True))
     top = title(graph, name, source)
     largest = max(profile.largest for profile in profiles)
     body = c_text.renamed(_needs_int(largest) + _alternatives(isas, profiles), name)
-    texts = header(graph, name, top, q_meaning, interface, arena_bytes, arena_bytes <= STACK_BYTES)
+    texts = header(graph, name, top, q_meaning, interface, arena_bytes, on_stack)
     return {f"{name}.c": f'{top}\n#include "{name}.h"\n{body}', f"{name}.h": texts}
 
 
@@ -279,7 +278,7 @@ def _functions(graph: Graph, isa: Isa, bodies: dict[str, list[str]], arena_bytes
     element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
     count = graph.obs_type.size
     refuse = f"    if (!nq_finite(obs, {count})) return -1;\n" if element == "float" else ""
-    storage = "" if arena_bytes <= STACK_BYTES else "static "
+    storage = "" if arena_bytes <= isa.stack_bytes else "static "
     aligned = " NQ_ALIGN" if isa.alignment > c_plan.ALIGNMENT else ""
     arena = f"{storage}union {{ double align; unsigned char bytes[{max(arena_bytes, 1)}]; }} arena{aligned};"
     indented = {key: "\n".join(f"    {line}" for line in lines) for key, lines in bodies.items()}

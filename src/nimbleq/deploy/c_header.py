@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from nimbleq.deploy.c_text import comment_safe
 from nimbleq.graph.cost import cost, node_macs
 from nimbleq.graph.graph import Graph
@@ -56,9 +58,10 @@ def header(
     threads = (
         "All functions may be called from several threads at once: the arena is on the stack."
         if on_stack
-        else f"{name}_{act} and {name}_q share one static arena: one thread at a time. The *_with functions use the\n"
-        "   caller's workspace and may run in parallel, each thread with its own."
+        else f"{name}_{act} and {name}_q may share one static arena: one thread at a time. The *_with functions use\n"
+        "   the caller's workspace and may run in parallel, each thread with its own."
     )
+    meaning = textwrap.fill(f"Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.", 116).replace("\n", "\n   ")
     told = [] if interface is None else describe(interface)
     words = (
         "".join(f"\n     {line}" for line in ["What the environment gives, and what it takes:", *told]) if told else ""
@@ -76,7 +79,7 @@ extern "C" {{
 /* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
    {values}{words}
    Action: 0..{graph.actions - 1}, the lowest index when action values tie.{given}
-   Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.
+   {meaning}
    {threads} */
 #define {name.upper()}_OBS_SIZE {graph.obs_type.size}
 #define {name.upper()}_ACTIONS {graph.actions}

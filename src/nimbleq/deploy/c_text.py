@@ -84,7 +84,7 @@ def identifier(name: str) -> str:
 
 def comment_safe(text: str) -> str:
     """``text`` without anything that could end a comment or continue a line."""
-    return re.sub(r"[^A-Za-z0-9_ .,:;()<>=+%@#\[\]-]", "?", text)
+    return re.sub(r"[^A-Za-z0-9_ .,:;()<>=+%@#'\[\]-]", "?", text)
 
 
 def number(value: float) -> str:

@@ -21,6 +21,7 @@ class Isa:
     condition: of the C preprocessor; empty when every compiler and processor will do.
     includes: headers beside ``stdint.h``.
     alignment: of tensors and constants, in bytes.
+    stack_bytes: arenas up to this size live on the stack, so that any thread may call; others are static.
     lanes: tensors take a multiple of this many elements, because kernels store whole vectors.
     linear, conv2d: the writers of layers.
     """
@@ -29,6 +30,7 @@ class Isa:
     condition: str
     includes: tuple[str, ...]
     alignment: int
+    stack_bytes: int
     lanes: int
     linear: Layer
     conv2d: Layer
@@ -42,11 +44,21 @@ AVX2 = Isa(
     ),
     includes=("immintrin.h", "stddef.h"),
     alignment=64,
+    stack_bytes=16384,
     lanes=32,
     linear=dense.linear,
     conv2d=conv.conv2d,
 )
-PORTABLE = Isa("portable", "", (), c_plan.ALIGNMENT, 1, portable.linear, portable.conv2d)
+PORTABLE = Isa(
+    name="portable",
+    condition="",
+    includes=(),
+    alignment=c_plan.ALIGNMENT,
+    stack_bytes=1920,  # microcontrollers have small ones
+    lanes=1,
+    linear=portable.linear,
+    conv2d=portable.conv2d,
+)
 
 ISAS = (AVX2, PORTABLE)
 """Those of a file that runs everywhere: the preprocessor takes the first whose condition holds."""

@@ -36,8 +36,8 @@ from nimbleq.types import Array, ObsSpec
 from nimbleq.version import VERSION
 
 FORMAT = 2
-"""Version of the layout; raised when an older nimbleq could no longer read what a newer one writes. 2: weights of any
-format and encoding. A file says the oldest version that can read it, so most say 1."""
+"""Version of the layout; raised when an older nimbleq could no longer read what a newer one writes. 2: the interface,
+masks, and weights of any format and encoding. A file says the oldest version that can read it."""
 MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
 PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
 _HASHED = (MODEL, WEIGHTS, GOLDEN)
@@ -107,7 +107,7 @@ def save_artefact(
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT if graph.storage else 1, **encode(graph), **told}),
+        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or told else 1, **encode(graph), **told}),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }

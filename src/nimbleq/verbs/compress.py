@@ -17,6 +17,7 @@ from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
 from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import load_artefact, save_artefact
+from nimbleq.graph.golden import random_masks
 from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
@@ -181,8 +182,9 @@ def decision_us(graph: Graph, obs: Array) -> float | None:
     decider = Runtime(graph).decider
     if not isinstance(decider, TimedDecider):
         return None
-    decider.time_act(obs, 1_000)
-    return float(np.median(decider.time_act(obs, 5_000))) / 1e3
+    masks = random_masks(np.random.default_rng(0), len(obs), graph.actions) if graph.masked else None
+    decider.time_act(obs, 1_000, masks)
+    return float(np.median(decider.time_act(obs, 5_000, masks))) / 1e3
 
 
 def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, console: Console) -> dict[str, Any] | None:
