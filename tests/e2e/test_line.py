@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, An
     assert done.err.count("done before") == 6
 
 
-def test_certify_again_uses_fresh_seeds(cli: Any, line: tuple[Path, Any]) -> None:
-    run, before = line
+def test_certify_again_uses_fresh_seeds(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+    original, before = line
+    run = Path(shutil.copytree(original, tmp_path / "cp"))
     done = cli("certify", run / "artefacts" / "small", "--json")
     assert done.code == 0, done.err
     assert done.json["certified"]
