@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, An
     assert done.err.count("done before") == 6
 
 
-def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(cli: Any, line: tuple[Path, Any]) -> None:
-    run, before = line
+def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(
+    cli: Any, line: tuple[Path, Any], tmp_path: Path
+) -> None:
+    original, before = line
+    run = Path(shutil.copytree(original, tmp_path / "cp"))
     small = run / "artefacts" / "small"
     known = json.loads((small / "certificate.json").read_text())
     done = cli("certify", small, "--json")

@@ -177,7 +177,8 @@ class _Entry:
         kinds = {"asked": dict, "left": str, "about": str}
         if not isinstance(value, dict) or value.keys() != kinds.keys():
             return None
-        return cls(**value) if all(isinstance(value[name], kind) for name, kind in kinds.items()) else None
+        fits = all(isinstance(value[name], kind) for name, kind in kinds.items())
+        return cls(**value) if fits and value["about"] in ("", Path(value["about"]).name) else None
 
     def same(self, asked: dict[str, Any]) -> bool:
         """Whether the same was asked; an earlier nimbleq may have known fewer settings of training."""
