@@ -49,7 +49,10 @@ VERBS = {
     "tune": Verb("search the settings of training with Optuna", "everything done so far is kept"),
     "import": Verb("make a run directory from a Stable-Baselines3 DQN zip", module="import_model"),
     "compress": Verb("search the smallest policy that keeps a share of the return"),
-    "certify": Verb("re-check that share on fresh seeds, or refuse"),
+    "certify": Verb(
+        "certify that share, or play on from where that stopped",
+        "every batch played is kept; the same command plays on",
+    ),
     "export": Verb("write C, ONNX"),
     "verify": Verb("compare an export with the reference on golden and random observations"),
     "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),

@@ -72,7 +72,7 @@ def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(
     known = json.loads((small / "certificate.json").read_text())
     done = cli("certify", small, "--json")
     assert done.code == 0, done.err
-    assert done.json == before["certify"]
+    assert {**done.json, "artefact": ""} == {**before["certify"], "artefact": ""}
     assert json.loads((small / "certificate.json").read_text()) == known
     fresh = cli("certify", small, "--fresh", "--json")
     assert fresh.code == 0, fresh.err

@@ -21,6 +21,8 @@ from nimbleq.rl.networks import QNetwork
 from nimbleq.types import Array, EnvSpec, ObsSpec
 
 VECTOR, IMAGE = EnvSpec(ObsSpec((4,)), 3), EnvSpec(ObsSpec((2, 40, 36), "uint8"), 3)
+CAMERA, MAP = ObsSpec((3, 40, 36), "uint8"), ObsSpec((2, 8, 8), "uint8")
+MIXED = EnvSpec(ObsSpec((3 * 40 * 36 + 2 * 8 * 8 + 5,), pictures=(CAMERA, MAP)), 3)
 NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
     "mlp": (EnvSpec(ObsSpec((8,)), 4), NetworkConfig(hidden=(32, 16))),
     "dueling": (VECTOR, NetworkConfig(hidden=(16,), dueling=True, layer_norm=False)),
@@ -34,6 +36,11 @@ NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
     "nature": (IMAGE, NetworkConfig(torso="nature", hidden=(16,), dueling=True)),
     "pixels for an mlp": (EnvSpec(ObsSpec((2, 9, 8), "uint8"), 3), NetworkConfig(hidden=(16,))),
     "float image": (EnvSpec(ObsSpec((2, 13, 12)), 3), NetworkConfig(torso="small", hidden=(8,))),
+    "pictures and numbers": (MIXED, NetworkConfig(torso="nature", hidden=(16,), dueling=True)),
+    "pictures alone": (
+        EnvSpec(ObsSpec((2 * 2 * 8 * 8,), pictures=(MAP, MAP)), 3),
+        NetworkConfig(torso="small", hidden=(8,), space_to_depth=2),
+    ),
     "small": (IMAGE, NetworkConfig(torso="small", torso_width=2, hidden=(8,))),
     "impala": (EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3), NetworkConfig(torso="impala", hidden=(8,), torso_pool=True)),
     "spectral": (

@@ -6,6 +6,7 @@ the weights; a test compares the two for every torso, head and option.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,7 +16,8 @@ from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.fit import fitting
+from nimbleq.types import Array, EnvSpec, ObsSpec
 
 _SHUFFLE_GROUPS = 4
 _RELU = ops.Activation("relu")
@@ -36,7 +38,8 @@ def network_graph(spec: EnvSpec, config: NetworkConfig, weights: Mapping[str, Ar
         GraphError: a weight is missing, too many, or does not fit the others.
     """
     net = _Net(TensorType(spec.obs.shape, UINT8 if spec.obs.dtype == "uint8" else FLOAT32), weights)
-    features = _body(net, _torso(net, _prepare(net, spec, config), config), config)
+    x = _mixed(net, spec.obs, config) if spec.obs.pictures else _whole(net, spec.obs, config)
+    features = _body(net, x, config)
     _head(net, features, spec.actions, config)
     return net.graph()
 
@@ -56,6 +59,10 @@ class _Net:
             raise GraphError(f"the network's weights lack {name!r}: they belong to another network")
         self._read.add(name)
         return np.asarray(self._given[name], np.float32)
+
+    def has(self, name: str) -> bool:
+        """Whether the network has such a weight."""
+        return name in self._given
 
     def store(self, name: str, value: Array) -> str:
         """Make ``value`` a weight of the graph."""
@@ -93,16 +100,43 @@ class _Net:
         return Graph({"obs": self.obs}, nodes, (Q, ACTION), self._weights)
 
 
-def _prepare(net: _Net, spec: EnvSpec, config: NetworkConfig) -> str:
-    if spec.obs.dtype == "uint8":
-        return net.affine("obs", "prepare", net.given("prepare.factor").reshape(()), np.zeros(()))
-    if not (config.normalize_obs and len(spec.obs.shape) == 1):
-        return "obs"
+def _whole(net: _Net, obs: ObsSpec, config: NetworkConfig) -> str:
+    x = _normal(net, _scaled(net, "obs", "prepare"), "prepare", config)
+    return _torso(net, x, obs.shape, config, "torso")
+
+
+def _mixed(net: _Net, obs: ObsSpec, config: NetworkConfig) -> str:
+    """`nimbleq.rl.torsos.MixedTorso`."""
+    parts, start = [], 0
+    for at, picture in enumerate(obs.pictures):
+        path, stop = f"torso.pictures.{at}", start + math.prod(picture.shape)
+        x = net.add(ops.Slice(start, stop), f"{path}.part", "obs")
+        x = net.add(ops.Unflatten(*picture.shape), f"{path}.picture", x)
+        x = _scaled(net, x, f"{path}.0")
+        parts.append(_torso(net, x, picture.shape, fitting(config, picture.shape), f"{path}.1"))
+        start = stop
+    if start < obs.shape[0]:
+        x = net.add(ops.Slice(start, obs.shape[0]), "torso.numbers.part", "obs")
+        x = net.linear(_normal(net, x, "torso.numbers", config), "torso.body.0", *net.layer("torso.body.0"))
+        parts.append(net.add(_RELU, "torso.body.1", x))
+    return net.add(ops.Concat(), "torso.joined", *parts) if len(parts) > 1 else parts[0]
+
+
+def _scaled(net: _Net, x: str, path: str) -> str:
+    """Times the factor of `nimbleq.rl.networks.Scale`, where there is one."""
+    if not net.has(f"{path}.factor"):
+        return x
+    return net.affine(x, path, net.given(f"{path}.factor").reshape(()), np.zeros(()))
+
+
+def _normal(net: _Net, x: str, path: str, config: NetworkConfig) -> str:
+    """Standardised and clipped as by `nimbleq.rl.networks.ObsNorm`, where there is one."""
+    if not net.has(f"{path}.mean"):
+        return x
     # The difference first: where a feature is large beside its deviation, mean·inverse_std would lose its digits.
-    centred = net.affine("obs", "prepare.centred", np.ones(()), -net.given("prepare.mean"))
-    normal = net.affine(centred, "prepare.normal", net.given("prepare.inverse_std"), np.zeros(()))
-    clip = ops.Activation("clip", low=-config.obs_clip, high=config.obs_clip)
-    return net.add(clip, "prepare.clipped", normal)
+    centred = net.affine(x, f"{path}.centred", np.ones(()), -net.given(f"{path}.mean"))
+    normal = net.affine(centred, f"{path}.normal", net.given(f"{path}.inverse_std"), np.zeros(()))
+    return net.add(ops.Activation("clip", low=-config.obs_clip, high=config.obs_clip), f"{path}.clipped", normal)
 
 
 def _body(net: _Net, x: str, config: NetworkConfig) -> str:
@@ -165,15 +199,15 @@ def _embedding(net: _Net, config: NetworkConfig) -> Array:
 Layer = Callable[[_Net, str, str], str]
 
 
-def _torso(net: _Net, x: str, config: NetworkConfig) -> str:
+def _torso(net: _Net, x: str, shape: tuple[int, ...], config: NetworkConfig, path: str) -> str:
     layers: list[Layer] = []
     if config.torso != "mlp":
-        layers += [_space_to_depth(config.space_to_depth)] if config.space_to_depth > 1 else []
+        layers += [_space_to_depth(shape[0], config.space_to_depth)] if config.space_to_depth > 1 else []
         layers += _TORSOS[config.torso](config)
         layers += [_plain(_MAX_POOL)] if config.torso_pool else []
     for at, layer in enumerate(layers):
-        x = layer(net, x, f"torso.{at}")
-    return net.add(ops.Flatten(), "torso.flat", x)
+        x = layer(net, x, f"{path}.{at}")
+    return net.add(ops.Flatten(), f"{path}.flat", x)
 
 
 def _plain(op: ops.Op) -> Layer:
@@ -195,11 +229,10 @@ def _convolved(
     return net.add(ops.Conv2d(*names, (stride, stride), (padding, padding), groups), path, x)
 
 
-def _space_to_depth(block: int) -> Layer:
+def _space_to_depth(channels: int, block: int) -> Layer:
     """The grouped convolution that picks each pixel of a block."""
 
     def layer(net: _Net, x: str, path: str) -> str:
-        channels = net.obs.shape[0]
         pick = np.eye(block * block, dtype=np.float32).reshape(block * block, 1, block, block)
         return _convolved(net, x, path, np.tile(pick, (channels, 1, 1, 1)), None, block, 0, channels)
 
