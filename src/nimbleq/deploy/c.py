@@ -85,12 +85,12 @@ def emit_c(
     """
     c_text.identifier(name)
     graph = _with_outputs(graph)
-    profiles = [_profile(graph, isa) for isa in isas]
+    profiles = [_profile(graph, isa, name) for isa in isas]
     arena_bytes = max(profile.arena_bytes for profile in profiles)
     on_stack = all(profile.arena_bytes <= isa.stack_bytes for isa, profile in zip(isas, profiles, strict=True))
     top = title(graph, name, source)
     largest = max(profile.largest for profile in profiles)
-    body = c_text.renamed(_needs_int(largest) + _alternatives(isas, profiles), name)
+    body = _needs_int(largest) + _alternatives(isas, profiles)
     texts = header(graph, name, top, q_meaning, interface, arena_bytes, on_stack)
     return {f"{name}.c": f'{top}\n#include "{name}.h"\n{body}', f"{name}.h": texts}
 
@@ -132,7 +132,7 @@ def _alternatives(isas: Sequence[Isa], profiles: Sequence[_Profile]) -> str:
     return "\n".join([*lines, *(["#endif", ""] if opened else [])])
 
 
-def _profile(graph: Graph, isa: Isa) -> _Profile:
+def _profile(graph: Graph, isa: Isa, name: str) -> _Profile:
     steps = c_plan.steps(graph)
     order = [step for stage in ("both", "action", "q") for step in steps if step.stage == stage]
     writer, roots = _writer(graph, isa)
@@ -156,19 +156,23 @@ def _profile(graph: Graph, isa: Isa) -> _Profile:
     functions = {key: _declare(writer, graph, roots, slots, lines) for key, lines in bodies.items()}
     if isinstance(graph.obs_type.qtype, Float32):
         writer.use("finite")
+    kernels, code = c_text.kernels(writer.kernels), _functions(graph, isa, functions, arena_bytes)
+    arrays = [text.split("\n", 1) for text in writer.constants]
+    macros = c_text.macros("\n".join([kernels, code, *(head for head, _ in arrays)]))
+    includes = [*isa.includes, *(["float.h"] if {"quantize", "real"} & writer.kernels else [])]
+    # Names are put in here and not in the numbers, of which there may be millions.
+    top = "\n".join([*(f"#include <{file}>" for file in sorted(includes)), "", macros, kernels])
     text = "\n".join(
         [
-            c_text.kernels(writer.kernels),
+            c_text.renamed(top, name),
             "/* ---- weights ---- */",
-            *writer.constants,
+            *(f"{c_text.renamed(head, name)}\n{numbers}" for head, numbers in arrays),
             "/* ---- the network ---- */",
-            _functions(graph, isa, functions, arena_bytes),
+            c_text.renamed(code, name),
         ]
     )
-    includes = [*isa.includes, *(["float.h"] if {"quantize", "real"} & writer.kernels else [])]
-    lines = [f"#include <{file}>" for file in sorted(includes)]
     largest = max(arena_bytes, writer.largest, *(kind.size for kind in graph.types.values()))
-    return _Profile("\n".join([*lines, "", c_text.macros(text), text]), arena_bytes, largest)
+    return _Profile(text, arena_bytes, largest)
 
 
 def _writer(graph: Graph, isa: Isa) -> tuple[Writer, dict[str, str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from nimbleq.deploy import c_plan
 from nimbleq.deploy.c_ops import conv, dense, portable
@@ -62,3 +64,13 @@ PORTABLE = Isa(
 
 ISAS = (AVX2, PORTABLE)
 """Those of a file that runs everywhere: the preprocessor takes the first whose condition holds."""
+
+
+def isas_of_this_machine() -> tuple[Isa, ...]:
+    """Those that code for this processor needs; all of them where it does not say what it can."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ISAS
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return (AVX2,) if {"avx2", "fma", "bmi2"} <= set(flags) and platform.machine() == "x86_64" else ISAS

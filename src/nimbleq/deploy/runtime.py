@@ -21,6 +21,7 @@ import numpy as np
 from nimbleq.deploy.c import emit_c
 from nimbleq.deploy.compiler import CompileError, cached_library, find_compiler
 from nimbleq.deploy.decider import Answer, Decider, OneByOneDecider, open_library
+from nimbleq.deploy.isa import isas_of_this_machine
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import ACTION, Graph, Q
@@ -165,7 +166,7 @@ def _open(graph: Graph, name: str, interface: Interface, fallback: int) -> tuple
         compiler = find_compiler()
         if compiler is None:
             raise CompileError("no C compiler found (cc, gcc or clang)")
-        library = cached_library(emit_c(graph, "policy"), compiler)
+        library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine()), compiler)
         return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
     answer, reason = (
         (_onnx(graph), "ONNX Runtime") if name == "onnxruntime" else (_numpy(graph), "the numpy interpreter")
