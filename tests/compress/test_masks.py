@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nimbleq.compress.distill import DistillConfig
-from nimbleq.compress.search import CompressConfig, compress
+from nimbleq.compress.search import CompressConfig, compress_policy
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import save_artefact
@@ -27,7 +27,7 @@ def test_students_take_the_teachers_mask(tmp_path: Path) -> None:
         config = CompressConfig(
             keep=0.5, hidden=((),), select_episodes=8, max_episodes=16, distill=DistillConfig(states=200, updates=20)
         )
-        found = compress(teacher, evaluate, config)
+        found = compress_policy(teacher, evaluate, config)
         assert found.best.graph.masked
         assert all(candidate.graph.masked for candidate in found.candidates)
         assert len(evaluate(GraphPolicy(found.best.graph), [1, 2]).returns) == 2

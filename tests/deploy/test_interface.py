@@ -14,7 +14,6 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from nimbleq.rl.spaces_of import space_of
 
 from nimbleq.deploy.c import emit_c
 from nimbleq.deploy.compiler import find_compiler
@@ -29,6 +28,7 @@ from nimbleq.graph.interface import Interface, network_input
 from nimbleq.graph.interpret import GraphPolicy, interpret
 from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.graph.tensor import UINT8, TensorType
+from nimbleq.rl.observe import space_of
 from tests.deploy.nets import int_mlp, mlp
 
 ENGINES = [pytest.param("c", marks=pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")), "numpy"]

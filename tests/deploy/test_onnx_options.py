@@ -9,7 +9,7 @@ import pytest
 
 from nimbleq.deploy.export import OnnxOptions, export
 from nimbleq.deploy.onnx import OPSETS, emit_onnx
-from nimbleq.deploy.onnx_session import load_onnx_policy, run_onnx
+from nimbleq.deploy.onnx_session import load_onnx_policy
 from nimbleq.deploy.verify import verify_build
 from nimbleq.errors import ConfigError, NimbleqError, UnsupportedOpError
 from nimbleq.graph import ops
@@ -60,7 +60,7 @@ def test_every_opset_gives_the_interpreters_answers(opset: int) -> None:
         mask = np.eye(graph.actions, dtype=bool)[rng.integers(0, graph.actions, 50)] if graph.masked else None
         model = emit_onnx(graph, opset=opset)
         assert onnx.load_from_string(model).opset_import[0].version == opset
-        answer, want = run_onnx(model, obs, mask), interpret(graph, obs, mask)
+        answer, want = load_onnx_policy(model)(obs, mask), interpret(graph, obs, mask)
         np.testing.assert_allclose(answer[Q], want[Q], rtol=1e-4, atol=1e-4)
         if mask is not None:
             np.testing.assert_array_equal(answer[ACTION], want[ACTION])
@@ -78,14 +78,14 @@ def test_integer_policies_need_opset_12_and_then_are_exact(opset: int) -> None:
         mask = rng.random((100, 3)) < 0.5 if graph.masked else None
         if mask is not None:
             mask[:, 1] |= ~mask.any(axis=1)
-        answer, want = run_onnx(emit_onnx(graph, opset=opset), obs, mask), interpret(graph, obs, mask)
+        answer, want = load_onnx_policy(emit_onnx(graph, opset=opset))(obs, mask), interpret(graph, obs, mask)
         np.testing.assert_array_equal(answer[Q], want[Q])
         np.testing.assert_array_equal(answer[ACTION], want[ACTION])
         if opset < 13:
             with pytest.raises(UnsupportedOpError, match="opset 13 or newer"):
                 emit_onnx(graph, opset=opset, exact=False)
         else:
-            run_onnx(emit_onnx(graph, opset=opset, exact=False), obs, mask)
+            load_onnx_policy(emit_onnx(graph, opset=opset, exact=False))(obs, mask)
 
 
 def kinds(model: bytes) -> set[str]:
@@ -98,9 +98,9 @@ def test_outputs_are_chosen() -> None:
     values = emit_onnx(masked, outputs="q")
     assert "ArgMax" not in kinds(values)
     assert [value.name for value in onnx.load_from_string(values).graph.input] == ["obs"]
-    assert set(run_onnx(values, obs)) == {Q}
-    np.testing.assert_allclose(run_onnx(values, obs)[Q], interpret(graph, obs)[Q], atol=1e-5)
-    chosen = run_onnx(emit_onnx(graph, outputs="action"), obs)
+    assert set(load_onnx_policy(values)(obs)) == {Q}
+    np.testing.assert_allclose(load_onnx_policy(values)(obs)[Q], interpret(graph, obs)[Q], atol=1e-5)
+    chosen = load_onnx_policy(emit_onnx(graph, outputs="action"))(obs)
     assert set(chosen) == {ACTION}
     np.testing.assert_array_equal(chosen[ACTION], interpret(graph, obs)[ACTION])
     for wrong in ({"opset": 8}, {"opset": 99}, {"outputs": "values"}):

@@ -146,6 +146,7 @@ def _flatten(build: Build, node: Node, _: ops.Flatten) -> None:
 
 
 def _slice(build: Build, node: Node, op: ops.Slice) -> None:
+    build.needs(10, node)
     bounds = [
         build.constant([value], np.int64, f"{node.output}/{name}")
         for name, value in (("start", op.start), ("stop", op.stop), ("axis", 1))
