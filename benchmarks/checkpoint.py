@@ -21,9 +21,9 @@ from benchmarks.record import stamp
 from benchmarks.replay_memory import ENVS, STACK, Player, record
 from nimbleq.config import ReplayConfig
 from nimbleq.files import write_bytes, write_json
-from nimbleq.rl.checkpoint import save_checkpoint
-from nimbleq.rl.replay import Replay
-from nimbleq.rl.replay_log import ReplayLog, load_replay
+from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
+from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.training.checkpoint import save_checkpoint
 from nimbleq.types import ObsSpec
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.train_peers import limit_processors
 from nimbleq.config import EnvConfig
-from nimbleq.rl.evaluate import Evaluator
+from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
 

@@ -28,16 +28,16 @@ from benchmarks.gpu_peer import measure
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_json, write_json
-from nimbleq.rl.checkpoint import load_checkpoint
-from nimbleq.rl.device.learner import DeviceLearner
-from nimbleq.rl.device.replay import DeviceReplay
-from nimbleq.rl.envs import VectorEnv
-from nimbleq.rl.evaluate import Evaluator, interval95
-from nimbleq.rl.learner import greedy_policy
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.learners.device.learner import DeviceLearner
+from nimbleq.rl.learners.device.replay import DeviceReplay
+from nimbleq.rl.learners.learner import greedy_policy
+from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.presets import preset
-from nimbleq.rl.replay import part
-from nimbleq.rl.train import train
+from nimbleq.rl.replay.ring import part
+from nimbleq.rl.training.checkpoint import load_checkpoint
+from nimbleq.rl.training.evaluate import Evaluator, interval95
+from nimbleq.rl.training.train import train
 from nimbleq.rl.zoo import ZooEntry, save_zoo
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds

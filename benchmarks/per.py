@@ -18,7 +18,7 @@ import numpy as np
 from tianshou.data import PrioritizedReplayBuffer
 
 from nimbleq.files import write_bytes, write_json
-from nimbleq.rl.priority import Priorities, SumTree, replay_extension
+from nimbleq.rl.replay.priority import Priorities, SumTree, replay_extension
 from nimbleq.types import Array
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,7 +22,7 @@ import numpy as np
 
 from nimbleq.config import ReplayConfig
 from nimbleq.files import write_bytes, write_json
-from nimbleq.rl.replay import Replay
+from nimbleq.rl.replay.ring import Replay
 from nimbleq.types import Array, ObsSpec, Step
 
 RESULTS = Path(__file__).parent / "results"

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.evaluate import Evaluator, check_return
+from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
 

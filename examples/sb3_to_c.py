@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from nimbleq import Runtime, emit_c
-from nimbleq.bridge.sb3 import import_sb3
-from nimbleq.deploy.onnx import write_onnx
+from nimbleq.bridge.checkpoints.sb3 import import_sb3
+from nimbleq.deploy.targets.onnx.emit import write_onnx
 
 
 def main(model: Path, folder: Path) -> None:

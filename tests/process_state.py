@@ -48,12 +48,12 @@ def process_state() -> dict[str, str]:
 
 def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     """Each public function (a class: making one) on something small."""
-    from nimbleq.compress.distill import DistillConfig
-    from nimbleq.compress.search import CompressConfig
-    from nimbleq.compress.search import compress as search
-    from nimbleq.rl.envs import spec_of
-    from nimbleq.rl.evaluate import Evaluator
-    from nimbleq.rl.networks import initial_network
+    from nimbleq.compress.passes.distill import DistillConfig
+    from nimbleq.compress.search.search import CompressConfig
+    from nimbleq.compress.search.search import compress as search
+    from nimbleq.rl.envs.batch import spec_of
+    from nimbleq.rl.nets.network import initial_network
+    from nimbleq.rl.training.evaluate import Evaluator
     from nimbleq.rundir import RunDir
 
     small = {

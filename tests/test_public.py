@@ -51,8 +51,8 @@ def test_every_public_name(tmp_path: Path) -> None:
 
     proved = name("certify")(graph, graph, play, 0.9, return_range=(0.0, 1.0))
     assert proved.certified
-    from nimbleq.compress.recipe import Fold
-    from nimbleq.compress.search import CompressConfig
+    from nimbleq.compress.passes.recipe import Fold
+    from nimbleq.compress.search.search import CompressConfig
 
     small = name("compress_policy")(graph, play, CompressConfig(keep=0.9, recipe=(Fold(),), select_episodes=100))
     assert small.certificate.certified
@@ -79,7 +79,7 @@ for name in nimbleq.__all__:
     for room in pkgutil.iter_modules(nimbleq.__path__):
         if room.name == name:
             raise SystemExit(f"nimbleq.{name} is a public name and a module")
-import nimbleq.compress.certify, nimbleq.compress.search
+import nimbleq.compress.certify, nimbleq.compress.search.search
 from nimbleq import certify, compress_policy
 assert callable(certify) and callable(compress_policy)
 from nimbleq.compress.certify import noninferior

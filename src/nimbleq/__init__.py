@@ -11,16 +11,16 @@ from nimbleq.version import VERSION
 if TYPE_CHECKING:
     from nimbleq.bridge.torch_graph import to_graph
     from nimbleq.compress.certify import certify
-    from nimbleq.compress.search import compress_policy
+    from nimbleq.compress.search.search import compress_policy
     from nimbleq.config import EnvConfig, TrainConfig
-    from nimbleq.deploy.c import emit_c
     from nimbleq.deploy.runtime import Runtime
+    from nimbleq.deploy.targets.c.emit import emit_c
     from nimbleq.errors import NimbleqError
     from nimbleq.graph.artefact import load_artefact, save_artefact
     from nimbleq.graph.graph import Graph
     from nimbleq.graph.interpret import interpret
     from nimbleq.rl.presets import preset
-    from nimbleq.rl.train import train
+    from nimbleq.rl.training.train import train
 
 __version__ = VERSION
 
@@ -49,14 +49,14 @@ _HOMES = {
     "Runtime": "deploy.runtime",
     "TrainConfig": "config",
     "certify": "compress.certify",
-    "compress_policy": "compress.search",
-    "emit_c": "deploy.c",
+    "compress_policy": "compress.search.search",
+    "emit_c": "deploy.targets.c.emit",
     "interpret": "graph.interpret",
     "load_artefact": "graph.artefact",
     "preset": "rl.presets",
     "save_artefact": "graph.artefact",
     "to_graph": "bridge.torch_graph",
-    "train": "rl.train",
+    "train": "rl.training.train",
 }
 
 

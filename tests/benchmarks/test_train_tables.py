@@ -20,7 +20,7 @@ from benchmarks.train_tables import (
     summaries,
 )
 from nimbleq.config import TrainConfig
-from nimbleq.rl.explore import epsilon_at as our_epsilon_at
+from nimbleq.rl.training.explore import epsilon_at as our_epsilon_at
 from nimbleq.verbs.train import Args, arguments
 
 PLAN = Plan(seeds=2, recipe_steps=500_000, breakout_steps=1_000, cap=0, quick=False)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from nimbleq.cli import main
-from tests.bridge.test_sb3 import dqn, saved
-from tests.bridge.test_sb3_vecnormalize import Pressure
+from tests.bridge.checkpoints.test_sb3 import dqn, saved
+from tests.bridge.checkpoints.test_sb3_vecnormalize import Pressure
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")
-ENV = "tests.bridge.test_sb3_vecnormalize:Pressure"
+ENV = "tests.bridge.checkpoints.test_sb3_vecnormalize:Pressure"
 
 
 @pytest.fixture(scope="module")

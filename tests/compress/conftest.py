@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from nimbleq.compress.student import mlp_student
+from nimbleq.compress.students.mlp import mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import UINT8, TensorType

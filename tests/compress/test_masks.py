@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nimbleq.compress.distill import DistillConfig
-from nimbleq.compress.search import CompressConfig, compress_policy
+from nimbleq.compress.passes.distill import DistillConfig
+from nimbleq.compress.search.search import CompressConfig, compress_policy
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrites.mask import with_mask
-from nimbleq.rl.evaluate import Evaluator
+from nimbleq.rl.training.evaluate import Evaluator
 from tests.deploy.nets import mlp
 
 MIXED = EnvConfig("tests.rl.own_envs:Mixed")  # it refuses illegal actions itself

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from nimbleq.deploy.c import emit_c
-from nimbleq.deploy.compiler import find_compiler
 from nimbleq.deploy.export import export
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.toolchain import find_compiler
 from nimbleq.deploy.verify import verify_build
 from nimbleq.errors import ConfigError, FileError, ObservationError
 from nimbleq.graph import ops
@@ -28,7 +28,7 @@ from nimbleq.graph.interface import Interface, network_input
 from nimbleq.graph.interpret import GraphPolicy, interpret
 from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.graph.tensor import UINT8, TensorType
-from nimbleq.rl.observe import space_of
+from nimbleq.rl.envs.observe import space_of
 from tests.deploy.nets import int_mlp, mlp
 
 ENGINES = [pytest.param("c", marks=pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")), "numpy"]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from nimbleq.deploy import runtime as runtime_module
-from nimbleq.deploy.c import emit_c
-from nimbleq.deploy.compiler import CompileError, cached_library, find_compiler
 from nimbleq.deploy.decider import OneByOneDecider
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler
 from nimbleq.errors import ConfigError, FileError, ObservationError
 from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.interpret import interpret

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nimbleq.deploy.bench import bench
-from nimbleq.deploy.compiler import find_compiler
 from nimbleq.deploy.export import export, load_build
 from nimbleq.deploy.samples import sample_observations
+from nimbleq.deploy.toolchain import find_compiler
 from nimbleq.deploy.verify import verify, verify_build
 from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.graph.artefact import save_artefact

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nimbleq.rl.checkpoint import load_checkpoint
+from nimbleq.rl.training.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
 
 

@@ -171,7 +171,7 @@ def test_without_c_the_rest_goes_on_and_says_so(
 
 
 def test_a_compiler_that_refuses_the_code_is_no_missing_compiler(inline: Any, run: Path, tmp_path: Path) -> None:
-    from nimbleq.deploy.compiler import CompileError, NoCompilerError, compile_library, find_compiler
+    from nimbleq.deploy.toolchain import CompileError, NoCompilerError, compile_library, find_compiler
 
     compiler = find_compiler()
     if compiler is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nimbleq.rl.checkpoint import load_checkpoint
+from nimbleq.rl.training.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
 from tests.e2e.test_unfinished import metrics, started, wait_for
 

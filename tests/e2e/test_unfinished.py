@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from nimbleq.rl.checkpoint import load_checkpoint
+from nimbleq.rl.training.checkpoint import load_checkpoint
 from tests.e2e.support import SEARCH_PATH, one_line
 
 WORDS = (

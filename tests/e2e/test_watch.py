@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nimbleq.rl.pictures import as_rgb
+from nimbleq.rl.envs.pictures import as_rgb
 from tests.e2e.conftest import BRIEF
 
 image = pytest.importorskip("PIL.Image")

@@ -25,7 +25,7 @@ from nimbleq.graph.interface import (
     to_dict,
 )
 from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary, leaves
-from nimbleq.rl.observe import guesses, readings, space_of
+from nimbleq.rl.envs.observe import guesses, readings, space_of
 from nimbleq.types import ObsSpec
 
 VECTORS = st.one_of(

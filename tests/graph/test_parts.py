@@ -6,8 +6,8 @@ import torch
 
 from nimbleq.bridge.torch_graph import to_graph
 from nimbleq.bridge.torch_module import to_module
-from nimbleq.compress.prune import prune_to
-from nimbleq.compress.quantize import quantize
+from nimbleq.compress.passes.prune import prune_to
+from nimbleq.compress.quantize.lower import quantize
 from nimbleq.config import NetworkConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.errors import GraphError
@@ -18,8 +18,8 @@ from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import fold
 from nimbleq.graph.space import Box, Dict
 from nimbleq.graph.tensor import TensorType
-from nimbleq.rl.networks import QNetwork
-from nimbleq.rl.packing import Packing
+from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.replay.packing import Packing
 from nimbleq.types import Array, EnvSpec
 
 SPACE = Dict(

@@ -9,7 +9,7 @@ import pytest
 from nimbleq.report.page import package_file
 from nimbleq.report.svg import Scale
 from nimbleq.report.tuning import Trial, Tuning, render_tuning
-from nimbleq.rl.tune import enough_trials
+from nimbleq.rl.tuning.tune import enough_trials
 
 
 def searched(count: int) -> Tuning:

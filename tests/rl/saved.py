@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict
-from nimbleq.rl.checkpoint import load_checkpoint
-from nimbleq.rl.device.replay import DeviceReplay
-from nimbleq.rl.replay import Replay
-from nimbleq.rl.replay_log import ReplayLog, load_replay
-from nimbleq.rl.state import load_state
+from nimbleq.rl.learners.device.replay import DeviceReplay
+from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
+from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.training.checkpoint import load_checkpoint
+from nimbleq.rl.training.state import load_state
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array
 

@@ -10,7 +10,7 @@ import torch
 from nimbleq.config import EnvConfig, NetworkConfig
 from nimbleq.errors import FileError
 from nimbleq.graph.interpret import GraphPolicy
-from nimbleq.rl.networks import QNetwork
+from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.zoo import ZooEntry, load_zoo, save_zoo
 from nimbleq.types import EnvSpec, ObsSpec
 

@@ -27,10 +27,10 @@ import torch
 
 from nimbleq.config import TrainConfig, from_dict, with_changes
 from nimbleq.files import sha256
-from nimbleq.rl.checkpoint import has_checkpoint, load_checkpoint
 from nimbleq.rl.presets import preset
-from nimbleq.rl.state import load_state
-from nimbleq.rl.train import train
+from nimbleq.rl.training.checkpoint import has_checkpoint, load_checkpoint
+from nimbleq.rl.training.state import load_state
+from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
 
 MEMORY = Path("/dev/shm")  # a killed process loses nothing that it wrote, so a real disk would only be slower

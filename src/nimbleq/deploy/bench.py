@@ -176,8 +176,8 @@ def onnx_engine(graph: Graph) -> Callable[..., object] | None:
     None where ONNX Runtime is not installed.
     """
     try:
-        from nimbleq.deploy.onnx import emit_onnx
-        from nimbleq.deploy.onnx_session import load_onnx_policy
+        from nimbleq.deploy.targets.onnx.emit import emit_onnx
+        from nimbleq.deploy.targets.onnx.session import load_onnx_policy
 
         policy = load_onnx_policy(emit_onnx(graph))
     except NimbleqError:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nimbleq.deploy.c import emit_c
-from nimbleq.deploy.c_text import identifier
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.text import identifier
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_folder, write_json
 from nimbleq.graph import ops
@@ -37,7 +37,7 @@ QDQ_OPSET = 13
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """How ONNX models are written; see `nimbleq.deploy.onnx.emit_onnx`.
+    """How ONNX models are written; see `nimbleq.deploy.targets.onnx.emit.emit_onnx`.
 
     Attributes:
         opset: version of the operators, for engines that know older ones only.
@@ -212,7 +212,7 @@ def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
 
 
 def _onnx_files(artefact: Artefact, name: str, options: OnnxOptions) -> dict[str, bytes]:
-    from nimbleq.deploy.onnx import emit_onnx
+    from nimbleq.deploy.targets.onnx.emit import emit_onnx
 
     graph, source = artefact.graph, _source(artefact)
     chosen: dict[str, Any] = {"source": source, "opset": options.opset, "outputs": options.outputs}

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nimbleq.deploy.c import emit_c
-from nimbleq.deploy.compiler import CompileError, cached_library, find_compiler
 from nimbleq.deploy.decider import Answer, Decider, OneByOneDecider, open_library
-from nimbleq.deploy.isa import isas_of_this_machine
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.isa import isas_of_this_machine
+from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import ACTION, Graph, Q
@@ -175,8 +175,8 @@ def _open(graph: Graph, name: str, interface: Interface, fallback: int) -> tuple
 
 
 def _onnx(graph: Graph) -> Answer:
-    from nimbleq.deploy.onnx import emit_onnx
-    from nimbleq.deploy.onnx_session import load_onnx_policy
+    from nimbleq.deploy.targets.onnx.emit import emit_onnx
+    from nimbleq.deploy.targets.onnx.session import load_onnx_policy
 
     session = load_onnx_policy(emit_onnx(graph))
 

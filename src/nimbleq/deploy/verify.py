@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.compiler import FAST, NoCompilerError, compile_library, find_compiler
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.export import is_integer, load_build
 from nimbleq.deploy.samples import sample_observations
+from nimbleq.deploy.toolchain import FAST, NoCompilerError, compile_library, find_compiler
 from nimbleq.errors import NimbleqError
 from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.golden import Golden, random_masks
@@ -203,7 +203,7 @@ def onnx_target(model: bytes) -> Run:
     Raises:
         NimbleqError: onnxruntime is not installed.
     """
-    from nimbleq.deploy.onnx_session import load_onnx_policy
+    from nimbleq.deploy.targets.onnx.session import load_onnx_policy
 
     session = load_onnx_policy(model)
 

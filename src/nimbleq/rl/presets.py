@@ -19,12 +19,12 @@ from nimbleq.config import (
 )
 from nimbleq.errors import ConfigError
 from nimbleq.graph.space import Box, leaves
-from nimbleq.rl.envs import spec_of
+from nimbleq.rl.envs.batch import spec_of
+from nimbleq.rl.envs.observe import Channels
+from nimbleq.rl.envs.probe import find_offsets, probe
 from nimbleq.rl.fit import NATURE_MIN_PIXELS
-from nimbleq.rl.frames import shares_frames
-from nimbleq.rl.observe import Channels
-from nimbleq.rl.packing import Packing
-from nimbleq.rl.probe import find_offsets, probe
+from nimbleq.rl.replay.packing import Packing
+from nimbleq.rl.replay.shared_frames import shares_frames
 from nimbleq.types import EnvSpec
 
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end

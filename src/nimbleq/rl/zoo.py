@@ -15,9 +15,9 @@ from nimbleq.config import EnvConfig, NetworkConfig, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_json
 from nimbleq.graph.graph import Graph
-from nimbleq.rl.learner_state import named_arrays
-from nimbleq.rl.network_graph import network_graph
-from nimbleq.rl.networks import QNetwork, initial_network
+from nimbleq.rl.learners.torch_state import named_arrays
+from nimbleq.rl.nets.graph import network_graph
+from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.types import EnvSpec, ObsSpec
 
 _FORMAT = 1

@@ -70,7 +70,7 @@ def certify_run(
 ) -> dict[str, Any]:
     """Certify one artefact of ``run`` and keep what was played with it; returns the verb's JSON object."""
     from nimbleq.compress.certify import certify, check_keep, record
-    from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.training.evaluate import Evaluator
 
     student, teacher = load_artefact(artefact), load_teacher(run)
     if student.graph.obs_type != teacher.graph.obs_type or student.graph.actions != teacher.graph.actions:
@@ -119,7 +119,7 @@ def certify_run(
 def range_of(stated: str | None, env: EnvConfig) -> ReturnRange | None:
     """The range that a person stated, else the one that the environment's rules say, else None."""
     from nimbleq.compress.certify import ReturnRange, stated_range
-    from nimbleq.rl.return_range import known_range
+    from nimbleq.rl.envs.return_range import known_range
 
     if stated is not None:
         return stated_range(stated)

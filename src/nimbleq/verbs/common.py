@@ -26,7 +26,7 @@ from nimbleq.types import Array, Evaluate, Policy
 from nimbleq.version import VERSION
 
 if TYPE_CHECKING:
-    from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.training.evaluate import Evaluator
 
 RUN_FORMAT = 1
 """Version of ``config.json``."""
@@ -139,10 +139,10 @@ def renew_teacher(run: RunDir) -> None:
     best = sha256(read_bytes(run.best))
     if run.teacher.exists() and load_artefact(run.teacher).provenance.get("best") == best:
         return
-    from nimbleq.rl.best import load_best
-    from nimbleq.rl.evaluate import Evaluator
-    from nimbleq.rl.learner_state import named_arrays
-    from nimbleq.rl.network_graph import network_graph
+    from nimbleq.rl.learners.torch_state import named_arrays
+    from nimbleq.rl.nets.graph import network_graph
+    from nimbleq.rl.training.best import load_best
+    from nimbleq.rl.training.evaluate import Evaluator
 
     config = saved_config(run)
     with Evaluator(config.env) as evaluate:
@@ -190,7 +190,7 @@ def require_better_than_random(run: RunDir, workers: int = 1) -> None:
         FileError: there is no teacher yet.
     """
     from nimbleq.compress.certify.stream import random_player
-    from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.rl.training.evaluate import Evaluator
 
     teacher, seed = load_teacher(run), run_seed(run)
     with Evaluator(run_env(run), workers=workers) as evaluate:

@@ -105,8 +105,8 @@ def compress_run(
     return_range: str | None = None,
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
-    from nimbleq.compress.search import CompressConfig, compress_policy
-    from nimbleq.rl.evaluate import Evaluator
+    from nimbleq.compress.search.search import CompressConfig, compress_policy
+    from nimbleq.rl.training.evaluate import Evaluator
 
     start = time.monotonic()
     teacher = load_teacher(run)
@@ -192,8 +192,8 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     from nimbleq.graph.cost import cost
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrite import fold
-    from nimbleq.rl.evaluate import interval95
-    from nimbleq.rl.train import train
+    from nimbleq.rl.training.evaluate import interval95
+    from nimbleq.rl.training.train import train
 
     trained = run.load_result("train")
     if trained is None:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nimbleq.console import Console
-from nimbleq.deploy.c import emit_c
-from nimbleq.deploy.compiler import COMPILERS, compile_library, find_compiler
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.toolchain import COMPILERS, compile_library, find_compiler
 from nimbleq.errors import NimbleqError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q

@@ -43,11 +43,11 @@ class Args(Output):
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Import, measure, save."""
-    from nimbleq.bridge.sb3 import import_sb3
+    from nimbleq.bridge.checkpoints.sb3 import import_sb3
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrites.mask import with_mask
-    from nimbleq.rl.evaluate import Evaluator, interval95
+    from nimbleq.rl.training.evaluate import Evaluator, interval95
 
     if args.episodes < 1:
         raise ConfigError(f"--episodes has to be at least 1, not {args.episodes}")

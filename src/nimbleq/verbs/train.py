@@ -19,7 +19,7 @@ from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.files import exclusive_lock, write_json
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.native import missing_extensions
-from nimbleq.rl.checkpoint import has_checkpoint
+from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
 from nimbleq.verbs.words import whole_number
@@ -169,10 +169,10 @@ def train_run(
     config: TrainConfig, run: RunDir, console: Console, resume: bool, log_to: LogConfig | None = None
 ) -> dict[str, Any]:
     """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
-    from nimbleq.rl.device.transfer import choose_device
-    from nimbleq.rl.evaluate import Evaluator
-    from nimbleq.rl.remarks import remarks
-    from nimbleq.rl.train import train
+    from nimbleq.rl.envs.remarks import remarks
+    from nimbleq.rl.learners.device.transfer import choose_device
+    from nimbleq.rl.training.evaluate import Evaluator
+    from nimbleq.rl.training.train import train
 
     validate(config)  # before anything is written
     choose_device(config.learner)
@@ -204,7 +204,7 @@ def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
     Raises:
         FileError: its checkpoint or its policy is damaged.
     """
-    from nimbleq.rl.state import load_state
+    from nimbleq.rl.training.state import load_state
 
     result = run.load_result("train")
     if not isinstance(result, dict) or not has_checkpoint(run.checkpoint) or not run.teacher.exists():

@@ -21,7 +21,7 @@ from nimbleq.version import VERSION
 if TYPE_CHECKING:
     import optuna
 
-    from nimbleq.rl.tune import TuneConfig
+    from nimbleq.rl.tuning.tune import TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def arguments(words: Sequence[str]) -> Args:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Search and tell."""
-    from nimbleq.rl.tune import finished, open_study, search
+    from nimbleq.rl.tuning.tune import finished, open_study, search
 
     config = search_of(args)
     out = args.out or Path("runs") / "tune" / config.base.env.id.replace("/", "_").replace(":", ".")
@@ -102,8 +102,8 @@ def search_of(args: Args) -> TuneConfig:
     Raises:
         ConfigError, FileError: a setting, a preset or the space is not what it has to be.
     """
-    from nimbleq.rl.space import default_space, narrowed, read_space
-    from nimbleq.rl.tune import TuneConfig
+    from nimbleq.rl.tuning.space import default_space, narrowed, read_space
+    from nimbleq.rl.tuning.tune import TuneConfig
 
     base = read_settings(args.config) if args.config is not None else train.preset_for(args.env, args.preset)
     # The whole budget is used: a trial that stopped early could not be compared by its return.
@@ -119,7 +119,7 @@ def search_of(args: Args) -> TuneConfig:
 def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, Any]:
     """``best.json`` and ``tune.html``; returns the verb's JSON object."""
     from nimbleq.report.tuning import Trial, Tuning, render_tuning
-    from nimbleq.rl.tune import enough_trials, finished, importances, settings_of
+    from nimbleq.rl.tuning.tune import enough_trials, finished, importances, settings_of
 
     done = finished(study)
     complete = [trial for trial in done if trial.state.name == "COMPLETE"]

@@ -18,7 +18,7 @@ from nimbleq.console import Console
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.files import write_bytes
 from nimbleq.graph.artefact import load_artefact
-from nimbleq.rl.envs import Lanes, make_lanes
+from nimbleq.rl.envs.batch import Lanes, make_lanes
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Policy, Tick
 from nimbleq.verbs.common import Output, artefact_of_run, renew_teacher, run_env

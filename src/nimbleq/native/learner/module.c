@@ -1,4 +1,4 @@
-/* Python type `nimbleq.native._learner.Learner`. The meaning of every argument is in nimbleq/rl/native_learner.py. */
+/* Python type `nimbleq.native._learner.Learner`. The meaning of every argument is in nimbleq/rl/learners/native.py. */
 #define PY_SSIZE_T_CLEAN
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #include <Python.h>

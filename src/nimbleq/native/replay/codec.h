@@ -5,7 +5,7 @@
  *   1. one bit per group: does it differ?          (pixels + 63) / 64 bytes
  *   2. for each group that does, one byte: which of its pixels differ?
  *   3. the differences that are not zero.
- * nimbleq/rl/frames.py has the same code in numpy. */
+ * nimbleq/rl/replay/shared_frames.py has the same code in numpy. */
 #ifndef NQ_REPLAY_CODEC_H
 #define NQ_REPLAY_CODEC_H
 

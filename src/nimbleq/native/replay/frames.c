@@ -1,4 +1,4 @@
-/* Python type `nimbleq.native._replay.Frames`; what its methods promise stands at PlainFrames in nimbleq/rl/frames.py. */
+/* Python type `nimbleq.native._replay.Frames`; what its methods promise stands at PlainFrames in nimbleq/rl/replay/shared_frames.py. */
 #include "arrays.h"
 
 #include "dump.h"

@@ -1,7 +1,7 @@
 /* Sums over non-negative numbers, eight children to a node: one cache line per level.
  *
  * Every sum is computed from its children, in one order, never updated by differences: it depends on the leaves alone,
- * not on their history, and it is the same, bit for bit, as in the numpy tree of nimbleq/rl/priority.py. */
+ * not on their history, and it is the same, bit for bit, as in the numpy tree of nimbleq/rl/replay/priority.py. */
 #ifndef NQ_REPLAY_TREE_H
 #define NQ_REPLAY_TREE_H
 

@@ -1,0 +1,1 @@
+"""Other libraries' checkpoint files: read without running any of their code."""

@@ -1,0 +1,1 @@
+"""Ranges of activations, the plan of number formats, and the integer graph that follows from them."""

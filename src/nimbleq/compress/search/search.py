@@ -1,0 +1,341 @@
+"""The search: among a ladder of sizes, the smallest candidate that passes selection and is then certified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from math import ceil, log2
+from typing import Literal
+
+import numpy as np
+
+from nimbleq.compress.certify.certificate import Certificate, Claim
+from nimbleq.compress.certify.forecast import Pilot
+from nimbleq.compress.certify.judge import MAX_EPISODES, play_on, start_of
+from nimbleq.compress.certify.ranges import ReturnRange, observed_range
+from nimbleq.compress.certify.stream import Player, Players, graph_hash, random_player, stream_nonce
+from nimbleq.compress.certify.wealth import ALPHA, check_keep
+from nimbleq.compress.passes.distill import DistillConfig
+from nimbleq.compress.passes.recipe import (
+    Context,
+    Distill,
+    Fold,
+    FreezeNorms,
+    Int8,
+    Prune,
+    Recipe,
+    Student,
+    apply,
+    describe,
+)
+from nimbleq.compress.search.result import Candidate, Compression, Status
+from nimbleq.compress.selection import LARGER, falls_short, hopeless
+from nimbleq.compress.states import compare_graphs
+from nimbleq.errors import ConfigError
+from nimbleq.graph import ops
+from nimbleq.graph.cost import cost
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrites.mask import with_mask, without_mask
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Evaluate, Tick, no_tick
+
+_SEQUENCE = 3
+"""Candidates of one attempt: judged from the largest to the smallest, each at the attempt's full α, until one fails
+(a fixed-sequence test: the first false claim in the order is the only one that can be certified first)."""
+_ATTEMPTS = 3
+"""Fixed sequences that a search may judge; each has its share of α and seeds of its own."""
+_RANDOM_EPISODES = 200
+_FEWEST = 200  # episodes of a candidate that is judged only to say how far it is from a certificate
+_LADDER: tuple[tuple[int, ...], ...] = (
+    (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
+)  # fmt: skip
+_SHARES = (0.0625, 0.125, 0.25, 0.5)
+_GOLDEN = 256
+
+
+@dataclass(frozen=True)
+class CompressConfig:
+    """Attributes:
+    keep: share of the teacher's return over random play to keep, in (0, 1].
+    recipe: ``auto`` tries float32 and int8; or one of them only; or a tuple of passes that is the only candidate.
+    hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
+    seed: of students and of all episode seeds.
+    select_episodes: paired episodes that a candidate has to pass before it may be certified.
+    max_episodes: that the certificate of a candidate may take.
+    return_range: between which returns lie (None: what the selection's episodes show, widened).
+    distill: settings of distillation.
+    """
+
+    keep: float = 0.99
+    recipe: Literal["auto", "int8", "float32"] | Recipe = "auto"
+    hidden: tuple[tuple[int, ...], ...] | None = None
+    seed: int = 0
+    select_episodes: int = 1_000
+    max_episodes: int = MAX_EPISODES
+    return_range: ReturnRange | None = None
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A recipe to try, with its name."""
+
+    name: str
+    recipe: Recipe
+
+
+OnStart = Callable[[str, Certificate], None]
+
+
+def compress_policy(
+    teacher: Graph,
+    evaluate: Evaluate,
+    config: CompressConfig | None = None,
+    tick: Tick = no_tick,
+    on_start: OnStart | None = None,
+) -> Compression:
+    """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
+
+    The ladder of sizes is halved until the smallest that suffices is found. Each candidate plays the ``select`` seeds
+    beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides.
+    Then the smallest that pass are put into a fixed order, largest first, and certified one after the other on seeds
+    that follow from their hashes, until one is not certified; the last one before it is the result. When the first is
+    refused already, larger candidates get further attempts on new seeds.
+
+    Args:
+        teacher: float policy.
+        evaluate: plays episodes.
+        tick: progress in candidates.
+        on_start: receives a candidate's name and its certificate, with the forecast, before it is judged.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    config = config or CompressConfig()
+    check_keep(config.keep)
+    if config.select_episodes < 2 or config.max_episodes < 2:
+        raise ConfigError("select_episodes and max_episodes have to be at least 2")
+    return _Search(teacher, evaluate, config, tick, on_start).run()
+
+
+class _Search:
+    """State of one search."""
+
+    def __init__(
+        self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick, on_start: OnStart | None
+    ) -> None:
+        self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
+        self.on_start = on_start
+        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed)
+        seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
+        self.rand = random_player(evaluate)(seeds)
+        self.returns = Player(GraphPolicy(teacher), evaluate, float(self.rand.min()))
+        self.seeds = episode_seeds("select", config.seed, config.select_episodes)
+        self.tried: list[Candidate] = []
+        self.certificates: dict[str, Certificate] = {}  # by the candidate's name
+        self.attempts = 0
+        self.made = 0  # families
+
+    def run(self) -> Compression:
+        families = list(self._families())
+        # Whether a size suffices is taken to grow with the size: halve the ladder instead of climbing it. The linear
+        # policy comes first: it is cheap, and where it holds there is nothing to search.
+        low, high, middle = 0, len(families), 0
+        while low < high:
+            if self._passing(families, middle):
+                high = middle
+            else:
+                low = middle + 1
+            middle = (low + high) // 2
+        passed = sorted((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes)[:_SEQUENCE]
+        while high < len(families) and self.attempts < _ATTEMPTS:
+            sequence = passed or self._passing(families, high)
+            chosen = self._certify(sequence[::-1])
+            if chosen is not None:
+                return self._result(self._mark(chosen, "chosen"))
+            passed, high = [], self._larger(families, high + 1, max((c.size_bytes for c in sequence), default=0))
+        return self._result(self._best_effort())
+
+    def _larger(self, families: list[tuple[_Trial, ...]], number: int, size_bytes: int) -> int:
+        """Number of the next family, from ``number`` on, with a passing candidate larger than ``size_bytes``."""
+        while number < len(families) and not any(c.size_bytes > size_bytes for c in self._passing(families, number)):
+            number += 1
+        return number
+
+    def _passing(self, families: list[tuple[_Trial, ...]], number: int) -> list[Candidate]:
+        """The candidates of a family that pass selection, smallest first; made when they are asked for."""
+        family = families[number]
+        names = [trial.name for trial in family]
+        if not any(candidate.name in names for candidate in self.tried):
+            self.context.tick = partial(self._within, families=len(families), note=family[0].name)
+            for trial in family:
+                smaller = cost(apply(trial.recipe, self.context)).size_bytes
+                # What is larger than a sibling that passes can never be chosen.
+                if all(c.status != "passed" or smaller < c.size_bytes for c in self.tried if c.name in names):
+                    self.tried.append(self._try(trial))
+            self.made += 1
+        passing = [c for c in self.tried if c.name in names and c.status == "passed"]
+        return sorted(passing, key=lambda c: c.size_bytes)
+
+    def _within(self, done: float, total: float, _: str = "", *, families: int, note: str) -> None:
+        """Progress inside a family; the search is expected to make the linear one and a logarithm of the rest."""
+        expected = max(2 + ceil(log2(families)), self.made + 1)
+        self.tick(self.made + done / total, expected, note)
+
+    def _families(self) -> Iterator[tuple[_Trial, ...]]:
+        """Groups of candidates that share their expensive beginning, from small to large."""
+        recipe = self.config.recipe
+        if isinstance(recipe, tuple):
+            yield (_Trial("recipe", recipe),)
+            return
+        if recipe not in ("auto", "int8", "float32"):
+            raise ConfigError(f"there is no recipe {recipe!r}; choose from auto, int8, float32")
+        affordable = cost(self.teacher).macs // 2
+        if _is_mlp(self.teacher) or self.config.hidden is not None:
+            for hidden in self.config.hidden or _LADDER:
+                start: Recipe = (Student(hidden), Distill(), Fold())
+                trials = self._formats("x".join(map(str, hidden)) or "linear", start)
+                if self.config.hidden is not None or _mlp_macs(self.teacher, hidden) <= affordable:
+                    yield trials
+        else:
+            for share in _SHARES:
+                yield self._formats(f"pruned-{share:g}", (Fold(), FreezeNorms(), Prune(share), Distill(), Fold()))
+        whole: Recipe = (Fold(), Prune(1.0), Fold())
+        yield self._formats("teacher", whole)
+
+    def _formats(self, name: str, start: Recipe) -> tuple[_Trial, ...]:
+        """int8 first (a weight is smaller), then float32, as the recipe allows."""
+        made = {"int8": _Trial(f"{name}-int8", (*start, Int8())), "float32": _Trial(f"{name}-float32", start)}
+        return tuple(trial for kind, trial in made.items() if self.config.recipe in ("auto", kind))
+
+    def _try(self, trial: _Trial) -> Candidate:
+        """Make a candidate and play it on the selection seeds, in growing portions."""
+        graph = apply(trial.recipe, self.context)
+        if self.teacher.masked:
+            graph = with_mask(graph)  # passes work on the values; what is judged and kept takes the mask
+        compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
+        student = Player(GraphPolicy(graph), self.evaluate, float(self.rand.min()))
+        total = self.config.select_episodes
+        for played in sorted({max(2, total // part) for part in (30, 10, 3, 1)}):
+            seeds = self.seeds[:played]
+            pilot = Pilot(self.returns(seeds), student(seeds), self.rand)
+            why = hopeless(pilot, self.config.keep)
+            if why:
+                break
+        span = self._range([pilot]).span
+        why, advice = (why, LARGER) if why else falls_short(pilot, self.config.keep, span, self.config.max_episodes)
+        spent = cost(graph)
+        return Candidate(
+            name=trial.name,
+            recipe=describe(trial.recipe),
+            hidden=_hidden(graph),
+            bits=min(
+                8 * graph.weights[n.op.weight].itemsize
+                for n in graph.nodes
+                if isinstance(n.op, ops.Linear | ops.Conv2d)
+            ),
+            graph=graph,
+            size_bytes=spent.size_bytes,
+            macs=spent.macs,
+            returns=pilot.student,
+            agreement=compared.agreement,
+            regret=compared.regret,
+            status="failed" if why else "passed",
+            why=why,
+            advice=advice,
+        )
+
+    def _range(self, pilots: list[Pilot]) -> ReturnRange:
+        """Fixed before anything is certified: as configured, else from the selection's episodes, widened."""
+        if self.config.return_range is not None:
+            return self.config.return_range
+        judged = [certificate.returns for certificate in self.certificates.values()]
+        pairs = [(p.teacher, p.student) for p in pilots] + [(r.teacher, r.student) for r in judged]
+        seen = [self.rand, *(returns for pair in pairs for returns in pair), *(r.random for r in judged)]
+        count = sum(map(len, seen))
+        return observed_range(*seen, of=f"{count:,} episodes of selection and random play that certify nothing")
+
+    def _certify(self, sequence: list[Candidate]) -> Candidate | None:
+        """Judge candidates in the order given, all on the same new seeds; the last before the first that is refused."""
+        self.attempts += 1
+        extent = self._range([self._pilot(c) for c in sequence])
+        hashes = [graph_hash(c.graph) for c in sequence]
+        nonce = stream_nonce(hashes, self.attempts)
+        teacher, random = (
+            Player(GraphPolicy(self.teacher), self.evaluate, extent.low),
+            random_player(self.evaluate, extent.low),
+        )
+        certified: Candidate | None = None
+        for candidate, own in zip(sequence, hashes, strict=True):
+            claim = Claim(
+                keep=self.config.keep, return_range=extent, attempt=self.attempts, total_alpha=ALPHA,
+                purpose="certify", nonce=nonce, teacher=graph_hash(self.teacher), student=own,
+            )  # fmt: skip
+            pilot = self._pilot(candidate)
+            begun = start_of(claim, pilot, self.teacher, candidate.graph, self.evaluate)
+            if self.on_start is not None:
+                self.on_start(candidate.name, begun)
+            needed = pilot.forecast_as_seen(self.config.keep, extent.span, claim.alpha)
+            affordable = needed is not None and needed <= self.config.max_episodes
+            episodes = self.config.max_episodes if affordable else min(_FEWEST, self.config.max_episodes)
+            students = Player(GraphPolicy(candidate.graph), self.evaluate, extent.low)
+            done = play_on(begun, Players(teacher, students, random), episodes)
+            self.certificates[candidate.name] = done
+            if not done.certified:
+                self._mark(candidate, "refused", done.reason.removeprefix("refused: "))
+                break
+            certified = self._mark(candidate, "passed")
+        return certified
+
+    def _pilot(self, candidate: Candidate) -> Pilot:
+        """The selection's episodes of a candidate."""
+        return Pilot(self.returns(self.seeds[: len(candidate.returns)]), candidate.returns, self.rand)
+
+    def _mark(self, candidate: Candidate, status: Status, why: str | None = None) -> Candidate:
+        marked = replace(candidate, status=status, why=candidate.why if why is None else why)
+        self.tried[[c.name for c in self.tried].index(candidate.name)] = marked
+        return marked
+
+    def _best_effort(self) -> Candidate:
+        """Nothing holds: the refusal that came closest, or else the refusal of what did best on the selection seeds."""
+        refused = [c for c in self.tried if c.name in self.certificates and not self.certificates[c.name].certified]
+        if refused:
+            return max(refused, key=lambda c: self.certificates[c.name].difference_lower95 or -np.inf)
+        best = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
+        certified = self._certify([best])
+        return self._mark(certified, "chosen") if certified else next(c for c in self.tried if c.name == best.name)
+
+    def _result(self, chosen: Candidate) -> Compression:
+        certificate = self.certificates[chosen.name]
+        linear = next((c for c in self.tried if not c.hidden), None) or self._try(
+            _Trial("linear-float32", (Student(()), Distill(), Fold()))
+        )
+        teacher_cost = cost(self.teacher)
+        obs = self.context.visited(chosen.graph).obs
+        return Compression(
+            best=chosen,
+            certificate=certificate,
+            candidates=tuple(sorted(self.tried, key=lambda c: c.size_bytes)),
+            linear=linear,
+            golden_obs=obs[np.linspace(0, len(obs) - 1, min(_GOLDEN, len(obs))).astype(np.int64)],
+            teacher_size_bytes=teacher_cost.size_bytes,
+            teacher_macs=teacher_cost.macs,
+            teacher_return_mean=float(certificate.returns.teacher.mean()),
+        )
+
+
+def _is_mlp(graph: Graph) -> bool:
+    return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
+
+
+def _hidden(graph: Graph) -> tuple[int, ...]:
+    widths = [graph.types[n.output].shape[0] for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
+    return tuple(widths[:-1])
+
+
+def _mlp_macs(teacher: Graph, hidden: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a student of these widths."""
+    return sum(a * b for a, b in pairwise((teacher.obs_type.size, *hidden, teacher.actions)))

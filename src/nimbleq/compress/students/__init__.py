@@ -1,0 +1,1 @@
+"""Who can be taught: the networks that distillation fits."""

@@ -1,1 +1,0 @@
-"""C code of each op family; `nimbleq.deploy.c` puts the pieces together."""

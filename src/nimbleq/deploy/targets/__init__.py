@@ -1,0 +1,1 @@
+"""What a policy can be written for: one folder a target."""

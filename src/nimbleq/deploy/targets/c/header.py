@@ -1,0 +1,103 @@
+"""The words around the code: the comment on top of a C file, and the header."""
+
+from __future__ import annotations
+
+import textwrap
+
+from nimbleq.deploy.targets.c.text import comment_safe
+from nimbleq.graph.cost import cost, node_macs
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface, describe
+from nimbleq.graph.tensor import Float32
+from nimbleq.version import VERSION
+
+UNKNOWN_MEANING = "the network's own; compression may have moved all of them, so compare them with one another only"
+
+
+def title(graph: Graph, name: str, source: str) -> str:
+    """Comment: what made the file, from what, and what each layer costs."""
+    total = cost(graph)
+    rows = [f"   {'op':<12} {'output':<24} {'type':<24} {'MACs':>10} {'weight bytes':>13}"]
+    for node in graph.nodes:
+        size = sum(graph.stored(weight).nbytes for weight in node.op.weight_names())
+        kind = str(graph.types[node.output])
+        rows.append(f"   {node.op.kind:<12} {node.output:<24} {kind:<24} {node_macs(graph, node):>10} {size:>13}")
+    table = "\n".join(comment_safe(row).rstrip() for row in rows)
+    return f"""/* {name}: a policy written by nimbleq {VERSION}; do not edit.
+   from: {comment_safe(source) or "a graph in memory"}
+   one decision: {total.macs} multiply-accumulates; the model: {total.size_bytes} bytes
+
+{table}
+
+   Compile:  cc -std=c99 -O3 -march=native -c {name}.c
+   Any C99 compiler and processor will do, hosted or freestanding, with an int of 16 bits or more. x86-64 with AVX2
+   gets vectors (unless -DNQ_SCALAR). Nothing is linked; GCC may turn loops into memcpy and memset, as in every
+   program, unless -fno-tree-loop-distribute-patterns. */
+"""
+
+
+def header(
+    graph: Graph, name: str, top: str, q_meaning: str, interface: Interface | None, arena_bytes: int, on_stack: bool
+) -> str:
+    """Text of ``<name>.h``."""
+    real = isinstance(graph.obs_type.qtype, Float32)
+    element = "float" if real else "uint8_t"
+    shape, guard = graph.obs_type.shape, f"NIMBLEQ_{name.upper()}_H"
+    layout = " row by row, channels outermost: (C, H, W)" if len(shape) == 3 else " in C order"
+    values = (
+        "in the units of the environment (normalisation is inside);\n"
+        "   every entry must be finite: NaN or infinity is refused with -1. Values so large that an intermediate\n"
+        "   overflows give an unspecified valid action."
+        if real
+        else "0..255 as the sensor gives them (scaling is inside)."
+    )
+    act, mask, given = "act", "", ""
+    if graph.masked:
+        act, mask = "act_masked", ", const uint8_t *mask"
+        given = f"\n   Mask: uint8_t[{graph.actions}], not 0 where an action is legal; when none is, the answer is -1."
+    threads = (
+        "All functions may be called from several threads at once: the arena is on the stack."
+        if on_stack
+        else f"{name}_{act} and {name}_q may share one static arena: one thread at a time. The *_with functions use\n"
+        "   the caller's workspace and may run in parallel, each thread with its own."
+    )
+    meaning = textwrap.fill(f"Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.", 116).replace("\n", "\n   ")
+    told = [] if interface is None else describe(interface)
+    words = (
+        "".join(f"\n     {line}" for line in ["What the environment gives, and what it takes:", *told]) if told else ""
+    )
+    return f"""{top}
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
+   {values}{words}
+   Action: 0..{graph.actions - 1}, the lowest index when action values tie.{given}
+   {meaning}
+   {threads} */
+#define {name.upper()}_OBS_SIZE {graph.obs_type.size}
+#define {name.upper()}_ACTIONS {graph.actions}
+#define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 1)}
+
+/* The {"best legal" if graph.masked else "greedy"} action, or -1 when the observation is refused. */
+int {name}_{act}(const {element} *obs{mask});
+
+/* All action values into q[{graph.actions}]; 0, or -1 when the observation is refused (q is then untouched). */
+int {name}_q(const {element} *obs, float *q);
+
+/* The same with a workspace of {name.upper()}_WORKSPACE_BYTES bytes, aligned to 64. */
+int {name}_{act}_with(void *workspace, const {element} *obs{mask});
+int {name}_q_with(void *workspace, const {element} *obs, float *q);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""

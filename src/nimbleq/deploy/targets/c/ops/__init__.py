@@ -1,0 +1,1 @@
+"""C code of each op family; `nimbleq.deploy.targets.c.emit` puts the pieces together."""

@@ -1,0 +1,1 @@
+"""Environments, always many at once: what they observe, take and allow."""

@@ -1,0 +1,132 @@
+"""Training on envpool: environments in C++ on threads of their own [2206.10558], where envpool has them.
+
+What envpool plays differs from Gymnasium in its random numbers, and in that an episode that ends by itself in its last
+possible step counts as cut. Checks, certificates and everything else that is claimed of a policy are played on
+Gymnasium's environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nimbleq.config import EnvConfig
+from nimbleq.errors import EnvError
+from nimbleq.rl.envs.batch import check_finite, spec_of
+from nimbleq.rl.envs.gymnasium import make_env, time_limit
+from nimbleq.rl.envs.uniform import quiet
+from nimbleq.types import Array, Step
+
+_GENERATION = 1 << 14  # steps after which all environments are made anew (see `PoolEnv`)
+
+
+class PoolEnv:
+    """As `nimbleq.rl.envs.batch.VectorEnv`, for the environments of envpool.
+
+    envpool takes seeds when environments are made, not for each episode. So the state is what was done since then: the
+    seed and all actions, and going on means doing them again. To keep that short, the environments are made anew after
+    16,384 steps; the episodes that run then are cut, like those that reach their time limit.
+
+    Raises:
+        EnvError: envpool is not installed or has no such environment, or it observes something else than Gymnasium's;
+            or ``config`` has arguments, which mean different things in both.
+    """
+
+    mask: Array | None = None
+
+    def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
+        if config.kwargs or config.discretize is not None:
+            raise EnvError("envpool takes no --env-kwargs and no --discretize: leave out --env-engine")
+        self.config, self.count, self.seed = config, envs, seed
+        self.spec = spec_of(config)
+        env = make_env(config)
+        self.limit = time_limit(env)
+        env.close()
+        self.finished: list[tuple[float, int]] = []
+        self._generation = 0
+        self._actions: list[Array] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the environments of this generation."""
+        self.pool = _make(self.config.id, self.count, self.limit, self.seed * 65_537 + self._generation)
+        self._actions.clear()
+        self._returns = np.zeros(self.count)
+        self._lengths = np.zeros(self.count, np.int64)
+        with quiet():
+            obs, _ = self.pool.reset()
+        if obs.shape[1:] != self.spec.obs.shape or obs.dtype != self.spec.obs.dtype:
+            raise EnvError(
+                f"envpool's {self.config.id} observes {obs.dtype} {obs.shape[1:]}, Gymnasium's {self.spec.obs.dtype} "
+                f"{self.spec.obs.shape}: leave out --env-engine"
+            )
+        self.obs: Array = obs
+
+    def step(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``; those whose episode ends start the next one.
+
+        Raises:
+            EnvError: an environment returned NaN or infinity.
+        """
+        obs = self.obs
+        next_obs, reward, terminated, truncated, _ = self.pool.step(action.astype(np.int32))
+        check_finite(self.config.id, np.arange(self.count), next_obs, reward)
+        self._actions.append(np.array(action, np.int32))
+        self._returns += reward
+        self._lengths += 1
+        last = len(self._actions) == _GENERATION
+        truncated = (truncated | last) & ~terminated
+        ended = np.flatnonzero(terminated | truncated)
+        self.finished = [(float(self._returns[lane]), int(self._lengths[lane])) for lane in ended]
+        self.obs = next_obs
+        if last:
+            self._generation += 1
+            self._begin()
+        elif ended.size:
+            self.obs = next_obs.copy()
+            self.obs[ended] = self.pool.reset(ended.astype(np.int32))[0]
+            self._returns[ended], self._lengths[ended] = 0.0, 0
+        return Step(obs, action, reward, terminated, truncated, next_obs, None)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state: the actions of this generation, and the current observations to check a rebuild against."""
+        actions = np.array(self._actions, np.int32).reshape(-1, self.count)
+        return {"generation": np.array([self._generation]), "actions": actions, "obs": self.obs.copy()}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Play this generation again up to where it was.
+
+        Raises:
+            EnvError: the environments do not repeat themselves, so the run cannot go on from there.
+        """
+        self._generation = int(arrays["generation"][0])
+        self._begin()
+        for action in arrays["actions"]:
+            self.step(action)
+        if not np.array_equal(self.obs, arrays["obs"]):
+            raise EnvError(
+                f"envpool's {self.config.id} does not repeat itself from its seed and actions, so this run cannot be "
+                "resumed exactly; train again without resuming"
+            )
+
+    def close(self) -> None:
+        """Let go of the environments."""
+        self.pool.close()
+
+
+def _make(name: str, envs: int, limit: int, seed: int) -> Any:
+    try:
+        envpool = importlib.import_module("envpool")
+    except ImportError:
+        raise EnvError("envpool is not installed: pip install 'nimbleq[envpool]', or leave out --env-engine") from None
+    if name not in envpool.list_all_envs():
+        raise EnvError(f"envpool has no environment {name!r}: leave out --env-engine")
+    threads = min(envs, len(os.sched_getaffinity(0)))
+    with quiet():
+        return envpool.make_gymnasium(
+            name, num_envs=envs, num_threads=threads, seed=seed % (1 << 31), max_episode_steps=limit
+        )

@@ -1,0 +1,134 @@
+"""The `Interface` of a Gymnasium environment: from its spaces, its first observation and where its masks come from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from nimbleq.config import EnvConfig
+from nimbleq.errors import EnvError
+from nimbleq.graph.interface import MASKS, Interface
+from nimbleq.graph.space import Box, Space, leaves
+from nimbleq.rl.envs.observe import space_of
+from nimbleq.rl.envs.offsets import with_offsets
+from nimbleq.rl.envs.uniform import reset
+from nimbleq.types import Array
+
+_MAX_ACTIONS = 4_096  # of a discretisation
+
+
+def interface_of(env: gymnasium.Env[Any, Any], config: EnvConfig) -> Interface:
+    """What ``env`` gives and takes; starts an episode to see whether its ``info`` has masks.
+
+    Raises:
+        EnvError: it has no spaces, or other ones than a Q-network can do with; it failed.
+    """
+    observed, acts = _space(env, "observation_space", config), _space(env, "action_space", config)
+    start, commands = _actions(acts, config)
+    actions = int(acts.n) if commands is None else len(commands)
+    space = _observations(observed, config)
+    mask = _mask_source(env, observed, actions, config)
+    interface = Interface(space, actions, start, commands, mask)
+    if isinstance(observed, spaces.Dict) and mask is not None and mask.startswith("obs:") and len(observed) == 1:
+        raise EnvError(f"{config.id} observes nothing but {mask.removeprefix('obs:')}")
+    return interface
+
+
+def _space(env: gymnasium.Env[Any, Any], which: str, config: EnvConfig) -> Any:
+    try:
+        space = getattr(env, which)
+    except Exception:  # noqa: BLE001 (a property of the environment's; told below)
+        space = None
+    if not isinstance(space, spaces.Space):
+        raise EnvError(f"{config.id} has no {which}: its __init__ must set self.{which} to a space of gymnasium.spaces")
+    return space
+
+
+def _observations(space: spaces.Space[Any], config: EnvConfig) -> Space:
+    try:
+        seen = space_of(space, config.channels)
+    except TypeError as error:
+        raise EnvError(
+            f"{config.id} observes {error}, which has no fixed-size array form: leave it out in a wrapper, or make a "
+            "Box of it"
+        ) from None
+    if seen.size == 0:
+        raise EnvError(f"{config.id} observes nothing: its observation space is empty")
+    if config.channels in ("first", "last") and not any(
+        isinstance(leaf, Box) and leaf.picture is not None and len(leaf.shape) > 2 for _, leaf in leaves(seen)
+    ):
+        raise EnvError(
+            f"{config.id} observes no picture with channels {config.channels}, of at least 8 × 8 pixels: leave out "
+            "--channels"
+        )
+    return with_offsets(seen, config)
+
+
+def _actions(space: spaces.Space[Any], config: EnvConfig) -> tuple[int, Array | None]:
+    """The first action, and the commands that stand for actions without numbers."""
+    if isinstance(space, spaces.Discrete):
+        if config.discretize is not None:
+            raise EnvError(f"{config.id} has {space.n} discrete actions already: leave out --discretize")
+        return int(space.start), None
+    if not isinstance(space, spaces.Box):
+        raise EnvError(
+            f"{config.id} takes {type(space).__name__} actions and a Q-network chooses among discrete ones; wrap it"
+        )
+    dimensions = math.prod(space.shape)
+    if config.discretize is None:
+        raise EnvError(
+            f"{config.id} takes continuous actions and a Q-network chooses among discrete ones; --discretize 5 makes "
+            f"{5**dimensions:,} of them (5 per dimension)"
+        )
+    if not np.isfinite([space.low, space.high]).all():
+        raise EnvError(f"{config.id} takes continuous actions without bounds, which cannot be discretised")
+    count = config.discretize**dimensions
+    if count > _MAX_ACTIONS:
+        raise EnvError(
+            f"{config.id} with {config.discretize} bins in each of {dimensions} dimensions has {count:,} "
+            f"actions, more than {_MAX_ACTIONS:,}: take fewer bins or another environment"
+        )
+    return 0, _bins(space, config.discretize)
+
+
+def _bins(space: spaces.Box, bins: int) -> Array:
+    """``[bins^D, *shape]`` the middles of ``bins`` equal parts of each dimension; the last dimension changes first."""
+    low, high = np.ravel(space.low), np.ravel(space.high)
+    middles = []
+    for least, most in zip(low, high, strict=True):
+        edges = np.linspace(least, most, bins + 1)
+        middles.append(0.5 * (edges[:-1] + edges[1:]))
+    grid = np.stack(np.meshgrid(*middles, indexing="ij"), axis=-1)
+    commands: Array = grid.reshape(-1, *space.shape).astype(space.dtype)
+    return commands
+
+
+def _mask_source(env: gymnasium.Env[Any, Any], space: Any, actions: int, config: EnvConfig) -> str | None:
+    """The most usual place (see `MASKS`) where ``env`` says which actions are legal."""
+    entries = space.spaces if isinstance(space, spaces.Dict) else {}
+    _, info = reset(env, config.id, seed=0)
+    for where in MASKS:
+        place, _, name = where.partition(":")
+        if place == "obs" and name in entries:
+            if getattr(entries[name], "shape", None) != (actions,):
+                raise EnvError(
+                    f"{config.id} observes {name!r} of shape {getattr(entries[name], 'shape', None)}: it must have a "
+                    f"flag for each of {actions} actions"
+                )
+            return where
+        if place == "info" and name in info:
+            return where
+        if place == "method" and callable(_method(env, name)):
+            return where
+    return None
+
+
+def _method(env: gymnasium.Env[Any, Any], name: str) -> Any:
+    try:
+        return env.get_wrapper_attr(name)
+    except AttributeError:
+        return None

@@ -1,0 +1,164 @@
+"""LunarLander-v3 many at a time: Gymnasium's worlds and episodes, without what a step spends outside the physics.
+
+Box2D's solver takes about a third of Gymnasium's step; the rest is wrappers, checks of arguments and scalar numpy. Here
+the engines' impulses are computed per lane, observations and rewards for all lanes at once, in the order of operations
+of the scalar environment: what comes out is the same to the last bit, which `make_lunarlander` tries out first.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from nimbleq.config import EnvConfig
+from nimbleq.rl.envs.batch import Lanes, Outcome, ScalarLanes
+from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
+from nimbleq.rl.envs.uniform import UniformEnv, quiet
+from nimbleq.types import Array, EnvSpec
+
+# The constants of Gymnasium's environment, in its units: pixels, frames per second, and impulses.
+_SCALE, _FPS, _WIDTH, _HEIGHT = 30.0, 50.0, 600.0, 400.0
+_MAIN_POWER, _SIDE_POWER, _MAIN_Y, _SIDE_AWAY, _SIDE_HEIGHT, _SIDE_Y = 13.0, 0.6, 4.0, 12.0, 14.0, 17.0
+_LEG_DOWN = 18.0
+_SOLVER = (1.0 / _FPS, 180, 60)  # seconds, iterations for velocities, for positions
+_MAIN = 2  # the action; 1 and 3 fire to the sides
+_FUEL = np.array([0.0, 0.03, 0.30, 0.03])  # what an action costs
+_TRIED = (0, 1)  # seeds of the episodes that are compared
+
+
+def make_lunarlander(config: EnvConfig, count: int) -> Lanes:
+    """``count`` lanes of LunarLander-v3 without arguments, which nobody draws.
+
+    An installed Gymnasium whose environment does something else gets its own step, called once per lane.
+    """
+    return LunarLanderLanes(config, count) if agrees() else ScalarLanes(config, count)
+
+
+@cache
+def agrees() -> bool:
+    """Whether both step alike: two whole episodes of random actions, bit for bit."""
+    config = EnvConfig("LunarLander-v3")
+    theirs = ScalarLanes(config, 1)
+    with quiet():
+        from gymnasium.envs.box2d.lunar_lander import LunarLander  # there, as one was made
+    if type(theirs.envs[0].unwrapped) is not LunarLander:
+        return False
+    ours = LunarLanderLanes(config, 1)
+    actions = np.random.default_rng(0)
+    lane = np.zeros(1, np.int64)
+    for seed in _TRIED:
+        if not np.array_equal(ours.reset(0, seed), theirs.reset(0, seed)):
+            return False
+        over = False
+        while not over:
+            action = actions.integers(4, size=1)
+            stepped, expected = ours.step(lane, action), theirs.step(lane, action)
+            if not all(np.array_equal(a, b) for a, b in zip(stepped, expected, strict=True)):
+                return False
+            over = bool(stepped[2][0] or stepped[3][0])
+    return True
+
+
+class LunarLanderLanes:
+    """See `Lanes`; the first observation and the world come from Gymnasium's ``reset``."""
+
+    mask: Array | None = None
+    spec: EnvSpec
+
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        self._uniform: list[UniformEnv] = [make_env(config) for _ in range(count)]
+        first = self._uniform[0]
+        self.spec = env_spec(first)
+        self.limit = time_limit(first)
+        self._envs: list[Any] = [env.unwrapped for env in self._uniform]
+        self._world: list[Any] = [None] * count  # what a step touches
+        self._shaping = np.zeros(count)
+        self._pad = np.zeros(count)
+        self._time = np.zeros(count, np.int64)
+
+    def reset(self, lane: int, seed: int) -> Array:
+        """See `Lanes`."""
+        obs, _ = self._uniform[lane].reset(seed=int(seed))
+        env = self._envs[lane]
+        self._world[lane] = (env, env.world.Step, env.lander, *env.legs, env.np_random.random)
+        self._shaping[lane] = env.prev_shaping
+        self._pad[lane] = env.helipad_y + _LEG_DOWN / _SCALE
+        self._time[lane] = 0
+        return obs
+
+    def step(self, lanes: Array, actions: Array) -> Outcome:
+        """See `Lanes`."""
+        moved: list[tuple[float, ...]] = []
+        crashed, asleep = list[bool](), list[bool]()
+        for lane, action in zip(lanes.tolist(), actions.tolist(), strict=True):
+            env, step, lander, left, right, draw = self._world[lane]
+            _fire(lander, action, draw)
+            step(*_SOLVER)
+            x, y = lander.position
+            vx, vy = lander.linearVelocity
+            legs = left.ground_contact, right.ground_contact
+            moved.append((x, y, vx, vy, lander.angle, lander.angularVelocity, *legs))
+            crashed.append(env.game_over)
+            asleep.append(not lander.awake)
+        state = _observed(np.array(moved), self._pad[lanes])
+        shaping = _shaping(state)
+        reward = shaping - self._shaping[lanes] - _FUEL[actions]
+        self._shaping[lanes] = shaping
+        lost = np.array(crashed) | (np.abs(state[:, 0]) >= 1.0)
+        rests = np.array(asleep)
+        reward[lost] = -100.0
+        reward[rests] = 100.0
+        self._time[lanes] += 1
+        return state.astype(np.float32), reward.astype(np.float32), lost | rests, self._time[lanes] >= self.limit
+
+    def picture(self, lane: int) -> Array | None:
+        """None: it draws nothing (`make_lanes` with ``pictures`` makes lanes that do)."""
+        return None
+
+    def close(self) -> None:
+        """See `Lanes`."""
+        for env in self._uniform:
+            env.close()
+
+
+def _observed(moved: Array, pad: Array) -> Array:
+    """``float64[L, 8]`` in the environment's units, of position, velocity, angle, its speed and the legs' contacts."""
+    half_width, half_height = _WIDTH / _SCALE / 2, _HEIGHT / _SCALE / 2
+    state: Array = moved.copy()
+    state[:, 0] = (moved[:, 0] - half_width) / half_width
+    state[:, 1] = (moved[:, 1] - pad) / half_height
+    state[:, 2] = moved[:, 2] * half_width / _FPS
+    state[:, 3] = moved[:, 3] * half_height / _FPS
+    state[:, 5] = 20.0 * moved[:, 5] / _FPS
+    return state
+
+
+def _shaping(state: Array) -> Array:
+    """``float64[L]`` the potential whose differences are the reward: near, slow, upright, on its legs."""
+    shaping: Array = -100 * np.sqrt(state[:, 0] * state[:, 0] + state[:, 1] * state[:, 1])
+    shaping -= 100 * np.sqrt(state[:, 2] * state[:, 2] + state[:, 3] * state[:, 3])
+    shaping -= 100 * np.abs(state[:, 4])
+    shaping += 10 * state[:, 6]
+    shaping += 10 * state[:, 7]
+    return shaping
+
+
+def _fire(lander: Any, action: int, draw: Any) -> None:
+    """The impulse of an engine, a little off its axis by chance; the chance is drawn whether or not one fires."""
+    along, across = (2.0 * draw() - 1.0) / _SCALE, (2.0 * draw() - 1.0) / _SCALE
+    if action == 0:
+        return
+    angle, (x, y) = lander.angle, lander.position
+    sin, cos = math.sin(angle), math.cos(angle)
+    if action == _MAIN:
+        power, depth = _MAIN_POWER, _MAIN_Y / _SCALE + 2 * along
+        ox, oy = sin * depth - cos * across, -cos * depth - sin * across
+        at = (x + ox, y + oy)
+    else:
+        power, away = _SIDE_POWER, 3 * across + (action - 2) * _SIDE_AWAY / _SCALE
+        ox, oy = sin * along - cos * away, -cos * along - sin * away
+        at = (x + ox - sin * _SIDE_Y / _SCALE, y + oy + cos * _SIDE_HEIGHT / _SCALE)
+    lander.ApplyLinearImpulse((-ox * power, -oy * power), at, True)

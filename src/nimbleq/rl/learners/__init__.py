@@ -1,0 +1,1 @@
+"""One gradient step, on each engine."""

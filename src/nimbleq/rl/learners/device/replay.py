@@ -1,0 +1,167 @@
+"""Experience replay that lives on the device: transitions are drawn, put together and handed on without the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nimbleq.config import ReplayConfig
+from nimbleq.errors import ConfigError
+from nimbleq.rl.learners.device.planes import DevicePlanes
+from nimbleq.rl.learners.device.priority import DevicePriorities
+from nimbleq.rl.learners.device.transfer import to_device
+from nimbleq.rl.ramp import ramp
+from nimbleq.rl.replay.ring import Replay, part
+from nimbleq.rl.replay.shared_frames import shares_frames
+from nimbleq.types import Array, ObsSpec, Step
+
+_UPLOAD = 1 << 14  # planes copied to the device at once when a checkpoint is loaded
+
+
+class Draw(NamedTuple):
+    """A `nimbleq.types.Batch` as tensors on the device, see there; ``masks`` are those of the batch, if it has any."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Tensor
+    weight: Tensor
+    index: Tensor  # type: ignore[assignment]
+    masks: tuple[Tensor, ...] = ()
+
+
+class DeviceReplay:
+    """A `Replay` mirrored on ``device``, where it is drawn from: the same transitions, the same slots.
+
+    The host sums up the rewards, finds the planes that were seen before and decides what lies where; then every plane
+    and every transition goes to the device once. The host keeps what checkpoints are written from (`Replay`).
+
+    Attributes:
+        host: that replay.
+
+    Args:
+        config: capacity, n-step, prioritisation.
+        gamma: discount per step.
+        envs: environments that are stepped together.
+        obs: of one observation.
+        masks: actions of an environment that gives action masks, else 0.
+        device: where.
+
+    Raises:
+        ConfigError: the device has not enough memory.
+    """
+
+    def __init__(
+        self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int, device: torch.device
+    ) -> None:
+        if obs.pictures:
+            raise ConfigError("learner.engine device learns from one picture or numbers, not both: use torch")
+        self.config, self.shape, self.device = config, obs.shape, device
+        self.host = Replay(replace(config, prioritized=False), gamma, envs, obs, masks)
+        try:
+            self.store = {name: _zeros_like(kept, device) for name, kept in self.host.store._asdict().items()}
+            self.planes = None
+            if shares_frames(obs):  # as if each step showed one new plane; more are made room for when they come
+                room = config.capacity + config.capacity // 16 + 2 * envs * (config.n_step + obs.shape[0])
+                self.planes = DevicePlanes(obs.shape[1] * obs.shape[2], room, device)
+        except torch.OutOfMemoryError:
+            raise ConfigError(f"the device has no room for a replay.capacity of {config.capacity}: lower it") from None
+        self.priorities = DevicePriorities(config.capacity, config.alpha, device) if config.prioritized else None
+        self.size = torch.zeros((), dtype=torch.int64, device=device)
+        self.beta = torch.ones((), device=device)
+        self._pending: Step | None = None
+        self.mirror({})
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    @property
+    def moves(self) -> int:
+        """How often tensors were replaced by larger ones (what was captured before is void then)."""
+        return 0 if self.planes is None else self.planes.moves
+
+    def add(self, step: Step) -> None:
+        """Remember one step of all environments; it can be drawn after the next `settle`."""
+        self.settle()
+        self._pending = step
+
+    def settle(self) -> None:
+        """Do what `add` put off, so that the environments need not wait for it."""
+        if self._pending is None:
+            return
+        first = self.host.added
+        self.host.add(self._pending)
+        self._pending = None
+        if self.host.added > first:
+            self._upload(np.arange(first, self.host.added) % self.host.capacity)
+
+    def settled(self) -> Replay:
+        """The host's half with everything that was added: what is written to a checkpoint, and filled from one."""
+        self.settle()
+        return self.host
+
+    def _upload(self, slots: Array) -> None:
+        index = to_device(slots, self.device)
+        for name, source in self.host.store._asdict().items():
+            if source.size:
+                self.store[name][index] = to_device(source[slots], self.device)
+        self.size.fill_(len(self.host))
+        if self.priorities is not None:
+            self.priorities.add(index)
+
+    def mirror(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what `host` was filled with: transitions, and planes (those to come, too).
+
+        Args:
+            arrays: what `arrays` returned; nothing for a fresh one.
+        """
+        if self.host.frames is not None and self.planes is not None:
+            kept = self.host.frames.kept()
+            for ids in np.split(kept, range(_UPLOAD, len(kept), _UPLOAD)):
+                self.planes.write(ids, self.host.frames.pixels(ids))
+            self.host.frames.stored = self.planes.write
+        self._upload(np.arange(len(self.host)))
+        if self.priorities is not None and arrays:
+            self.priorities.load_arrays(part(arrays, "priorities"))
+
+    def anneal(self, done: float) -> None:
+        """Set the exponent of the importance weights for the share ``done`` of the run."""
+        self.beta.fill_(ramp(self.config.beta_start, self.config.beta_end, done))
+
+    def draw(self, count: int, generator: torch.Generator) -> Draw:
+        """``count`` transitions, with replacement. Everything happens on the device, in tensors of fixed shape."""
+        if self.priorities is not None:
+            return self.gather(self.priorities.sample(count, self.size, generator))
+        # 62 bits, so that no slot is favoured by more than 1 in 10¹²
+        return self.gather(torch.randint(1 << 62, (count,), generator=generator, device=self.device) % self.size)
+
+    def gather(self, index: Tensor) -> Draw:
+        """The transitions in the slots ``index: int64[B]``."""
+        obs, action, reward, discount, next_obs, *masks = (kept[index] for kept in self.store.values())
+        if self.planes is not None:
+            obs, next_obs = (self.planes.gather(ids).view(len(ids), *self.shape) for ids in (obs, next_obs))
+        weight = torch.ones_like(reward) if self.priorities is None else self.priorities.weights(index, self.beta)
+        given = tuple(mask for mask in masks if mask.shape[1])
+        return Draw(obs, action, reward, discount, next_obs, weight, index, given)
+
+    def reprioritize(self, index: Tensor, abs_td: Tensor) -> None:
+        """Hand back ``|TD error|: float32[B]`` of a draw (ignored by uniform replay)."""
+        if self.priorities is not None:
+            self.priorities.update(index, abs_td)
+
+    def arrays(self) -> dict[str, Array]:
+        """See `Replay.arrays`."""
+        state = self.settled().arrays()
+        if self.priorities is not None:
+            state |= {f"priorities.{name}": value for name, value in self.priorities.arrays().items()}
+        return state
+
+
+def _zeros_like(array: Array, device: torch.device) -> Tensor:
+    return torch.zeros(array.shape, dtype=torch.from_numpy(array[:0]).dtype, device=device)

@@ -1,0 +1,301 @@
+"""The native learner: a whole TD step of a fully connected Q-network in C, with the mathematics of `TorchLearner`.
+
+On small networks a framework spends most of a step between its operations. Here one call does the forward passes of
+both networks, the loss, the backward pass, Adam and the target network, and `NativeLearner.update_many` does several
+such steps. Weights agree with `TorchLearner`'s within float rounding (the sums are in another order).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+import numpy as np
+
+from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.rl.envs.masks import best_legal
+from nimbleq.rl.nets.network import initial_network
+from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+
+_TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
+_MAX_HIDDEN = 63
+
+
+def native_available(
+    network: NetworkConfig, obs: ObsSpec | None = None, learner: LearnerConfig | None = None
+) -> str | None:
+    """Why the native learner cannot train this network this way, in words for a person; None when it can."""
+    if network.torso != "mlp":
+        return f"the native learner has no {network.torso} torso, only fully connected layers"
+    if network.head != "q":
+        return f"the native learner has no {network.head} head, it learns expected values"
+    if network.noisy:
+        return "the native learner has no noisy layers"
+    if learner is not None and learner.munchausen:
+        return "the native learner has no Munchausen targets"
+    if obs is not None and obs.pictures:
+        return "the native learner takes no pictures"
+    if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
+        return f"the native learner takes float32 vectors, not {obs.dtype} observations of shape {obs.shape}"
+    if len(network.hidden) > _MAX_HIDDEN:
+        return f"the native learner has at most {_MAX_HIDDEN} hidden layers"
+    if _extension() is None:
+        return "the native learner was not compiled when nimbleq was installed (is there a C compiler?)"
+    return None
+
+
+def make_native_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> NativeLearner:
+    """A fresh learner that starts from the same weights as ``TorchLearner(config, spec, seed)``.
+
+    Raises:
+        ConfigError: `native_available` gives a reason.
+    """
+    return NativeLearner(config, spec, seed)
+
+
+def _extension() -> ModuleType | None:
+    try:
+        return importlib.import_module("nimbleq.native._learner")
+    except ModuleNotFoundError:
+        return None
+
+
+class NativeLearner:
+    """`nimbleq.rl.learners.learner.Learner` in C on one thread: float32 vectors, fully connected layers.
+
+    The same batches give the same bits. Calls must not overlap (they share a workspace).
+
+    Raises:
+        ConfigError: `native_available` gives a reason.
+    """
+
+    name = "native"
+
+    def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
+        extension = _extension()
+        reason = native_available(config.network, spec.obs, config.learner)
+        if extension is None or reason is not None:
+            raise ConfigError(f"{reason}; use --learner.engine torch")
+        network, learner = config.network, config.learner
+        self.updates = 0
+        self._core = extension.Learner(
+            obs=spec.obs.shape[0],
+            actions=spec.actions,
+            hidden=tuple(network.hidden),
+            batch=learner.batch_size,
+            normalize=network.normalize_obs,
+            layer_norm=network.layer_norm,
+            dueling=network.dueling,
+            double=learner.double,
+            huber=learner.loss == "huber",
+            radam=learner.optimizer == "radam",
+            target=_TARGETS.index(learner.target),
+            target_every=learner.target_every,
+            lr_updates=learner.lr_updates,
+            obs_clip=network.obs_clip,
+            tau=learner.tau,
+            lr=learner.lr,
+            lr_end=learner.lr_end,
+            adam_eps=learner.adam_eps,
+            max_grad_norm=learner.max_grad_norm,
+            reward_scale=learner.reward_scale,
+        )
+        self._state = np.frombuffer(self._core, np.float32)
+        layout = _Layout(self._state, extension.BLOCK)
+        self._layout_of = extension.BLOCK, network, spec
+        self._online = layout.parameters(network, spec)
+        self._size = layout.used  # floats of one network's parameters, padding included
+        self._target = layout.parameters(network, spec) if learner.target != "none" else {}
+        self._adam_m, self._adam_v = (layout.parameters(network, spec) for _ in range(2))
+        if network.normalize_obs:
+            stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
+            self._online |= stats
+            self._target |= stats if self._target else {}  # both networks normalise with the same statistics
+        initial = {key: value.numpy() for key, value in initial_network(spec, network, seed).state_dict().items()}
+        for group in (self._online, self._target):
+            for key, view in group.items():
+                view.write(initial[key])
+
+    def q(self, obs: Array) -> Array:
+        """Online Q-values: ``obs[B, O] → float32[B, A]``."""
+        q: Array = self._core.q(obs)
+        return q
+
+    def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
+        """Greedy actions: ``obs[B, O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
+
+        There is no noise to ``explore``.
+        """
+        if mask is not None:
+            return best_legal(self.q(obs), mask)
+        action: Array = self._core.act(obs)
+        return action
+
+    def update(self, batch: Batch) -> Array:
+        """One gradient step; returns ``|TD error|: float32[B]`` before it."""
+        mask = None if batch.next_mask is None else batch.next_mask[None]
+        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]), mask)[0]
+        self.updates += 1
+        return abs_td
+
+    def update_many(self, batches: Batch) -> Array:
+        """``U`` gradient steps, one after the other, without Python in between.
+
+        Args:
+            batches: a `Batch` whose arrays have a leading axis ``U``: ``obs[U, B, O]``, ``action[U, B]``, …
+
+        Returns:
+            ``|TD error|: float32[U, B]``, each row before its own step.
+
+        Raises:
+            ValueError: shapes disagree, or an action does not exist; nothing was changed.
+        """
+        abs_td: Array = self._core.update_many(*batches[:6], batches.next_mask)
+        self.updates += len(abs_td)
+        return abs_td
+
+    def set_obs_stats(self, mean: Array, std: Array) -> None:
+        """Statistics that normalise observations, ``float32[O]`` each; ignored without normalisation."""
+        if "prepare.mean" in self._online:
+            self._online["prepare.mean"].write(mean)
+            self._online["prepare.inverse_std"].write(1 / std)
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state, as copies, named as `TorchLearner.arrays` names it."""
+        state = {key: view.read() for key, view in self._named()}
+        return state | {"updates": np.array([self.updates], np.int64)}
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` (or `TorchLearner.arrays`) returned; from the former bit for bit.
+
+        Raises:
+            FileError: an array is missing or has another shape; nothing was changed.
+        """
+        for key, view in self._named():
+            if key not in arrays or arrays[key].shape != view.shape:
+                raise FileError(f"the learner's state needs {key} of shape {view.shape}; it is from another network")
+        if "updates" not in arrays:
+            raise FileError("the learner's state has no updates counter")
+        for key, view in self._named():
+            view.write(arrays[key])
+        self.updates = self._core.updates = int(arrays["updates"][0])
+
+    def weights(self) -> dict[str, Array]:
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        return {key: view.read() for key, view in self._online.items()}
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        for key, view in self._online.items():
+            view.write(weights[key])
+
+    def _views_of(self, parameters: Array) -> dict[str, _View]:
+        block, network, spec = self._layout_of
+        return _Layout(parameters, block).parameters(network, spec)
+
+    def parameters(self) -> Array:
+        """See `nimbleq.rl.learners.learner.Learner`; a view of the state, padding included."""
+        return self._state[: self._size]
+
+    def unpack(self, parameters: Array) -> dict[str, Array]:
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        return {key: view.read() for key, view in (self._online | self._views_of(parameters)).items()}
+
+    def pack(self, weights: Mapping[str, Array]) -> Array:
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        parameters = np.zeros(self._size, np.float32)
+        for key, view in self._views_of(parameters).items():
+            view.write(weights[key])
+        return parameters
+
+    def _named(self) -> Iterator[tuple[str, _View]]:
+        groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}
+        for prefix, group in groups.items():
+            for key, view in group.items():
+                yield f"{prefix}.{key}", view
+
+
+class _View:
+    """Reads and writes one named array in the C state.
+
+    Args:
+        memory: ``float32`` view of the state; a weight as native/learner/matrix.h has it, ``[blocks, rows, block]``
+            (cut to the rows of its name).
+        shape: as PyTorch has it, ``[out, in]`` or ``[n]``.
+        transposed: the rows in memory are PyTorch's columns.
+    """
+
+    def __init__(self, memory: Array, shape: tuple[int, ...], transposed: bool = False) -> None:
+        self.memory = memory
+        self.shape = shape
+        self.transposed = transposed
+
+    def read(self) -> Array:
+        """A copy, ``float32`` of `shape`."""
+        if len(self.shape) == 1:
+            return self.memory.copy()
+        rows = self.memory.transpose(1, 0, 2).reshape(self.memory.shape[1], -1)
+        values = rows.T[: self.shape[0]] if self.transposed else rows[:, : self.shape[1]]
+        return np.array(values, order="C")  # always a copy, also where the layouts agree
+
+    def write(self, values: Array) -> None:
+        """From ``[out, in]`` or ``[n]``; the padding stays zero."""
+        if len(self.shape) == 1:
+            self.memory[:] = values
+            return
+        values = values.T if self.transposed else values
+        blocks, rows, width = self.memory.shape
+        padded = np.zeros((rows, blocks * width), np.float32)
+        padded[:, : values.shape[1]] = values
+        self.memory[:] = padded.reshape(rows, blocks, width).transpose(1, 0, 2)
+
+
+class _Layout:
+    """Names for memory of the C learner, in the order in which native/learner/layout.c places them.
+
+    Attributes:
+        used: floats that have names so far, padding included.
+    """
+
+    def __init__(self, memory: Array, block: int) -> None:
+        self.memory = memory
+        self.block = block
+        self.used = 0
+
+    def parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
+        """Views of what comes next: the parameters of a network, or as many moments."""
+        views: dict[str, _View] = {}
+        inputs = spec.obs.shape[0]
+        for i, outputs in enumerate(network.hidden):
+            name = f"body.{i * (3 if network.layer_norm else 2)}"
+            weight = self._take_matrix(inputs, outputs)
+            views[f"{name}.weight"] = _View(weight, (outputs, inputs), transposed=True)
+            views[f"{name}.bias"] = self.vector(outputs)
+            inputs = outputs
+        return views | self._head(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
+
+    def vector(self, size: int) -> _View:
+        """View of what comes next: a vector."""
+        return _View(self._take(size), (size,))
+
+    def _take(self, size: int) -> Array:
+        part = self.memory[self.used : self.used + size]
+        self.used += -(-size // self.block) * self.block
+        return part
+
+    def _take_matrix(self, rows: int, columns: int) -> Array:
+        blocks = -(-columns // self.block)
+        return self._take(blocks * rows * self.block).reshape(blocks, rows, self.block)
+
+    def _head(self, inputs: int, outputs: dict[str, int]) -> dict[str, _View]:
+        """One Linear in C, whose outputs may belong to two in PyTorch (advantages, then the value)."""
+        total = sum(outputs.values())
+        weight, bias = self._take_matrix(total, inputs), self._take(total)
+        views, first = {}, 0
+        for name, size in outputs.items():
+            views[f"{name}.weight"] = _View(weight[:, first : first + size], (size, inputs))
+            views[f"{name}.bias"] = _View(bias[first : first + size], (size,))
+            first += size
+        return views

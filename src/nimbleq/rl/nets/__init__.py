@@ -1,0 +1,1 @@
+"""The networks: torsos, bodies, heads and their losses."""

@@ -1,0 +1,1 @@
+"""The loops, and what goes on around them: checks, checkpoints, evaluation."""

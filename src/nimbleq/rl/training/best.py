@@ -1,0 +1,50 @@
+"""The best network that training has checked so far, also of a run that is not over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from nimbleq.config import TrainConfig
+from nimbleq.errors import FileError
+from nimbleq.rl.nets.network import QNetwork, initial_network
+from nimbleq.rl.training.sealed import read_sealed, write_sealed
+from nimbleq.types import Array, EnvSpec
+
+_WHAT = "the best network"
+
+
+def save_best(path: Path, weights: Mapping[str, Array]) -> None:
+    """Replace a ``best.safetensors`` by ``weights``, named as in `QNetwork.state_dict`.
+
+    Raises:
+        FileError: the disk is full or not writable; the old file is untouched.
+    """
+    write_sealed(path, weights, {}, _WHAT)
+
+
+def check_best(path: Path) -> None:
+    """Raise `FileError` when one bit of a ``best.safetensors`` has changed."""
+    read_sealed(path, _WHAT)
+
+
+def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
+    """The network in a ``best.safetensors``.
+
+    Args:
+        config: of its run.
+        spec: of its environment.
+        path: the file.
+
+    Raises:
+        FileError: it is missing, damaged, or from another network.
+    """
+    module = initial_network(spec, config.network)
+    weights, _ = read_sealed(path, _WHAT)
+    try:
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise FileError(f"cannot read {_WHAT} {path}: {' '.join(str(error).split())[:200]}") from error
+    return module.eval()

@@ -1,0 +1,222 @@
+"""Greedy checks during training, played in a process of their own so that training goes on.
+
+What a check says depends on the weights and the seeds alone, never on when it is done; and training looks at it at
+moments that do not depend on it either (`train`). So runs repeat, with and without a second process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Self, cast
+
+import numpy as np
+
+from nimbleq.config import TrainConfig, with_changes
+from nimbleq.errors import EnvError, NimbleqError
+from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.training.evaluate import Evaluator, check_return
+from nimbleq.seeds import episode_seeds
+from nimbleq.stopping import deaf
+from nimbleq.types import Array
+
+_PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is checked.
+
+    Attributes:
+        updates, steps: when it was learnt.
+        seeds_from: number of the first check episode (`episode_seeds`).
+        best: mean return that would matter (−inf: any).
+        weights: of the online network.
+    """
+
+    updates: int
+    steps: int
+    seeds_from: int
+    best: float
+    weights: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came out.
+
+    Attributes:
+        mean: of the returns.
+        seeds: episodes whose seeds are used up.
+        solved: ``stop_return`` was reached and fresh episodes confirmed it.
+    """
+
+    mean: float
+    seeds: int
+    solved: bool
+
+
+class Checker:
+    """Plays one `Check` at a time: in a process of its own where there is a core for it, otherwise in `start`.
+
+    A context manager. Make it early: the process is forked, and what the parent holds by then is held twice.
+
+    Args:
+        config: of the run.
+        interrupted: asked while this process plays or waits; `KeyboardInterrupt` is raised when it says yes.
+    """
+
+    def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
+        self.config, self.interrupted = config, interrupted
+        self._player: _Player | None = None
+        self._result: Checked | None = None
+        self._process: BaseProcess | None = None
+        if config.evaluation.beside and hasattr(os, "fork") and len(os.sched_getaffinity(0)) > 1:
+            context = multiprocessing.get_context("fork")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(config, theirs, self._pipe, os.getpid()), daemon=True)
+            self._process.start()
+            theirs.close()
+
+    def start(self, check: Check) -> None:
+        """Begin; the one before has to be over.
+
+        Raises:
+            EnvError, KeyboardInterrupt: see `result`.
+        """
+        self._result = None
+        if self._process is not None:
+            try:
+                self._pipe.send(check)
+            except OSError:
+                raise self._died() from None
+        else:
+            self._player = self._player or _Player(self.config, self.interrupted)
+            self._result = self._player.play(check)
+
+    def result(self, wait: bool) -> Checked | None:
+        """Of the check that was started last; None while it is played and nobody wants to ``wait``.
+
+        Raises:
+            EnvError: the environment failed, or the process died.
+            KeyboardInterrupt: while waiting.
+        """
+        if self._result is None and (wait or self._pipe.poll()):
+            while not self._pipe.poll(_PATIENCE):
+                if self.interrupted():
+                    raise KeyboardInterrupt
+            self._result = self._received()
+        return self._result
+
+    def _received(self) -> Checked:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(Checked, answer)
+
+    def _died(self) -> EnvError:
+        return EnvError(
+            f"the process that played {self.config.env.id} for a check died: did the environment end it, "
+            "or was memory short?"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+        if self._player is not None:
+            self._player.evaluate.close()
+
+
+class _Player:
+    """Plays checks in the process it is in."""
+
+    def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
+        self.config, self.interrupted = config, interrupted
+        self.evaluate = Evaluator(config.env)
+        cpu = config if config.learner.engine == "torch" else with_changes(config, {"learner.engine": "auto"})
+        self.learner = make_learner(cpu, self.evaluate.spec, config.seed)
+
+    def play(self, check: Check) -> Checked:
+        """A check that reaches ``stop_return`` is confirmed by a larger one: policies swing between checks."""
+        settings, stop = self.config.evaluation, self.config.evaluation.stop_return
+        self.learner.set_weights(check.weights)
+
+        def seeds(first: int, count: int) -> Array:
+            return episode_seeds("check", self.config.seed, count, start=check.seeds_from + first)
+
+        mean, played = check_return(self._returns, seeds(0, settings.episodes), check.best)
+        if stop is None or mean < stop:
+            return Checked(mean, settings.episodes, False)
+        confirmed, more = check_return(self._returns, seeds(settings.episodes, settings.final_episodes), stop)
+        solved = more == settings.final_episodes and confirmed >= stop
+        mean = (mean * played + confirmed * more) / (played + more)
+        return Checked(mean, settings.episodes + settings.final_episodes, solved)
+
+    def _returns(self, seeds: Array) -> Array:
+        return self.evaluate(self._act, seeds.tolist()).returns
+
+    def _act(self, obs: Array, mask: Array | None = None) -> Array:
+        if self.interrupted():
+            raise KeyboardInterrupt
+        return self.learner.act(obs, mask)
+
+
+def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: int) -> None:
+    """Life of the process: checks in, outcomes or errors out, until the other end is closed."""
+    import torch
+
+    deaf()
+    parents.close()  # or the end of the parent would go unnoticed
+    torch.set_num_threads(1)  # the core beside training's; and threads of the parent do not live on in a fork
+    player: _Player | None = None
+    while True:
+        try:
+            check = pipe.recv()
+        except (EOFError, OSError):  # training ended, or was killed
+            return
+        try:
+            player = player or _Player(config, lambda: os.getppid() != parent)
+            answer: Checked | Exception = player.play(check)
+        except KeyboardInterrupt:  # training was killed: nobody waits for this check
+            return
+        except NimbleqError as error:
+            answer = error
+        except Exception as error:  # noqa: BLE001 (told in the parent, where it ends the run)
+            answer = EnvError(f"{config.env.id} failed in a check: {type(error).__name__}: {error}")
+        try:
+            pipe.send(answer)
+        except OSError:  # killed after the last look
+            return
+
+
+def check_arrays(check: Check | None) -> dict[str, Array]:
+    """For a checkpoint; empty without a check."""
+    if check is None:
+        return {}
+    numbers = np.array([check.updates, check.steps, check.seeds_from], np.int64)
+    return {"numbers": numbers, "best": np.array([check.best])} | {
+        f"weights.{name}": value for name, value in check.weights.items()
+    }
+
+
+def check_of(arrays: dict[str, Array], weights: dict[str, Array]) -> Check | None:
+    """What `check_arrays` was given; ``weights`` are the arrays named ``weights.<name>``, by ``name``."""
+    if not arrays:
+        return None
+    updates, steps, seeds_from = arrays["numbers"].tolist()
+    return Check(updates, steps, seeds_from, float(arrays["best"][0]), weights)

@@ -1,0 +1,184 @@
+"""One session of a training run: metrics, greedy checks, checkpoints; all that the loops share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.errors import DivergedError
+from nimbleq.log import MetricsLog
+from nimbleq.rl.training.check import Check, Checked, Checker
+from nimbleq.rl.training.state import TrainState, save_state
+from nimbleq.rundir import RunDir
+from nimbleq.types import Array, Batch, Step, Tick
+
+_RECENT_EPISODES = 20
+
+
+@dataclass
+class Session:
+    """One sitting at a run: the state, where it is saved, and what is told about it.
+
+    ``limit``: seconds of training after which it ends.
+    """
+
+    state: TrainState
+    run: RunDir
+    log: MetricsLog
+    checker: Checker
+    limit: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        self.began = self.saved = time.monotonic()
+        self.earlier = self.state.counters.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Training time, earlier sessions included; it stands still once training is over."""
+        return self.state.counters.seconds
+
+    @property
+    def over(self) -> bool:
+        """The budget is used up, or the task is solved."""
+        counters = self.state.counters
+        out_of_time = self.limit is not None and self.clock() >= self.limit
+        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
+
+    def clock(self) -> float:
+        """Bring the training time up to date."""
+        self.state.counters.seconds = self.earlier + time.monotonic() - self.began
+        return self.state.counters.seconds
+
+    def play(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+
+        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+
+        Raises:
+            EnvError: see `nimbleq.rl.envs.batch.Lanes.step`.
+        """
+        step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
+        return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
+
+    def note_finished(self) -> None:
+        """Remember the returns of the training episodes that just ended."""
+        if self.state.envs.finished:
+            recent = self.state.counters.recent + [total for total, _ in self.state.envs.finished]
+            self.state.counters.recent = recent[-_RECENT_EPISODES:]
+
+    def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
+        """Write a line of metrics about an update."""
+        with np.errstate(over="ignore"):  # `write_update` looks for infinity
+            loss = float((batch.weight * np.square(abs_td)).mean())
+        self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
+
+    def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
+        """Write a line of metrics about an update.
+
+        Raises:
+            DivergedError: the network has diverged.
+        """
+        self._require(bool(np.isfinite([loss, q_mean]).all()))
+        recent = self.state.counters.recent
+        self.log.write(
+            self.state.counters.steps,
+            update=self.state.learner.updates,
+            seconds=round(self.clock(), 3),
+            loss=loss,
+            q_mean=q_mean,
+            epsilon=epsilon,
+            return_mean=float(np.mean(recent)) if recent else None,
+        )
+
+    def average_weights(self) -> None:
+        """Have the average follow the network, if that is what is checked."""
+        if self.state.average is not None:
+            self.state.average.follow()
+
+    def end_turn(self, tick: Tick, interrupted: Callable[[], bool]) -> None:
+        """What is due between two turns of a loop: checks, checkpoints, progress.
+
+        Raises:
+            KeyboardInterrupt: somebody asked to stop.
+        """
+        self.check_when_due()
+        self.save_when_due()
+        tick(self.state.counters.steps, self.state.config.steps, self.note)
+        if interrupted():
+            raise KeyboardInterrupt
+
+    def resume_check(self) -> None:
+        """Start again the check that was being played when the session before this one ended."""
+        if self.state.checking is not None:
+            self.checker.start(self.state.checking)
+        self.check_when_due()
+
+    def check_when_due(self) -> None:
+        """Have the network of this moment played greedily, on fresh seeds; meanwhile training goes on.
+
+        The outcome counts when the next check is due, however early it is known, so that runs repeat. Only one that
+        solves the task ends training as soon as it is known: what was learnt after it began is dropped.
+        """
+        due = self.state.learner.updates >= self.state.counters.next_check
+        if self.state.checking is not None:
+            checked = self.checker.result(wait=due)
+            if checked is not None and (due or checked.solved):
+                self._conclude(self.state.checking, checked)
+        if due and not self.state.counters.solved:
+            self._start_check()
+
+    def finish_checks(self) -> None:
+        """Wait for the last check. A run too short for any keeps what it learnt: that is checked now."""
+        if self.state.checking is None and self.state.counters.best_return is None:
+            self._start_check()
+        if self.state.checking is not None:
+            checked = self.checker.result(wait=True)
+            assert checked is not None
+            self._conclude(self.state.checking, checked)
+
+    def _start_check(self) -> None:
+        counters, learner = self.state.counters, self.state.learner
+        best = -np.inf if counters.best_return is None else counters.best_return
+        settings = self.state.config.evaluation
+        weights = (self.state.average or learner).weights()
+        self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
+        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
+        counters.next_check = learner.updates + settings.every
+        self.state.checking = check
+        self.checker.start(check)
+
+    def _require(self, finite: bool) -> None:
+        """What is not ``finite`` never will be again, and is not worth a checkpoint."""
+        if not finite:
+            raise DivergedError(
+                f"the network has diverged after {self.state.learner.updates:,} updates (infinity or NaN): lower "
+                "learner.lr or learner.reward_scale, or clip gradients by learner.max_grad_norm"
+            )
+
+    def _conclude(self, check: Check, checked: Checked) -> None:
+        """Keep the network that was checked when it is the best so far, and note whether it is good enough."""
+        counters, state = self.state.counters, self.state
+        state.checking = None
+        counters.checked += checked.seeds
+        counters.solved = checked.solved
+        if checked.mean >= check.best or checked.solved:
+            counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
+            state.best = check.weights
+        self.note = f"return {checked.mean:.1f}, best {counters.best_return:.1f}"
+        self.log.write(check.steps, update=check.updates, seconds=round(self.clock(), 3), check_return=checked.mean)
+
+    def save_when_due(self) -> None:
+        """A checkpoint every ``checkpoint_seconds``."""
+        if time.monotonic() - self.saved >= self.state.config.checkpoint_seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.clock()
+        self.state.counters.metrics_bytes = self.log.position
+        save_state(self.state, self.run.checkpoint)
+        self.saved = time.monotonic()

@@ -1,0 +1,207 @@
+"""The state of a training run as one value, and its way to disk and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
+from nimbleq.errors import ConfigError
+from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.envs.envpool import PoolEnv
+from nimbleq.rl.learners.device.learner import DeviceLearner
+from nimbleq.rl.learners.device.replay import DeviceReplay
+from nimbleq.rl.learners.learner import Learner, make_learner
+from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
+from nimbleq.rl.replay.ring import Replay, part
+from nimbleq.rl.replay.shared_frames import NOWHERE
+from nimbleq.rl.training.average import WeightAverage
+from nimbleq.rl.training.best import check_best, save_best
+from nimbleq.rl.training.check import Check, check_arrays, check_of
+from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
+from nimbleq.rl.training.explore import Explorer
+from nimbleq.rl.training.stats import ObsStats
+from nimbleq.types import Array, EnvSpec, ObsSpec
+
+_BEST = "best.safetensors"
+
+
+@dataclass
+class Counters:
+    """Plain numbers of a run.
+
+    Attributes:
+        steps: environment steps so far.
+        seconds: of training in earlier sessions.
+        next_check: updates at which the next greedy check is due.
+        checked: episodes played in checks (their seeds are used up).
+        best_return: mean return of the best checked network (None: none was checked yet).
+        best_updates, best_steps: when that network was learnt.
+        solved: a check reached ``stop_return`` and fresh episodes confirmed it.
+        metrics_bytes: length of ``metrics.jsonl``.
+        recent: returns of the last finished training episodes.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    next_check: int = 0
+    checked: int = 0
+    best_return: float | None = None
+    best_updates: int = 0
+    best_steps: int = 0
+    solved: bool = False
+    metrics_bytes: int = 0
+    recent: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TrainState:
+    """Everything that training changes: saving it and loading it back changes nothing that follows.
+
+    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
+    ``average`` follows the network where that is what is checked (None: the network itself is); ``checking`` is the
+    greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
+    ``best_written`` the network that lies beside it as ``best.safetensors``.
+    """
+
+    config: TrainConfig
+    learner: Learner
+    envs: VectorEnv | PoolEnv
+    replay: Replay | DeviceReplay | None
+    stats: ObsStats | None
+    explorer: Explorer
+    replay_rng: np.random.Generator
+    best: dict[str, Array]
+    counters: Counters
+    average: WeightAverage | None = None
+    checking: Check | None = None
+    replay_log: ReplayLog | None = None
+    best_written: dict[str, Array] | None = None
+
+
+def new_state(config: TrainConfig) -> TrainState:
+    """The state before the first step; ``config.seed`` decides all of it."""
+    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
+    obs = envs.spec.obs
+    learner = make_learner(config, envs.spec, config.seed)
+    averaging = config.evaluation.network == "average"
+    explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
+    return TrainState(
+        config=config,
+        learner=learner,
+        envs=envs,
+        replay=_replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
+        stats=_stats(config, obs),
+        explorer=Explorer(config.explore, explore, config.envs, envs.spec.actions),
+        replay_rng=replay,
+        best=learner.weights(),
+        counters=Counters(next_check=config.evaluation.every),
+        average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
+    )
+
+
+def _stats(config: TrainConfig, obs: ObsSpec) -> ObsStats | None:
+    """Of the numbers in a vector, if they are normalised."""
+    numbers = obs.shape[0] - obs.pixels if len(obs.shape) == 1 else 0
+    return ObsStats(numbers, obs.pixels) if config.network.normalize_obs and numbers > 0 else None
+
+
+def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:
+    masks = spec.actions if spec.masked else 0
+    if isinstance(learner, DeviceLearner):
+        return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
+    return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
+
+
+def save_state(state: TrainState, folder: Path) -> None:
+    """Write a checkpoint; of the replay only what is new since the last one in ``folder``.
+
+    Raises:
+        FileError: the disk is full or not writable; the checkpoint before it is whole.
+    """
+    log = state.replay_log
+    if state.replay is not None and (log is None or log.folder != folder):
+        log = state.replay_log = _new_log(_on_host(state.replay), folder)
+    # The order is what makes it safe: see `nimbleq.rl.replay.disk_log`.
+    segments = [] if log is None or state.replay is None else log.append(_on_host(state.replay))
+    groups = {
+        "learner": state.learner.arrays(),
+        "envs": state.envs.arrays(),
+        "replay": state.replay.arrays() if state.replay is not None else {},
+        "explorer": state.explorer.arrays(),
+        "stats": state.stats.arrays() if state.stats is not None else {},
+        "best": state.best,
+        "average": state.average.arrays() if state.average is not None else {},
+        "checking": check_arrays(state.checking),
+    }
+    arrays = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
+    values: dict[str, Any] = {
+        "config": to_dict(state.config),
+        "counters": vars(state.counters),
+        "explore_rng": state.explorer.rng.bit_generator.state,
+        "replay_rng": state.replay_rng.bit_generator.state,
+        "replay": segments,
+    }
+    save_checkpoint(folder, arrays, values)
+    if log is not None:
+        log.prune()
+    if state.best is not state.best_written and state.counters.best_return is not None:
+        save_best(folder / _BEST, state.best)  # a copy for other tools and verbs
+        state.best_written = state.best
+
+
+def _on_host(replay: Replay | DeviceReplay) -> Replay:
+    return replay.settled() if isinstance(replay, DeviceReplay) else replay
+
+
+def _new_log(replay: Replay, folder: Path) -> ReplayLog:
+    if replay.frames is not None:
+        replay.frames.segment[:] = NOWHERE
+    return ReplayLog(folder)
+
+
+def load_state(config: TrainConfig, folder: Path) -> TrainState:
+    """Go on from a checkpoint.
+
+    Raises:
+        FileError: see `load_checkpoint`; or a file beside it is damaged.
+        ConfigError: the checkpoint belongs to other settings.
+        EnvError: see `VectorEnv.load_arrays`.
+    """
+    arrays, values = load_checkpoint(folder)
+    if (folder / _BEST).exists():
+        check_best(folder / _BEST)
+    require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
+    state = new_state(config)
+    state.learner.load_arrays(part(arrays, "learner"))
+    state.envs.load_arrays(part(arrays, "envs"))
+    if state.replay is not None:
+        replay = part(arrays, "replay")
+        state.replay_log = load_replay(_on_host(state.replay), replay, values["replay"], folder)
+        if isinstance(state.replay, DeviceReplay):
+            state.replay.mirror(replay)
+    if state.stats is not None:
+        state.stats.load_arrays(part(arrays, "stats"))
+    state.explorer.rng.bit_generator.state = values["explore_rng"]
+    state.explorer.load_arrays(part(arrays, "explorer"))
+    state.replay_rng.bit_generator.state = values["replay_rng"]
+    state.best = part(arrays, "best")
+    if state.average is not None:
+        average = part(arrays, "average")
+        state.average.load_arrays(average, part(average, "weights"))
+    state.counters = Counters(**values["counters"])
+    checking = part(arrays, "checking")
+    state.checking = check_of(checking, part(checking, "weights"))
+    return state
+
+
+def _settings(values: Mapping[str, Any], folder: Path) -> TrainConfig:
+    try:
+        settings: TrainConfig = from_dict(TrainConfig, values["config"])
+    except ConfigError as error:
+        raise ConfigError(f"the checkpoint in {folder} is of a newer nimbleq: {error}") from None
+    return settings

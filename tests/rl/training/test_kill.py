@@ -1,0 +1,26 @@
+"""Kill −9 at random moments and inside checkpoints, again and again: the quick form of tests/tools/kill.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = ("native", "torch", "masks", "images", "pqn")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the loop forks")
+def test_25_kills_and_not_one_bit_differs() -> None:
+    words = [sys.executable, "tests/tools/kill.py", "--kills", "5", "--only", *SETTINGS]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["setting"] for result in results] == sorted(SETTINGS, key=[r["setting"] for r in results].index)
+    assert sum(result["kills"] for result in results) == 25
+    assert all(result["compared"] > 25 for result in results)
+    assert [result["different"] for result in results] == [[]] * len(SETTINGS)
