@@ -25,17 +25,16 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README.
+# Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README. What is measured stays
+# and only what is missing is measured; ARGS=--fresh measures all of it again.
 bench: install
-	$(BIN)/python -m benchmarks.decide
-	$(BIN)/python -m benchmarks.td_step
-	$(BIN)/python -m benchmarks.line --seeds 0 1 2
+	$(BIN)/python -m benchmarks.run decide td_step line $(ARGS)
 
-# Training beside SB3, sbx, CleanRL's recipe and Tianshou. Finished runs are kept in runs/bench-train; ARGS="--only cartpole".
+# Training beside SB3, sbx and CleanRL's recipe, and prioritised replay beside Tianshou; ARGS="--only cartpole".
 bench-train: $(PEERS)
-	$(BIN)/python -m benchmarks.train $(ARGS)
+	$(BIN)/python -m benchmarks.run train per replay_memory $(ARGS)
 
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"

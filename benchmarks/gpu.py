@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_peer import measure
+from benchmarks.peers.cleanrl_atari import measure
+from benchmarks.record import ROOT, stamp
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_json, write_json
@@ -43,7 +44,6 @@ from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import EnvSpec, ObsSpec, Step
 
-ROOT = Path(__file__).parents[1]
 SPEED_SECONDS = 75.0
 """Of training for its rate: filling the replay and compiling come first, then two rates are measured."""
 STOP = {"ALE/Pong-v5": 18.0}
@@ -80,7 +80,7 @@ class Job:
     def keep(self, what: str, result: dict[str, Any]) -> dict[str, Any]:
         """Write a result and print it."""
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU (smoke)"
-        result = {"machine": machine, "torch": torch.__version__, "env": self.config.env.id, **result}
+        result = {"machine": machine, "torch": torch.__version__, "env": self.config.env.id, **result, "stamp": stamp()}
         write_json(self.out / "benchmarks" / "results" / f"gpu-{what}.json", result)
         print(json.dumps(result))
         return result

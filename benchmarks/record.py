@@ -1,7 +1,7 @@
 """Measurements on disk: named cells in a JSON file, each stamped with machine, versions, load and commit.
 
 A cell is measured once and written at once, so that a large table grows over several runs; what is not there yet is
-shown as missing. ``--fresh`` of a benchmark, or deleting the file, measures all of it again.
+shown as missing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from nimbleq.files import read_json, write_json
 from nimbleq.version import VERSION
 
 MISSING = "not measured yet"
-_PACKAGES = ("numpy", "torch", "gymnasium", "onnxruntime")
-_ROOT = Path(__file__).parents[1]
+_PACKAGES = (
+    "numpy", "torch", "gymnasium", "onnxruntime", "stable-baselines3", "sbx-rl", "jax", "tianshou", "ale-py", "minatar",
+    "envpool",
+)  # fmt: skip
+ROOT = Path(__file__).parents[1]
 
 
 def stamp() -> dict[str, Any]:
@@ -33,7 +36,7 @@ def stamp() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
         "versions": {"nimbleq": VERSION, "python": platform.python_version(), **_versions()},
-        "command": shlex.join(["python", *(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv))]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "commit": _commit(),
     }
 
@@ -43,27 +46,35 @@ class Record:
 
     Args:
         path: the JSON file; read when it is there.
-        fresh: forget what is in it.
     """
 
-    def __init__(self, path: Path, fresh: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.cells: dict[str, dict[str, Any]] = {} if fresh or not path.exists() else dict(read_json(path)["cells"])
+        self.cells: dict[str, dict[str, Any]] = dict(read_json(path)["cells"]) if path.exists() else {}
+
+    def finished(self, name: str) -> bool:
+        """Whether the cell has a result that is no error."""
+        return "error" not in self.cells.get(name, {"error": MISSING})
 
     def measure(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The cell ``name``: the known one, or what ``work`` says now, stamped as the work began, and written."""
-        if name not in self.cells:
-            began = stamp()
-            self.cells[name] = work() | {"stamp": began}
-            write_json(self.path, {"cells": self.cells})
+        """What ``work`` says, stamped as it began and written at once, in place of a former cell ``name``."""
+        began = stamp()
+        self.cells[name] = work() | {"stamp": began}
+        write_json(self.path, {"cells": self.cells})
         return self.cells[name]
 
     def rows(self, names: Iterable[str], row: Callable[[str, dict[str, Any]], str], columns: int) -> list[str]:
-        """Lines of a Markdown table with ``columns`` columns, of cells that are missing, too."""
+        """Lines of a Markdown table with ``columns`` columns, of cells that are missing or failed, too."""
         return [
-            row(name, self.cells[name]) if name in self.cells else f"| {name} | {MISSING} |" + " |" * (columns - 2)
+            row(name, self.cells[name])
+            if self.finished(name)
+            else f"| {name} | {self.why(name)} |" + " |" * (columns - 2)
             for name in names
         ]
+
+    def why(self, name: str) -> str:
+        """Why a cell has no figures."""
+        return f"failed: {self.cells[name]['error']}" if name in self.cells else MISSING
 
     def footnote(self) -> str:
         """Where the cells were measured, one after the other where it was not the same place."""
@@ -74,7 +85,7 @@ class Record:
             parts = (each.get("processor", "Processor not recorded"), cores, versions)
             places.append("; ".join(part for part in parts if part))
         loads = [cell["stamp"]["load"] for cell in self.cells.values() if "load" in cell["stamp"]]
-        load = f" Load {min(loads):g} to {max(loads):g}." if loads else ""
+        load = f" Load {' to '.join(dict.fromkeys(f'{each:g}' for each in (min(loads), max(loads))))}." if loads else ""
         return f"{'. '.join(dict.fromkeys(places))}.{load}"
 
 
@@ -96,7 +107,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(_ROOT), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "--short", "HEAD")

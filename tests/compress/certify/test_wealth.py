@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.certificate_error import DIFFERENCES, MARGIN, Share, crossings
+from benchmarks.cases.certificate_error import DIFFERENCES, MARGIN, crossings
+from benchmarks.statistics import Share
 from nimbleq.compress.certify import ALPHA, attempt_alpha, lower_bound, noninferior
 from nimbleq.compress.certify.forecast import Pilot, episodes_needed, forecasts
 from nimbleq.compress.certify.wealth import log_wealth

@@ -1,9 +1,4 @@
-"""One peer trains once, in a process of its own: ``python -m benchmarks.train_peers --peer sb3 --env CartPole-v1``.
-
-Peers: `sb3`, the DQN of Stable-Baselines3 (PyTorch), and `sbx`, that of Stable-Baselines Jax. Settings are those that
-rl-baselines3-zoo publishes for the environment (github.com/DLR-RM/rl-baselines3-zoo, ``hyperparams/dqn.yml``; its
-LunarLander entry is for v2: v3 repeats episodes exactly and mends the wind, which is off). The zoo trains sbx from the
-same entries. What they do not name is the library's default.
+"""One peer trains once, in a process of its own: ``python -m benchmarks.peers.train --peer sb3 --env CartPole-v1``.
 
 Counted is the time inside ``learn``. Not counted: imports, building the model, compiling (JAX traces, lowers and
 compiles while it learns; its own monitoring says how long), and checking. Every `cadence` steps up to 100 greedy
@@ -23,80 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import PEERS
+from benchmarks.peers.peer import Compiling
+from benchmarks.peers.tasks import TASKS, Task
 from nimbleq.config import EnvConfig
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
 
 EPISODES = 100
-
-
-@dataclass(frozen=True)
-class Task:
-    """What has to be reached, the zoo's settings for it, and steps between checks.
-
-    Attributes:
-        score: mean return of 100 greedy episodes.
-        budget: the zoo's ``n_timesteps``.
-        cadence: steps between checks.
-        settings: arguments of the DQN classes.
-    """
-
-    score: float
-    budget: int
-    cadence: int
-    settings: dict[str, Any]
-
-
-TASKS = {
-    "CartPole-v1": Task(
-        score=475.0,
-        budget=50_000,
-        cadence=1_000,
-        settings={
-            "learning_rate": 2.3e-3,
-            "batch_size": 64,
-            "buffer_size": 100_000,
-            "learning_starts": 1_000,
-            "gamma": 0.99,
-            "target_update_interval": 10,
-            "train_freq": 256,
-            "gradient_steps": 128,
-            "exploration_fraction": 0.16,
-            "exploration_final_eps": 0.04,
-            "policy_kwargs": {"net_arch": [256, 256]},
-        },
-    ),
-    "LunarLander-v3": Task(
-        score=200.0,
-        budget=100_000,
-        cadence=2_500,
-        settings={
-            "learning_rate": 6.3e-4,
-            "batch_size": 128,
-            "buffer_size": 50_000,
-            "learning_starts": 0,
-            "gamma": 0.99,
-            "target_update_interval": 250,
-            "train_freq": 4,
-            "gradient_steps": -1,
-            "exploration_fraction": 0.12,
-            "exploration_final_eps": 0.1,
-            "policy_kwargs": {"net_arch": [256, 256]},
-        },
-    ),
-}
-
-
-class Compiling:
-    """Seconds that JAX spent on tracing, lowering and compiling; while `paused` they belong to a check."""
-
-    def __init__(self) -> None:
-        self.seconds, self.paused = 0.0, False
-
-    def __call__(self, event: str, seconds: float, **_: object) -> None:
-        if event.startswith("/jax/core/compile/") and not self.paused:
-            self.seconds += seconds
 
 
 @dataclass
@@ -145,28 +75,15 @@ class Watch:
         return self.evaluate(act, seeds.tolist()).returns
 
 
-def build(peer: str, env: str, seed: int, settings: dict[str, Any], compiling: Compiling) -> Any:
-    """The peer's model."""
-    if peer == "sb3":
-        from stable_baselines3 import DQN
-
-        return DQN("MlpPolicy", env, seed=seed, device="cpu", **settings)
-    import jax.monitoring
-    import sbx
-
-    jax.monitoring.register_event_duration_secs_listener(compiling)
-    return sbx.DQN("MlpPolicy", env, seed=seed, **settings)
-
-
-def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, checks: bool) -> dict[str, Any]:
-    """Train until the score is reached, for ``steps``, and if that was not enough on to ``cap`` steps."""
+def train(peer: str, env: str, seed: int, threads: int, steps: int, checks: bool) -> dict[str, Any]:
+    """Train until the score is reached, for at most ``steps``."""
     imported = time.perf_counter()
     import torch
     from stable_baselines3.common.callbacks import EventCallback, EveryNTimesteps
 
     torch.set_num_threads(threads)
     task, compiling = TASKS[env], Compiling()
-    model = build(peer, env, seed, task.settings, compiling)
+    model = PEERS[peer].model(env, seed, task.settings, compiling)
     with Evaluator(EnvConfig(env)) as evaluate:
         watch = Watch(task, seed, evaluate, compiling)
 
@@ -178,8 +95,6 @@ def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, ch
         ready = time.perf_counter()
         compiling.seconds, watch.began = 0.0, ready
         model.learn(steps, callback=callback)
-        if checks and not watch.reached and cap > steps:
-            model.learn(cap - steps, callback=callback, reset_num_timesteps=False)
         seconds = watch.seconds()
         if checks and not watch.reached:
             watch.check(model)
@@ -200,17 +115,16 @@ def train(peer: str, env: str, seed: int, threads: int, steps: int, cap: int, ch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", choices=("sb3", "sbx"), required=True)
+    parser.add_argument("--peer", choices=tuple(PEERS), required=True)
     parser.add_argument("--env", choices=tuple(TASKS), required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="threads and processors it may use")
     parser.add_argument("--steps", type=int, default=None, help="budget in place of the zoo's")
-    parser.add_argument("--cap", type=int, default=0, help="when not reached, train on to so many steps")
     parser.add_argument("--no-checks", action="store_true", help="only train, for its speed")
     args = parser.parse_args()
     limit_processors(args.threads)
     steps = args.steps or TASKS[args.env].budget
-    print(json.dumps(train(args.peer, args.env, args.seed, args.threads, steps, args.cap, not args.no_checks)))
+    print(json.dumps(train(args.peer, args.env, args.seed, args.threads, steps, not args.no_checks)))
 
 
 def limit_processors(count: int) -> None:

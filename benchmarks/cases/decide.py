@@ -1,33 +1,29 @@
-"""Latency of one decision beside torch eager and ONNX Runtime: the table of `benchmarks/results/decide.md`.
-
-    python -m benchmarks.decide [--quick] [--fresh]
+"""Latency of one decision beside torch eager and ONNX Runtime.
 
 Random weights (about half of the activations are zero after a ReLU), batch 1, one thread, engines interleaved.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
 
+from benchmarks.case import Case, Cell, Context
 from benchmarks.networks import int_mlp, mlp, nature
 from benchmarks.record import Record
+from benchmarks.statistics import PAIRS
+from benchmarks.tables import header
 from nimbleq.bridge.torch_graph import to_module
-from nimbleq.deploy.bench import Bench, bench, onnx_engine
-from nimbleq.files import write_bytes
+from nimbleq.deploy.bench import bench, onnx_engine
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
-RESULTS = Path(__file__).parent / "results"
 ENGINES = ("nimbleq-c", "nimbleq-python", "onnxruntime", "torch", "empty-c", "empty-python")
 FLOORS_US = {
     "4-64-64-2": 0.15, "4-64-64-2 int8": 0.15, "8-256-256-4": 2.4, "8-256-256-4 int8": 0.8,
@@ -56,8 +52,10 @@ def observations(graph: Graph, count: int = 64) -> Array:
     return rng.integers(0, 256, shape).astype(np.uint8)
 
 
-def measure(graph: Graph, integer: bool, rounds: int) -> Bench:
+def measure(name: str, context: Context) -> dict[str, Any]:
     """One network, every engine."""
+    torch.set_num_threads(1)
+    graph, integer = networks()[name], "int8" in name
     others = {}
     image = not isinstance(graph.obs_type.qtype, Float32)
     # Torch and ONNX want the scaling of an image as an op of its own.
@@ -73,7 +71,8 @@ def measure(graph: Graph, integer: bool, rounds: int) -> Bench:
                 return int(module(torch.from_numpy(obs)[None]).argmax())
 
         others["torch", "artefact"] = torch_eager
-    return bench({"artefact": graph}, observations(graph), others, onnx=False, rounds=rounds)
+    rounds = PAIRS if context.quick else 11
+    return slim(bench({"artefact": graph}, observations(graph), others, onnx=False, rounds=rounds).to_dict())
 
 
 def slim(result: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def slim(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"rows": rows}
 
 
-def table(record: Record) -> str:
+def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
     graphs = networks()
 
@@ -97,25 +96,13 @@ def table(record: Record) -> str:
     return "\n".join([
         "# One decision, p50 / p99.9 in µs", "",
         f"Median ratios over interleaved rounds. {record.footnote()}", "",
-        "| network | MACs | " + " | ".join(ENGINES) + " | floor | ORT ÷ C | torch ÷ C |",
-        "|" + "---|" * (len(ENGINES) + 5),
-        *record.rows(graphs, row, len(ENGINES) + 5), "",
+        header("network", "MACs", *ENGINES, "floor", "ORT ÷ C", "torch ÷ C"),
+        *record.rows(names, row, len(ENGINES) + 5), "",
     ])  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="five rounds instead of eleven")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    record = Record(RESULTS / "decide.json", args.fresh)
-    for name, graph in networks().items():
-        rounds = 5 if args.quick else 11
-        record.measure(name, lambda: slim(measure(graph, "int8" in name, rounds).to_dict()))  # noqa: B023 (called now)
-        write_bytes(RESULTS / "decide.md", table(record).encode())
-    print(table(record))
-
-
-if __name__ == "__main__":
-    main()
+CASE = Case(
+    "decide",
+    cells=lambda _: [Cell(name, partial(measure, name), 60) for name in networks()],
+    table=table,
+)

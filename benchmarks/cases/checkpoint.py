@@ -1,32 +1,29 @@
-"""What a checkpoint of a full replay of Atari frames costs: `benchmarks/results/checkpoint.md`.
+"""What a checkpoint of a full replay of Atari frames costs.
 
-    python -m benchmarks.checkpoint [--transitions 200000] [--new 30000] [--folder /tmp]
-
-Recorded play as in replay_memory.py fills the replay; then, five times, ``--new`` transitions come and a checkpoint is
-written. *Whole* is the replay written from nothing, as every checkpoint used to be. Bytes are those written to disk:
-transitions, frames, and the tables that change everywhere (references, priorities). What was written is loaded again.
+Recorded play as in replay_memory.py fills the replay; then, five times, new transitions come and a checkpoint is
+written. Bytes are those written to disk: transitions, frames, and the tables that change everywhere (references,
+priorities). What was written is loaded again.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import stamp
-from benchmarks.replay_memory import ENVS, STACK, Player, record
+from benchmarks.case import Case, Cell, Context
+from benchmarks.cases.replay_memory import ENVS, STACK, Player, record_frames
+from benchmarks.record import Record
+from benchmarks.tables import header
 from nimbleq.config import ReplayConfig
-from nimbleq.files import write_bytes, write_json
 from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.training.checkpoint import save_checkpoint
 from nimbleq.types import ObsSpec
 
-RESULTS = Path(__file__).parent / "results"
+TRANSITIONS = 1_000_000
 
 
 def filled(config: ReplayConfig, player: Player) -> Replay:
@@ -53,9 +50,11 @@ def checkpoint(replay: Replay, log: ReplayLog) -> dict[str, float]:
     return {"mb": (grown + tables) / 1e6, "tables_mb": tables / 1e6, "seconds": wall, "cpu_seconds": processor}
 
 
-def measure(transitions: int, new: int, folder: Path) -> dict[str, Any]:
+def measure(context: Context) -> dict[str, Any]:
     """The whole replay once, then several checkpoints of what is new."""
-    player = Player(record())
+    transitions, new = (20_000, 3_000) if context.quick else (TRANSITIONS, 30_000)
+    folder = context.scratch
+    player = Player(record_frames())
     config = ReplayConfig(capacity=transitions, n_step=3, prioritized=True)
     replay = filled(config, player)
     log = ReplayLog(folder)
@@ -75,37 +74,43 @@ def measure(transitions: int, new: int, folder: Path) -> dict[str, Any]:
     return row
 
 
-def table(row: dict[str, Any]) -> str:
-    """Markdown."""
-    later = {key: max(each[key] for each in row["next"]) for key in row["whole"]}
-    lines = [
-        f"# Checkpoint of a full, prioritised replay of {row['transitions']:,} stacked 84×84×4 observations",
-        "",
-        f"Before, every checkpoint wrote the whole replay; now what is new ({row['new']:,} transitions; the largest "
-        f"of five). MB are 10⁶ bytes; the folder holds {row['folder_mb']:.0f} MB in the end and loads in "
-        f"{row['load_seconds']:.1f} s. Seconds with fsync.",
-        "",
-        "| | MB written | of it tables | seconds | processor seconds |",
-        "|---|---|---|---|---|",
-    ]
-    for name, each in (("whole replay (before)", row["whole"]), ("what is new (now)", later)):
+def row(_: str, cell: dict[str, Any]) -> str:
+    """Two lines: everything, and what is new."""
+    later = {key: max(each[key] for each in cell["next"]) for key in cell["whole"]}
+    rows = []
+    for what, each in (("whole replay", cell["whole"]), (f"{cell['new']:,} new", later)):
         figures = f"{each['mb']:.1f} | {each['tables_mb']:.1f} | {each['seconds']:.2f} | {each['cpu_seconds']:.2f}"
-        lines.append(f"| {name} | {figures} |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            f"| {cell['transitions']:,} | {what} | {figures} | {cell['folder_mb']:.0f} | {cell['load_seconds']:.1f} |"
+        )
+    return "\n".join(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--transitions", type=int, default=200_000)
-    parser.add_argument("--new", type=int, default=30_000)
-    parser.add_argument("--folder", type=Path, default=None, help="on which disk (default: that of temporary files)")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        row = measure(args.transitions, args.new, Path(folder))
-    print(table(row))
-    write_bytes(RESULTS / "checkpoint.md", table(row).encode())
-    write_json(RESULTS / "checkpoint.json", row | {"stamp": stamp()})
+def table(record: Record, names: Sequence[str]) -> str:
+    """Markdown."""
+    columns = (
+        "transitions",
+        "checkpoint of",
+        "MB written",
+        "of it tables",
+        "seconds",
+        "processor seconds",
+        "folder MB",
+        "load seconds",
+    )
+    lines = [
+        "# Checkpoint of a full, prioritised replay of stacked 84×84×4 observations",
+        "",
+        "The whole replay, and then what is new (the largest of five). MB are 10⁶ bytes; *folder* is what it holds in "
+        "the end. Seconds with fsync.",
+        "",
+        header(*columns),
+        *record.rows(names, row, len(columns)),
+        "",
+        record.footnote(),
+        "",
+    ]
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    main()
+CASE = Case("checkpoint", lambda _: [Cell(f"{TRANSITIONS:,} transitions", measure, 60)], table)

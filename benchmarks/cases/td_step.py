@@ -1,4 +1,4 @@
-"""One TD step, ours beside PyTorch: ``python -m benchmarks.td_step`` → ``results/td_step.{md,json}``.
+"""One TD step, ours beside PyTorch.
 
 Online and target forward, Huber, backward, Adam without a clip, hard target; float32, one thread, the same batches.
 Every pair times the engines one after the other, so that a slow spell of the machine meets them all; each time is the
@@ -12,34 +12,32 @@ owed: eager ÷ the µs asked for, both of the machine on which the target was se
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import re
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.record import stamp
+from benchmarks.case import Case, Cell, Context
+from benchmarks.record import Record
+from benchmarks.statistics import PAIRS, interleaved, median, ratio
+from benchmarks.tables import header
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.learner import TorchLearner
 from nimbleq.rl.learners.native import NativeLearner
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
-RESULTS = Path(__file__).parent / "results"
 STACKED = 4
+ENGINES = ("native", f"native ×{STACKED}", "torch eager", "torch compiled")
 
 
 @dataclass(frozen=True)
-class Case:
+class Setup:
     """A network, a batch size, and what is owed.
 
     Attributes:
@@ -72,22 +70,22 @@ class Case:
         return self.batch * ((3 + self.full) * sum(layers) + sum(layers[1:]))
 
 
-CASES = (
-    Case("4-64-64-2, batch 64", 4, 2, (64, 64), 64, floor=462 / 30),
-    Case("4-120-84-2, batch 128", 4, 2, (120, 84), 128, floor=679 / 130),
-    Case("4-256-256-2, batch 64", 4, 2, (256, 256), 64, floor=967 / 330),
-    Case("4-256-256-2, batch 64, dense", 4, 2, (256, 256), 64, dense=True),
-    Case("8-256-256-4, batch 128", 8, 4, (256, 256), 128),
-    Case("8-256-256-4, batch 128, LayerNorm, dueling, double, clip", 8, 4, (256, 256), 128, full=True),
+SETUPS = (
+    Setup("4-64-64-2, batch 64", 4, 2, (64, 64), 64, floor=462 / 30),
+    Setup("4-120-84-2, batch 128", 4, 2, (120, 84), 128, floor=679 / 130),
+    Setup("4-256-256-2, batch 64", 4, 2, (256, 256), 64, floor=967 / 330),
+    Setup("4-256-256-2, batch 64, dense", 4, 2, (256, 256), 64, dense=True),
+    Setup("8-256-256-4, batch 128", 8, 4, (256, 256), 128),
+    Setup("8-256-256-4, batch 128, LayerNorm, dueling, double, clip", 8, 4, (256, 256), 128, full=True),
 )
 
 
-def batches(case: Case) -> Batch:
+def batches(setup: Setup) -> Batch:
     """`STACKED` random batches."""
     rng = np.random.default_rng(0)
-    obs = rng.normal(size=(2, STACKED, case.batch, case.obs)).astype(np.float32)
-    reward = rng.normal(size=(STACKED, case.batch)).astype(np.float32)
-    action = rng.integers(case.actions, size=reward.shape)
+    obs = rng.normal(size=(2, STACKED, setup.batch, setup.obs)).astype(np.float32)
+    reward = rng.normal(size=(STACKED, setup.batch)).astype(np.float32)
+    action = rng.integers(setup.actions, size=reward.shape)
     full = np.full_like(reward, 0.99)
     return Batch(obs[0], action, reward, full, obs[1], np.ones_like(reward), np.zeros_like(action))
 
@@ -101,10 +99,10 @@ def without_zeros(state: dict[str, Array]) -> dict[str, Array]:
     return raised
 
 
-def engines(case: Case) -> dict[str, Callable[[], None]]:
+def engines(setup: Setup) -> dict[str, Callable[[], None]]:
     """Name → `STACKED` updates."""
     torch.compiler.reset()  # else the cases share one limit of recompilations
-    config, spec, stacked = case.config(), EnvSpec(ObsSpec((case.obs,)), case.actions), batches(case)
+    config, spec, stacked = setup.config(), EnvSpec(ObsSpec((setup.obs,)), setup.actions), batches(setup)
     single = [Batch._make(None if array is None else array[i] for array in stacked) for i in range(STACKED)]
     eager, compiled, native = (
         TorchLearner(config, spec, 0),
@@ -113,7 +111,7 @@ def engines(case: Case) -> dict[str, Callable[[], None]]:
     )
     compiled.online.compile()
     compiled.target.compile()
-    if case.dense:
+    if setup.dense:
         for learner in (eager, compiled, native):
             learner.load_arrays(without_zeros(learner.arrays()))
 
@@ -127,12 +125,7 @@ def engines(case: Case) -> dict[str, Callable[[], None]]:
     def many() -> None:
         native.update_many(stacked)
 
-    return {
-        "native": steps(native),
-        f"native ×{STACKED}": many,
-        "torch eager": steps(eager),
-        "torch compiled": steps(compiled),
-    }
+    return dict(zip(ENGINES, (steps(native), many, steps(eager), steps(compiled)), strict=True))
 
 
 def step_us(run: Callable[[], None], seconds: float) -> float:
@@ -145,59 +138,40 @@ def step_us(run: Callable[[], None], seconds: float) -> float:
     return best / STACKED * 1e6
 
 
-def measure(case: Case, pairs: int, seconds: float) -> dict[str, Any]:
-    """Median µs of each engine and median ratios to ``native ×16``."""
-    runs = engines(case)
+def measure(setup: Setup, context: Context) -> dict[str, Any]:
+    """Median µs of each engine and median ratios to ``native ×4``."""
+    torch.set_num_threads(1)
+    runs = engines(setup)
     for run in runs.values():
         run()
-    rounds = [{name: step_us(run, seconds) for name, run in runs.items()} for _ in range(pairs)]
-    medians = {name: statistics.median(r[name] for r in rounds) for name in runs}
+    seconds = 0.05 if context.quick else 0.5
+    times = interleaved({name: partial(step_us, run, seconds) for name, run in runs.items()}, PAIRS)
     ours = f"native ×{STACKED}"
-    ratios = {name: statistics.median(r[name] / r[ours] for r in rounds) for name in runs}
+    medians = {name: median(values) for name, values in times.items()}
     return {
-        "case": case.name,
-        "macs": case.macs(),
-        "gmac_per_s": case.macs() / medians[ours] / 1e3,
+        "macs": setup.macs(),
+        "gmac_per_s": setup.macs() / medians[ours] / 1e3,
         "step_us": medians,
-        "ratio": ratios,
-        "floor": case.floor,
-        "pairs": pairs,
+        "ratio": {name: ratio(values, times[ours])["median"] for name, values in times.items()},
+        "floor": setup.floor,
+        "pairs": PAIRS,
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def row(name: str, cell: dict[str, Any]) -> str:
+    """A line of the table."""
+    texts = [f"{cell['step_us'][engine]:.1f}" for engine in ENGINES] + [f"{cell['gmac_per_s']:.1f}"]
+    floor = "–" if cell["floor"] is None else f"×{cell['floor']:.1f}"
+    texts += [f"×{cell['ratio']['torch eager']:.1f}", floor, f"×{cell['ratio']['torch compiled']:.1f}"]
+    return f"| {name} | {' | '.join(texts)} |"
+
+
+def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
-    names = list(rows[0]["step_us"])
-    columns = ["TD step", *(f"{name}, µs" for name in names), "GMAC/s", "eager ÷ ours", "floor", "compiled ÷ ours"]
-    lines = ["| " + " | ".join(columns) + " |\n", "|---" * len(columns) + "|\n"]
-    for row in rows:
-        cells = [f"{row['step_us'][name]:.1f}" for name in names] + [f"{row['gmac_per_s']:.1f}"]
-        floor = "–" if row["floor"] is None else f"×{row['floor']:.1f}"
-        cells += [f"×{row['ratio']['torch eager']:.1f}", floor, f"×{row['ratio']['torch compiled']:.1f}"]
-        lines.append(f"| {row['case']} | " + " | ".join(cells) + " |\n")
-    return "".join(lines)
+    columns = ("TD step", *(f"{name}, µs" for name in ENGINES), "GMAC/s", "eager ÷ ours", "floor", "compiled ÷ ours")
+    about = (__doc__ or "").split("\n\n", 1)[1].strip()
+    lines = ["# One TD step", "", header(*columns), *record.rows(names, row, len(columns)), "", record.footnote()]
+    return "\n".join([*lines, "", about, ""])
 
 
-def main() -> None:
-    """Measure all cases; write after each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="per engine and pair")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for case in CASES:
-        rows.append(measure(case, args.pairs, args.seconds))
-        load = os.getloadavg()[0]
-        note = f"{platform.machine()}, torch {torch.__version__}, load {load:.1f}, {args.pairs} pairs; {__doc__}"
-        (args.out / "td_step.json").write_text(
-            json.dumps({"rows": rows, "load": load, "stamp": stamp()}, indent=1) + "\n"
-        )
-        (args.out / "td_step.md").write_text(f"{table(rows)}\n{note}")
-        print(table(rows[-1:]), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+CASE = Case("td_step", lambda _: [Cell(setup.name, partial(measure, setup), 15) for setup in SETUPS], table)

@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from benchmarks.summary import interval95, iqm, median, ratio, summary
+from benchmarks.statistics import interval95, iqm, median, ratio, summary
 
 
 def test_median_of_odd_even_and_unreached() -> None:
@@ -55,8 +55,8 @@ def test_ratio_is_of_pairs() -> None:
 
 
 def test_unreached_is_no_number_in_json() -> None:
-    told = summary([1.0, 2.0, inf, inf, inf])
-    assert told["median"] is None
-    assert told["most"] is None
-    assert told["least"] == 1.0
-    assert told["median_ci95"] == [1.0, None]
+    found = summary([1.0, 2.0, inf, inf, inf])
+    assert found["median"] is None
+    assert found["most"] is None
+    assert found["least"] == 1.0
+    assert found["median_ci95"] == [1.0, None]

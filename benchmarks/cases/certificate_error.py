@@ -1,31 +1,28 @@
-"""How often the certificate errs, and what it costs: ``python -m benchmarks.certificate_error``.
+"""How often the certificate errs, and what it costs.
 
-Writes ``results/certificate_error.{json,md}``. Nothing is trained: returns are drawn, with teacher − random = 440 and
+Nothing is trained: returns are drawn, with teacher − random = 440 and
 keep = 0.99, hence δ = 4.4. *False* are certificates of a student whose mean difference is exactly −δ, the best of those
 that must not be certified; *power* is the share of certificates of a student that loses nothing on average.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import log, sqrt
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import log
 from typing import Any
 
 import numpy as np
 
+from benchmarks.case import Case, Cell, Context
+from benchmarks.record import Record
+from benchmarks.statistics import Share
+from benchmarks.tables import header
 from nimbleq.compress.certify import ALPHA, attempt_alpha
 from nimbleq.compress.certify.wealth import log_wealth
 from nimbleq.types import Array
 
-RESULTS = Path(__file__).parent / "results"
+TEST, WHOLE = "test: ", "procedures: "
 KEEP = 0.99
 TEACHER_OVER_RANDOM = 440.0
 MARGIN = (1 - KEEP) * TEACHER_OVER_RANDOM
@@ -65,6 +62,8 @@ DIFFERENCES: dict[str, Draw] = {
     "0.43 % lose 1,030": losing(MARGIN / 1030, 1030),
     "gains 2, normal sd 50": gaining(2, normal(50)),
 }
+HARD = ("normal, sd 50", "4 % lose 240", "1 % lose 440", "0.5 % lose 880")
+"""Differences with which whole procedures are simulated."""
 
 
 def first_certified(path: Array, alpha: float) -> Array:
@@ -85,64 +84,34 @@ def crossings(draw: Draw, mean: float, count: int, seed: int, tests: Tests) -> l
     return [np.concatenate(parts) for parts in found]
 
 
-@dataclass(frozen=True)
-class Share:
-    """``hits`` of ``count``, with Wilson's 95 % interval."""
-
-    hits: int
-    count: int
-
-    @property
-    def share(self) -> float:
-        """The proportion."""
-        return self.hits / self.count
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson 1927."""
-        n, p, z = self.count, self.share, 1.96
-        middle, half = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"hits": self.hits, "count": self.count, "share": self.share, "interval95": list(self.interval)}
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.share:.1%} ({low:.1%} to {high:.1%})"
-
-
-def one_certificate(name: str, draw: Draw, false_count: int, power_count: int, seed: int) -> list[dict[str, Any]]:
+def one_test(name: str, seed: int, context: Context) -> dict[str, Any]:
     """A row for each span at 5 %, and one for the share of 5 % that a first attempt gets."""
+    false_count, power_count = (200, 100) if context.quick else (4_000, 1_000)
     tests = (*((span, ALPHA) for span in SPANS), (SPANS[0], attempt_alpha(1)))
-    wrong = crossings(draw, -MARGIN, false_count, seed, tests)
-    right = crossings(draw, 0.0, power_count, seed + 1, tests)
-    return [
+    own = seed + 100 * list(DIFFERENCES).index(name)
+    wrong = crossings(DIFFERENCES[name], -MARGIN, false_count, own, tests)
+    right = crossings(DIFFERENCES[name], 0.0, power_count, own + 1, tests)
+    rows = [
         {
-            "differences": name, "span": span, "alpha": alpha,
+            "span": span, "alpha": alpha,
             "false": Share(int(np.isfinite(at_boundary).sum()), false_count).to_dict(),
             "power_2000": float((lossless <= 2_000).mean()), "power_4000": float((lossless <= 4_000).mean()),
             "mean_episodes": float(np.minimum(lossless, EPISODES).mean()),
         }
         for (span, alpha), at_boundary, lossless in zip(tests, wrong, right, strict=True)
     ]  # fmt: skip
+    return {"differences": name, "seed": seed, "rows": rows}
 
 
-def procedures(count: int, seed: int) -> list[dict[str, Any]]:
+def whole_procedures(name: str, seed: int, context: Context) -> dict[str, Any]:
     """False certificates of whole procedures, in which several tests are made about students at the boundary."""
-    rows = []
-    for name in ("normal, sd 50", "4 % lose 240", "1 % lose 440", "0.5 % lose 880"):
-        rng, span = np.random.default_rng(seed), SPANS[0]
-        tally: dict[str, int] = dict.fromkeys(PROCEDURES, 0)
-        for _ in range(0, count, _BLOCK // 4):
-            for procedure, any_false in _one_block(DIFFERENCES[name], rng, _BLOCK // 4, span).items():
-                tally[procedure] += int(any_false.sum())
-        rows += [
-            {"procedure": what, "differences": name, "false": Share(hits, count).to_dict()}
-            for what, hits in tally.items()
-        ]
-    return rows
+    count, block = 50 if context.quick else 1_000, _BLOCK // 4
+    rng, tally = np.random.default_rng(seed + 10_000), dict.fromkeys(PROCEDURES, 0)
+    for _ in range(0, count, block):
+        for procedure, any_false in _one_block(DIFFERENCES[name], rng, block, SPANS[0]).items():
+            tally[procedure] += int(any_false.sum())
+    false = {procedure: Share(hits, count).to_dict() for procedure, hits in tally.items()}
+    return {"differences": name, "seed": seed, "procedures": false}
 
 
 PROCEDURES = {
@@ -183,82 +152,73 @@ def _fixed_order(certified: Array) -> Array:
     return np.asarray(judged.any(axis=1))
 
 
-def floors_missed(result: dict[str, Any]) -> list[str]:
-    """What was owed and not met: at most 5 % false, and the cost of two lossless students at R = 1,030."""
-    rows = [*result["certificates"], *(row for row in result["procedures"] if row["procedure"] != "unordered")]
-    # An interval wholly above 5 % refutes the promise; a share above it by luck alone does not.
-    missed = [
-        f"{row['differences']}: {_said(row['false'])} false" for row in rows if row["false"]["interval95"][0] > ALPHA
-    ]
-    for row in result["certificates"]:
-        if row["span"] == SPANS[0]:
-            if row["differences"] == "normal, sd 50" and row["power_2000"] < 0.9:
+def floors_missed(record: Record) -> list[str]:
+    """What is owed and not met: at most 5 % false, and the cost of two lossless students at R = 1,030."""
+    missed = []
+    for cell in (cell for name, cell in record.cells.items() if record.finished(name)):
+        name, rows = cell["differences"], cell.get("rows", ())
+        shares = [row["false"] for row in rows]
+        shares += [share for procedure, share in cell.get("procedures", {}).items() if procedure != "unordered"]
+        # An interval wholly above 5 % refutes the promise; a share above it by luck does not.
+        missed += [f"{name}: {_text(share)} false" for share in shares if share["interval95"][0] > ALPHA]
+        for row in (row for row in rows if row["span"] == SPANS[0]):
+            if name == "normal, sd 50" and row["power_2000"] < 0.9:
                 missed.append(f"sd 50: power {row['power_2000']:.0%} by 2,000")
-            if row["differences"] == "normal, sd 20" and row["mean_episodes"] > 900:
+            if name == "normal, sd 20" and row["mean_episodes"] > 900:
                 missed.append(f"sd 20: {row['mean_episodes']:.0f} episodes on average")
     return missed
 
 
-def table(result: dict[str, Any]) -> str:
-    """The tables as Markdown."""
+def table(record: Record, names: Sequence[str]) -> str:
+    """Two tables."""
+    tests = [name for name in names if name.startswith(TEST)]
+    wholes = [name for name in names if name.startswith(WHOLE)]
     lines = [
         "# How often the certificate errs", "", (__doc__ or "").split("\n\n", 1)[1].strip(), "",
-        f"{result['machine']}, {result['command']}, {result['cpu_seconds']:.0f} s of one core. The test alone at "
-        "α = 5 %, and at the "
+        f"{record.footnote()} One test at α = 5 %, and at the "
         "4 % that the first attempt of `nimbleq compress` and `nimbleq certify` gets:", "",
-        "| differences | R | α | false (95 % interval) | power by 2,000 | by 4,000 | mean episodes (at most 4,000) |",
-        "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for row in result["certificates"]:
-        lines.append(
-            f"| {row['differences']} | {row['span']:,.0f} | {row['alpha']:.1%} | {_said(row['false'])} "
-            f"| {row['power_2000']:.0%} | {row['power_4000']:.0%} | {row['mean_episodes']:,.0f} |"
-        )
-    lines += [
-        "",
+        header(
+            "differences", "seed", "R", "α", "false (95 % interval)", "power by 2,000", "by 4,000",
+            "mean episodes (at most 4,000)",
+        ),
+        *record.rows(tests, _test_rows, 8), "",
         "Whole procedures, every student at the boundary, R = 1,030, at most 4,000 episodes a test; a procedure errs "
-        "when any of its certificates is false. Attempt j has the share 4α/5ʲ.",
-        "",
-        "| procedure | differences | false (95 % interval) |", "|---|---|---|",
+        "when any of its certificates is false. Attempt j has the share 4α/5ʲ.", "",
+        header("procedure", "differences", "seed", "false (95 % interval)"),
+        *record.rows(wholes, _procedure_rows, 4), "",
     ]  # fmt: skip
-    lines += [
-        f"| {PROCEDURES[row['procedure']]} | {row['differences']} | {_said(row['false'])} |"
-        for row in result["procedures"]
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
-def _said(share: dict[str, Any]) -> str:
+def _test_rows(_: str, cell: dict[str, Any]) -> str:
+    return "\n".join(
+        f"| {cell['differences']} | {cell['seed']} | {row['span']:,.0f} | {row['alpha']:.1%} | {_text(row['false'])} "
+        f"| {row['power_2000']:.0%} | {row['power_4000']:.0%} | {row['mean_episodes']:,.0f} |"
+        for row in cell["rows"]
+    )
+
+
+def _procedure_rows(_: str, cell: dict[str, Any]) -> str:
+    return "\n".join(
+        f"| {PROCEDURES[procedure]} | {cell['differences']} | {cell['seed']} | {_text(share)} |"
+        for procedure, share in cell["procedures"].items()
+    )
+
+
+def _text(share: dict[str, Any]) -> str:
     return str(Share(share["hits"], share["count"]))
 
 
-def main() -> None:
-    """Simulate, write the table, and fail when a floor is not met."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--false", type=int, default=4_000, help="certificates at the boundary, for each distribution")
-    parser.add_argument("--power", type=int, default=1_000, help="certificates of a student that loses nothing")
-    parser.add_argument("--searches", type=int, default=1_000, help="of each procedure")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    start = time.process_time()
-    certificates: list[dict[str, Any]] = []
-    for number, (name, draw) in enumerate(DIFFERENCES.items()):
-        certificates += one_certificate(name, draw, args.false, args.power, args.seed + 100 * number)
-        print(name, f"{time.process_time() - start:.0f} s", file=sys.stderr, flush=True)
-    rows = procedures(args.searches, args.seed + 10_000)
-    result = {
-        "machine": f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}",
-        "load": os.getloadavg()[0],
-        "command": " ".join(["python -m benchmarks.certificate_error", *sys.argv[1:]]),
-        "cpu_seconds": time.process_time() - start, "margin": MARGIN, "certificates": certificates, "procedures": rows,
-    }  # fmt: skip
-    (RESULTS / "certificate_error.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "certificate_error.md").write_text(table(result))
-    print(table(result))
-    missed = floors_missed(result)
-    if missed:
-        sys.exit("floors missed: " + "; ".join(missed))
+def cells(seeds: Sequence[int]) -> list[Cell]:
+    """One test for each distribution, then whole procedures."""
+    return [
+        *(Cell(f"{TEST}{name} seed{seed}", partial(one_test, name, seed), 5) for seed in seeds for name in DIFFERENCES),
+        *(
+            Cell(f"{WHOLE}{name} seed{seed}", partial(whole_procedures, name, seed), 12)
+            for seed in seeds
+            for name in HARD
+        ),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+CASE = Case("certificate_error", cells, table, missed=floors_missed)

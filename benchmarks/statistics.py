@@ -1,12 +1,14 @@
-"""What a few seeds say: median, interquartile mean, bootstrap intervals, ratios of pairs. Pure functions of numpy.
+"""Statistics of few values: median, interquartile mean, bootstrap intervals, ratios of pairs, shares.
 
 A time that was never reached is ``inf``; it takes part in medians and leaves no mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from nimbleq.types import Array
 EXACT = 6
 """Up to so many values every resample is enumerated (6⁶ = 46,656); more are drawn at random."""
 RESAMPLES = 20_000
+PAIRS = 5
+"""So many interleaved pairs at least, whose median is a ratio that is shown."""
 
 
 def median(values: Sequence[float]) -> float:
@@ -51,11 +55,25 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     """JSON values: count, median, IQM, 95 % intervals of both, worst and best; None stands for infinity."""
     low, high = interval95(values, median)
     iqm_low, iqm_high = interval95(values, iqm)
-    told = {
+    found = {
         "count": len(values), "median": median(values), "median_ci95": [low, high], "iqm": iqm(values),
         "iqm_ci95": [iqm_low, iqm_high], "least": min(values), "most": max(values),
     }  # fmt: skip
-    return {name: finite(value) for name, value in told.items()}
+    return {name: finite(value) for name, value in found.items()}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return float(np.mean(values))
+
+
+def interleaved(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """``rounds`` times of each timer, taken in turns, so that a slow spell of the machine meets them all."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            times[name].append(timer())
+    return times
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
@@ -65,6 +83,34 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
         "median": median(pairs), "ci95": list(interval95(pairs, median)), "least": min(pairs), "most": max(pairs),
         "pairs": len(pairs),
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Share:
+    """``hits`` of ``count``, with Wilson's 95 % interval."""
+
+    hits: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        """The proportion."""
+        return self.hits / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson 1927."""
+        n, p, z = self.count, self.share, 1.96
+        middle, half = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"hits": self.hits, "count": self.count, "share": self.share, "interval95": list(self.interval)}
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.share:.1%} ({low:.1%} to {high:.1%})"
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,4 @@
-"""Memory and sampling rate of a replay of stacked Atari frames: `benchmarks/results/replay_memory.md`.
-
-    python benchmarks/replay_memory.py [--transitions 1000000]
+"""Memory and sampling rate of a replay of stacked Atari frames.
 
 Frames come from four games (random play, 84×84 grey, frame skip 4) through ale-py; they are recorded once and played to
 the replay over and over, by 64 environments, until it is full and the ring has wrapped around. Each row of the table is
@@ -9,28 +7,30 @@ a process of its own; memory is what the process grew by.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import process
+from benchmarks.case import Case, Cell, CellError, Context
+from benchmarks.record import Record
+from benchmarks.tables import header
 from nimbleq.config import ReplayConfig
-from nimbleq.files import write_bytes, write_json
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.types import Array, ObsSpec, Step
 
-RESULTS = Path(__file__).parent / "results"
 GAMES = ("pong", "breakout", "seaquest", "space_invaders")
 ENVS, STACK, LANES, FRAMES, EPISODE = 64, 4, 4, 600, 900
+FRAMES_AS = ("compressed", "plain")
 
 
-def record() -> Array:
+def record_frames() -> Array:
     """Frames of real play, ``uint8[lanes, FRAMES, 84, 84]``."""
     from ale_py.vector_env import AtariVectorEnv
 
@@ -91,13 +91,13 @@ def rate(replay: Replay, size: int, seconds: float) -> float:
     return batches / (time.process_time() - began)
 
 
-def measure(path: str, transitions: int, compress: bool, prioritized: bool) -> dict[str, Any]:
-    """One row."""
+def grown(path: str, transitions: int, compress: bool) -> dict[str, Any]:
+    """One row: what this process grows by."""
     frames = np.load(path)
     player = Player(frames)
     player.step()
     before = status("VmRSS")
-    config = ReplayConfig(capacity=transitions, n_step=3, prioritized=prioritized, compress=compress)
+    config = ReplayConfig(capacity=transitions, n_step=3, prioritized=True, compress=compress)
     replay = Replay(config, 0.99, ENVS, ObsSpec((STACK, 84, 84), "uint8"))
     seconds = 0.0
     full = 0
@@ -127,8 +127,32 @@ def measure(path: str, transitions: int, compress: bool, prioritized: bool) -> d
     return row
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def measure(name: str, context: Context) -> dict[str, Any]:
+    """The same in a process of its own, on frames that were recorded outside it."""
+    path = context.scratch / "frames.npy"
+    try:
+        np.save(path, record_frames())
+    except ImportError as error:
+        raise CellError(f"needs the extra atari ({error})") from None
+    return process.measure("-m", __name__, str(path), str(20_000 if context.quick else 1_000_000), name)
+
+
+def row(name: str, cell: dict[str, Any]) -> str:
+    """A line of the table."""
+    per_million = max(cell["full_gb"], cell["wrapped_gb"]) * 1e6 / cell["transitions"]
+    return (
+        f"| {name} | {cell['transitions']:,} | {cell['full_gb']:.3f} | {cell['wrapped_gb']:.3f} | {per_million:.3f} | "
+        f"{cell['add_us']:.1f} | {cell['batches_32']:.0f} | {cell['batches_256']:.0f} | {cell['checkpoint_gb']:.3f} | "
+        f"{cell['checkpoint_seconds']:.1f} | {cell['peak_gb']:.2f} |"
+    )
+
+
+def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
+    columns = (
+        "frames", "transitions", "full GB", "wrapped GB", "GB per million", "add µs", "batches of 32 /s", "of 256 /s",
+        "checkpoint GB", "s", "peak GB meanwhile",
+    )  # fmt: skip
     lines = [
         "# Replay of stacked 84×84×4 Atari observations, n = 3",
         "",
@@ -136,41 +160,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         "replay (frames, transitions, sum tree). *Wrapped* is after a tenth of the ring was overwritten. Storing both "
         "observations takes 56.4 GB per million. Times are processor time of one thread.",
         "",
-        "| kept | transitions | full GB | wrapped GB | GB per million | add µs | batches of 32 /s | of 256 /s "
-        "| checkpoint GB | s | peak GB meanwhile |",
-        "|" + "---|" * 11,
+        header(*columns),
+        *record.rows(names, row, len(columns)),
+        "",
+        record.footnote(),
+        "",
     ]
-    for row in rows:
-        kept = "compressed" if row["compress"] else "plain"
-        per_million = max(row["full_gb"], row["wrapped_gb"]) * 1e6 / row["transitions"]
-        lines.append(
-            f"| {kept} | {row['transitions']:,} | {row['full_gb']:.3f} | {row['wrapped_gb']:.3f} | {per_million:.3f} | "
-            f"{row['add_us']:.1f} | {row['batches_32']:.0f} | {row['batches_256']:.0f} | {row['checkpoint_gb']:.3f} | "
-            f"{row['checkpoint_seconds']:.1f} | {row['peak_gb']:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--transitions", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)  # frames' path, compress or plain
-    args = parser.parse_args()
-    if args.row:
-        print(json.dumps(measure(args.row[0], args.transitions, args.row[1] == "compress", prioritized=True)))
-        return
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/frames.npy"
-        np.save(path, record())
-        for kept in ("compress", "plain"):
-            words = [sys.executable, __file__, "--transitions", str(args.transitions), "--row", path, kept]
-            rows.append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
-    write_bytes(args.out / "replay_memory.md", table(rows).encode())
-    write_json(args.out / "replay_memory.json", rows)
+CASE = Case("replay_memory", lambda _: [Cell(name, partial(measure, name), 120) for name in FRAMES_AS], table)
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(grown(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "compressed")))

@@ -1,34 +1,46 @@
-"""Tables of `benchmarks.train`: cells' results → JSON values and Markdown."""
+"""Tables of `benchmarks.cases.train`: cells → statistics and Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.summary import interval95, median, ratio, summary
-from benchmarks.train_peers import TASKS
-from benchmarks.train_plan import ENVS, PARTS, PEERS, PIECES, score_of
+from benchmarks.peers import PEERS
+from benchmarks.peers.tasks import TASKS
+from benchmarks.statistics import finite, interval95, mean, median, ratio, summary
+from benchmarks.tables import header, interval, number, quotient_text, reached
 
-Results = dict[str, dict[str, Any]]
+Results = Mapping[str, dict[str, Any]]
+ENVS = {"cartpole": "CartPole-v1", "lunarlander": "LunarLander-v3"}
+"""Parts that train to a score."""
 NAMES = {
-    "sb3": "SB3 DQN",
-    "sbx": "sbx (JAX) DQN",
+    **{name: peer.title for name, peer in PEERS.items()},
     "cleanrl": "CleanRL's recipe in PyTorch",
     "nimbleq": "nimbleq",
     "envpool": "nimbleq, stepping envpool",
 }
 
 
+def by_seed(results: Results, part: str, name: str) -> dict[int, dict[str, Any]]:
+    """Cells of a trainer, in the order of their seeds."""
+    start = f"{part}-{name}-"
+    found = {int(label.removeprefix(start)): cell for label, cell in results.items() if label.startswith(start)}
+    return dict(sorted(found.items()))
+
+
 def of(results: Results, part: str, name: str) -> list[dict[str, Any]]:
-    """Results of a trainer, by seed."""
-    found = [
-        (int(label.rsplit("-", 1)[1]), cell) for label, cell in results.items() if label.startswith(f"{part}-{name}-")
-    ]
-    return [cell for _, cell in sorted(found, key=lambda entry: entry[0])]
+    """Cells of a trainer, by seed."""
+    return list(by_seed(results, part, name).values())
+
+
+def pairs_of(results: Results, part: str, name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """``(theirs, ours)`` of each seed that both have."""
+    theirs, ours = by_seed(results, part, name), by_seed(results, part, "nimbleq")
+    return [(theirs[seed], ours[seed]) for seed in theirs if seed in ours]
 
 
 def seconds_to(score: float, cell: dict[str, Any]) -> float:
@@ -51,36 +63,44 @@ def score_summary(results: Results, part: str) -> dict[str, Any]:
     A peer that did not reach the score enters the ratio with the time it spent, which makes the ratio a lower bound
     (``bound``); if nimbleq did not, the pair's ratio is 0.
     """
-    score, told = score_of(part), dict[str, dict[str, Any]]()
-    mine = [seconds_to(score, cell) for cell in of(results, part, "nimbleq")]
+    score, found = TASKS[ENVS[part]].score, dict[str, dict[str, Any]]()
     for name in (*PEERS, "nimbleq", "envpool"):
         cells = of(results, part, name)
         if not cells:
             continue
         times = [seconds_to(score, cell) for cell in cells]
-        told[name] = {
+        found[name] = {
             "seconds": summary(times),
             "reached": sum(map(isfinite, times)),
             "return_mean": [cell.get("return_mean") for cell in cells],
-            "times": [_finite_or_none(value) for value in times],
+            "times": [finite(value) for value in times],
         }
-        if name in PEERS and len(mine) == len(cells) and all(isfinite(spent(cell)) for cell in cells):
-            told[name]["ratio"] = ratio([spent(cell) for cell in cells], mine)
-            told[name]["ratio"]["bound"] = not all(map(isfinite, times))
-    return told
+        pairs = [pair for pair in pairs_of(results, part, name) if "error" not in pair[0]]
+        if name in PEERS and pairs:
+            found[name]["ratio"] = ratio([spent(a) for a, _ in pairs], [seconds_to(score, b) for _, b in pairs])
+            found[name]["ratio"]["bound"] = not all(isfinite(seconds_to(score, a)) for a, _ in pairs)
+    return found
 
 
 def score_table(results: Results, part: str) -> str:
     """Markdown of `score_summary`."""
-    task, told = TASKS[ENVS[part]], score_summary(results, part)
+    task, found = TASKS[ENVS[part]], score_summary(results, part)
     lines = [
         f"## {ENVS[part]} until 100 greedy episodes average ≥ {task.score:g}",
         "",
-        "| trainer | reached | median s [95 %] | IQM s [95 %] | each seed, s | fresh return "
-        "| ÷ nimbleq, median of pairs [95 %] (range) | apart: set up / compile s | threads |",
-        "|" + "---|" * 9,
+        header(
+            "trainer",
+            "reached",
+            "median s [95 %]",
+            "IQM s [95 %]",
+            "each seed, s",
+            "fresh return",
+            "÷ nimbleq, median of pairs [95 %] (range)",
+            "apart: set up / compile s",
+            "threads",
+        ),
     ]
-    for name, facts in told.items():
+    for name, facts in found.items():
         cells = of(results, part, name)
         seconds, quotient = facts["seconds"], facts.get("ratio")
         apart = "–"
@@ -117,8 +137,7 @@ def balance_table(results: Results) -> str:
     lines = [
         "## CartPole-v1 with episodes of 10,000 steps, until 20 of 20 hold to the end",
         "",
-        "| trainer | every fresh episode held | median s [95 %] | IQM s [95 %] | each seed, s | steps |",
-        "|" + "---|" * 6,
+        header("trainer", "every fresh episode held", "median s [95 %]", "IQM s [95 %]", "each seed, s", "steps"),
         f"| nimbleq | {held} of {len(cells)} seeds | {reached(seconds['median'])} {interval(seconds['median_ci95'])} "
         f"| {reached(seconds['iqm'])} {interval(seconds['iqm_ci95'])} "
         f"| {', '.join(seed_text(cell, 10_000.0) for cell in cells)} | {steps} |",
@@ -128,33 +147,34 @@ def balance_table(results: Results) -> str:
 
 def recipe_summary(results: Results) -> dict[str, Any]:
     """Seconds and returns of both, the ratio of pairs, and the mean paired difference of returns; of whole pairs."""
-    pairs = list(zip(of(results, "recipe", "cleanrl"), of(results, "recipe", "nimbleq"), strict=False))
-    whole = [pair for pair in pairs if "error" not in pair[0] and "error" not in pair[1]]
+    whole = [
+        pair for pair in pairs_of(results, "recipe", "cleanrl") if "error" not in pair[0] and "error" not in pair[1]
+    ]
     theirs, mine = [a for a, _ in whole], [b for _, b in whole]
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if not whole:
-        return told
+        return found
     for name, cells in (("cleanrl", theirs), ("nimbleq", mine)):
         returns = [float(cell["return_mean"]) for cell in cells]
-        told[name] = {
+        found[name] = {
             "seconds": summary([spent(cell) for cell in cells]),
             "steps": cells[0]["steps"],
             "returns": returns,
-            "return_mean": float(np.mean(returns)),
-            "return_ci95": list(interval95(returns, _mean)),
+            "return_mean": mean(returns),
+            "return_ci95": list(interval95(returns, mean)),
         }
-    told["ratio"] = ratio([spent(cell) for cell in theirs], [spent(cell) for cell in mine])
+    found["ratio"] = ratio([spent(cell) for cell in theirs], [spent(cell) for cell in mine])
     difference = [b["return_mean"] - a["return_mean"] for a, b in zip(theirs, mine, strict=True)]
-    told["return_difference"] = {"mean": _mean(difference), "ci95": list(interval95(difference, _mean))}
-    return told
+    found["return_difference"] = {"mean": mean(difference), "ci95": list(interval95(difference, mean))}
+    return found
 
 
 def recipe_table(results: Results) -> str:
     """Markdown of `recipe_summary`."""
-    told = recipe_summary(results)
-    if not told:
+    found = recipe_summary(results)
+    if not found:
         return "## CleanRL's dqn.py recipe\n\nNo pair of runs is finished.\n"
-    steps, difference = told["nimbleq"]["steps"], told["return_difference"]
+    steps, difference = found["nimbleq"]["steps"], found["return_difference"]
     lines = [
         f"## CleanRL's dqn.py recipe, {steps:,} steps of CartPole-v1",
         "",
@@ -162,7 +182,7 @@ def recipe_table(results: Results) -> str:
         "|" + "---|" * 5,
     ]
     for name in ("cleanrl", "nimbleq"):
-        facts = told[name]
+        facts = found[name]
         seconds = facts["seconds"]
         lines.append(
             f"| {NAMES[name]} | {number(seconds['median'])} {interval(seconds['median_ci95'])} "
@@ -171,7 +191,7 @@ def recipe_table(results: Results) -> str:
         )
     lines += [
         "",
-        f"Time, theirs ÷ ours: {quotient_text(told['ratio'])}. Return, ours − theirs: {difference['mean']:.1f} "
+        f"Time, theirs ÷ ours: {quotient_text(found['ratio'])}. Return, ours − theirs: {difference['mean']:.1f} "
         f"{interval(difference['ci95'])}.",
     ]
     return "\n".join(lines) + "\n"
@@ -179,7 +199,7 @@ def recipe_table(results: Results) -> str:
 
 def breakout_table(results: Results) -> str:
     """Final returns of the curve's runs."""
-    cells = [cell for cell in of(results, "breakout", "nimbleq") if "error" not in cell]
+    cells = {seed: cell for seed, cell in by_seed(results, "breakout", "nimbleq").items() if "error" not in cell}
     if not cells:
         return "## MinAtar Breakout\n\nFailed.\n"
     lines = [
@@ -187,10 +207,9 @@ def breakout_table(results: Results) -> str:
         "",
         "![return against time and steps](breakout.svg)",
         "",
-        "| seed | seconds | steps | fresh return [95 %] | best check |",
-        "|" + "---|" * 5,
+        header("seed", "seconds", "steps", "fresh return [95 %]", "best check"),
     ]
-    for seed, cell in enumerate(cells):
+    for seed, cell in cells.items():
         best = max((point[2] for point in cell["curve"]), default=cell["return_mean"])
         lines.append(
             f"| {seed} | {number(cell['train_seconds'])} | {cell['steps']:,} | {cell['return_mean']:.1f} "
@@ -199,44 +218,34 @@ def breakout_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summaries(results: Results) -> dict[str, Any]:
-    """JSON values of the parts that have statistics."""
-    told: dict[str, Any] = {part: score_summary(results, part) for part in ENVS if of(results, part, "nimbleq")}
-    return told | {"recipe": recipe_summary(results)}
-
-
-def sections(results: Results, pieces: Path) -> list[str]:
-    """The tables of all parts that have results; ``pieces`` holds those that the pieces' scripts wrote."""
-    made = {"balance": balance_table, "recipe": recipe_table, "breakout": breakout_table}
-    found = []
-    for part in PARTS:
-        if part == "pieces":
-            done = [name for name in PIECES if "error" not in results.get(f"pieces-{name}-0", {"error": "not run"})]
-            texts = [(pieces / f"{name}.md").read_text() for name in done]
-            found += [f"#{text}" if text.startswith("# ") else f"## TD step\n\n{text}" for text in texts]
-        elif of(results, part, "nimbleq"):
-            found.append(score_table(results, part) if part in ENVS else made[part](results))
-    return found
+def sections(results: Results) -> list[str]:
+    """The tables of all parts that have results."""
+    tables: dict[str, Callable[[Results], str]] = {
+        **{part: partial(score_table, part=part) for part in ENVS},
+        "balance": balance_table,
+        "recipe": recipe_table,
+        "breakout": breakout_table,
+    }
+    return [table(results) for part, table in tables.items() if of(results, part, "nimbleq")]
 
 
 def short_table(results: Results) -> str:
     """The README's: one row a task and peer, medians over seeds and our slowest seed."""
     lines = [
-        "| training on 2 CPU cores | nimbleq: median, slowest seed | peer: median | theirs ÷ ours [95 %] |",
-        "|" + "---|" * 4,
+        header("training on 2 CPU cores", "nimbleq: median, slowest seed", "peer: median", "theirs ÷ ours [95 %]"),
     ]
     for part in ENVS:
-        told, task = score_summary(results, part) if of(results, part, "nimbleq") else {}, TASKS[ENVS[part]]
+        found, task = score_summary(results, part) if of(results, part, "nimbleq") else {}, TASKS[ENVS[part]]
         title = f"{ENVS[part]} to {task.score:g}"
-        for peer in (peer for peer in PEERS if peer in told):
-            theirs = f"{NAMES[peer]} {reached(told[peer]['seconds']['median'])} s"
-            seeds = f"{told[peer]['reached']} of {len(of(results, part, peer))} seeds"
+        for peer in (peer for peer in PEERS if peer in found):
+            theirs = f"{NAMES[peer]} {reached(found[peer]['seconds']['median'])} s"
+            seeds = f"{found[peer]['reached']} of {len(of(results, part, peer))} seeds"
             lines.append(
-                f"| {title} | {short_seconds(told['nimbleq']['seconds'])} | {theirs} ({seeds}) "
-                f"| {quotient_text(told[peer].get('ratio'), short=True)} |"
+                f"| {title} | {short_seconds(found['nimbleq']['seconds'])} | {theirs} ({seeds}) "
+                f"| {quotient_text(found[peer].get('ratio'), short=True)} |"
             )
-        if "envpool" in told:
-            lines.append(f"| {title}, stepping envpool | {short_seconds(told['envpool']['seconds'])} | – | – |")
+        if "envpool" in found:
+            lines.append(f"| {title}, stepping envpool | {short_seconds(found['envpool']['seconds'])} | – | – |")
     recipe = recipe_summary(results) if of(results, "recipe", "cleanrl") else {}
     if recipe:
         theirs = f"in PyTorch {number(recipe['cleanrl']['seconds']['median'])} s"
@@ -255,40 +264,6 @@ def short_seconds(seconds: dict[str, Any]) -> str:
     return f"{reached(seconds['median'])} s, {reached(seconds['most'])} s"
 
 
-def number(value: float | None) -> str:
-    """Three significant digits; a dash for none."""
-    if value is None or not isfinite(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def reached(seconds: float | None) -> str:
-    """Seconds to a score, ∞ when it was not reached."""
-    return "∞" if seconds is None else number(seconds)
-
-
-def interval(bounds: Sequence[float | None]) -> str:
-    """``[low, high]``."""
-    return f"[{', '.join(map(reached, bounds))}]"
-
-
-def quotient_text(quotient: dict[str, Any] | None, short: bool = False) -> str:
-    """``×47 [45, 60] (45–61)``; ``short``: without the range."""
-    if quotient is None:
-        return "–"
-    sign = "≥ " if quotient.get("bound") else ""
-    told = f"{sign}×{number(quotient['median'])} {interval(quotient['ci95'])}"
-    return told if short else f"{told} ({number(quotient['least'])}–{number(quotient['most'])})"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
-
-
 def _median_of(cells: Sequence[dict[str, Any]], key: str) -> float | None:
     known = [float(cell[key]) for cell in cells if key in cell]
     return median(known) if known else None
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if isfinite(value) else None

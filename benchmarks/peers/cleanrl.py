@@ -1,4 +1,4 @@
-"""CleanRL's `dqn.py` recipe as its users run it, written anew: ``python -m benchmarks.cleanrl_recipe --seed 0``.
+"""CleanRL's `dqn.py` recipe as its users run it, written anew: ``python -m benchmarks.peers.cleanrl --seed 0``.
 
 The published settings (docs.cleanrl.dev/rl-algorithms/dqn; vwxyzjn/cleanrl, `cleanrl/dqn.py`) are the constants below:
 one CartPole-v1, 500,000 steps, Adam 2.5e-4 on the squared TD error of 128 transitions every 10th step after 10,000, a
@@ -21,7 +21,7 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 
-from benchmarks.train_peers import limit_processors
+from benchmarks.peers.train import limit_processors
 from nimbleq.config import EnvConfig
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.seeds import episode_seeds

@@ -1,29 +1,27 @@
 """Plan, tables and picture of the training benchmark, on made-up results."""
 
-import json
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.cleanrl_recipe import epsilon_at, ours
-from benchmarks.train_curves import draw, mean_curve, write_svg
-from benchmarks.train_plan import PARTS, Plan, faster
-from benchmarks.train_tables import (
+from benchmarks.case import Context
+from benchmarks.cases.train import CASE, cells, faster, score_turn
+from benchmarks.cases.train_curves import draw, mean_curve, write_svg
+from benchmarks.cases.train_tables import (
     recipe_summary,
     score_summary,
     score_table,
     seconds_to,
     sections,
     short_table,
-    summaries,
 )
+from benchmarks.peers import PEERS
+from benchmarks.peers.cleanrl import epsilon_at, ours
 from nimbleq.config import TrainConfig
 from nimbleq.rl.training.explore import epsilon_at as our_epsilon_at
 from nimbleq.verbs.train import Args, arguments
-
-PLAN = Plan(seeds=2, recipe_steps=500_000, breakout_steps=1_000, cap=0, quick=False)
 
 
 def peer(seconds: float, reached: bool = True) -> dict[str, Any]:
@@ -57,20 +55,34 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def test_peers_and_nimbleq_take_turns_and_peers_get_the_faster_threads() -> None:
-    cells = [cell for cell in PLAN.cells(results(), Path("out")) if cell.part == "cartpole"]
-    assert [(cell.name, cell.seed) for cell in cells] == [
-        ("sb3", 0), ("sbx", 0), ("nimbleq", 0), ("sbx", 1), ("nimbleq", 1), ("sb3", 1),
+    names = [cell.name for cell in cells([0, 1]) if cell.name.startswith("cartpole") and "speed" not in cell.name]
+    assert names == [
+        "cartpole-sb3-0", "cartpole-sbx-0", "cartpole-nimbleq-0", "cartpole-sbx-1",
+        "cartpole-nimbleq-1", "cartpole-sb3-1",
     ]  # fmt: skip
-    assert cells[0].words[cells[0].words.index("--threads") + 1] == "2"
+    assert faster(results(), "cartpole", "sb3") == 2
     assert faster(results(), "cartpole", "sbx") == 1  # not measured
-    assert {cell.part for cell in PLAN.cells({}, Path("out"))} == set(PARTS)
-    assert len({cell.label for cell in PLAN.cells({}, Path("out"))}) == len(PLAN.cells({}, Path("out")))
+    assert score_turn("cartpole", 0).keys() == {*PEERS, "nimbleq"}
 
 
-def test_every_command_of_ours_is_one_that_train_takes() -> None:
-    for cell in PLAN.cells({}, Path("out")):
-        if cell.name == "nimbleq" and cell.part != "breakout":  # whose package may not be installed
-            arguments(cell.words[3:])
+def test_every_command_of_ours_is_one_that_train_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def parsed(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
+        out = Path(words[words.index("--out") + 1])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.jsonl").touch()
+        if "MinAtar/Breakout-v1" not in words:  # whose package may not be installed
+            arguments(words[1:])
+        seen.append(words[words.index("--env") + 1])
+        return {"run": str(out)}
+
+    monkeypatch.setattr("benchmarks.process.nimbleq", parsed)
+    for quick in (False, True):
+        for cell in cells(CASE.seeds):
+            if "nimbleq" in cell.name or "envpool" in cell.name:
+                assert cell.measure(Context({}, tmp_path, tmp_path, quick)) == {"curve": []}
+    assert {*seen} == {"CartPole-v1", "LunarLander-v3", "MinAtar/Breakout-v1"}
 
 
 def test_the_recipe_in_our_settings_is_the_published_one() -> None:
@@ -90,13 +102,13 @@ def test_the_recipe_in_our_settings_is_the_published_one() -> None:
 
 
 def test_what_was_not_reached_is_infinite_and_bounds_the_ratio() -> None:
-    told = score_summary(results(), "cartpole")
-    assert told["sb3"]["reached"] == 1
-    assert told["sb3"]["seconds"]["median"] is None
-    assert told["sb3"]["times"] == [50.0, None]
-    assert told["sb3"]["ratio"]["median"] == 80.0  # of 50 ÷ 0.5 and 60 ÷ 1
-    assert told["sb3"]["ratio"]["bound"]
-    assert told["nimbleq"]["seconds"]["median"] == 0.75
+    found = score_summary(results(), "cartpole")
+    assert found["sb3"]["reached"] == 1
+    assert found["sb3"]["seconds"]["median"] is None
+    assert found["sb3"]["times"] == [50.0, None]
+    assert found["sb3"]["ratio"]["median"] == 80.0  # of 50 ÷ 0.5 and 60 ÷ 1
+    assert found["sb3"]["ratio"]["bound"]
+    assert found["nimbleq"]["seconds"]["median"] == 0.75
     assert seconds_to(475.0, mine(1.0, 470.0)) == inf
     assert seconds_to(475.0, {"error": "exit 1"}) == inf
     table = score_table(results(), "cartpole")
@@ -106,21 +118,26 @@ def test_what_was_not_reached_is_infinite_and_bounds_the_ratio() -> None:
 
 def test_the_recipe_counts_whole_pairs() -> None:
     known = results() | {"recipe-cleanrl-1": {"error": "exit 1"}, "recipe-nimbleq-1": mine(10.0)}
-    told = recipe_summary(known)
-    assert told["ratio"] == {"median": 8.0, "ci95": [8.0, 8.0], "least": 8.0, "most": 8.0, "pairs": 1}
-    assert told["return_difference"] == {"mean": 10.0, "ci95": [10.0, 10.0]}
+    found = recipe_summary(known)
+    assert found["ratio"] == {"median": 8.0, "ci95": [8.0, 8.0], "least": 8.0, "most": 8.0, "pairs": 1}
+    assert found["return_difference"] == {"mean": 10.0, "ci95": [10.0, 10.0]}
     assert recipe_summary({}) == {}
 
 
-def test_all_sections_are_made_of_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "per.md").write_text("# Prioritised replay\n")
-    known = results() | {"pieces-per-0": {"process_seconds": 1.0}}
-    text = "\n".join(sections(known, tmp_path))
-    for title in ("CartPole-v1 until", "episodes of 10,000 steps", "CleanRL's dqn.py", "## Prioritised", "Breakout"):
+def test_a_ratio_is_of_the_seeds_that_both_have() -> None:
+    known = {"cartpole-sb3-1": peer(60.0), "cartpole-sb3-2": peer(80.0)}
+    known |= {"cartpole-nimbleq-0": mine(0.1), "cartpole-nimbleq-2": mine(2.0)}
+    found = score_summary(known, "cartpole")["sb3"]["ratio"]
+    assert (found["median"], found["pairs"]) == (40.0, 1)
+    assert "ratio" not in score_summary({"cartpole-sb3-1": peer(60.0)}, "cartpole")["sb3"]
+
+
+def test_all_sections_are_made_of_what_is_there() -> None:
+    text = "\n".join(sections(results()))
+    for title in ("CartPole-v1 until", "episodes of 10,000 steps", "CleanRL's dqn.py", "Breakout"):
         assert title in text
     assert "LunarLander" not in text
-    json.dumps(summaries(known), allow_nan=False)
-    assert sections({}, tmp_path) == []
+    assert sections({}) == []
 
 
 def test_the_mean_curve_lies_between_its_curves(tmp_path: Path) -> None:

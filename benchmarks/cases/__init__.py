@@ -1,0 +1,28 @@
+"""The benchmarks ★: a file each, and a line here."""
+
+from __future__ import annotations
+
+import importlib
+
+from benchmarks.case import Case
+
+CASES = {
+    "decide": "latency of one decision beside PyTorch and ONNX Runtime",
+    "td_step": "one TD step beside PyTorch",
+    "per": "prioritised sampling beside Tianshou",
+    "replay_memory": "memory and sampling rate of a replay of Atari frames",
+    "checkpoint": "what a checkpoint of a full replay costs",
+    "workers": "what worker processes bring",
+    "certificate_error": "how often the certificate errs, simulated",
+    "family": "every preset learns",
+    "line": "train, compress, certify and export over several seeds",
+    "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",
+    "gpu": "recorded graphs, speed and Pong on a CUDA device",
+}
+"""Name of the module here → what it measures."""
+
+
+def load(name: str) -> Case:
+    """The case: only its own packages are imported."""
+    case: Case = importlib.import_module(f"benchmarks.cases.{name}").CASE
+    return case

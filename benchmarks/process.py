@@ -1,0 +1,54 @@
+"""A measurement in a process of its own, which prints one JSON object as its last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import CellError
+from benchmarks.record import ROOT
+
+
+def measure(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    """Run ``python WORDS``.
+
+    Args:
+        accepted: exit statuses after which the object counts.
+
+    Returns:
+        The last line that it prints, and ``process_seconds`` of the whole process.
+
+    Raises:
+        CellError: another exit status, or the last line is no JSON object.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+    seconds = time.monotonic() - began
+    if done.returncode not in accepted:
+        lines = done.stderr.strip().splitlines()
+        raise CellError(": ".join([f"exit {done.returncode}", *lines[-1:]]))
+    printed = done.stdout.strip().splitlines()
+    try:
+        value = json.loads(printed[-1])
+    except (IndexError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise CellError(f"python {' '.join(words[:3])} … printed no JSON object at its end")
+    return value | {"process_seconds": seconds}
+
+
+def nimbleq(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    """What ``nimbleq WORDS --json`` says."""
+    return measure("-m", "nimbleq", *words, "--json", accepted=accepted)
+
+
+def curve_of(metrics: Path) -> list[list[float]]:
+    """``[steps, seconds, mean return]`` of the greedy checks in a ``metrics.jsonl``."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [[line["step"], line["seconds"], line["check_return"]] for line in lines if "check_return" in line]

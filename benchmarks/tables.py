@@ -1,0 +1,58 @@
+"""Figures as text, and tables between marks in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from benchmarks.record import ROOT
+
+README = ROOT / "README.md"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for none."""
+    if value is None or not isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def reached(seconds: float | None) -> str:
+    """Seconds to a score, ∞ when it was not reached."""
+    return "∞" if seconds is None else number(seconds)
+
+
+def interval(bounds: Sequence[float | None]) -> str:
+    """``[low, high]``."""
+    return f"[{', '.join(map(reached, bounds))}]"
+
+
+def quotient_text(quotient: dict[str, Any] | None, short: bool = False) -> str:
+    """Of a `benchmarks.statistics.ratio`: ``×47 [45, 60] (45–61)``; ``short``: without the range."""
+    if quotient is None:
+        return "–"
+    sign = "≥ " if quotient.get("bound") else ""
+    text = f"{sign}×{number(quotient['median'])} {interval(quotient['ci95'])}"
+    return text if short else f"{text} ({number(quotient['least'])}–{number(quotient['most'])})"
+
+
+def time_text(seconds: float) -> str:
+    """``1:02:03`` or ``4:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def header(*columns: str) -> str:
+    """The first two lines of a Markdown table."""
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def into_readme(name: str, table: str) -> None:
+    """Put ``table`` between ``<!-- name: … -->`` and ``<!-- /name -->``."""
+    text = README.read_text()
+    before, rest = text.split(f"<!-- {name}:", 1)
+    mark, rest = rest.split("\n", 1)
+    _, after = rest.split(f"<!-- /{name} -->", 1)
+    README.write_text(f"{before}<!-- {name}:{mark}\n{table.strip()}\n<!-- /{name} -->{after}")
