@@ -8,7 +8,8 @@
 
 Needs ``pip install 'nimbleq[train,atari]'``. Each command ends within ten minutes; ``learn`` goes on where it stopped,
 and ends with ``zoo`` once it has solved the game.
-Tables go to ``benchmarks/results/gpu-*.json``, runs to ``runs/gpu``.
+Results go to ``benchmarks/results/gpu-*.json``, runs to ``runs/gpu``.
+``python -m benchmarks.run gpu`` measures the same parts as cells of one table.
 """
 
 from __future__ import annotations

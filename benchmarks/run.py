@@ -26,6 +26,7 @@ from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.cases import CASES, load
 from benchmarks.record import ROOT, Record
 from benchmarks.tables import into_readme, time_text
+from nimbleq.errors import NimbleqError
 from nimbleq.files import write_bytes
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -55,7 +56,9 @@ def measured(cell: Cell, record: Record, results: Path, quick: bool) -> dict[str
     with tempfile.TemporaryDirectory() as scratch:
         try:
             return cell.measure(Context(record.cells, Path(scratch), results, quick))
-        except CellError as error:
+        except ImportError as error:
+            return {"error": f"needs an extra of pyproject.toml: {error}"}
+        except (CellError, NimbleqError) as error:
             return {"error": str(error)}
 
 

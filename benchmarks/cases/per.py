@@ -60,10 +60,8 @@ def measure(kind: int, context: Context) -> dict[str, Any]:
     """Times of both in turns, and of the stand-in in numpy."""
     if replay_extension() is None:
         raise CellError("the native tree was not compiled; build nimbleq with a C compiler first")
-    try:
-        from benchmarks.peers.tianshou import works
-    except ImportError as error:
-        raise CellError(f"needs the extra peers ({error})") from None
+    from benchmarks.peers.tianshou import works  # needs the extra peers
+
     calls = 20 if context.quick else 200
     values = np.random.default_rng(1).random(ENTRIES) ** ALPHA
     native, numpy_tree = ours(values, True)[kind], ours(values, False)[kind]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,38 @@ class Net(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.function(self, obs)
+
+
+class Together(nn.Module):
+    """Networks of three values each on one observation, their values one after the other: one export meets all."""
+
+    def __init__(self, nets: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return torch.cat([net(obs) for net in self.nets], 1)
+
+
+def groups(table: dict[str, Any], size: int = 10) -> list[list[str]]:
+    """The names of a table in lots of ``size``."""
+    names = list(table)
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
+def assert_agree(nets: dict[str, nn.Module], obs: ObsSpec) -> Graph:
+    """Each of the networks side by side, by name."""
+    module, inputs = Together(nets.values()), observations(obs)
+    graph = to_graph(module, obs)
+    with torch.no_grad():
+        expected = [net.eval()(torch.from_numpy(inputs)).numpy() for net in nets.values()]
+    for each in (graph, fold(graph)):
+        result = interpret(each, inputs)
+        found = np.split(result["q"], len(nets), axis=1)
+        for name, values, wanted in zip(nets, found, expected, strict=True):
+            np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-4, err_msg=name)
+        assert result["action"].tolist() == result["q"].argmax(axis=1).tolist()
+    return graph
 
 
 def observations(obs: ObsSpec, count: int = 5) -> Array:
@@ -91,9 +124,11 @@ VECTOR_LAYERS: dict[str, nn.Module] = {
 }
 
 
-@pytest.mark.parametrize("layer", VECTOR_LAYERS.values(), ids=VECTOR_LAYERS)
-def test_vector_layers(layer: nn.Module) -> None:
-    assert_agrees(nn.Sequential(nn.Linear(6, 7), layer, nn.Linear(7, 3, bias=False)), VECTOR)
+@pytest.mark.parametrize("names", groups(VECTOR_LAYERS), ids=", ".join)
+def test_vector_layers(names: list[str]) -> None:
+    layers = {name: VECTOR_LAYERS[name] for name in names}
+    nets = {name: nn.Sequential(nn.Linear(6, 7), layer, nn.Linear(7, 3, bias=False)) for name, layer in layers.items()}
+    assert_agree(nets, VECTOR)
 
 
 IMAGE_LAYERS: dict[str, nn.Module] = {
@@ -136,11 +171,14 @@ IMAGE_LAYERS: dict[str, nn.Module] = {
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-@pytest.mark.parametrize("layer", IMAGE_LAYERS.values(), ids=IMAGE_LAYERS)
-def test_image_layers(layer: nn.Module) -> None:
-    with torch.no_grad():
-        width = layer.eval()(torch.zeros(1, *IMAGE.shape)).flatten(1).shape[1]
-    assert_agrees(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(width, 3)), IMAGE)
+@pytest.mark.parametrize("names", groups(IMAGE_LAYERS), ids=", ".join)
+def test_image_layers(names: list[str]) -> None:
+    def net(layer: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            width = layer.eval()(torch.zeros(1, *IMAGE.shape)).flatten(1).shape[1]
+        return nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(width, 3))
+
+    assert_agree({name: net(IMAGE_LAYERS[name]) for name in names}, IMAGE)
 
 
 VECTOR_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -183,9 +221,9 @@ def vector_net(forward: Callable[[Any, Tensor], Tensor]) -> Net:
     return Net(forward, **layers)
 
 
-@pytest.mark.parametrize("forward", VECTOR_CALLS.values(), ids=VECTOR_CALLS)
-def test_vector_calls(forward: Callable[[Any, Tensor], Tensor]) -> None:
-    assert_agrees(vector_net(forward), VECTOR)
+@pytest.mark.parametrize("names", groups(VECTOR_CALLS), ids=", ".join)
+def test_vector_calls(names: list[str]) -> None:
+    assert_agree({name: vector_net(VECTOR_CALLS[name]) for name in names}, VECTOR)
 
 
 LINEAR_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -237,14 +275,16 @@ def _dueling_rows(net: Any, x: Tensor) -> Tensor:
     return value + advantage - advantage.mean(1, keepdim=True)
 
 
-@pytest.mark.parametrize("forward", LINEAR_CALLS.values(), ids=LINEAR_CALLS)
-def test_moves_sums_and_products(forward: Callable[[Any, Tensor], Tensor]) -> None:
-    torch.manual_seed(0)
-    net = vector_net(forward)
-    for name, layer in {"four": nn.Linear(4, 3), "wide_head": nn.Linear(6, 12), "row": nn.Linear(6, 4)}.items():
-        net.add_module(name, layer)
-    net.register_buffer("support", torch.linspace(-2, 3, 4))
-    assert_agrees(net, VECTOR)
+@pytest.mark.parametrize("names", groups(LINEAR_CALLS), ids=", ".join)
+def test_moves_sums_and_products(names: list[str]) -> None:
+    def net(forward: Callable[[Any, Tensor], Tensor]) -> Net:
+        made = vector_net(forward)
+        for name, layer in {"four": nn.Linear(4, 3), "wide_head": nn.Linear(6, 12), "row": nn.Linear(6, 4)}.items():
+            made.add_module(name, layer)
+        made.register_buffer("support", torch.linspace(-2, 3, 4))
+        return made
+
+    assert_agree({name: net(LINEAR_CALLS[name]) for name in names}, VECTOR)
 
 
 DUELING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -269,9 +309,20 @@ DUELING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("head", DUELING.values(), ids=DUELING)
-def test_dueling_in_its_usual_spellings(head: Callable[[Tensor, Tensor], Tensor]) -> None:
-    graph = assert_agrees(vector_net(lambda net, x: head(net.value(x), net.out(x))), VECTOR)
+@pytest.mark.parametrize("names", groups(DUELING, 9), ids=", ".join)
+def test_dueling_in_its_usual_spellings(names: list[str]) -> None:
+    def net(head: Callable[[Tensor, Tensor], Tensor]) -> Net:
+        return vector_net(lambda net, x: head(net.value(x), net.out(x)))
+
+    graph = assert_agree({name: net(DUELING[name]) for name in names}, VECTOR)
+    count = len(names)
+    kinds = Counter(node.op.kind for node in graph.nodes)
+    assert kinds == {"Linear": 2 * count, "Dueling": count, "Concat": 1, "ArgMax": 1}
+    assert "Dueling" not in {node.op.kind for node in fold(graph).nodes}
+
+
+def test_a_dueling_head_folds_into_one_layer() -> None:
+    graph = assert_agrees(vector_net(lambda net, x: DUELING["v + a - mean"](net.value(x), net.out(x))), VECTOR)
     assert [node.op.kind for node in graph.nodes] == ["Linear", "Linear", "Dueling", "ArgMax"]
     assert [node.op.kind for node in fold(graph).nodes] == ["Linear", "ArgMax"]
 
@@ -291,12 +342,14 @@ RAW_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("forward", RAW_CALLS.values(), ids=RAW_CALLS)
-def test_raw_images(forward: Callable[[Any, Tensor], Tensor]) -> None:
-    torch.manual_seed(0)
-    conv, out = nn.Conv2d(4, 5, 3, stride=2), nn.Linear(5 * 4 * 5, 3)
-    net = Net(forward, conv=conv, out=out, small=nn.Linear(36, 3), four=nn.Linear(4, 3), eight=nn.Linear(8, 3))
-    assert assert_agrees(net, RAW).obs_type.qtype == UINT8
+@pytest.mark.parametrize("names", groups(RAW_CALLS, 6), ids=", ".join)
+def test_raw_images(names: list[str]) -> None:
+    def net(forward: Callable[[Any, Tensor], Tensor]) -> Net:
+        torch.manual_seed(0)
+        conv, out = nn.Conv2d(4, 5, 3, stride=2), nn.Linear(5 * 4 * 5, 3)
+        return Net(forward, conv=conv, out=out, small=nn.Linear(36, 3), four=nn.Linear(4, 3), eight=nn.Linear(8, 3))
+
+    assert assert_agree({name: net(RAW_CALLS[name]) for name in names}, RAW).obs_type.qtype == UINT8
 
 
 @settings(max_examples=10, deadline=None)
