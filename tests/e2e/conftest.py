@@ -44,7 +44,7 @@ def call(*words: str | Path, **options: Any) -> Done:
     """Run ``nimbleq WORDS`` in a process of its own."""
     env = {**os.environ, "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     command = [sys.executable, "-m", "nimbleq", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280, check=False, **options)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=800, check=False, **options)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

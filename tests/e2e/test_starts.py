@@ -197,7 +197,7 @@ def read_only(*words: str | Path) -> subprocess.CompletedProcess[str]:
         drop = "-dac_override,-dac_read_search"
         command = [tool, f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
     env = {**os.environ, "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=800, check=False)
 
 
 def test_a_run_that_cannot_be_written_is_still_read(inline: Any, run: Path) -> None:

@@ -27,7 +27,7 @@ def shell(line: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A line of shell in which ``nimbleq`` is this one."""
     program = f"nimbleq() {{ '{sys.executable}' -m nimbleq \"$@\"; }}; {line}"
     return subprocess.run(
-        ["bash", "-c", program], env={**ENV, **env}, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", program], env={**ENV, **env}, capture_output=True, text=True, timeout=600, check=False
     )
 
 

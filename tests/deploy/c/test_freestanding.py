@@ -274,7 +274,7 @@ int main(void)
     subprocess.run(command, cwd=tmp_path, check=True)
     done = subprocess.run(
         [simulator, "-m", "atmega1284p", "-f", "16000000", "run.elf"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     lines = re.findall(r"=(\d) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})", done.stdout + done.stderr)
     want = interpret(graph, obs)

@@ -66,7 +66,7 @@ def test_updates_go_on_while_a_step_is_played_and_see_the_steps_before_it(
         outcome = real_step(self, action)
         steps += 1
         if steps > 100 // 4:  # learning has begun
-            assert learnt.acquire(timeout=60), "nothing was learnt beside this step"
+            assert learnt.acquire(timeout=300), "nothing was learnt beside this step"
         return outcome
 
     def learn(self: DeviceLearner, replay: DeviceReplay) -> None:
