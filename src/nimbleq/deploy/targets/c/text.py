@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nimbleq import native
 from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
-KERNELS = Path(__file__).parents[3] / "native" / "kernels"
+KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "activate", "requantize", "quantize", "real", "norm", "expectation",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
