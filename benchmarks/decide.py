@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ import torch
 from benchmarks.networks import int_mlp, mlp, nature
 from benchmarks.record import Record
 from nimbleq.bridge.torch_graph import to_module
-from nimbleq.deploy.bench import Bench, bench, onnx_engine
+from nimbleq.deploy.bench import Bench, bench
+from nimbleq.deploy.targets.c.target import C
+from nimbleq.deploy.targets.onnx.emit import emit_onnx
+from nimbleq.deploy.targets.onnx.session import load_onnx_policy
+from nimbleq.deploy.targets.onnx.target import ONNX, session_call
 from nimbleq.files import write_bytes
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
@@ -58,13 +63,12 @@ def observations(graph: Graph, count: int = 64) -> Array:
 
 def measure(graph: Graph, integer: bool, rounds: int) -> Bench:
     """One network, every engine."""
-    others = {}
+    others: dict[tuple[str, str], Callable[[Array], object]] = {}
     image = not isinstance(graph.obs_type.qtype, Float32)
     # Torch and ONNX want the scaling of an image as an op of its own.
     peer = nature(scaled=True) if image and not integer else graph
-    session = onnx_engine(peer)
-    if session is not None:
-        others["onnxruntime", "artefact"] = session
+    if not ONNX.cannot_emit() and not ONNX.cannot_open():
+        others["onnxruntime", "artefact"] = session_call(load_onnx_policy(emit_onnx(peer)))
     if not integer:
         module = to_module(peer).eval()
 
@@ -73,7 +77,7 @@ def measure(graph: Graph, integer: bool, rounds: int) -> Bench:
                 return int(module(torch.from_numpy(obs)[None]).argmax())
 
         others["torch", "artefact"] = torch_eager
-    return bench({"artefact": graph}, observations(graph), others, onnx=False, rounds=rounds)
+    return bench({"artefact": graph}, observations(graph), others, targets=(C.name,), rounds=rounds)
 
 
 def slim(result: dict[str, Any]) -> dict[str, Any]:
