@@ -13,7 +13,7 @@ import pytest
 
 from nimbleq.deploy.decider import open_library
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.ops.quads import quads
+from nimbleq.deploy.targets.c.ops.avx2.quads import quads
 from nimbleq.deploy.toolchain import FAST, compile_library
 from nimbleq.deploy.verify import is_integer, tolerance
 from nimbleq.errors import ConfigError, GraphError
