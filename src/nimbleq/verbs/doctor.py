@@ -113,7 +113,7 @@ def _tried(check: Check) -> Finding:
         return Finding(check.kind, check.name, True, check.attempt(), check.purpose)
     except Exception as error:  # noqa: BLE001 (a package may fail in any way while it is imported)
         said = " ".join(str(error).split()) or type(error).__name__
-        return Finding(check.kind, check.name, False, said[:120], check.purpose)
+        return Finding(check.kind, check.name, False, said[:200], check.purpose)
 
 
 def _packages() -> Iterator[Check]:
