@@ -5,7 +5,7 @@ Random weights (about half of the activations are zero after a ReLU), batch 1, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,11 @@ from benchmarks.record import Record
 from benchmarks.statistics import PAIRS
 from benchmarks.tables import header
 from nimbleq.bridge.torch_graph import to_module
-from nimbleq.deploy.bench import bench, onnx_engine
+from nimbleq.deploy.bench import bench
+from nimbleq.deploy.targets.c.target import C
+from nimbleq.deploy.targets.onnx.emit import emit_onnx
+from nimbleq.deploy.targets.onnx.session import load_onnx_policy
+from nimbleq.deploy.targets.onnx.target import ONNX, session_call
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
@@ -56,13 +60,12 @@ def measure(name: str, context: Context) -> dict[str, Any]:
     """One network, every engine."""
     torch.set_num_threads(1)
     graph, integer = networks()[name], "int8" in name
-    others = {}
+    others: dict[tuple[str, str], Callable[[Array], object]] = {}
     image = not isinstance(graph.obs_type.qtype, Float32)
     # Torch and ONNX want the scaling of an image as an op of its own.
     peer = nature(scaled=True) if image and not integer else graph
-    session = onnx_engine(peer)
-    if session is not None:
-        others["onnxruntime", "artefact"] = session
+    if not ONNX.cannot_emit() and not ONNX.cannot_open():
+        others["onnxruntime", "artefact"] = session_call(load_onnx_policy(emit_onnx(peer)))
     if not integer:
         module = to_module(peer).eval()
 
@@ -72,7 +75,7 @@ def measure(name: str, context: Context) -> dict[str, Any]:
 
         others["torch", "artefact"] = torch_eager
     rounds = PAIRS if context.quick else 11
-    return slim(bench({"artefact": graph}, observations(graph), others, onnx=False, rounds=rounds).to_dict())
+    return slim(bench({"artefact": graph}, observations(graph), others, targets=(C.name,), rounds=rounds).to_dict())
 
 
 def slim(result: dict[str, Any]) -> dict[str, Any]:

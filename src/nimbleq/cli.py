@@ -53,7 +53,7 @@ VERBS = {
         "certify that share, or play on from where that stopped",
         "every batch played is kept; the same command plays on",
     ),
-    "export": Verb("write C, ONNX"),
+    "export": Verb("write a policy for its targets: C, ONNX …"),
     "verify": Verb("compare an export with the reference on golden and random observations"),
     "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),
     "watch": Verb("play episodes of a policy and write them as a GIF"),

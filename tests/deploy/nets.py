@@ -77,3 +77,25 @@ def int_conv(channels: int = 19, padding: tuple[int, int] = (1, 0), high: int = 
         Node(ops.Dequantize("scale", "none"), ("a2",), "q"),
     )
     return Graph({"obs": TensorType((4, 9, 8), UINT8)}, nodes, ("q", "action"), weights)
+
+
+def pictures_and_numbers() -> Graph:
+    """A vector that holds a picture ``(2, 5, 4)`` and three numbers: convolution beside numbers, then a layer."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv.w": rng.normal(size=(6, 2, 3, 3)).astype(np.float32),
+        "conv.b": rng.normal(size=6).astype(np.float32),
+        "head.w": rng.normal(size=(3, 6 * 3 * 2 + 3)).astype(np.float32),
+    }
+    nodes = (
+        Node(ops.Slice(0, 40), ("obs",), "pixels"),
+        Node(ops.Unflatten(2, 5, 4), ("pixels",), "picture"),
+        Node(ops.Conv2d("conv.w", "conv.b"), ("picture",), "camera/conv.0"),
+        Node(ops.Activation("relu"), ("camera/conv.0",), "seen"),
+        Node(ops.Flatten(), ("seen",), "flat"),
+        Node(ops.Slice(40, 43), ("obs",), "numbers"),
+        Node(ops.Concat(), ("flat", "numbers"), "both"),
+        Node(ops.Linear("head.w"), ("both",), "q"),
+        Node(ops.ArgMax(), ("q",), "action"),
+    )
+    return Graph({"obs": TensorType((43,))}, nodes, ("q", "action"), weights)

@@ -116,7 +116,12 @@ def test_samples_are_finite_and_in_range() -> None:
 @needs_compiler
 def test_bench_times_every_engine() -> None:
     result = bench(
-        {"artefact": mlp(4, 8, 2)}, OBS, {("mine", "artefact"): lambda obs: obs.sum()}, onnx=False, rounds=2, calls=50
+        {"artefact": mlp(4, 8, 2)},
+        OBS,
+        {("mine", "artefact"): lambda obs: obs.sum()},
+        targets=("c",),
+        rounds=2,
+        calls=50,
     )
     engines = {row.engine for row in result.rows}
     assert {"nimbleq-python", "empty-python", "mine"} <= engines

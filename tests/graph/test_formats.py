@@ -61,6 +61,8 @@ CASES: dict[str, list[tuple[ops.Op, tuple[TensorType, ...], dict[str, Array]]]] 
     "Flatten": [(ops.Flatten(), (IMAGE,), {})],
     "Add": [(ops.Add(), (VECTOR, VECTOR), {})],
     "Concat": [(ops.Concat(), (VECTOR, VECTOR), {})],
+    "Slice": [(ops.Slice(1, 5), (VECTOR,), {})],
+    "Unflatten": [(ops.Unflatten(1, 2, 3), (VECTOR,), {})],
     "Dueling": [(ops.Dueling(), (TensorType((1,)), VECTOR), {})],
     "Expectation": [(ops.Expectation("a"), (VECTOR,), {"a": real(3)})],
     "Quantize": [(ops.Quantize("a", "b"), (VECTOR,), {"a": np.abs(real(6)), "b": whole(np.int32, 6)})],

@@ -7,27 +7,28 @@ by call; the others from Python, with the clock around each call, which is how t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from time import perf_counter_ns
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.decider import TimedDecider
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.target import Run, Source, Target, Timer, python_timer
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.errors import NimbleqError
+from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.golden import random_masks
-from nimbleq.graph.graph import ACTION, MASK, Graph
+from nimbleq.graph.graph import Graph
 from nimbleq.types import Array, Tick, no_tick
 
 ROUNDS = 7
 CALLS = 2000
 SECONDS_PER_TURN = 0.25
 _BINS = 40
-Timer = Callable[[int], Array]
-"""``calls → float64[calls]`` nanoseconds of each."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def bench(
     obs: Array,
     others: Mapping[tuple[str, str], Callable[[Array], object]] | None = None,
     *,
-    onnx: bool = True,
+    targets: Collection[str] | None = None,
     rounds: int = ROUNDS,
     calls: int = CALLS,
     tick: Tick = no_tick,
@@ -88,16 +89,16 @@ def bench(
         graphs: what it is (``"artefact"``, ``"teacher"``) → policy; the first one is what ratios refer to.
         obs: ``[K, *O]`` observations to go round in (branches and caches then see what they would in use).
         others: (engine, what) → function of one observation ``[*O]``; e.g. torch eager.
-        onnx: also time ONNX Runtime when it is installed.
+        targets: those to time, of the ones that work here; None: all.
         rounds: at least 5 make the median ratio mean something.
         calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
     """
     timers: dict[tuple[str, str], Timer] = {}
     for what, graph in graphs.items():
-        timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, onnx).items()}
-    timers |= {key: _timer(call, obs) for key, call in (others or {}).items()}
+        timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, targets).items()}
+    timers |= {key: python_timer(call, obs) for key, call in (others or {}).items()}
     first = next(iter(graphs))
-    timers["empty-python", first] = _timer(_nothing, obs)
+    timers["empty-python", first] = python_timer(_nothing, obs)
     with _one_core() as cpu:
         counts = {key: _warm_up(timer, calls) for key, timer in timers.items()}
         times: dict[tuple[str, str], list[Array]] = {key: [] for key in timers}
@@ -116,40 +117,36 @@ def bench(
     return Bench(rows, ratios, rounds, cpu)
 
 
-def _engines(graph: Graph, obs: Array, onnx: bool) -> dict[str, Timer]:
+def _engines(graph: Graph, obs: Array, targets: Collection[str] | None) -> dict[str, Timer]:
     """The engines that run one graph on this machine."""
-    timers: dict[str, Timer] = {}
-    runtime = Runtime(graph)
     mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
-    decider = runtime.decider
-    if isinstance(decider, TimedDecider):
-        timers["nimbleq-c"] = lambda calls: decider.time_act(obs, calls, mask)
-        timers["empty-c"] = decider.time_empty
-    timers["nimbleq-python"] = _timer(decider.act, obs, mask)
-    session = onnx_engine(graph) if onnx else None
-    if session is not None:
-        timers["onnxruntime"] = _timer(session, obs, mask)
+    timers: dict[str, Timer] = {"nimbleq-python": python_timer(Runtime(graph).decider.act, obs, mask)}
+    for name, row in TARGETS.items():
+        if (targets is None or name in targets) and not row.cannot_emit() and not row.cannot_open():
+            with suppress(NimbleqError):  # the target does not work here, or cannot do this graph
+                timers |= _timers(row, graph, obs, mask)
     return timers
+
+
+def _timers(row: Target, graph: Graph, obs: Array, mask: Array | None) -> Mapping[str, Timer]:
+    """Engine → timer, of one target."""
+    if row.engine is not None:
+        return row.engine.timers(row.engine.load(graph, network_interface(graph), -1)[0], obs, mask)
+    source = Source(graph)
+    files = row.emit(source, "policy", row.options())
+    with tempfile.TemporaryDirectory(prefix="nimbleq-bench-") as folder:
+        return {
+            label: python_timer(_one_at_a_time(run), obs, mask)
+            for label, run in row.open(source, files, "policy", Path(folder)).items()
+        }
+
+
+def _one_at_a_time(run: Run) -> Callable[..., object]:
+    return lambda obs, mask=None: run(obs[None], None if mask is None else mask[None])
 
 
 def _nothing(obs: Array) -> None:
     """What the empty loop calls."""
-
-
-def _timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:
-    singles = [(np.ascontiguousarray(one), *(() if mask is None else (mask[index],))) for index, one in enumerate(obs)]
-
-    def run(count: int) -> Array:
-        times = np.empty(count)
-        clock, size = perf_counter_ns, len(singles)
-        for index in range(count):
-            one = singles[index % size]
-            start = clock()
-            call(*one)
-            times[index] = clock() - start
-        return times
-
-    return run
 
 
 def _warm_up(timer: Timer, calls: int) -> int:
@@ -168,24 +165,6 @@ def _row(engine: str, what: str, times_us: Array) -> Row:
     counts, _ = np.histogram(positive, edges)
     histogram = {"edges_us": [float(edge) for edge in edges], "counts": [float(count) for count in counts]}
     return Row(engine, what, p50, p99, p999, len(times_us), histogram)
-
-
-def onnx_engine(graph: Graph) -> Callable[..., object] | None:
-    """ONNX Runtime's own ``run`` on this graph, of an observation and, where it takes one, a mask.
-
-    None where ONNX Runtime is not installed.
-    """
-    try:
-        from nimbleq.deploy.targets.onnx.emit import emit_onnx
-        from nimbleq.deploy.targets.onnx.session import load_onnx_policy
-
-        policy = load_onnx_policy(emit_onnx(graph))
-    except NimbleqError:
-        return None
-    run, name = policy.session.run, policy.input_name
-    if policy.masked:
-        return lambda obs, mask: run([ACTION], {name: obs[None], MASK: mask[None]})
-    return lambda obs: run([ACTION], {name: obs[None]})
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import numpy as np
 from nimbleq.errors import ObservationError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface, as_mask
-from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
 Answer = Callable[[Array, Array | None], tuple[Array, Array]]
@@ -65,19 +64,23 @@ def open_library(library: Path, name: str, graph: Graph, interface: Interface, f
         from nimbleq.native import _runtime
     except ImportError:
         return OneByOneDecider(graph, _ctypes_answer(library, name, graph), interface, fallback)
-    uint8 = not isinstance(graph.obs_type.qtype, Float32)
+    obs = graph.obs_type
     return _runtime.Decider(
-        str(library), name, graph.obs_type.shape, uint8, graph.actions, graph.masked, ObservationError, fallback,
+        str(library), name, obs.shape, obs.qtype.is_integer, graph.actions, graph.masked, ObservationError, fallback,
         interface.read, partial(as_mask, interface),
     )  # fmt: skip
 
 
 class OneByOneDecider:
-    """A `Decider` over a function that answers batches; refusals are decided here."""
+    """A `Decider` over a function that answers batches; refusals are decided here.
 
-    def __init__(self, graph: Graph, answer: Answer, interface: Interface, fallback: int) -> None:
-        self._answer, self._interface, self._fallback = answer, interface, fallback
-        self._masked, self._real = graph.masked, isinstance(graph.obs_type.qtype, Float32)
+    Attributes:
+        answer: that function.
+    """
+
+    def __init__(self, graph: Graph, answer: Answer, interface: Interface, fallback: int = -1) -> None:
+        self.answer, self._interface, self._fallback = answer, interface, fallback
+        self._masked, self._real = graph.masked, not graph.obs_type.qtype.is_integer
         self.refused = 0
 
     def act(self, obs: Any, /, mask: Any = None) -> int:
@@ -91,7 +94,7 @@ class OneByOneDecider:
             raise ObservationError("the mask allows no action: at least one has to be legal")
         ready = self._interface.read(obs)
         if self._finite(ready):
-            return int(self._answer(ready[None], None if legal is None else legal[None])[0][0])
+            return int(self.answer(ready[None], None if legal is None else legal[None])[0][0])
         self.refused += 1
         if self._fallback >= 0 and (legal is None or legal[self._fallback]):
             return self._fallback
@@ -105,14 +108,14 @@ class OneByOneDecider:
             self.refused += 1
             raise ObservationError("the observation contains NaN or infinity, so there are no action values for it")
         everything = np.ones((1, self._interface.actions), bool) if self._masked else None
-        q: Array = self._answer(ready[None], everything)[1][0]
+        q: Array = self.answer(ready[None], everything)[1][0]
         return q
 
     def run(self, obs: Array, mask: Array | None = None) -> tuple[Array, Array]:
         """See `Decider.run`."""
         good: Array = np.all(np.isfinite(obs).reshape(len(obs), -1), axis=1)
         usable = np.where(good.reshape((-1,) + (1,) * (obs.ndim - 1)), obs, 0).astype(obs.dtype)
-        action, q = self._answer(usable, mask)
+        action, q = self.answer(usable, mask)
         return np.where(good, action, -1).astype(np.int32), np.where(good[:, None], q, np.nan).astype(np.float32)
 
     def _finite(self, ready: Array) -> bool:
@@ -126,7 +129,7 @@ def _ctypes_answer(library: Path, name: str, graph: Graph) -> Answer:
     """
     opened = ctypes.PyDLL(str(library))
     act, q_values = opened[f"{name}_act{'_masked' if graph.masked else ''}"], opened[f"{name}_q"]
-    dtype = np.float32 if isinstance(graph.obs_type.qtype, Float32) else np.uint8
+    dtype = np.uint8 if graph.obs_type.qtype.is_integer else np.float32
 
     def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
         actions, q = np.empty(len(obs), np.int32), np.empty((len(obs), graph.actions), np.float32)

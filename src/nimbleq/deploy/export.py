@@ -1,53 +1,30 @@
 """Writing an artefact for its targets: a build folder that can be verified on its own.
 
-<name>.c, <name>.h, example.c     target c
-model.onnx                        target onnx: float, or the exact integers
-model_qdq.onnx                    target onnx, integer graphs: the form that runtimes fuse into int8 kernels
-oracle/                           the artefact itself: what everything here is checked against
-build.json                        what is here, with hashes
+Beside the files that the targets write, flat, it holds
+
+oracle/         the artefact itself: what everything here is checked against
+build.json      what is here, with hashes
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.text import identifier
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_folder, write_json
-from nimbleq.graph import ops
 from nimbleq.graph.artefact import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS, Artefact, load_artefact
-from nimbleq.graph.graph import Graph
-from nimbleq.graph.tensor import Float32
 from nimbleq.version import VERSION
 
-TARGETS = ("c", "onnx")
 MANIFEST = "build.json"
 ORACLE = "oracle"
 FORMAT = 1
-QDQ_OPSET = 13
-"""From this opset on there is the QDQ form."""
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """How ONNX models are written; see `nimbleq.deploy.targets.onnx.emit.emit_onnx`.
-
-    Attributes:
-        opset: version of the operators, for engines that know older ones only.
-        outputs: ``both``, ``q`` or ``action``.
-    """
-
-    opset: int = 17
-    outputs: Literal["both", "q", "action"] = "both"
-
-
 _PARTS = (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE)
 
 
@@ -55,18 +32,24 @@ def check_targets(targets: Sequence[str], name: str = "policy") -> None:
     """Refuse what cannot be exported, whatever the artefact.
 
     Raises:
-        ConfigError: an unknown target, a name that C cannot have, or a package that is missing.
+        ConfigError: an unknown target, a name that C cannot have, or something that a target needs is missing.
     """
     identifier(name)
     unknown = [target for target in targets if target not in TARGETS]
     if unknown or not targets:
         raise ConfigError(f"unknown target {', '.join(unknown) or '(none)'}: use {' or '.join(TARGETS)}")
-    if "onnx" in targets and importlib.util.find_spec("onnx") is None:
-        raise ConfigError("the target onnx needs the package onnx: pip install 'nimbleq[onnx]', or give --to c")
+    for target in targets:
+        if why := TARGETS[target].cannot_emit():
+            others = " ".join(other for other in TARGETS if not TARGETS[other].cannot_emit())
+            raise ConfigError(f"{why}, or give --to {others}")
 
 
 def export(
-    artefact: Path, targets: Sequence[str], out: Path, name: str = "policy", onnx: OnnxOptions = OnnxOptions()
+    artefact: Path,
+    targets: Sequence[str],
+    out: Path,
+    name: str = "policy",
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write ``artefact`` for ``targets`` into ``out``, all or nothing.
 
@@ -75,7 +58,7 @@ def export(
     Args:
         targets: of `TARGETS`.
         name: of the C functions and files.
-        onnx: how ONNX models are written.
+        options: target → how it is written, a value of its `Target.options`; those left out are written as usual.
 
     Returns:
         The manifest, as in ``build.json``: format, nimbleq, name, artefact_digest, targets, files (name → SHA-256).
@@ -90,7 +73,11 @@ def export(
     loaded = load_artefact(artefact)
     contents: dict[str, bytes] = {}
     for target in dict.fromkeys(targets):
-        contents |= _c_files(loaded, name) if target == "c" else _onnx_files(loaded, name, onnx)
+        row = TARGETS[target]
+        files = row.emit(Source.of(loaded), name, (options or {}).get(target, row.options()))
+        if twice := sorted(files.keys() & contents.keys()):
+            raise ConfigError(f"two of the targets {', '.join(targets)} write {twice[0]}: export them into two folders")
+        contents |= files
     foreign = [file for file in contents if file not in before and (out / file).exists()]
     if foreign:
         raise ConfigError(f"{out / foreign[0]} is in the way and not of nimbleq: move it, or choose another --out")
@@ -182,67 +169,14 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
         raise FileError(
             f"{folder / MANIFEST} has format {manifest['format']}; this nimbleq reads up to {FORMAT}: upgrade"
         )
+    unknown = [target for target in manifest["targets"] if target not in TARGETS]
+    if unknown:
+        raise FileError(
+            f"{folder / MANIFEST} is of the target {unknown[0]!r}, which this nimbleq does not know: upgrade"
+        )
     for file in manifest["files"]:
         if Path(file).name != file:
             raise FileError(
                 f"{folder / MANIFEST} names the file {file!r} outside the build: export into another folder"
             )
     return manifest
-
-
-def is_integer(graph: Graph) -> bool:
-    """True when every layer computes in integers, so that every engine has to give the same bits."""
-    floats = (
-        ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Expectation, ops.Pool, ops.Activation,
-        ops.Affine,
-    )  # fmt: skip
-    return not any(isinstance(n.op, floats) and isinstance(graph.types[n.output].qtype, Float32) for n in graph.nodes)
-
-
-def _source(artefact: Artefact) -> str:
-    return f"artefact {artefact.path.name}, digest {artefact.digest}"
-
-
-def _c_files(artefact: Artefact, name: str) -> dict[str, bytes]:
-    if name.lower() == "example":
-        raise ConfigError("'example' is the name of the program that shows how to use the policy: choose another")
-    files = emit_c(artefact.graph, name, _source(artefact), artefact.q_meaning, artefact.interface)
-    files["example.c"] = _example(artefact.graph, name)
-    return {file: text.encode() for file, text in files.items()}
-
-
-def _onnx_files(artefact: Artefact, name: str, options: OnnxOptions) -> dict[str, bytes]:
-    from nimbleq.deploy.targets.onnx.emit import emit_onnx
-
-    graph, source = artefact.graph, _source(artefact)
-    chosen: dict[str, Any] = {"source": source, "opset": options.opset, "outputs": options.outputs}
-    files = {"model.onnx": emit_onnx(graph, name, **chosen)}
-    if any(isinstance(node.op, ops.Requantize) for node in graph.nodes) and options.opset >= QDQ_OPSET:
-        files["model_qdq.onnx"] = emit_onnx(graph, name, **chosen, exact=False)
-    return files
-
-
-def _example(graph: Graph, name: str) -> str:
-    """A program that decides once; the compile line is on top."""
-    element = "float" if isinstance(graph.obs_type.qtype, Float32) else "uint8_t"
-    upper = name.upper()
-    mask, given, act = "", "", "act"
-    if graph.masked:
-        mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}}; /* not 0 where an action is legal */\n"
-        given, act = ", mask", "act_masked"
-    return f"""/* cc -std=c99 -O3 -march=native example.c {name}.c -o example && ./example */
-#include "{name}.h"
-
-#include <stdio.h>
-
-static {element} obs[{upper}_OBS_SIZE]; /* zeros: fill in what the sensors say */
-{mask}
-int main(void)
-{{
-    float q[{upper}_ACTIONS];
-    if ({name}_q(obs, q) < 0) return 1;
-    for (int a = 0; a < {upper}_ACTIONS; ++a) printf("q[%d] = %g\\n", a, (double)q[a]);
-    printf("action %d\\n", {name}_{act}(obs{given}));
-    return 0;
-}}
-"""

@@ -14,24 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.decider import Answer, Decider, OneByOneDecider, open_library
-from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import isas_of_this_machine
-from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler
+from nimbleq.deploy.decider import Decider, OneByOneDecider
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interface import Interface, as_mask, environment_action, mask_of
 from nimbleq.graph.interpret import interpret
-from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
-Engine = Literal["auto", "c", "onnxruntime", "numpy"]
+AUTO, NUMPY = "auto", "numpy"
 _PROBES = 25
+Load = Callable[[Graph, Interface, int], tuple[Decider, str]]
+"""See `nimbleq.deploy.target.Engine`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Status:
     """What a runtime uses.
 
     Attributes:
-        engine: ``"c"``, ``"onnxruntime"`` or ``"numpy"``.
+        engine: one of `engines`.
         ok: the fastest engine is in use, and no observation was refused.
         reason: why this engine, in words.
         latency_us: median of a few calls when it was made.
@@ -72,7 +71,7 @@ class Runtime:
     def __init__(
         self,
         model: Path | str | Graph,
-        engine: Engine = "auto",
+        engine: str = AUTO,
         fallback_action: int | None = None,
         interface: Interface | None = None,
     ) -> None:
@@ -80,7 +79,8 @@ class Runtime:
 
         Args:
             model: artefact folder, or a graph with the outputs ``q`` and ``action``.
-            engine: ``auto`` takes C if there is a compiler, else ONNX Runtime if it is installed, else numpy.
+            engine: one of `engines`; ``auto`` takes the first that works here: C if there is a compiler, else ONNX
+                Runtime if it is installed, else numpy.
             fallback_action: index (0 … A−1) of the action for observations that contain NaN or infinity, instead of an
                 error.
             interface: of the environment, for a graph; an artefact brings its own. Without one observations are the
@@ -95,8 +95,8 @@ class Runtime:
         else:
             artefact = load_artefact(model)
             self.graph, interface = artefact.graph, interface or artefact.interface
-        if engine not in ("auto", "c", "onnxruntime", "numpy"):
-            raise ConfigError(f"unknown engine {engine!r}: use auto, c, onnxruntime or numpy")
+        if engine not in (AUTO, *engines()):
+            raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(engines())}")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
             raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.actions - 1}")
         by_itself = network_interface(self.graph)
@@ -137,7 +137,8 @@ class Runtime:
     @property
     def status(self) -> Status:
         """Engine, reason, latency, refusals so far."""
-        ok = (self._engine == "c" or self._asked == self._engine) and self._decider.refused == 0
+        fastest = next(iter(engines()))
+        ok = self._engine in (fastest, self._asked) and self._decider.refused == 0
         return Status(self._engine, ok, self._reason, self._latency_us, self._decider.refused)
 
     @property
@@ -146,14 +147,20 @@ class Runtime:
         return self._decider
 
 
-def _choose(graph: Graph, engine: Engine, interface: Interface, fallback: int) -> tuple[Decider, str, str]:
+def engines() -> dict[str, Load]:
+    """Name → how to load it: the targets that decide in this process, fastest first, and the interpreter."""
+    rows = [row.engine for row in TARGETS.values() if row.engine is not None]
+    return {engine.name: engine.load for engine in rows} | {NUMPY: _numpy}
+
+
+def _choose(graph: Graph, asked: str, interface: Interface, fallback: int) -> tuple[Decider, str, str]:
     """The first engine that works, its name, and why it was taken."""
-    reasons = []
-    for name in ("c", "onnxruntime", "numpy") if engine == "auto" else (engine,):
+    loads, reasons = engines(), []
+    for name in loads if asked == AUTO else (asked,):
         try:
-            decider, reason = _open(graph, name, interface, fallback)
+            decider, reason = loads[name](graph, interface, fallback)
         except NimbleqError as error:
-            if engine != "auto":
+            if asked != AUTO:
                 raise
             reasons.append(str(error))
         else:
@@ -161,44 +168,18 @@ def _choose(graph: Graph, engine: Engine, interface: Interface, fallback: int) -
     raise AssertionError("numpy runs every graph")
 
 
-def _open(graph: Graph, name: str, interface: Interface, fallback: int) -> tuple[Decider, str]:
-    if name == "c":
-        compiler = find_compiler()
-        if compiler is None:
-            raise CompileError("no C compiler found (cc, gcc or clang)")
-        library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine()), compiler)
-        return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
-    answer, reason = (
-        (_onnx(graph), "ONNX Runtime") if name == "onnxruntime" else (_numpy(graph), "the numpy interpreter")
-    )
-    return OneByOneDecider(graph, answer, interface, fallback), reason
-
-
-def _onnx(graph: Graph) -> Answer:
-    from nimbleq.deploy.targets.onnx.emit import emit_onnx
-    from nimbleq.deploy.targets.onnx.session import load_onnx_policy
-
-    session = load_onnx_policy(emit_onnx(graph))
-
-    def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
-        answers = session(obs, mask)
-        return answers[ACTION], answers[Q]
-
-    return answer
-
-
-def _numpy(graph: Graph) -> Answer:
+def _numpy(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
     def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
         answers = interpret(graph, obs, mask)
         return answers[ACTION], answers[Q]
 
-    return answer
+    return OneByOneDecider(graph, answer, interface, fallback), "the numpy interpreter"
 
 
 def _latency_us(decider: Decider, graph: Graph) -> float:
     """Median of a few calls, the first ones left out."""
     kind = graph.obs_type
-    obs = np.zeros(kind.shape, np.float32 if isinstance(kind.qtype, Float32) else np.uint8)
+    obs = np.zeros(kind.shape, np.uint8 if kind.qtype.is_integer else np.float32)
     mask = (np.ones(graph.actions, bool),) if graph.masked else ()
     times = []
     for _ in range(_PROBES):

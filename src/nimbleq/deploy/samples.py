@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
 
@@ -18,8 +17,8 @@ def sample_observations(rng: np.random.Generator, graph: Graph, near: Array, cou
     shape = (count, *graph.obs_type.shape)
     base = near[rng.integers(len(near), size=count)]
     kind = rng.choice(3, size=(count, *(1 for _ in graph.obs_type.shape)), p=[0.5, 0.4, 0.1])
-    if not isinstance(graph.obs_type.qtype, Float32):
-        low, high = graph.obs_type.qtype.low, graph.obs_type.qtype.high
+    if graph.obs_type.qtype.is_integer:
+        low, high = int(graph.obs_type.qtype.low), int(graph.obs_type.qtype.high)
         close = np.clip(base.astype(np.int64) + rng.integers(-8, 9, shape), low, high)
         extreme = rng.choice(np.array([low, high]), shape)
         pixels: Array = np.select([kind == 0, kind == 1], [close, rng.integers(low, high + 1, shape)], extreme)

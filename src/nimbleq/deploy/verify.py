@@ -1,26 +1,28 @@
-"""Every engine against the interpreter: golden vectors and random observations.
+"""Every target against the interpreter: golden vectors and random observations.
 
-Integer graphs are compared bit for bit, action values and actions. Float graphs may differ by rounding: action values
-within `tolerance`, and the action equal unless the interpreter's two best values are closer than that.
+Integer graphs are compared bit for bit, action values and actions, on targets that are exact. Elsewhere rounding may
+differ: action values within `tolerance`, and the action equal unless the interpreter's two best values are closer than
+that.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.decider import open_library
-from nimbleq.deploy.export import is_integer, load_build
+from nimbleq.deploy.export import load_build
 from nimbleq.deploy.samples import sample_observations
-from nimbleq.deploy.toolchain import FAST, NoCompilerError, compile_library, find_compiler
+from nimbleq.deploy.target import Run, Source
+from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.errors import NimbleqError
-from nimbleq.graph.artefact import network_interface
+from nimbleq.files import read_bytes
+from nimbleq.graph import ops
 from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
@@ -28,9 +30,6 @@ from nimbleq.types import Array, Tick, no_tick
 
 OBSERVATIONS = 100_000
 CHUNK = 1024
-Run = Callable[[Array, Array | None], tuple[Array | None, Array | None]]
-"""``obs[N, *O], mask[N, A] → (action[N], q[N, A])``; the mask is None where the policy takes none, and either answer
-where the target does not give it."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,29 @@ class VerifyResult:
         return asdict(self) | {"targets": [asdict(target) for target in self.targets]}
 
 
+def is_integer(graph: Graph) -> bool:
+    """True when every layer computes in integers, so that every exact target has to give the same bits."""
+    floats = (
+        ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Expectation, ops.Pool, ops.Activation,
+        ops.Affine,
+    )  # fmt: skip
+    return all(graph.types[n.output].qtype.is_integer for n in graph.nodes if isinstance(n.op, floats))
+
+
 def verify(
-    graph: Graph, golden: Golden, targets: Mapping[str, Run], observations: int = OBSERVATIONS, tick: Tick = no_tick
+    graph: Graph,
+    golden: Golden,
+    targets: Mapping[str, Run],
+    observations: int = OBSERVATIONS,
+    tick: Tick = no_tick,
+    rounding: Collection[str] = (),
 ) -> VerifyResult:
     """Compare ``targets`` with the interpreter.
 
     Args:
         golden: its observations and the answers stored with them are checked first, then ``observations`` random ones.
         targets: name → how to run it.
+        rounding: those of ``targets`` that round by themselves also where the graph is integer.
 
     Raises:
         NimbleqError: the interpreter no longer gives the golden answers (a damaged artefact or a changed nimbleq).
@@ -96,7 +110,7 @@ def verify(
             _check_golden(golden, answers, mask, done, exact)
         for name, run in targets.items():
             action, q = run(obs, mask)
-            bad, largest = _compare(answers, action, q, mask, exact)
+            bad, largest = _compare(answers, action, q, mask, exact and name not in rounding)
             counts[name] += len(obs)
             wrong[name] += bad
             error[name] = max(error[name], largest)
@@ -148,67 +162,30 @@ def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | No
 def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
     """Verify everything that `nimbleq.deploy.export.export` wrote into ``folder`` and that can be run here.
 
-    C is compiled as plain scalar code and as fast as possible, with every compiler found. The QDQ
-    model rounds its own way, so it is not among the targets that have to agree.
-
     Raises:
-        FileError: not a build, or files were changed.
+        FileError: not a build, files were changed, or it is of a target that this nimbleq does not know.
         CompileError: a compiler refuses the code.
     """
     manifest, oracle = load_build(folder)
-    graph, name = oracle.graph, str(manifest["name"])
+    source, name = Source.of(oracle), str(manifest["name"])
+    files = {file: read_bytes(folder / file) for file in manifest["files"]}
+    runs: dict[str, Run] = {}
+    rounding: set[str] = set()
+    skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
-        targets: dict[str, Run] = {}
-        skipped: dict[str, str] = {}
-        if "c" in manifest["targets"]:
-            texts = {file: (folder / file).read_text() for file in (f"{name}.c", f"{name}.h")}
+        for target in manifest["targets"]:
+            row = TARGETS[target]
+            if why := row.cannot_open():
+                skipped[target] = why
+                continue
+            place = Path(scratch, target)
+            place.mkdir()
             try:
-                targets |= c_targets(graph, texts, name, Path(scratch))
+                opened = row.open(source, files, name, place)
             except NoCompilerError as error:
-                skipped["c"] = str(error)
-        if "onnx" in manifest["targets"]:
-            if importlib.util.find_spec("onnxruntime") is None:
-                skipped["onnx"] = "running ONNX models needs onnxruntime: pip install 'nimbleq[onnx]'"
-            else:
-                targets["onnx"] = onnx_target((folder / "model.onnx").read_bytes())
-        return replace(verify(graph, oracle.golden, targets, observations, tick), skipped=skipped)
-
-
-def c_targets(graph: Graph, files: Mapping[str, str], name: str, folder: Path) -> dict[str, Run]:
-    """The C text, compiled in several ways into ``folder``.
-
-    Raises:
-        NoCompilerError: there is none that works.
-        CompileError: one refuses the code.
-    """
-    fast = find_compiler()
-    if fast is None:
-        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang")
-    builds = [(fast, ("-O1", "-DNQ_SCALAR")), (fast, FAST)]
-    other = find_compiler(("clang",))
-    if other is not None and other != fast:
-        builds.append((other, FAST))
-    targets: dict[str, Run] = {}
-    for index, (compiler, flags) in enumerate(builds):
-        library = compile_library(files, folder / f"{index}.so", compiler, flags)
-        targets[f"c ({Path(compiler).name} {' '.join(flags)})"] = open_library(
-            library, name, graph, network_interface(graph)
-        ).run
-    return targets
-
-
-def onnx_target(model: bytes) -> Run:
-    """An ONNX model in ONNX Runtime.
-
-    Raises:
-        NimbleqError: onnxruntime is not installed.
-    """
-    from nimbleq.deploy.targets.onnx.session import load_onnx_policy
-
-    session = load_onnx_policy(model)
-
-    def run(obs: Array, mask: Array | None) -> tuple[Array | None, Array | None]:
-        answers = session(obs, mask)
-        return answers.get(ACTION), answers.get(Q)
-
-    return run
+                skipped[target] = str(error)
+                continue
+            runs |= opened
+            rounding |= set() if row.exact else opened.keys()
+        result = verify(source.graph, oracle.golden, runs, observations, tick, rounding)
+    return replace(result, skipped=skipped)

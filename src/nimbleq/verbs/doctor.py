@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nimbleq.console import Console
-from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.runtime import Runtime, engines
+from nimbleq.deploy.target import Source, Target
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.toolchain import COMPILERS, compile_library, find_compiler
 from nimbleq.errors import NimbleqError
@@ -39,17 +41,16 @@ PACKAGES = {
     "minatar": ("minatar", "MinAtar environments"),
     "envpool": ("envpool", "environments in C++"),
     "pillow": ("PIL", "watch (GIFs)"),
-    "onnx": ("onnx", "export --to onnx"),
-    "onnxruntime": ("onnxruntime", "verify and bench beside ONNX Runtime"),
+    "onnx": ("onnx", "ONNX models"),
+    "onnxruntime": ("onnxruntime", "running ONNX models"),
 }
 """Distribution → the module that it is imported as, and what it is for."""
-ENGINES = ("c", "onnxruntime", "numpy")
 _WIDTHS = (8, 32, 32, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Try what is installed: import the packages, compile and run a policy with every compiler, time every engine."""
+    """Try what is installed: import the packages, run a policy with every compiler and target, time every engine."""
 
 
 class Check(NamedTuple):
@@ -66,7 +67,7 @@ class Finding:
     """One thing that was tried.
 
     Attributes:
-        kind: ``package``, ``compiler``, ``extension`` or ``engine``.
+        kind: ``package``, ``compiler``, ``extension``, ``target`` or ``engine``.
         name: which.
         works: it does.
         state: version, seconds or microseconds; or why it does not work.
@@ -84,7 +85,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Try everything and list it; what does not work is no failure of this verb."""
     findings = []
     with console.progress("doctor") as tick:
-        checks = [*_packages(), *_compilers(), *_extensions(), *_engines()]
+        checks = [*_packages(), *_compilers(), *_extensions(), *_targets(), *_engines()]
         for number, check in enumerate(checks):
             findings.append(_tried(check))
             tick(number + 1, len(checks), findings[-1].name)
@@ -112,7 +113,7 @@ def _tried(check: Check) -> Finding:
         return Finding(check.kind, check.name, True, check.attempt(), check.purpose)
     except Exception as error:  # noqa: BLE001 (a package may fail in any way while it is imported)
         said = " ".join(str(error).split()) or type(error).__name__
-        return Finding(check.kind, check.name, False, said[:120], check.purpose)
+        return Finding(check.kind, check.name, False, said[:200], check.purpose)
 
 
 def _packages() -> Iterator[Check]:
@@ -152,10 +153,30 @@ def _extensions() -> Iterator[Check]:
         yield Check("extension", name, purpose, attempt)
 
 
-def _engines() -> Iterator[Check]:
-    for name in ENGINES:
+def _targets() -> Iterator[Check]:
+    for name, row in TARGETS.items():
 
-        def attempt(name: Any = name) -> str:
+        def attempt(row: Target = row) -> str:
+            if why := row.cannot_emit():
+                raise NimbleqError(why)
+            source = Source(_example())
+            files = row.emit(source, "doctor", row.options())
+            written = f"written: {', '.join(files)}"
+            if why := row.cannot_open():
+                return f"{written}; not run: {why}"
+            with tempfile.TemporaryDirectory(prefix="nimbleq-doctor-") as folder:
+                runs = row.open(source, files, "doctor", Path(folder))
+                for run in runs.values():
+                    run(np.zeros((1, _WIDTHS[0]), np.float32), None)
+            return f"{written}; run as {', '.join(runs)}"
+
+        yield Check("target", name, f"export --to {name}: {row.purpose}", attempt)
+
+
+def _engines() -> Iterator[Check]:
+    for name in engines():
+
+        def attempt(name: str = name) -> str:
             return f"{Runtime(_example(), engine=name).status.latency_us:.2f} µs a decision"
 
         yield Check("engine", name, f"decisions of a network {'-'.join(map(str, _WIDTHS))}", attempt)

@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from nimbleq.console import Console, size_text
-from nimbleq.deploy.export import OnnxOptions
+from nimbleq.deploy.targets import STANDARD, TARGETS
 from nimbleq.verbs.common import Output, artefact_and_run
+
+To = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(help="targets: " + "; ".join(f"{name} ({row.purpose})" for name, row in TARGETS.items()) + "."),
+]
+"""What ``--to`` takes, in every verb that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(Output):
+class Common(Output):
     """Write an artefact as source or model files.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
-        to: targets: c (one C99 file and its header), onnx.
+        to: targets.
         out: folder to write; of an older build there, what its manifest lists is replaced.
         name: of the C functions (NAME_act, NAME_q) and files: two policies of one program need two names.
-        opset: of ONNX models; engines that know older ones only need e.g. 13.
-        outputs: of ONNX models: both, q (action values) or action.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
-    to: tuple[str, ...] = ("c", "onnx")
+    to: To = STANDARD
     out: Path = Path("build")
     name: str = "policy"
-    opset: int = 17
-    outputs: Literal["both", "q", "action"] = "both"
 
 
-def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
+_OPTIONS = "options_"
+"""Begins the names of the fields with the options of targets, which on the command line bear the targets' names."""
+
+
+def with_target_options() -> type[Common]:
+    """`Common` and one field per target that has options."""
+    options = [
+        (_OPTIONS + name, Annotated[row.options, tyro.conf.arg(name=name)], field(default_factory=row.options))
+        for name, row in TARGETS.items()
+        if fields(row.options)
+    ]
+    return make_dataclass(
+        "Args", options, bases=(Common,), frozen=True, kw_only=True, namespace={"__doc__": Common.__doc__}
+    )
+
+
+Args = with_target_options()
+
+
+def main(args: Common, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
     path, _ = artefact_and_run(args.artefact)
-    onnx = OnnxOptions(args.opset, args.outputs)
-    return export_artefact(path, args.to, args.out, console, args.name, onnx), True
+    options = {key.removeprefix(_OPTIONS): value for key, value in vars(args).items() if key.startswith(_OPTIONS)}
+    return export_artefact(path, args.to, args.out, console, args.name, options), True
 
 
 def export_artefact(
@@ -47,12 +69,12 @@ def export_artefact(
     out: Path,
     console: Console,
     name: str = "policy",
-    onnx: OnnxOptions | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Export one artefact; returns the verb's JSON object."""
     from nimbleq.deploy.export import MANIFEST, ORACLE, export
 
-    manifest = export(artefact, targets, out, name, onnx or OnnxOptions())
+    manifest = export(artefact, targets, out, name, options)
     written = [*map(Path, manifest["files"]), Path(MANIFEST), *(p.relative_to(out) for p in (out / ORACLE).iterdir())]
     files = {str(file): (out / file).stat().st_size for file in sorted(written)}
     console.say(

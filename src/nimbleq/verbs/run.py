@@ -13,6 +13,7 @@ import tyro
 from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict, validate
 from nimbleq.console import Console, size_text
 from nimbleq.deploy.export import MANIFEST, check_targets, load_build
+from nimbleq.deploy.targets import STANDARD
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_json
 from nimbleq.graph.artefact import CERTIFICATE, digest
@@ -39,7 +40,7 @@ class Args(Output):
         recipe: auto, or one of the recipes of nimbleq compress.
         max_episodes: that a certificate may take.
         return_range: low,high between which returns lie; see nimbleq compress.
-        to: export targets.
+        to: targets.
         name: of the exported C functions and files.
     """
 
@@ -50,7 +51,7 @@ class Args(Output):
     recipe: str = "auto"
     max_episodes: int = certify.MAX_EPISODES
     return_range: str | None = None
-    to: tuple[str, ...] = ("c", "onnx")
+    to: export.To = STANDARD
     name: str = "policy"
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 

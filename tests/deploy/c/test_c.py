@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from nimbleq.deploy.decider import open_library
-from nimbleq.deploy.export import is_integer
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.ops.quads import quads
+from nimbleq.deploy.targets.c.ops.avx2.quads import quads
 from nimbleq.deploy.toolchain import FAST, compile_library
-from nimbleq.deploy.verify import tolerance
+from nimbleq.deploy.verify import is_integer, tolerance
 from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.artefact import network_interface

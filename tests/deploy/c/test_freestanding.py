@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -26,7 +27,7 @@ from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import UINT8
-from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.deploy.nets import int_conv, int_mlp, mlp, pictures_and_numbers
 from tests.strategies import random_graph, random_obs
 
 WARNINGS = (
@@ -52,6 +53,7 @@ def policies() -> list[Graph]:
         with_mask(int_mlp(4, 40, 3, high=127)),
         int_mlp(7, 24, 3, shift=12),
         int_conv(5, (1, 1)),
+        pictures_and_numbers(),
         random_graph(np.random.default_rng(3), numbers="float"),
         random_graph(np.random.default_rng(4), numbers="int", obs="image"),
     ]
@@ -144,6 +146,37 @@ def test_portable_weights_are_stored_without_padding() -> None:
         )
         assert stored == cost(graph).size_bytes
         assert "#if" not in text.replace("#if DBL_MANT_DIG", "").replace("#if FLT_EVAL_METHOD", "")
+
+
+def test_constants_are_named_after_their_layers_and_sizes_stand_on_top() -> None:
+    for graph in policies():
+        text = emit_c(graph, isas=(PORTABLE,))["policy.c"]
+        constants = re.findall(r"static const (\w+) policy_(\w+)\[(\d+)\]", text)
+        layers = {re.sub(r"\W+", "_", node.output) for node in graph.nodes}
+        for _, name, _ in constants:
+            assert any(name.startswith(f"{layer}_") for layer in layers), name
+        size = sum(int(n) * {"float": 4, "int8_t": 1, "int32_t": 4}[kind] for kind, _, n in constants)
+        ram = re.search(r"constants (\d+) bytes; RAM (\d+) bytes", text.split("#include")[0])
+        assert ram is not None
+        assert int(ram[1]) == size
+        assert f"WORKSPACE_BYTES {ram[2]}" in emit_c(graph, isas=(PORTABLE,))["policy.h"]
+        assert "(void)arena" not in text
+
+
+def test_names_of_layers_become_c_names(tmp_path: Path) -> None:
+    gcc = needs("gcc")
+    names = ["a.b", "a_b", "a/b", "é", "ö", "int", "Q", "q_bias", "*/ x", "w" * 90, "w" * 91, "0"]
+    graph = mlp(3, *[5] * len(names), 2)
+    new = {f"h{index}": name for index, name in enumerate(names)}
+    nodes = tuple(
+        replace(node, inputs=tuple(new.get(i, i) for i in node.inputs), output=new.get(node.output, node.output))
+        for node in graph.nodes
+    )
+    renamed = replace(graph, nodes=nodes)
+    obs = random_obs(np.random.default_rng(0), renamed, 20)
+    library = compile_library(emit_c(renamed, "net"), tmp_path / "net.so", gcc, ("-O1",))
+    action, _ = open_library(library, "net", renamed, network_interface(renamed)).run(obs)
+    np.testing.assert_array_equal(action, interpret(graph, obs)[ACTION])
 
 
 def answers(graph: Graph, obs: np.ndarray, folder: Path, flags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

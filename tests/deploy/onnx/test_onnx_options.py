@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nimbleq.deploy.export import OnnxOptions, export
+from nimbleq.deploy.export import export
 from nimbleq.deploy.targets.onnx.emit import OPSETS, emit_onnx
 from nimbleq.deploy.targets.onnx.session import load_onnx_policy
+from nimbleq.deploy.targets.onnx.target import OnnxOptions
 from nimbleq.deploy.verify import verify_build
 from nimbleq.errors import ConfigError, NimbleqError, UnsupportedOpError
 from nimbleq.graph import ops
@@ -135,5 +136,5 @@ def test_exports_with_options_verify(outputs: str, opset: int, tmp_path: Path) -
     for name, graph in (("float", every_float_op()), ("int", with_mask(int_mlp(6, 9, 3)))):
         save_artefact(tmp_path / name, graph, obs, {})
         options = OnnxOptions(opset, outputs)  # type: ignore[arg-type]
-        export(tmp_path / name, ("onnx",), tmp_path / f"{name}-build", onnx=options)
+        export(tmp_path / name, ("onnx",), tmp_path / f"{name}-build", options={"onnx": options})
         assert verify_build(tmp_path / f"{name}-build", observations=200).mismatches == 0

@@ -1,1 +1,19 @@
-"""What a policy can be written for: one folder a target."""
+"""The targets. A new one is a file beside this and a line in `TARGETS`; the faster engine comes first."""
+
+from nimbleq.deploy.target import Target
+from nimbleq.deploy.targets.c.target import C
+from nimbleq.deploy.targets.onnx.target import ONNX
+
+TARGETS: dict[str, Target] = {
+    row.name: row
+    for row in (
+        C,
+        ONNX,
+    )
+}
+"""Name → target."""
+
+STANDARD = (C.name, ONNX.name)
+"""What `export` writes when nobody says which."""
+
+__all__ = ["STANDARD", "TARGETS"]

@@ -1,5 +1,3 @@
-enum { NQ_LINEAR, NQ_RELU, NQ_LEAKY_RELU, NQ_CLIP };
-
 static inline float nq_activate(const float x, const int function, const float low, const float high)
 {
     if (function == NQ_RELU) return x > 0.0f ? x : 0.0f;

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
+from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.plan import Plan
 from nimbleq.deploy.targets.c.text import comment_safe
 from nimbleq.graph.cost import cost, node_macs
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface, describe
-from nimbleq.graph.tensor import Float32
 from nimbleq.version import VERSION
 
 UNKNOWN_MEANING = "the network's own; compression may have moved all of them, so compare them with one another only"
 
 
-def title(graph: Graph, name: str, source: str) -> str:
-    """Comment: what made the file, from what, and what each layer costs."""
+def title(graph: Graph, name: str, source: str, plans: Sequence[Plan]) -> str:
+    """Comment: what made the file, from what, what it takes of memory, and what each layer costs."""
     total = cost(graph)
     rows = [f"   {'op':<12} {'output':<24} {'type':<24} {'MACs':>10} {'weight bytes':>13}"]
     for node in graph.nodes:
@@ -23,9 +25,11 @@ def title(graph: Graph, name: str, source: str) -> str:
         kind = str(graph.types[node.output])
         rows.append(f"   {node.op.kind:<12} {node.output:<24} {kind:<24} {node_macs(graph, node):>10} {size:>13}")
     table = "\n".join(comment_safe(row).rstrip() for row in rows)
+    sizes = "\n".join(_memory(plan) for plan in plans)
     return f"""/* {name}: a policy written by nimbleq {VERSION}; do not edit.
    from: {comment_safe(source) or "a graph in memory"}
    one decision: {total.macs} multiply-accumulates; the model: {total.size_bytes} bytes
+{sizes}
 
 {table}
 
@@ -36,12 +40,18 @@ def title(graph: Graph, name: str, source: str) -> str:
 """
 
 
+def _memory(plan: Plan) -> str:
+    where = "on the stack" if plan.on_stack else "static"
+    padded = ", padded to whole vectors" if plan.isa.lanes > 1 else ""
+    return f"   {plan.isa.name}: constants {plan.constant_bytes} bytes{padded}; RAM {plan.arena_bytes} bytes, {where}"
+
+
 def header(
-    graph: Graph, name: str, top: str, q_meaning: str, interface: Interface | None, arena_bytes: int, on_stack: bool
+    graph: Graph, name: str, top: str, q_meaning: str, interface: Interface | None, plans: Sequence[Plan]
 ) -> str:
     """Text of ``<name>.h``."""
-    real = isinstance(graph.obs_type.qtype, Float32)
-    element = "float" if real else "uint8_t"
+    real, element = not graph.obs_type.qtype.is_integer, c_type(graph.obs_type)
+    arena_bytes, on_stack = max(plan.arena_bytes for plan in plans), all(plan.on_stack for plan in plans)
     shape, guard = graph.obs_type.shape, f"NIMBLEQ_{name.upper()}_H"
     layout = " row by row, channels outermost: (C, H, W)" if len(shape) == 3 else " in C order"
     values = (
@@ -62,10 +72,8 @@ def header(
         "   the caller's workspace and may run in parallel, each thread with its own."
     )
     meaning = textwrap.fill(f"Action values: {comment_safe(q_meaning) or UNKNOWN_MEANING}.", 116).replace("\n", "\n   ")
-    told = [] if interface is None else describe(interface)
-    words = (
-        "".join(f"\n     {line}" for line in ["What the environment gives, and what it takes:", *told]) if told else ""
-    )
+    lines = [] if interface is None else ["What the environment gives, and what it takes:", *describe(interface)]
+    words = "".join(f"\n     {line}" for line in lines)
     return f"""{top}
 #ifndef {guard}
 #define {guard}

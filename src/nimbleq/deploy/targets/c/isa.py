@@ -1,19 +1,20 @@
-"""Instruction sets that C is written for: how weights are packed, and which kernels read them."""
+"""Instruction sets that C is written for: a row says how its layers are made and what they need.
+
+A new one is a row here, files for its layers beside `ops/avx2`, and kernels beside `native/kernels/avx2`.
+"""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nimbleq.deploy.targets.c import plan as c_plan
-from nimbleq.deploy.targets.c.ops import conv, dense, portable
-from nimbleq.deploy.targets.c.ops.writer import Writer
-from nimbleq.graph.graph import Node
-
-Layer = Callable[[Writer, Node, Node | None], list[str]]
-"""Lines of one layer, its epilogue included."""
+from nimbleq.deploy.targets.c.layout import ALIGNMENT
+from nimbleq.deploy.targets.c.ops import PORTABLE as PORTABLE_OPS
+from nimbleq.deploy.targets.c.ops import Make
+from nimbleq.deploy.targets.c.ops.avx2 import LAYERS as AVX2_LAYERS
+from nimbleq.graph.ops import Op
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Isa:
     alignment: of tensors and constants, in bytes.
     stack_bytes: arenas up to this size live on the stack, so that any thread may call; others are static.
     lanes: tensors take a multiple of this many elements, because kernels store whole vectors.
-    linear, conv2d: the writers of layers.
+    ops: op → the function that makes its lines.
     """
 
     name: str
@@ -34,12 +35,11 @@ class Isa:
     alignment: int
     stack_bytes: int
     lanes: int
-    linear: Layer
-    conv2d: Layer
+    ops: Mapping[type[Op], Make]
 
 
 AVX2 = Isa(
-    name="avx2",
+    name="AVX2",
     condition=(
         "defined(__AVX2__) && defined(__FMA__) && defined(__BMI2__) && defined(__x86_64__) && defined(__GNUC__) "
         "\\\n    && __STDC_HOSTED__ && !defined(NQ_SCALAR)"
@@ -48,18 +48,16 @@ AVX2 = Isa(
     alignment=64,
     stack_bytes=16384,
     lanes=32,
-    linear=dense.linear,
-    conv2d=conv.conv2d,
+    ops={**PORTABLE_OPS, **AVX2_LAYERS},
 )
 PORTABLE = Isa(
     name="portable",
     condition="",
     includes=(),
-    alignment=c_plan.ALIGNMENT,
+    alignment=ALIGNMENT,
     stack_bytes=1920,  # microcontrollers have small ones
     lanes=1,
-    linear=portable.linear,
-    conv2d=portable.conv2d,
+    ops=PORTABLE_OPS,
 )
 
 ISAS = (AVX2, PORTABLE)

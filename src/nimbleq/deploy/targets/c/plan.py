@@ -1,157 +1,132 @@
-"""What is decided before any C is written: fused steps, tensor layouts, who needs what, and places in the arena."""
+"""The first pass: what the C of a policy will consist of, for one instruction set, before any text is put together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from nimbleq.deploy.targets.c.arena import Slot, place
+from nimbleq.deploy.targets.c.isa import Isa
+from nimbleq.deploy.targets.c.layout import BYTES, Layout, c_type
+from nimbleq.deploy.targets.c.ops.layer import Buffer, Code, Constant, Layer
+from nimbleq.deploy.targets.c.steps import Stage, Step, steps
 from nimbleq.errors import UnsupportedOpError
-from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
-from nimbleq.graph.tensor import Float32, TensorType
-
-ALIGNMENT = 8
-"""Bytes that the widest element needs."""
-Stage = Literal["both", "action", "q"]
+from nimbleq.graph.graph import ACTION, Graph, Q
 
 
-@dataclass(frozen=True)
-class Step:
-    """One or two nodes that become one loop.
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One step: its code, and where each of its scratch variables begins in the arena, in bytes."""
 
-    Attributes:
-        node: the op.
-        epilogue: an Activation or Requantize applied to its result before that is stored, or None.
-        stage: which entry points need it.
+    step: Step
+    code: Code
+    scratch: tuple[tuple[Buffer, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Attributes:
+    isa: what it is for.
+    layout: variables of the tensors.
+    blocks: in execution order.
+    slots: tensor (its root) → its place in the arena.
+    arena_bytes: size of the arena; it is on the stack where `Isa.stack_bytes` allows, else static.
     """
 
-    node: Node
-    epilogue: Node | None
-    stage: Stage
+    isa: Isa
+    layout: Layout
+    blocks: tuple[Block, ...]
+    slots: Mapping[str, Slot]
+    arena_bytes: int
 
     @property
-    def output(self) -> str:
-        """The tensor that the step makes."""
-        return (self.epilogue or self.node).output
+    def graph(self) -> Graph:
+        """The policy."""
+        return self.layout.graph
+
+    @property
+    def on_stack(self) -> bool:
+        """Whether the arena is on the stack."""
+        return self.arena_bytes <= self.isa.stack_bytes
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """In order of use."""
+        return tuple(constant for block in self.blocks for constant in block.code.constants)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Size of all constants, padding for vectors included."""
+        return sum(constant.values.nbytes for constant in self.constants)
+
+    @property
+    def largest_index(self) -> int:
+        """What an ``int`` has to count to."""
+        tensors = (kind.size for kind in self.graph.types.values())
+        return max(self.arena_bytes, *(constant.values.size for constant in self.constants), *tensors)
+
+    def of(self, stage: Stage) -> tuple[Block, ...]:
+        """The blocks of one stage that do something."""
+        return tuple(block for block in self.blocks if block.step.stage == stage and block.code.lines)
 
 
-def steps(graph: Graph) -> tuple[Step, ...]:
-    """Nodes that the outputs need, in order, epilogues fused."""
-    for_q, for_action = _needed(graph, Q), _needed(graph, ACTION)
-    made: list[Step] = []
-    fused: set[str] = set()
-    for node in graph.nodes:
-        if node.output in fused or node.output not in for_q | for_action:
-            continue
-        epilogue = _epilogue(graph, node)
-        if epilogue is not None:
-            fused.add(epilogue.output)
-        result = (epilogue or node).output
-        stage: Stage = "both" if result in for_q & for_action else "q" if result in for_q else "action"
-        made.append(Step(node, epilogue, stage))
-    return tuple(made)
-
-
-def _needed(graph: Graph, output: str) -> set[str]:
-    needed = {output}
-    for node in reversed(graph.nodes):
-        if node.output in needed:
-            needed.update(node.inputs)
-    return needed
-
-
-def _epilogue(graph: Graph, node: Node) -> Node | None:
-    """The only reader of a Linear or Conv2d, when it can be done on the accumulators."""
-    readers = graph.consumers(node.output)
-    if not isinstance(node.op, ops.Linear | ops.Conv2d) or len(readers) != 1 or node.output in graph.outputs:
-        return None
-    (reader,) = readers
-    if isinstance(reader.op, ops.Activation):
-        return reader
-    if isinstance(reader.op, ops.Requantize) and reader.op.bits <= 8 and graph.weights[reader.op.shift].min() >= 31:
-        return reader
-    return None
-
-
-def c_type(kind: TensorType) -> str:
-    """Element type in C.
+def plan(graph: Graph, isa: Isa) -> Plan:
+    """Steps, their code, and places for tensors and scratch.
 
     Raises:
-        UnsupportedOpError: an unsigned integer of more than 31 bits.
+        UnsupportedOpError: an op or number format has no C form.
     """
-    if isinstance(kind.qtype, Float32):
-        return "float"
-    bits, signed = kind.qtype.bits, kind.qtype.signed
-    if bits > 31 and not signed:
-        raise UnsupportedOpError(f"of a {kind}", "c", "use at most 31 bits for unsigned integers")
-    width = 8 if bits <= 8 else 16 if bits <= 16 else 32
-    return f"{'int' if signed else 'uint'}{width}_t"
+    layout, order = Layout.of(graph), steps(graph)
+    codes = [_code(layout, isa, step) for step in order]
+    lifetimes, sizes = _tensors(layout, isa, order)
+    for index, code in enumerate(codes):
+        if code.scratch:
+            lifetimes[_scratch(index)] = (index, index)
+            sizes[_scratch(index)] = sum(_aligned(buffer, isa) for buffer in code.scratch)
+    slots, arena_bytes = place(lifetimes, sizes, isa.alignment)
+    blocks = []
+    for index, (step, code) in enumerate(zip(order, codes, strict=True)):
+        placed, offset = [], slots[_scratch(index)].offset if code.scratch else 0
+        for buffer in code.scratch:
+            placed.append((buffer, offset))
+            offset += _aligned(buffer, isa)
+        blocks.append(Block(step, code, tuple(placed)))
+    return Plan(isa, layout, tuple(blocks), slots, arena_bytes)
 
 
-def element_bytes(kind: TensorType) -> int:
-    """Bytes of one element in C."""
-    return {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}.get(c_type(kind), 4)
+def _code(layout: Layout, isa: Isa, step: Step) -> Code:
+    op = step.node.op
+    if type(op) not in isa.ops:
+        raise UnsupportedOpError(op.kind, "c", "rewrite the network without it or use another target")
+    layer = Layer(layout, step)
+    return layer.code(isa.ops[type(op)](layer))
 
 
-def is_image(kind: TensorType) -> bool:
-    """True for ``(C, H, W)``, which is kept as ``(H, W, C)`` in the arena."""
-    return len(kind.shape) == 3
+def _scratch(index: int) -> str:
+    """What the scratch of a step is called among the slots; no tensor is called so."""
+    return f"\0scratch {index}"
 
 
-def permutes(kind: TensorType) -> bool:
-    """True when ``(C, H, W)`` and ``(H, W, C)`` order the elements differently."""
-    return is_image(kind) and kind.shape[0] > 1 and kind.shape[1] * kind.shape[2] > 1
+def _aligned(buffer: Buffer, isa: Isa) -> int:
+    return -(-buffer.count * BYTES[buffer.c_type] // isa.alignment) * isa.alignment
 
 
-def free_flattens(graph: Graph) -> frozenset[str]:
-    """Flatten outputs that only Linear ops read: these permute their weights, so flattening costs nothing."""
-    return frozenset(
-        node.output
-        for node in graph.nodes
-        if isinstance(node.op, ops.Flatten)
-        and node.output not in graph.outputs
-        and all(isinstance(reader.op, ops.Linear) for reader in graph.consumers(node.output))
-    )
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A piece of the arena, in bytes."""
-
-    offset: int
-    size: int
-
-
-def place(
-    lifetimes: Mapping[str, tuple[int, int]], sizes: Mapping[str, int], alignment: int
-) -> tuple[dict[str, Slot], int]:
-    """First fit, largest first: tensors alive at the same step never overlap.
-
-    Args:
-        lifetimes: name → first and last step, both inclusive.
-        sizes: name → bytes.
-        alignment: of every slot, in bytes.
-
-    Returns:
-        Slots by name, and the size of the arena.
-    """
-    placed: dict[str, Slot] = {}
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        size = -(-max(sizes[name], 1) // alignment) * alignment
-        others = sorted((placed[other] for other in placed if _meet(lifetimes[name], lifetimes[other])), key=_offset)
-        offset = 0
-        for slot in others:
-            if offset + size <= slot.offset:
-                break
-            offset = max(offset, slot.offset + slot.size)
-        placed[name] = Slot(offset, size)
-    return placed, max((slot.offset + slot.size for slot in placed.values()), default=0)
-
-
-def _meet(one: Sequence[int], other: Sequence[int]) -> bool:
-    return one[0] <= other[1] and other[0] <= one[1]
-
-
-def _offset(slot: Slot) -> int:
-    return slot.offset
+def _tensors(layout: Layout, isa: Isa, order: tuple[Step, ...]) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
+    """First and last step, and bytes, of every tensor in the arena."""
+    graph = layout.graph
+    lifetimes: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, int] = {}
+    if layout.raw_obs is None:
+        lifetimes[graph.obs_name] = (-1, -1)
+        sizes[graph.obs_name] = graph.obs_type.size * BYTES[c_type(graph.obs_type)]
+    for index, step in enumerate(order):
+        for name in (*step.node.inputs, step.output):
+            if name == ACTION or not layout.in_arena(name):
+                continue
+            root = layout.roots[name]
+            lifetimes[root] = (lifetimes.get(root, (index, index))[0], index)
+            count = -(-graph.types[root].size // isa.lanes) * isa.lanes
+            sizes[root] = count * BYTES[c_type(graph.types[root])]
+    if layout.roots[Q] in lifetimes:
+        lifetimes[layout.roots[Q]] = (lifetimes[layout.roots[Q]][0], len(order))
+    return lifetimes, sizes

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
+from nimbleq import native
 from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
-KERNELS = Path(__file__).parents[3] / "native" / "kernels"
+KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
-    "finite", "activate", "requantize", "quantize", "real", "norm", "expectation",
+    "finite", "activations", "activate", "requantize", "quantize", "real", "norm", "expectation",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/quads_u8", "avx2/rows_u8",
 )  # fmt: skip
 _NEEDS = {
-    "avx2/linear_f32": ("activate", "avx2/vectors", "avx2/activate8"),
-    "avx2/conv_f32": ("activate", "avx2/vectors", "avx2/activate8"),
+    "activate": ("activations",),
+    "avx2/linear_f32": ("activations", "activate", "avx2/vectors", "avx2/activate8"),
+    "avx2/conv_f32": ("activations", "avx2/vectors", "avx2/activate8"),
     "avx2/linear_i8": ("avx2/vectors", "avx2/nonzero8", "avx2/store"),
     "avx2/conv_i8": ("avx2/vectors", "avx2/store"),
     "avx2/quads_u8": ("avx2/vectors", "avx2/store"),

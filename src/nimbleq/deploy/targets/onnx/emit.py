@@ -135,6 +135,8 @@ def _emit(build: Build, node: Node) -> None:
     if not _is_real(build, node):
         integer = EXACT if build.exact else QDQ
         table = integer if type(node.op) in integer else FLOAT
+    if type(node.op) not in table:
+        raise UnsupportedOpError(node.op.kind, TARGET, "rewrite the network without it or use another target")
     table[type(node.op)](build, node, node.op)
 
 

@@ -1,0 +1,123 @@
+"""What a target is: a row of `nimbleq.deploy.targets.TARGETS`.
+
+A new target is a file beside `targets/__init__.py` and a line in its table: `export`, `verify`, `bench`, `doctor`, the
+command line and its help go through the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Self
+
+import numpy as np
+
+from nimbleq.deploy.decider import Decider
+from nimbleq.graph.artefact import Artefact
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
+from nimbleq.types import Array
+
+Files = Mapping[str, bytes]
+"""Name → content of what a target writes; names are without folders."""
+Run = Callable[[Array, Array | None], tuple[Array | None, Array | None]]
+"""``obs[N, *O], mask[N, A] → (action int[N], q float32[N, A])``; the mask is None where the policy takes none, and
+either answer where the files do not give it. A `Decider.run` is one."""
+Timer = Callable[[int], Array]
+"""``calls → float64[calls]`` nanoseconds of each."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a target that is written in one way only."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a target writes.
+
+    Attributes:
+        graph: the policy, outputs ``q`` and ``action``.
+        origin: where it comes from (artefact and digest), for comments and metadata.
+        q_meaning: what the action values are; see `nimbleq.graph.artefact.Artefact.q_meaning`.
+        interface: what the environment gives and takes; None where nobody knows.
+    """
+
+    graph: Graph
+    origin: str = ""
+    q_meaning: str = ""
+    interface: Interface | None = None
+
+    @classmethod
+    def of(cls, artefact: Artefact) -> Self:
+        """The policy of an artefact."""
+        origin = f"artefact {artefact.path.name}, digest {artefact.digest}"
+        return cls(artefact.graph, origin, artefact.q_meaning, artefact.interface)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How `nimbleq.deploy.runtime.Runtime` decides with a target, in this process.
+
+    Attributes:
+        name: what people choose: ``Runtime(policy, engine=name)``.
+        load: ``(graph, interface, fallback) → (decider, reason)``: the fastest way on this machine, and in words which
+            it is; see `nimbleq.deploy.decider` for ``fallback``. Raises `NimbleqError` where there is none.
+        timers: ``(decider, obs[K, *O], mask[K, A] or None) → {name in the table of bench: timer}``.
+    """
+
+    name: str
+    load: Callable[[Graph, Interface, int], tuple[Decider, str]]
+    timers: Callable[[Decider, Array, Array | None], Mapping[str, Timer]]
+
+
+def nothing_missing() -> None:
+    """Of a target that needs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One target.
+
+    Attributes:
+        name: on the command line and in manifests.
+        purpose: what it is, in one phrase for the help of ``--to``.
+        options: frozen dataclass of how it is written; every field has a default, and is ``--NAME.FIELD`` on the
+            command line.
+        emit: ``(source, name, options) → files``; ``name`` is of the policy. Raises `UnsupportedOpError` where the
+            target cannot do an op.
+        open: ``(source, files, name, folder) → {label: run}``: every way to run the files on this machine, with
+            ``folder`` to build in. Labels begin with the target's name.
+        exact: integer policies give the interpreter's integers; False: the target rounds by itself.
+        cannot_emit, cannot_open: why it cannot be written, or run, on this machine, and what to do; None when it can.
+        engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
+    """
+
+    name: str
+    purpose: str
+    emit: Callable[[Source, str, Any], Files]
+    open: Callable[[Source, Files, str, Path], Mapping[str, Run]]
+    exact: bool
+    options: type = NoOptions
+    cannot_emit: Callable[[], str | None] = nothing_missing
+    cannot_open: Callable[[], str | None] = nothing_missing
+    engine: Engine | None = None
+
+
+def python_timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:
+    """The clock around ``call(obs)`` or ``call(obs, mask)``, going round in ``obs[K, *O]`` and ``mask[K, A]``."""
+    singles = [(np.ascontiguousarray(one), *(() if mask is None else (mask[index],))) for index, one in enumerate(obs)]
+
+    def run(count: int) -> Array:
+        times = np.empty(count)
+        clock, size = perf_counter_ns, len(singles)
+        for index in range(count):
+            one = singles[index % size]
+            start = clock()
+            call(*one)
+            times[index] = clock() - start
+        return times
+
+    return run

@@ -1,0 +1,128 @@
+"""How tensors are stored in C: element types, images with their channels innermost, and the variables they live in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from nimbleq.errors import UnsupportedOpError
+from nimbleq.graph import ops
+from nimbleq.graph.graph import MASK, Graph
+from nimbleq.graph.tensor import TensorType
+
+ALIGNMENT = 8
+"""Bytes that the widest element needs."""
+_NAME_LENGTH = 30
+BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
+"""C type → bytes of one element."""
+
+
+def c_type(kind: TensorType) -> str:
+    """Element type in C.
+
+    Raises:
+        UnsupportedOpError: an unsigned integer of more than 31 bits.
+    """
+    number = kind.qtype
+    if not number.is_integer:
+        return "float"
+    signed = number.low < 0
+    if number.bits > 31 and not signed:
+        raise UnsupportedOpError(f"of a {kind}", "c", "use at most 31 bits for unsigned integers")
+    width = 8 if number.bits <= 8 else 16 if number.bits <= 16 else 32
+    return f"{'int' if signed else 'uint'}{width}_t"
+
+
+def is_image(kind: TensorType) -> bool:
+    """True for ``(C, H, W)``, which is kept as ``(H, W, C)`` in the arena."""
+    return len(kind.shape) == 3
+
+
+def permutes(kind: TensorType) -> bool:
+    """True when ``(C, H, W)`` and ``(H, W, C)`` order the elements differently."""
+    return is_image(kind) and kind.shape[0] > 1 and kind.shape[1] * kind.shape[2] > 1
+
+
+def c_names(names: Iterable[str]) -> dict[str, str]:
+    """Each of ``names`` as a part of a C name that no other one has."""
+    made: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:_NAME_LENGTH].strip("_") or "tensor"
+        known, count = {text.lower() for text in made.values()}, 2
+        unique = plain
+        while unique.lower() in known:
+            unique, count = f"{plain}_{count}", count + 1
+        made[name] = unique
+    return made
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tensors of a graph are.
+
+    Attributes:
+        graph: the policy.
+        names: tensor → what it is called in C.
+        roots: tensor → the tensor whose memory it uses (itself, or the input of a Flatten that moves nothing).
+        free_flattens: outputs of a Flatten that only Linear ops read: these permute their weights instead.
+        raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
+        sparse: tensors with exact zeros worth skipping (a ReLU made them).
+    """
+
+    graph: Graph
+    names: Mapping[str, str]
+    roots: Mapping[str, str]
+    free_flattens: frozenset[str]
+    raw_obs: str | None
+    sparse: frozenset[str]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Self:
+        """The layout of ``graph``."""
+        free, obs = _free_flattens(graph), graph.obs_name
+        raw = not permutes(graph.obs_type) or all(isinstance(node.op, ops.Flatten) for node in graph.consumers(obs))
+        raw_obs = obs if raw and obs not in graph.outputs else None
+        roots: dict[str, str] = {}
+        for tensor in graph.types:
+            producer, roots[tensor] = graph.producer(tensor), tensor
+            if producer is not None and isinstance(producer.op, ops.Flatten):
+                (source,) = producer.inputs
+                if tensor in free or source == raw_obs or not permutes(graph.types[source]):
+                    roots[tensor] = roots[source]
+        return cls(graph, c_names(graph.types), roots, free, raw_obs, _sparse(graph))
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """Tensor → C expression of its first element's address."""
+        found = {tensor: f"t_{self.names[root]}" for tensor, root in self.roots.items()}
+        if self.raw_obs is not None:
+            found |= {tensor: "obs" for tensor, root in self.roots.items() if root == self.raw_obs}
+        return found | ({MASK: "mask"} if self.graph.masked else {})
+
+    def in_arena(self, tensor: str) -> bool:
+        """False for what the caller holds."""
+        return self.roots[tensor] != self.raw_obs and tensor != MASK
+
+
+def _free_flattens(graph: Graph) -> frozenset[str]:
+    return frozenset(
+        node.output
+        for node in graph.nodes
+        if isinstance(node.op, ops.Flatten)
+        and node.output not in graph.outputs
+        and all(isinstance(reader.op, ops.Linear) for reader in graph.consumers(node.output))
+    )
+
+
+def _sparse(graph: Graph) -> frozenset[str]:
+    sparse: set[str] = set()
+    for node in graph.nodes:
+        relu = isinstance(node.op, ops.Activation) and node.op.function == "relu"
+        floor = isinstance(node.op, ops.Requantize) and node.op.zero_point == node.op.low == 0
+        keeps = isinstance(node.op, ops.Flatten) and node.inputs[0] in sparse
+        if relu or floor or keeps:
+            sparse.add(node.output)
+    return frozenset(sparse)

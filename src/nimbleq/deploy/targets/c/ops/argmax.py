@@ -1,0 +1,20 @@
+"""ArgMax, masked or not."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.c.ops.layer import Layer
+
+
+def argmax(layer: Layer) -> list[str]:
+    """Lines of an ArgMax: assigns ``action``."""
+    masked, element, count = len(layer.inputs) == 2, layer.source_element, layer.source_type.size
+    kernel = f"argmax{'_masked' if masked else ''}_{'f32' if element == 'float' else 'i32'}"
+    layer.use(kernel)
+    mask = f"{layer.inputs[1]}, " if masked else ""
+    if element in ("float", "int32_t"):
+        return [f"action = nq_{kernel}({layer.x}, {mask}{count});"]
+    wide = layer.buffer("wide", "int32_t", count)
+    return [
+        f"for (int i = 0; i < {count}; ++i) {wide}[i] = {layer.x}[i];",
+        f"action = nq_{kernel}({wide}, {mask}{count});",
+    ]

@@ -1,0 +1,164 @@
+"""Integer linear layers for AVX2: which kernel, and weights packed for it.
+
+Bytes are multiplied as bytes where the weights prove that this is exact (`quads`), otherwise as 16-bit integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.deploy.targets.c.ops.avx2.quads import Quads, any_pair_fits, pairs_fit, quads
+from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store
+from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
+from nimbleq.deploy.targets.c.ops.sums import check_int_source
+from nimbleq.types import Array
+
+TILE = 64
+"""Outputs of a tile: eight accumulator registers."""
+WIDENED_INPUTS = 64
+"""Up to this many inputs, weights are stored as int16: twice the bytes, half the work."""
+FEW_OUTPUTS = 8
+"""Up to this many outputs the vectors run along the inputs instead."""
+SPARSE_INPUTS = 96
+"""From this many inputs on, skipping zero rows pays for finding them, where bytes are multiplied."""
+SPARSE_INPUTS_16 = 32
+"""The same for 16-bit products."""
+
+
+def int_linear(layer: Layer, weight: Array) -> list[str]:
+    """Lines of a Linear, its epilogue included; ``weight`` has its columns in stored order."""
+    check_int_source(layer)
+    n_out, n_in = weight.shape
+    dense = _Dense(layer, weight, bias_of(layer, n_out))
+    is_bytes = layer.source_element == "uint8_t"
+    # Whole groups of inputs are read: the arena has room for that, the caller's observation has not.
+    in_arena = layer.layout.in_arena(layer.source)
+    high = highest(layer.layout.graph, layer.source) if is_bytes and in_arena else None
+    if layer.step.epilogue is None and n_out <= FEW_OUTPUTS:
+        return _few(dense, high)
+    sparse = is_bytes and layer.source in layer.layout.sparse
+    if high is not None:
+        if sparse and n_in >= SPARSE_INPUTS and any_pair_fits(weight, high):
+            return _rows(dense)
+        steps = pad_to(weight, -(-n_in // 4) * 4).reshape(n_out, -1, 4).transpose(1, 0, 2)
+        proven = quads(steps, 4 * np.arange(len(steps)), high)
+        if proven is not None:
+            return _quads(dense, proven)
+    if not sparse and n_in <= WIDENED_INPUTS:
+        return _widened(dense)
+    return _words(dense, sparse and n_in >= SPARSE_INPUTS_16)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """An integer Linear: ``weight`` is ``[out, in]``, ``bias`` ``[out]``."""
+
+    layer: Layer
+    weight: Array
+    bias: Array
+
+    @property
+    def x(self) -> str:
+        """C expression of the inputs."""
+        return self.layer.x
+
+    def values(self, element: str, kernel: str) -> list[str]:
+        """Lines that compress the inputs to their non-zeros: ``value``, ``row``, ``count``."""
+        n_in = self.weight.shape[1]
+        value, row = self.layer.buffer("value", element, n_in + 8), self.layer.buffer("row", "int32_t", n_in + 8)
+        return [f"const int count = {kernel}({self.x}, {n_in}, {value}, {row});"]
+
+    def wide(self, even: int) -> list[str]:
+        """Lines that widen the inputs to int16, zeros appended up to ``even``: ``value``."""
+        n_in = self.weight.shape[1]
+        value = self.layer.buffer("value", "int16_t", n_in + 8)
+        return [
+            f"for (int i = 0; i < {n_in}; ++i) {value}[i] = (int16_t){self.x}[i];",
+            *(f"{value}[{i}] = 0;" for i in range(n_in, even)),
+        ]
+
+    def tiles(self, kernel: str, weights: Array, unit: int) -> list[str]:
+        """One call per tile of outputs.
+
+        Args:
+            kernel: the call up to the output pointer.
+            weights: ``[rows, width, ...]``, ``width`` a multiple of ``unit`` and at least the layer's.
+            unit: outputs counted by the kernel as one.
+        """
+        layer, width = self.layer, weights.shape[1]
+        parts = [weights[:, start : start + TILE] for start in range(0, width, TILE)]
+        w = layer.constant("weight", np.concatenate([np.ascontiguousarray(part).reshape(-1) for part in parts]))
+        b = layer.constant("bias", pad_to(self.bias, width))
+        how = store(layer, len(self.bias))
+        scales = []
+        if how.multiplier is not None and how.shift is not None:
+            scales = [
+                layer.constant("multiplier", pad_to(how.multiplier, width)),
+                layer.constant("shift", pad_shift(how.shift, width)),
+            ]
+        y, lines, done, begin = layer.y, [], 0, 0
+        for part in parts:
+            m, s = (f"{name} + {done}" for name in scales) if scales else ("0", "0")
+            lines.append(
+                f"{kernel}, {y} + {done}, {w} + {begin}, {b} + {done}, {part.shape[1] // unit}, "
+                f"{how.mode}, {m}, {s}, {how.rest});"
+            )
+            done, begin = done + part.shape[1], begin + part.size
+        return lines
+
+
+def _few(dense: _Dense, high: int | None) -> list[str]:
+    """Dot products."""
+    layer, (n_out, n_in) = dense.layer, dense.weight.shape
+    padded = pad_to(dense.weight, -(-n_in // 32) * 32)
+    proven = high is not None and pairs_fit(padded, high)
+    w, b, y = layer.constant("weight", padded), layer.constant("bias", dense.bias), layer.y
+    sizes = f"{n_in}, {n_out}, {padded.shape[1]}"
+    if proven:
+        layer.use("avx2/quads_u8")
+        return [f"nq_linear_dot_u8({dense.x}, {w}, {b}, {y}, {sizes});"]
+    layer.use("avx2/linear_i8")
+    return [*dense.wide(n_in), f"nq_linear_dot_i8(value, {w}, {b}, {y}, {sizes});"]
+
+
+def _rows(dense: _Dense) -> list[str]:
+    """Bytes, rows of non-zero inputs only."""
+    dense.layer.use("avx2/rows_u8")
+    n_out, n_in = dense.weight.shape
+    columns = pad_to(dense.weight.T, -(-n_out // 32) * 32)
+    # The kernel's unpacking takes output 8 j + 4 h + i of 32 from byte 16 h + 4 j + i.
+    columns = columns.reshape(n_in, -1, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(n_in, -1)
+    lines = dense.values("uint8_t", "nq_nonzero_bytes")
+    return lines + dense.tiles("nq_linear_rows_u8(value, row, count", columns, 32)
+
+
+def _quads(dense: _Dense, proven: Quads) -> list[str]:
+    """Bytes, all inputs."""
+    dense.layer.use("avx2/quads_u8")
+    weights = pad_to(proven.weights, -(-len(dense.bias) // 16) * 16, axis=1)
+    offset = dense.layer.constant("offset", proven.offsets)
+    return dense.tiles(f"nq_linear_quads_u8({dense.x}, {offset}, {len(weights)}", weights, 8)
+
+
+def _widened(dense: _Dense) -> list[str]:
+    """16-bit products of all inputs, weights widened beforehand."""
+    dense.layer.use("avx2/conv_i8")
+    n_out, n_in = dense.weight.shape
+    even = n_in + n_in % 2
+    pairs = pad_to(pad_to(dense.weight, even), -(-n_out // 16) * 16, axis=0).astype(np.int16)
+    pairs = pairs.reshape(len(pairs), -1, 2).transpose(1, 0, 2)
+    return dense.wide(even) + dense.tiles(f"nq_linear_pairs_i8(value, {even}", pairs, 8)
+
+
+def _words(dense: _Dense, sparse: bool) -> list[str]:
+    """16-bit products, weights stored as bytes."""
+    dense.layer.use("avx2/linear_i8")
+    n_out, n_in = dense.weight.shape
+    even = n_in + n_in % 2
+    rows = pad_to(pad_to(dense.weight, -(-n_out // 16) * 16, axis=0), even).T
+    if sparse:
+        lines = dense.values("int16_t", "nq_nonzero_u8")
+        return lines + dense.tiles("nq_linear_tile_i8(value, row, count, 1", rows, 16)
+    return dense.wide(even) + dense.tiles(f"nq_linear_tile_i8(value, 0, {even}, 0", rows, 16)

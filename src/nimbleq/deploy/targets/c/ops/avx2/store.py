@@ -1,0 +1,63 @@
+"""What a layer's integer inputs can be at most, and how its sums leave the registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.sums import real_weights
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Graph
+from nimbleq.types import Array
+
+
+def highest(graph: Graph, tensor: str) -> int:
+    """Largest value that an integer tensor can hold: tighter than its type where a Requantize clamps."""
+    producer = graph.producer(tensor)
+    if producer is not None and isinstance(producer.op, ops.Requantize):
+        return producer.op.high
+    if producer is not None and isinstance(producer.op, ops.Flatten):
+        return highest(graph, producer.inputs[0])
+    return int(graph.types[tensor].qtype.high)
+
+
+@dataclass(frozen=True)
+class Store:
+    """How a layer's sums are stored.
+
+    Attributes:
+        mode: an NQ_ constant of `native/kernels/avx2/store.h`.
+        multiplier, shift: int32 ``[out]``; None when the sums are stored as they are.
+        rest: the scalar arguments of the kernels after those.
+    """
+
+    mode: str
+    multiplier: Array | None
+    shift: Array | None
+    rest: str
+
+
+def store(layer: Layer, count: int) -> Store:
+    """The `Store` of the ``count`` outputs of a layer."""
+    if layer.step.epilogue is None:
+        return Store("NQ_ACCUMULATOR", None, None, "0, 0, 0")
+    op = layer.step.epilogue.op
+    assert isinstance(op, ops.Requantize)
+    multiplier = np.broadcast_to(layer.weight(op.multiplier), (count,))
+    shift = np.broadcast_to(layer.weight(op.shift), (count,))
+    mode = "NQ_BYTES_HIGH" if shift.min() >= 33 else "NQ_BYTES"
+    return Store(mode, multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}")
+
+
+def bias_of(layer: Layer, count: int) -> Array:
+    """int32 or float32 ``[count]``, zeros where the layer has none."""
+    if layer.op.bias is not None:
+        return layer.weight(layer.op.bias)
+    return np.zeros(count, np.float32 if real_weights(layer) else np.int32)
+
+
+def pad_shift(shift: Array, extent: int) -> Array:
+    """Shifts with harmless padding."""
+    return np.concatenate([shift, np.full(extent - len(shift), 33, np.int32)])

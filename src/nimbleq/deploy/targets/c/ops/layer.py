@@ -1,0 +1,187 @@
+"""What the code of one step is made from, and what it needs: constants, scratch, kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.targets.c.layout import Layout, c_type, is_image
+from nimbleq.deploy.targets.c.steps import Step
+from nimbleq.graph.tensor import TensorType
+from nimbleq.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A constant array: its C name and values."""
+
+    name: str
+    values: Array
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Scratch memory of one step: the C variable, its element type, and how many elements."""
+
+    name: str
+    c_type: str
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """One step as C.
+
+    Attributes:
+        lines: statements; empty where nothing has to be done.
+        constants: that the lines name.
+        scratch: variables that the lines use and that are declared before them.
+        kernels: files of `native/kernels` that the lines call.
+    """
+
+    lines: tuple[str, ...]
+    constants: tuple[Constant, ...]
+    scratch: tuple[Buffer, ...]
+    kernels: frozenset[str]
+
+
+@dataclass
+class Layer:
+    """One step while its code is made: a function of `ops` reads it, asks it for what it needs, and returns lines.
+
+    Attributes:
+        layout: of the whole graph.
+        step: the node and its epilogue.
+    """
+
+    layout: Layout
+    step: Step
+    _constants: list[Constant] = field(default_factory=list)
+    _scratch: list[Buffer] = field(default_factory=list)
+    _kernels: set[str] = field(default_factory=set)
+
+    @property
+    def op(self) -> Any:
+        """The op."""
+        return self.step.node.op
+
+    @property
+    def source(self) -> str:
+        """The tensor that it reads (the first)."""
+        return self.step.node.inputs[0]
+
+    @property
+    def x(self) -> str:
+        """C expression of the source."""
+        return self.variable(self.source)
+
+    @property
+    def y(self) -> str:
+        """C expression of the result."""
+        return self.variable(self.step.output)
+
+    @property
+    def inputs(self) -> list[str]:
+        """C expressions of everything that it reads."""
+        return [self.variable(name) for name in self.step.node.inputs]
+
+    @property
+    def source_type(self) -> TensorType:
+        """Type of the source."""
+        return self.layout.graph.types[self.source]
+
+    @property
+    def node_type(self) -> TensorType:
+        """Type of the op's own result, before an epilogue."""
+        return self.layout.graph.types[self.step.node.output]
+
+    @property
+    def count(self) -> int:
+        """Elements of the result."""
+        return self.node_type.size
+
+    @property
+    def source_element(self) -> str:
+        """C element type of the source."""
+        return c_type(self.source_type)
+
+    @property
+    def element(self) -> str:
+        """C element type of the result."""
+        return c_type(self.layout.graph.types[self.step.output])
+
+    def variable(self, tensor: str) -> str:
+        """C expression of a tensor."""
+        return self.layout.variables[tensor]
+
+    def weight(self, name: str) -> Array:
+        """Values of a weight."""
+        return self.layout.graph.weights[name]
+
+    def constant(self, label: str, values: Array) -> str:
+        """Defines an array; returns its C name: that of the layer, and ``label``."""
+        name = f"nq_{self.layout.names[self.step.node.output]}_{label}"
+        assert all(name != made.name for made in self._constants), f"{name} is there already"
+        self._constants.append(Constant(name, values))
+        return name
+
+    def buffer(self, name: str, element: str, count: int) -> str:
+        """Asks for scratch of ``count`` elements under a C name; returns the name."""
+        self._scratch.append(Buffer(name, element, count))
+        return name
+
+    def use(self, *kernels: str) -> None:
+        """Includes kernels."""
+        self._kernels.update(kernels)
+
+    def code(self, lines: list[str]) -> Code:
+        """``lines`` and what was asked for."""
+        return Code(tuple(lines), tuple(self._constants), tuple(self._scratch), frozenset(self._kernels))
+
+    def along_first(self, values: Array) -> tuple[Array, int]:
+        """A ``(1,)`` or per-first-axis parameter as stored, and its period: element ``i`` uses entry ``i % period``."""
+        kind = self.node_type
+        if values.size == 1:
+            return values.reshape(1), 1
+        if is_image(kind) or len(kind.shape) == 1:
+            return values.reshape(-1), values.size
+        full = np.repeat(values.reshape(-1), kind.size // kind.shape[0])
+        return full, full.size
+
+    def pair(self, first: tuple[str, str], second: tuple[str, str]) -> tuple[str, str, int]:
+        """Two per-channel parameters ``(label, weight)`` as constants with one period."""
+        arrays = [self.weight(name) for _, name in (first, second)]
+        size = max(array.size for array in arrays)
+        stored = [self.along_first(np.broadcast_to(array, (size,))) for array in arrays]
+        one, other = (
+            self.constant(label, values) for (label, _), (values, _) in zip((first, second), stored, strict=True)
+        )
+        return one, other, stored[0][1]
+
+
+def loop(count: int, period: int, body: str) -> list[str]:
+    """``body`` for every ``i`` of ``count``, with ``c = i % period`` when the period is neither one nor all."""
+    if period in (1, count):
+        c = "0" if period == 1 else "i"
+        return [f"for (int i = 0; i < {count}; ++i) {body.replace('[c]', f'[{c}]')}"]
+    return [
+        f"for (int o = 0; o < {count}; o += {period})",
+        f"    for (int c = 0; c < {period}; ++c) {{",
+        "        const int i = o + c;",
+        f"        {body}",
+        "    }",
+    ]
+
+
+def as_stored(values: Array) -> Array:
+    """An array of a tensor's shape in the order of the arena."""
+    return values.transpose(1, 2, 0) if values.ndim == 3 else values
+
+
+def pad_to(values: Array, extent: int, axis: int = -1) -> Array:
+    """``values`` with zeros appended along ``axis`` up to ``extent``."""
+    border = [(0, 0)] * values.ndim
+    border[axis] = (0, extent - values.shape[axis])
+    return np.pad(values, border)

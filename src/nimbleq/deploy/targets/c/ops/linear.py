@@ -1,0 +1,43 @@
+"""Linear in plain C99: weights as they are, no scratch, no padding.
+
+Integer layers sum in a register and store once. Float layers add one input to all outputs at a time, which compilers
+turn into whatever vectors the processor has.
+"""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.sums import (
+    activated,
+    as_float,
+    bias,
+    check_int_source,
+    columns,
+    real_weights,
+    requantized,
+)
+
+
+def linear(layer: Layer) -> list[str]:
+    """Lines of a Linear, its epilogue included."""
+    weight, x, y = columns(layer), layer.x, layer.y
+    n_out, n_in = weight.shape
+    if real_weights(layer):
+        w = layer.constant("weight", weight.T)
+        product = f"{as_float(layer, f'{x}[k]')} * {w}[k * {n_out} + o]"
+        result = activated(layer, f"{y}[o]")
+        return [
+            f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {bias(layer)};",
+            f"for (int k = 0; k < {n_in}; ++k)",
+            f"    for (int o = 0; o < {n_out}; ++o) {y}[o] += {product};",
+            *([f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {result};"] if layer.step.epilogue else []),
+        ]
+    check_int_source(layer)
+    return [
+        f"const int8_t *w = {layer.constant('weight', weight)};",
+        f"for (int o = 0; o < {n_out}; ++o) {{",
+        f"    uint32_t sum = {bias(layer)};",
+        f"    for (int k = 0; k < {n_in}; ++k) sum += (uint32_t)((int32_t){x}[k] * *w++);",
+        f"    {y}[o] = {requantized(layer)};",
+        "}",
+    ]

@@ -1,0 +1,32 @@
+"""Pool, on ``(H, W, C)``."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.c.ops.layer import Layer
+
+
+def pool(layer: Layer) -> list[str]:
+    """Lines of a Pool."""
+    op, element = layer.op, layer.element
+    channels, height, width = layer.source_type.shape
+    _, rows, cols = layer.node_type.shape
+    maximum = op.function == "max"
+    update = "best = !any || v > best ? v : best; any = 1;" if maximum else "sum += v;"
+    start = f"{element} best = 0; int any = 0;" if maximum else "float sum = 0.0f;"
+    result = "best" if maximum else f"sum / {op.kernel[0] * op.kernel[1]}.0f"
+    return [
+        f"for (int r = 0; r < {rows}; ++r)",
+        f"    for (int s = 0; s < {cols}; ++s)",
+        f"        for (int c = 0; c < {channels}; ++c) {{",
+        f"            {start}",
+        f"            for (int a = 0; a < {op.kernel[0]}; ++a)",
+        f"                for (int b = 0; b < {op.kernel[1]}; ++b) {{",
+        f"                    const int h = r * {op.stride[0]} + a - {op.padding[0]};",
+        f"                    const int w = s * {op.stride[1]} + b - {op.padding[1]};",
+        f"                    if (h < 0 || h >= {height} || w < 0 || w >= {width}) continue;",
+        f"                    const {element} v = {layer.x}[(h * {width} + w) * {channels} + c];",
+        f"                    {update}",
+        "                }",
+        f"            {layer.y}[(r * {cols} + s) * {channels} + c] = {result};",
+        "        }",
+    ]

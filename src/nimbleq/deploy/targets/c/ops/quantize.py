@@ -1,0 +1,17 @@
+"""Quantize."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.c.ops.layer import Layer, loop
+from nimbleq.graph.tensor import Int
+
+
+def quantize(layer: Layer) -> list[str]:
+    """Lines of a Quantize."""
+    op = layer.op
+    layer.use("quantize")
+    low, high = Int(op.bits, op.signed).low, Int(op.bits, op.signed).high
+    s, z, period = layer.pair(("inverse_scale", op.inverse_scale), ("zero_point", op.zero_point))
+    least = str(low) if low > -(2**31) else "(-2147483647 - 1)"
+    call = f"nq_quantize({layer.x}[i], {s}[c], {z}[c], {least}, {high})"
+    return loop(layer.count, period, f"{layer.y}[i] = ({layer.element}){call};")

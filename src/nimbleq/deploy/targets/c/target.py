@@ -1,0 +1,77 @@
+"""The row of C: one C99 file, its header, and an example program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nimbleq.deploy.decider import Decider, TimedDecider, open_library
+from nimbleq.deploy.target import Engine, Files, NoOptions, Run, Source, Target, Timer
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.example import example
+from nimbleq.deploy.targets.c.isa import isas_of_this_machine
+from nimbleq.deploy.toolchain import FAST, CompileError, NoCompilerError, cached_library, compile_library, find_compiler
+from nimbleq.errors import ConfigError
+from nimbleq.graph.artefact import network_interface
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
+from nimbleq.types import Array
+
+EXAMPLE = "example"
+SCALAR = ("-O1", "-DNQ_SCALAR")
+
+
+def _emit(source: Source, name: str, _: NoOptions) -> Files:
+    if name.lower() == EXAMPLE:
+        raise ConfigError(f"{EXAMPLE!r} is the name of the program that shows how to use the policy: choose another")
+    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface)
+    texts[f"{EXAMPLE}.c"] = example(source.graph, name)
+    return {file: text.encode() for file, text in texts.items()}
+
+
+def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
+    """Compiled as plain scalar code and as fast as possible, with every compiler found.
+
+    Raises:
+        NoCompilerError: there is none that works.
+        CompileError: one refuses the code.
+    """
+    fast = find_compiler()
+    if fast is None:
+        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang")
+    builds = [(fast, SCALAR), (fast, FAST)]
+    other = find_compiler(("clang",))
+    if other is not None and other != fast:
+        builds.append((other, FAST))
+    texts = {file: files[file].decode() for file in (f"{name}.c", f"{name}.h")}
+    runs: dict[str, Run] = {}
+    for index, (compiler, flags) in enumerate(builds):
+        library = compile_library(texts, folder / f"{index}.so", compiler, flags)
+        opened = open_library(library, name, source.graph, network_interface(source.graph))
+        runs[f"c ({Path(compiler).name} {' '.join(flags)})"] = opened.run
+    return runs
+
+
+def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
+    compiler = find_compiler()
+    if compiler is None:
+        raise CompileError("no C compiler found (cc, gcc or clang)")
+    library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine()), compiler)
+    return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
+
+
+def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Timer]:
+    """Inside C, call by call, where the extension is there that does so."""
+    if not isinstance(decider, TimedDecider):
+        return {}
+    return {"nimbleq-c": lambda calls: decider.time_act(obs, calls, mask), "empty-c": decider.time_empty}
+
+
+C = Target(
+    name="c",
+    purpose="one C99 file and its header",
+    emit=_emit,
+    open=_open,
+    exact=True,
+    engine=Engine("c", _load, _timers),
+)

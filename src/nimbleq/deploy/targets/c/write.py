@@ -1,0 +1,121 @@
+"""The second pass: a plan as text."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.c import text as c_text
+from nimbleq.deploy.targets.c.layout import ALIGNMENT, c_type
+from nimbleq.deploy.targets.c.plan import Block, Plan
+from nimbleq.deploy.targets.c.steps import Stage
+from nimbleq.graph.graph import ACTION, Q
+
+_NEEDS_FLOAT_H = {"quantize", "real"}
+"""Kernels that ask about the compiler's floating point."""
+
+
+def write(plan: Plan, name: str) -> str:
+    """Includes, kernels, constants and functions, under the policy's name."""
+    used = {kernel for block in plan.blocks for kernel in block.code.kernels}
+    if not plan.graph.obs_type.qtype.is_integer:
+        used.add("finite")
+    kernels, code = c_text.kernels(used), _functions(plan)
+    aligned = plan.isa.alignment > ALIGNMENT
+    arrays = [c_text.array(constant.name, constant.values, aligned) for constant in plan.constants]
+    heads_and_numbers = [text.split("\n", 1) for text in arrays]
+    macros = c_text.macros("\n".join([kernels, code, *(head for head, _ in heads_and_numbers)]))
+    includes = [*plan.isa.includes, *(["float.h"] if _NEEDS_FLOAT_H & used else [])]
+    top = "\n".join([*(f"#include <{file}>" for file in sorted(includes)), "", macros, kernels])
+    # Names are put in here and not in the numbers, of which there may be millions.
+    return "\n".join(
+        [
+            c_text.renamed(top, name),
+            "/* ---- weights ---- */",
+            *(f"{c_text.renamed(head, name)}\n{numbers}" for head, numbers in heads_and_numbers),
+            "/* ---- the network ---- */",
+            c_text.renamed(code, name),
+        ]
+    )
+
+
+def _functions(plan: Plan) -> str:
+    graph, element = plan.graph, c_type(plan.graph.obs_type)
+    check = "" if graph.obs_type.qtype.is_integer else f"    if (!nq_finite(obs, {graph.obs_type.size})) return -1;\n"
+    storage = "" if plan.on_stack else "static "
+    aligned = " NQ_ALIGN" if plan.isa.alignment > ALIGNMENT else ""
+    arena = f"{storage}union {{ double align; unsigned char bytes[{max(plan.arena_bytes, 1)}]; }} arena{aligned};"
+    act, mask, given = ("act_masked", ", const uint8_t *mask", ", mask") if graph.masked else ("act", "", "")
+    return f"""
+/* What both the action and the action values need. */
+static void nq_trunk(unsigned char *const arena, const {element} *const obs)
+{{
+{_body(plan, "both")}
+}}
+
+int nq_{act}_with(void *workspace, const {element} *obs{mask})
+{{
+    unsigned char *const arena = (unsigned char *)workspace;
+    int action = 0;
+{check}    nq_trunk(arena, obs);
+{_body(plan, "action")}
+    return action;
+}}
+
+int nq_q_with(void *workspace, const {element} *obs, float *q)
+{{
+    unsigned char *const arena = (unsigned char *)workspace;
+{check}    nq_trunk(arena, obs);
+{_body(plan, "q")}
+    return 0;
+}}
+
+int nq_{act}(const {element} *obs{mask})
+{{
+    {arena}
+    return nq_{act}_with(arena.bytes, obs{given});
+}}
+
+int nq_q(const {element} *obs, float *q)
+{{
+    {arena}
+    return nq_q_with(arena.bytes, obs, q);
+}}
+"""
+
+
+def _body(plan: Plan, stage: Stage) -> str:
+    """Declarations of the tensors that a stage touches, and its blocks."""
+    layout, blocks = plan.layout, plan.of(stage)
+    touched = [name for block in blocks for name in (*block.step.node.inputs, block.step.output)]
+    lines = [line for block in blocks for line in _block(plan, block)]
+    if stage == "both" and layout.raw_obs is None:
+        touched.insert(0, plan.graph.obs_name)
+        lines = _load_obs(plan) + lines
+    if stage == "q":
+        touched.append(Q)
+        lines.append(f"for (int i = 0; i < {plan.graph.actions}; ++i) q[i] = {layout.variables[Q]}[i];")
+    roots = dict.fromkeys(layout.roots[name] for name in touched if name != ACTION and layout.in_arena(name))
+    declared = [
+        _pointer(layout.variables[root], c_type(plan.graph.types[root]), plan.slots[root].offset) for root in roots
+    ]
+    return "\n".join(f"    {line}" for line in [*declared, *lines])
+
+
+def _block(plan: Plan, block: Block) -> list[str]:
+    kinds = ", ".join(node.op.kind for node in (block.step.node, block.step.epilogue) if node is not None)
+    label = f"{kinds} -> {block.step.output}: {plan.graph.types[block.step.output]}"
+    scratch = [_pointer(buffer.name, buffer.c_type, offset) for buffer, offset in block.scratch]
+    return [f"{{ /* {c_text.comment_safe(label)} */", *(f"    {line}" for line in [*scratch, *block.code.lines]), "}"]
+
+
+def _pointer(variable: str, element: str, offset: int) -> str:
+    return f"{element} *const {variable} = ({element} *)(void *)(arena + {offset});"
+
+
+def _load_obs(plan: Plan) -> list[str]:
+    """Lines that bring the observation into the arena's layout."""
+    kind, x = plan.graph.obs_type, plan.layout.variables[plan.graph.obs_name]
+    channels = kind.shape[0] if len(kind.shape) == 3 else 1
+    pixels = kind.size // channels
+    return [
+        f"for (int p = 0; p < {pixels}; ++p)",
+        f"    for (int c = 0; c < {channels}; ++c) {x}[p * {channels} + c] = obs[c * {pixels} + p];",
+    ]

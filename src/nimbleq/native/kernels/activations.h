@@ -1,0 +1,1 @@
+enum { NQ_LINEAR, NQ_RELU, NQ_LEAKY_RELU, NQ_CLIP };
