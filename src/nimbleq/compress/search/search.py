@@ -17,19 +17,15 @@ from nimbleq.compress.certify.judge import MAX_EPISODES, play_on, start_of
 from nimbleq.compress.certify.ranges import ReturnRange, observed_range
 from nimbleq.compress.certify.stream import Player, Players, graph_hash, random_player, stream_nonce
 from nimbleq.compress.certify.wealth import ALPHA, check_keep
-from nimbleq.compress.passes.distill import DistillConfig
-from nimbleq.compress.passes.recipe import (
-    Context,
-    Distill,
-    Fold,
-    FreezeNorms,
-    Int8,
-    Prune,
-    Recipe,
-    Student,
-    apply,
-    describe,
-)
+from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.distill import Distill
+from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.freeze_norms import FreezeNorms
+from nimbleq.compress.passes.prune import Prune
+from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.recipe import Recipe, apply, describe
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.passes.student import Student
 from nimbleq.compress.search.result import Candidate, Compression, Status
 from nimbleq.compress.selection import LARGER, falls_short, hopeless
 from nimbleq.compress.states import compare_graphs
