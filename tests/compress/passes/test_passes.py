@@ -78,7 +78,7 @@ def test_a_pass_that_is_not_there_is_one_line_with_those_that_are():
 
 def test_recipes_are_read_in_order():
     assert parse_recipe(["fold", "prune=0.25", "student=8-4", "student=linear", "int8"]) == (
-        Fold(), Prune(0.25), Student((8, 4)), Student(()), Int8(),
+        Fold(), Prune(0.25), Student((8, 4)), Student((), "linear"), Int8(),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from nimbleq.compress.passes.prune import Prune
 from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import Recipe, apply, describe
 from nimbleq.compress.passes.settings import DistillConfig
-from nimbleq.compress.passes.student import Student
+from nimbleq.compress.passes.student import student_of
 from nimbleq.compress.search.result import Candidate, Compression, Status
 from nimbleq.compress.selection import LARGER, falls_short, hopeless
 from nimbleq.compress.states import compare_graphs
@@ -192,7 +192,7 @@ class _Search:
         affordable = cost(self.teacher).macs // 2
         if _is_mlp(self.teacher) or self.config.hidden is not None:
             for hidden in self.config.hidden or _LADDER:
-                start: Recipe = (Student(hidden), Distill(), Fold())
+                start: Recipe = (student_of(hidden), Distill(), Fold())
                 trials = self._formats("x".join(map(str, hidden)) or "linear", start)
                 if self.config.hidden is not None or _mlp_macs(self.teacher, hidden) <= affordable:
                     yield trials
@@ -307,7 +307,7 @@ class _Search:
     def _result(self, chosen: Candidate) -> Compression:
         certificate = self.certificates[chosen.name]
         linear = next((c for c in self.tried if not c.hidden), None) or self._try(
-            _Trial("linear-float32", (Student(()), Distill(), Fold()))
+            _Trial("linear-float32", (student_of(()), Distill(), Fold()))
         )
         teacher_cost = cost(self.teacher)
         obs = self.context.visited(chosen.graph).obs

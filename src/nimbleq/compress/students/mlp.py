@@ -1,4 +1,4 @@
-"""Fresh student networks."""
+"""The MLP student."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nimbleq.compress.students.base import StudentRow
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.standardize import divisors
@@ -61,3 +62,6 @@ def mlp_student(
         fan_in = width
     nodes.append(Node(ops.ArgMax(), (Q,), ACTION))
     return Graph({"obs": obs_type}, tuple(nodes), (Q, ACTION), weights)
+
+
+ROW = StudentRow(mlp_student, "fully connected layers with ReLU between them", (16, 16))
