@@ -8,8 +8,8 @@ from nimbleq.compress.passes.distill import distill
 from nimbleq.compress.passes.fit import distillation_loss, temperature
 from nimbleq.compress.passes.freeze_norms import freeze_norms
 from nimbleq.compress.passes.labelled import teacher_states
-from nimbleq.compress.passes.quantize import quantize
 from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import (
     ConstantPolicy,
     States,

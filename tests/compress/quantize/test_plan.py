@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nimbleq.compress.passes.quantize import quantize
-from nimbleq.compress.quantize import ranges
+from nimbleq.compress.quantize import quantize, ranges
 from nimbleq.compress.quantize.lower import lower
 from nimbleq.compress.quantize.plan import FromFloat, FromSums, make_plan
 from nimbleq.graph import ops

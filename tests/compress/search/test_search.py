@@ -12,9 +12,10 @@ from nimbleq.compress.certify.forecast import Pilot
 from nimbleq.compress.certify.stream import graph_hash, stream_nonce
 from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.fold import Fold
-from nimbleq.compress.passes.quantize import Int8, quantize
+from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.search import search
 from nimbleq.compress.search.search import CompressConfig, compress_policy
 from nimbleq.errors import ConfigError
