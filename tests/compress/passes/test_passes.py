@@ -18,7 +18,8 @@ from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import apply, describe, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
-from nimbleq.compress.search.search import CompressConfig, compress_policy
+from nimbleq.compress.search.config import CompressConfig
+from nimbleq.compress.search.search import compress_policy
 from nimbleq.compress.states import actions
 from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph.graph import Graph

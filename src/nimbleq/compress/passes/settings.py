@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+
+from nimbleq.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,20 @@ class DistillConfig:
     epsilon: float = 0.02
     temperature: float = 0.5
     advantage_weight: float = 0.1
+
+
+_AT_LEAST = {"rounds": 1, "updates": 1, "last_updates": 1, "batch_size": 2, "episodes": 1, "states": 1}
+_POSITIVE = ("lr", "temperature")
+
+
+def check_distill(config: DistillConfig) -> None:
+    """Raise `ConfigError` for a setting that is out of range; names the option."""
+    wrong = [f"{name} has to be at least {low}" for name, low in _AT_LEAST.items() if getattr(config, name) < low]
+    wrong += [f"{name} has to be positive" for name in _POSITIVE if not 0 < getattr(config, name) < inf]
+    if not 0 <= config.epsilon <= 1:
+        wrong.append("epsilon has to be between 0 and 1")
+    if not 0 <= config.advantage_weight < inf:
+        wrong.append("advantage_weight cannot be negative")
+    if wrong:
+        name = wrong[0].split()[0]
+        raise ConfigError(f"distill.{wrong[0]}, not {getattr(config, name)}")
