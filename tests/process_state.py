@@ -48,9 +48,9 @@ def process_state() -> dict[str, str]:
 
 def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     """Each public function (a class: making one) on something small."""
-    from nimbleq.compress.passes.distill import DistillConfig
-    from nimbleq.compress.search.search import CompressConfig
-    from nimbleq.compress.search.search import compress as search
+    from nimbleq.compress.passes.settings import DistillConfig
+    from nimbleq.compress.search.config import CompressConfig
+    from nimbleq.compress.search.search import compress_policy as search
     from nimbleq.rl.envs.batch import spec_of
     from nimbleq.rl.nets.network import initial_network
     from nimbleq.rl.training.evaluate import Evaluator

@@ -21,7 +21,7 @@ ALLOWED = {
     "report": {"report", "graph", "rundir"},
 }
 TORCH_ROOMS = {"rl", "bridge"}
-TORCH_FILES = {"compress/passes/distill.py", "compress/passes/finetune.py", "log.py"}
+TORCH_FILES = {"compress/passes/fit.py", "compress/passes/finetune.py", "log.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -51,8 +51,8 @@ def test_every_public_name(tmp_path: Path) -> None:
 
     proved = name("certify")(graph, graph, play, 0.9, return_range=(0.0, 1.0))
     assert proved.certified
-    from nimbleq.compress.passes.recipe import Fold
-    from nimbleq.compress.search.search import CompressConfig
+    from nimbleq.compress.passes.fold import Fold
+    from nimbleq.compress.search.config import CompressConfig
 
     small = name("compress_policy")(graph, play, CompressConfig(keep=0.9, recipe=(Fold(),), select_episodes=100))
     assert small.certificate.certified

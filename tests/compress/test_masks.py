@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nimbleq.compress.passes.distill import DistillConfig
-from nimbleq.compress.search.search import CompressConfig, compress_policy
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.search.config import CompressConfig
+from nimbleq.compress.search.search import compress_policy
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import save_artefact

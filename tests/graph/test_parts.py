@@ -7,7 +7,7 @@ import torch
 from nimbleq.bridge.torch_graph import to_graph
 from nimbleq.bridge.torch_module import to_module
 from nimbleq.compress.passes.prune import prune_to
-from nimbleq.compress.quantize.lower import quantize
+from nimbleq.compress.quantize import quantize
 from nimbleq.config import NetworkConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.errors import GraphError

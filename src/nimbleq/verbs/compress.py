@@ -105,7 +105,8 @@ def compress_run(
     return_range: str | None = None,
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
-    from nimbleq.compress.search.search import CompressConfig, compress_policy
+    from nimbleq.compress.search.config import CompressConfig
+    from nimbleq.compress.search.search import compress_policy
     from nimbleq.rl.training.evaluate import Evaluator
 
     start = time.monotonic()

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from nimbleq.compress.passes.distill import DistillConfig, distill, distillation_loss, teacher_states, temperature
-from nimbleq.compress.quantize.lower import quantize
+from nimbleq.compress.passes.distill import distill
+from nimbleq.compress.passes.fit import distillation_loss, temperature
+from nimbleq.compress.passes.freeze_norms import freeze_norms
+from nimbleq.compress.passes.labelled import teacher_states
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import (
     ConstantPolicy,
     States,
@@ -17,7 +21,7 @@ from nimbleq.compress.states import (
     q_values,
     visit,
 )
-from nimbleq.compress.students.mlp import freeze_norms, mlp_student
+from nimbleq.compress.students.mlp import mlp_student
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.interpret import GraphPolicy

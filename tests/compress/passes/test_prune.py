@@ -164,7 +164,7 @@ def test_widths_that_do_not_fit_are_refused(mlp, widths):
 
 
 def test_quantized_graphs_are_refused(mlp):
-    from nimbleq.compress.quantize.lower import quantize
+    from nimbleq.compress.quantize import quantize
 
     graph, obs = mlp(0, 3, (8,), 2)
     with pytest.raises(UnsupportedOpError, match="Quantize"):

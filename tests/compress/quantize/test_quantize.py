@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbleq.compress.quantize.fixed_point import multiplier_and_shift
-from nimbleq.compress.quantize.lower import quantize, quantize_best
+from nimbleq.compress.quantize.post_training import quantize, quantize_best
 from nimbleq.compress.quantize.ranges import METHODS, choose_range, histograms
 from nimbleq.compress.states import States, actions, compare, q_values
 from nimbleq.errors import GraphError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbleq.compress.quantize.lower import quantize
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import q_values
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nimbleq.compress import selection
 from nimbleq.compress.certify import ReturnRange
-from nimbleq.compress.certify.forecast import Pilot
+from nimbleq.compress.certify.forecast import Pilot, episodes_needed
 from nimbleq.compress.certify.stream import graph_hash, stream_nonce
-from nimbleq.compress.passes.distill import DistillConfig
-from nimbleq.compress.passes.recipe import Distill, Fold, Int8, Student
-from nimbleq.compress.quantize.lower import quantize
-from nimbleq.compress.search import search
-from nimbleq.compress.search.search import CompressConfig, compress_policy
+from nimbleq.compress.passes.distill import Distill
+from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.passes.student import Student
+from nimbleq.compress.quantize import quantize
+from nimbleq.compress.search import search, select
+from nimbleq.compress.search.config import CompressConfig
+from nimbleq.compress.search.search import compress_policy
+from nimbleq.compress.states import ConstantPolicy
 from nimbleq.errors import ConfigError
 from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
@@ -142,9 +147,9 @@ def test_after_a_refusal_larger_candidates_get_new_seeds_and_their_share(balance
 def test_a_few_lost_episodes_do_not_hide_behind_the_mean():
     teacher = np.full(1000, 10_000.0)
     student = teacher.copy()
-    assert selection.tail_holds(student, teacher, margin=100.0)
+    assert select.tail_holds(student, teacher, margin=100.0)
     student[:8] = 3_000.0  # the mean loses 56, within the margin
-    assert not selection.tail_holds(student, teacher, margin=100.0)
+    assert not select.tail_holds(student, teacher, margin=100.0)
 
 
 @pytest.mark.parametrize(
@@ -161,25 +166,58 @@ def test_a_few_lost_episodes_do_not_hide_behind_the_mean():
 def test_policies_of_equal_returns_pass_the_tail_as_often_as_two_standard_errors_say(draw, n):
     """97.7 % at margin 0 (it was 89 %): no more than four standard errors of 2,000 pairs below that."""
     rng, runs = np.random.default_rng(5), 2_000
-    passed = sum(selection.tail_holds(draw(rng, n), draw(rng, n), margin=0.0) for _ in range(runs))
+    passed = sum(select.tail_holds(draw(rng, n), draw(rng, n), margin=0.0) for _ in range(runs))
     assert passed / runs > 0.977 - 4 * (0.977 * 0.023 / runs) ** 0.5
     assert passed < runs
 
 
+def test_a_limit_too_low_for_any_candidate_is_refused_before_the_search(balance, balance_teacher, fast):
+    with pytest.raises(ConfigError, match=r"no candidate can be certified at keep = 0.99 with 100 episodes") as refused:
+        compress_policy(balance_teacher, balance, replace(fast, max_episodes=100, return_range=WIDE))
+    assert balance.played < 300, "nothing was distilled or played but random play and the teacher"
+    random = balance(ConstantPolicy(), episode_seeds("random", 0, 200).tolist(), epsilon=1.0).returns
+    about = episodes_needed(WIDE.span, 0.01 * (60 - random.mean()), 0.0, 0.04)
+    assert f"needs about {about:,}, as returns range over 1000" in str(refused.value)
+    assert f"give --max-episodes {about}, or a narrower --return-range" in str(refused.value)
+
+
+def test_a_lower_keep_that_would_do_is_named():
+    teacher, random = np.full(30, 250.0), np.full(200, 50.0)
+    said = select.out_of_reach(teacher, random, 0.99, 1000.0, 400)
+    about, easier = (episodes_needed(1000.0, share * 200, 0.0, 0.04) for share in (0.01, 0.05))
+    assert f"give --max-episodes {about}, or --keep 0.95 (about {easier:,}), or a" in said
+    assert (about, easier) == (1612, 323)
+    assert select.out_of_reach(teacher, random, 0.99, 1000.0, 1 << 20) == ""
+    assert select.out_of_reach(teacher, random, 1.0, 1000.0, 10) == "", "a better student can show even that"
+    assert select.out_of_reach(random, teacher, 0.99, 1000.0, 10) == "", "that is another fault"
+
+
+def test_chance_does_not_refuse():
+    rng = np.random.default_rng(0)
+    random = rng.normal(50, 30, 200)
+    refused = [
+        bool(select.out_of_reach(rng.normal(250, 80, 30), random, 0.99, 1000.0, 1_700)) for _ in range(200)
+    ]  # about 1,610 are needed
+    assert sum(refused) <= 10
+
+
 def test_a_candidate_that_needs_too_many_episodes_says_how_many(balance, balance_teacher, fast):
-    made = compress_policy(balance_teacher, balance, replace(fast, max_episodes=100, return_range=WIDE))
+    with pytest.raises(ConfigError) as refused:
+        compress_policy(balance_teacher, balance, replace(fast, max_episodes=100, return_range=WIDE))
+    limit = int(re.search(r"about ([\d,]+)", str(refused.value))[1].replace(",", "")) - 1
+    made = compress_policy(balance_teacher, balance, replace(fast, max_episodes=limit, return_range=WIDE))
     assert not made.certificate.certified
     assert {c.status for c in made.candidates} <= {"failed", "refused"}
     needing = [c for c in made.candidates if c.why.startswith("needs ")]
     assert needing
     for candidate in needing:
         needed = int(candidate.why.split()[1].replace(",", ""))
-        assert candidate.why == f"needs {needed:,} episodes, the limit is 100"
+        assert needed > limit
+        assert candidate.why == f"needs {needed:,} episodes, the limit is {limit:,}"
         assert candidate.advice.startswith(f"--max-episodes {needed}")
-    told = made.to_dict()["candidates"]
-    assert all(row["why"] for row in told)
+    assert all(row["why"] for row in made.to_dict()["candidates"])
     assert made.certificate.claim.return_range is WIDE
-    assert len(made.certificate.returns) == 100
+    assert len(made.certificate.returns) == 200
 
 
 def test_a_candidate_that_loses_says_what(balance, balance_teacher, fast):
@@ -243,16 +281,16 @@ def test_a_short_fall_says_what_would_help():
     teacher = rng.normal(250, 40, 1000)
     random = rng.normal(-190, 80, 200)
     scattered = Pilot(teacher, rng.permutation(teacher), random)
-    why, advice = selection.falls_short(scattered, 0.99, 1030.0, 500)
+    why, advice = select.falls_short(scattered, 0.99, 1030.0, 500)
     needed = scattered.forecast_as_seen(0.99, 1030.0, 0.04)
     easier = scattered.forecast_as_seen(0.95, 1030.0, 0.04)
     assert why == f"needs {needed:,} episodes, the limit is 500"
     assert advice == f"--max-episodes {needed}, or --keep 0.95 (about {easier:,})"
-    assert selection.falls_short(scattered, 0.99, 1030.0, 1 << 20) == ("", "")
+    assert select.falls_short(scattered, 0.99, 1030.0, 1 << 20) == ("", "")
     noise = rng.normal(0, 60, 1000)
     ragged = Pilot(teacher, teacher + noise - noise.mean(), random)
-    assert selection.falls_short(ragged, 0.99, 1030.0, 1 << 20)[0].startswith("worst tenth 1")
+    assert select.falls_short(ragged, 0.99, 1030.0, 1 << 20)[0].startswith("worst tenth 1")
     lossy = Pilot(teacher, teacher - 4.3 - 0.4 * (np.arange(1000) % 2), random)
-    assert selection.falls_short(lossy, 0.99, 1030.0, 1 << 20)[0].startswith("loses 4.5 of the ")
-    assert selection.hopeless(Pilot(teacher, teacher - 30, random), 0.99).startswith("loses 30.0 where ")
-    assert "worse than random" in selection.hopeless(Pilot(random, random, teacher), 0.99)
+    assert select.falls_short(lossy, 0.99, 1030.0, 1 << 20)[0].startswith("loses 4.5 of the ")
+    assert select.hopeless(Pilot(teacher, teacher - 30, random), 0.99).startswith("loses 30.0 where ")
+    assert "worse than random" in select.hopeless(Pilot(random, random, teacher), 0.99)

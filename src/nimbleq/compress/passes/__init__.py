@@ -1,1 +1,14 @@
-"""One technique a file: (graph, context) → graph."""
+"""Passes: one technique a file, ``(graph, context) → graph``. A new one is a file beside these, a line in `PASSES`."""
+
+from nimbleq.compress.passes import distill, fold, freeze_norms, prune, quantize, student
+from nimbleq.compress.passes.base import PassRow
+
+PASSES: dict[str, PassRow] = {
+    "fold": fold.ROW,
+    "freeze-norms": freeze_norms.ROW,
+    "prune": prune.ROW,
+    "student": student.ROW,
+    "distill": distill.ROW,
+    "int8": quantize.ROW,
+}
+"""Name on the command line → pass."""

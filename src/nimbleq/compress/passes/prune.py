@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from nimbleq.compress.passes.base import PassRow
+from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.units import FIXED, Units, find_units, remove_units
 from nimbleq.compress.states import q_values
 from nimbleq.errors import ConfigError
@@ -146,3 +149,30 @@ def _moments(graph: Graph, obs: Array) -> tuple[Moments, Moments]:
     means = {name: first[name] / count for name in first}
     variances = {name: np.maximum(second[name] / count - means[name] ** 2, 0.0) for name in first}
     return {name: means[name] + offset[name] for name in means}, variances
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Dead units first, then the least sensitive ones down to a share of every layer."""
+
+    share: float
+
+    def __call__(self, graph: Graph, context: Context) -> Graph:
+        obs = context.from_teacher().obs
+        return prune_to(drop_dead(graph, obs), self.share, obs) if self.share < 1 else drop_dead(graph, obs)
+
+    def __str__(self) -> str:
+        return f"prune to {self.share:g}"
+
+
+def _parse(setting: str) -> Prune:
+    try:
+        share = float(setting)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"prune takes the share of units to keep, above 0 and at most 1, not {setting!r}")
+    return Prune(share)
+
+
+ROW = PassRow(_parse, "remove the least sensitive units down to this share of every layer", "0.5")

@@ -1,5 +1,5 @@
 """Ranges of activations, the plan of number formats, and the integer graph that follows from them."""
 
-from nimbleq.compress.quantize.lower import quantize
+from nimbleq.compress.quantize.post_training import quantize
 
 __all__ = ["quantize"]

@@ -1,10 +1,9 @@
-"""Ranges of activations, measured in a stream: batches come and go, only extremes and histograms are kept."""
+"""Ranges of activations, measured in a stream: batches come and go, only extremes and histograms stay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -12,8 +11,6 @@ from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import trace
 from nimbleq.types import Array
 
-Method = Literal["minmax", "percentile", "mse"]
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 _BINS = 2048
 _CHUNK = 2048
 _PERCENTILE = 99.99
@@ -48,7 +45,7 @@ def histograms(
     """Histograms of ``tensors`` over ``obs [K, *O]``, in two passes of small batches.
 
     Args:
-        per_feature: those of the tensors whose entries are counted apart (vector observations).
+        per_feature: those of the tensors whose entries are counted each by itself (vector observations).
     """
     low: dict[str, Array] = {}
     high: dict[str, Array] = {}
@@ -76,32 +73,22 @@ def _batches(
         yield {name: _rows(made[name], name in per_feature) for name in tensors}
 
 
-def _rows(values: Array, apart: bool) -> Array:
+def _rows(values: Array, per_feature: bool) -> Array:
     flat = values.reshape(len(values), -1).astype(np.float64)
-    return flat.T if apart else flat.reshape(1, -1)
-
-
-def choose_range(histogram: Histogram, method: Method, levels: int = 255) -> Range:
-    """The range that ``method`` picks.
-
-    ``minmax`` covers everything seen; ``percentile`` leaves 0.01 % outside; ``mse`` shrinks both ends by the factor
-    that minimises the mean squared error of rounding plus clipping to ``levels`` steps.
-    """
-    if method == "minmax":
-        return Range(histogram.low, histogram.high)
-    pick = _percentile if method == "percentile" else _least_squares
-    ends = [
-        pick(low, high, counts, levels)
-        for low, high, counts in zip(histogram.low, histogram.high, histogram.counts, strict=True)
-    ]
-    return Range(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
+    return flat.T if per_feature else flat.reshape(1, -1)
 
 
 def _centres(low: float, high: float) -> Array:
     return low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
 
 
+def _minmax(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
+    """Everything that was seen."""
+    return low, high
+
+
 def _percentile(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
+    """All but 0.01 % at either end."""
     share = np.cumsum(counts) / counts.sum()
     outside = (100 - _PERCENTILE) / 100
     first = int(np.searchsorted(share, outside, side="right"))
@@ -111,6 +98,7 @@ def _percentile(low: float, high: float, counts: Array, levels: int) -> tuple[fl
 
 
 def _least_squares(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
+    """Both ends shrunk by the factor that minimises the mean squared error of rounding plus clipping."""
     centres = _centres(low, high)
     best, ends = np.inf, (low, high)
     for ratio in _CLIP_RATIOS[::-1]:
@@ -123,3 +111,40 @@ def _least_squares(low: float, high: float, counts: Array, levels: int) -> tuple
         if error < best:
             best, ends = error, (bottom, top)
     return ends
+
+
+Method = Callable[[float, float, Array, int], tuple[float, float]]
+"""``(low, high, counts, levels) → (low, high)``: extremes and histogram of a tensor (or feature) → what is covered."""
+METHODS: dict[str, Method] = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "mse": _least_squares,
+}
+"""Name → calibration method."""
+
+
+def choose_range(histogram: Histogram, method: str, levels: int = 255) -> Range:
+    """The range that ``method``, a name in `METHODS`, picks for ``levels`` steps."""
+    ends = [
+        METHODS[method](low, high, counts, levels)
+        for low, high, counts in zip(histogram.low, histogram.high, histogram.counts, strict=True)
+    ]
+    return Range(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
+
+
+def calibrate(
+    graph: Graph, obs: Array, tensors: Sequence[str], per_feature: Sequence[str], method: str
+) -> dict[str, Range]:
+    """Ranges of ``tensors`` over ``obs [K, *O]``.
+
+    Args:
+        per_feature: those of the tensors that have one range for each entry.
+        method: a name in `METHODS`.
+    """
+    measured = histograms(graph, obs, tensors, per_feature)
+    ranges = {name: choose_range(histogram, method) for name, histogram in measured.items()}
+    # Zero is kept representable inside the network: it is what padding means and where ReLU rests.
+    return {
+        name: extent if name in per_feature else Range(np.minimum(extent.low, 0), np.maximum(extent.high, 0))
+        for name, extent in ranges.items()
+    }

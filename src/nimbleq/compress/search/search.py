@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from math import ceil, log2
-from typing import Literal
 
 import numpy as np
 
 from nimbleq.compress.certify.certificate import Certificate, Claim
 from nimbleq.compress.certify.forecast import Pilot
-from nimbleq.compress.certify.judge import MAX_EPISODES, play_on, start_of
+from nimbleq.compress.certify.judge import play_on, start_of
 from nimbleq.compress.certify.ranges import ReturnRange, observed_range
 from nimbleq.compress.certify.stream import Player, Players, graph_hash, random_player, stream_nonce
-from nimbleq.compress.certify.wealth import ALPHA, check_keep
-from nimbleq.compress.passes.distill import DistillConfig
-from nimbleq.compress.passes.recipe import (
-    Context,
-    Distill,
-    Fold,
-    FreezeNorms,
-    Int8,
-    Prune,
-    Recipe,
-    Student,
-    apply,
-    describe,
-)
+from nimbleq.compress.certify.wealth import ALPHA
+from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.recipe import apply, describe
+from nimbleq.compress.search.config import CompressConfig, check_config
+from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
 from nimbleq.compress.search.result import Candidate, Compression, Status
-from nimbleq.compress.selection import LARGER, falls_short, hopeless
+from nimbleq.compress.search.select import LARGER, falls_short, hopeless, out_of_reach
+from nimbleq.compress.search.store import Played, Store
 from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
@@ -49,42 +39,7 @@ _ATTEMPTS = 3
 """Fixed sequences that a search may judge; each has its share of α and seeds of its own."""
 _RANDOM_EPISODES = 200
 _FEWEST = 200  # episodes of a candidate that is judged only to say how far it is from a certificate
-_LADDER: tuple[tuple[int, ...], ...] = (
-    (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
-)  # fmt: skip
-_SHARES = (0.0625, 0.125, 0.25, 0.5)
 _GOLDEN = 256
-
-
-@dataclass(frozen=True)
-class CompressConfig:
-    """Attributes:
-    keep: share of the teacher's return over random play to keep, in (0, 1].
-    recipe: ``auto`` tries float32 and int8; or one of them only; or a tuple of passes that is the only candidate.
-    hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
-    seed: of students and of all episode seeds.
-    select_episodes: paired episodes that a candidate has to pass before it may be certified.
-    max_episodes: that the certificate of a candidate may take.
-    return_range: between which returns lie (None: what the selection's episodes show, widened).
-    distill: settings of distillation.
-    """
-
-    keep: float = 0.99
-    recipe: Literal["auto", "int8", "float32"] | Recipe = "auto"
-    hidden: tuple[tuple[int, ...], ...] | None = None
-    seed: int = 0
-    select_episodes: int = 1_000
-    max_episodes: int = MAX_EPISODES
-    return_range: ReturnRange | None = None
-    distill: DistillConfig = field(default_factory=DistillConfig)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A recipe to try, with its name."""
-
-    name: str
-    recipe: Recipe
 
 
 OnStart = Callable[[str, Certificate], None]
@@ -96,6 +51,7 @@ def compress_policy(
     config: CompressConfig | None = None,
     tick: Tick = no_tick,
     on_start: OnStart | None = None,
+    store: Store | None = None,
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
@@ -110,25 +66,31 @@ def compress_policy(
         evaluate: plays episodes.
         tick: progress in candidates.
         on_start: receives a candidate's name and its certificate, with the forecast, before it is judged.
+        store: takes each candidate as it is finished, and gives those of an earlier search for the same.
 
     Raises:
-        ConfigError: a setting is out of range.
+        ConfigError: a setting is out of range, or no candidate could be certified with so few episodes.
+        FileError: what is stored is damaged, or cannot be written.
     """
     config = config or CompressConfig()
-    check_keep(config.keep)
-    if config.select_episodes < 2 or config.max_episodes < 2:
-        raise ConfigError("select_episodes and max_episodes have to be at least 2")
-    return _Search(teacher, evaluate, config, tick, on_start).run()
+    check_config(config)
+    return _Search(teacher, evaluate, config, tick, on_start, store).run()
 
 
 class _Search:
     """State of one search."""
 
     def __init__(
-        self, teacher: Graph, evaluate: Evaluate, config: CompressConfig, tick: Tick, on_start: OnStart | None
+        self,
+        teacher: Graph,
+        evaluate: Evaluate,
+        config: CompressConfig,
+        tick: Tick,
+        on_start: OnStart | None,
+        store: Store | None,
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
-        self.on_start = on_start
+        self.on_start, self.store = on_start, store
         self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
@@ -140,7 +102,8 @@ class _Search:
         self.made = 0  # families
 
     def run(self) -> Compression:
-        families = list(self._families())
+        self._check_reach()
+        families = self._families()
         # Whether a size suffices is taken to grow with the size: halve the ladder instead of climbing it. The linear
         # policy comes first: it is cheap, and where it holds there is nothing to search.
         low, high, middle = 0, len(families), 0
@@ -159,22 +122,22 @@ class _Search:
             passed, high = [], self._larger(families, high + 1, max((c.size_bytes for c in sequence), default=0))
         return self._result(self._best_effort())
 
-    def _larger(self, families: list[tuple[_Trial, ...]], number: int, size_bytes: int) -> int:
+    def _larger(self, families: list[tuple[Trial, ...]], number: int, size_bytes: int) -> int:
         """Number of the next family, from ``number`` on, with a passing candidate larger than ``size_bytes``."""
         while number < len(families) and not any(c.size_bytes > size_bytes for c in self._passing(families, number)):
             number += 1
         return number
 
-    def _passing(self, families: list[tuple[_Trial, ...]], number: int) -> list[Candidate]:
+    def _passing(self, families: list[tuple[Trial, ...]], number: int) -> list[Candidate]:
         """The candidates of a family that pass selection, smallest first; made when they are asked for."""
         family = families[number]
         names = [trial.name for trial in family]
         if not any(candidate.name in names for candidate in self.tried):
             self.context.tick = partial(self._within, families=len(families), note=family[0].name)
             for trial in family:
-                smaller = cost(apply(trial.recipe, self.context)).size_bytes
+                size_bytes = cost(self._make(trial)).size_bytes
                 # What is larger than a sibling that passes can never be chosen.
-                if all(c.status != "passed" or smaller < c.size_bytes for c in self.tried if c.name in names):
+                if all(c.status != "passed" or size_bytes < c.size_bytes for c in self.tried if c.name in names):
                     self.tried.append(self._try(trial))
             self.made += 1
         passing = [c for c in self.tried if c.name in names and c.status == "passed"]
@@ -185,41 +148,54 @@ class _Search:
         expected = max(2 + ceil(log2(families)), self.made + 1)
         self.tick(self.made + done / total, expected, note)
 
-    def _families(self) -> Iterator[tuple[_Trial, ...]]:
+    def _families(self) -> list[tuple[Trial, ...]]:
         """Groups of candidates that share their expensive beginning, from small to large."""
         recipe = self.config.recipe
-        if isinstance(recipe, tuple):
-            yield (_Trial("recipe", recipe),)
-            return
-        if recipe not in ("auto", "int8", "float32"):
-            raise ConfigError(f"there is no recipe {recipe!r}; choose from auto, int8, float32")
-        affordable = cost(self.teacher).macs // 2
-        if _is_mlp(self.teacher) or self.config.hidden is not None:
-            for hidden in self.config.hidden or _LADDER:
-                start: Recipe = (Student(hidden), Distill(), Fold())
-                trials = self._formats("x".join(map(str, hidden)) or "linear", start)
-                if self.config.hidden is not None or _mlp_macs(self.teacher, hidden) <= affordable:
-                    yield trials
-        else:
-            for share in _SHARES:
-                yield self._formats(f"pruned-{share:g}", (Fold(), FreezeNorms(), Prune(share), Distill(), Fold()))
-        whole: Recipe = (Fold(), Prune(1.0), Fold())
-        yield self._formats("teacher", whole)
+        if isinstance(recipe, str):
+            return ladder(self.teacher, recipe, self.config.hidden or None)
+        return [(Trial("recipe", recipe),)]
 
-    def _formats(self, name: str, start: Recipe) -> tuple[_Trial, ...]:
-        """int8 first (a weight is smaller), then float32, as the recipe allows."""
-        made = {"int8": _Trial(f"{name}-int8", (*start, Int8())), "float32": _Trial(f"{name}-float32", start)}
-        return tuple(trial for kind, trial in made.items() if self.config.recipe in ("auto", kind))
+    def _check_reach(self) -> None:
+        """Raise `ConfigError` where even a candidate that loses nothing would need more episodes than it may have."""
+        teacher = self.returns(self.seeds[: self._portions()[0]])
+        span = self._range([Pilot(teacher, teacher, self.rand)]).span
+        why = out_of_reach(teacher, self.rand, self.config.keep, span, self.config.max_episodes)
+        if why:
+            raise ConfigError(why)
 
-    def _try(self, trial: _Trial) -> Candidate:
-        """Make a candidate and play it on the selection seeds, in growing portions."""
+    def _portions(self) -> list[int]:
+        """Episodes after which a candidate may be dropped, growing."""
+        total = self.config.select_episodes
+        return sorted({max(2, total // part) for part in (30, 10, 3, 1)})
+
+    def _make(self, trial: Trial) -> Graph:
+        """The policy of a candidate: the stored one, or else made, and stored."""
+        known = self.store.graph(trial.name) if self.store else None
+        if known is not None:
+            return known
         graph = apply(trial.recipe, self.context)
         if self.teacher.masked:
-            graph = with_mask(graph)  # passes work on the values; what is judged and kept takes the mask
+            graph = with_mask(graph)  # passes work on the values; what is judged and saved takes the mask
+        if self.store:
+            self.store.save_graph(trial.name, graph)
+        return graph
+
+    def _try(self, trial: Trial) -> Candidate:
+        """A candidate that has played the selection seeds: the stored one, or else played now, and stored."""
+        known = self.store.played(trial.name) if self.store else None
+        if known is not None:
+            self.returns.known.update(zip(self.seeds.tolist(), known.teacher.tolist(), strict=False))
+            return known.candidate
+        candidate = self._play(trial, self._make(trial))
+        if self.store:
+            self.store.save_played(Played(candidate, self._pilot(candidate).teacher))
+        return candidate
+
+    def _play(self, trial: Trial, graph: Graph) -> Candidate:
+        """Play a candidate on the selection seeds, in growing portions."""
         compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
         student = Player(GraphPolicy(graph), self.evaluate, float(self.rand.min()))
-        total = self.config.select_episodes
-        for played in sorted({max(2, total // part) for part in (30, 10, 3, 1)}):
+        for played in self._portions():
             seeds = self.seeds[:played]
             pilot = Pilot(self.returns(seeds), student(seeds), self.rand)
             why = hopeless(pilot, self.config.keep)
@@ -310,9 +286,10 @@ class _Search:
 
     def _result(self, chosen: Candidate) -> Compression:
         certificate = self.certificates[chosen.name]
-        linear = next((c for c in self.tried if not c.hidden), None) or self._try(
-            _Trial("linear-float32", (Student(()), Distill(), Fold()))
-        )
+        linear = next((c for c in self.tried if not c.hidden), None)
+        if linear is None:
+            (trial,) = trials(student_family(()), ("float32",))
+            linear = self._try(trial)
         teacher_cost = cost(self.teacher)
         obs = self.context.visited(chosen.graph).obs
         return Compression(
@@ -327,15 +304,6 @@ class _Search:
         )
 
 
-def _is_mlp(graph: Graph) -> bool:
-    return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
-
-
 def _hidden(graph: Graph) -> tuple[int, ...]:
     widths = [graph.types[n.output].shape[0] for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
     return tuple(widths[:-1])
-
-
-def _mlp_macs(teacher: Graph, hidden: tuple[int, ...]) -> int:
-    """Multiply-accumulates of a student of these widths."""
-    return sum(a * b for a, b in pairwise((teacher.obs_type.size, *hidden, teacher.actions)))

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 
 from nimbleq.compress.certify.certificate import worst_decile
-from nimbleq.compress.certify.forecast import OTHER_KEEPS, Pilot
+from nimbleq.compress.certify.forecast import OTHER_KEEPS, Pilot, episodes_needed
 from nimbleq.compress.certify.wealth import attempt_alpha
 from nimbleq.types import Array
 
@@ -18,6 +18,35 @@ LARGER = "a larger candidate"
 def allowed_loss(pilot: Pilot, keep: float) -> float:
     """``δ = (1 − keep)·(teacher − random)``."""
     return (1 - keep) * float(pilot.teacher.mean() - pilot.random.mean())
+
+
+def out_of_reach(teacher: Array, random: Array, keep: float, span: float, limit: int) -> str:
+    """Why not even a candidate that loses nothing can be certified, and what would help; empty when one may be.
+
+    A certificate takes at least ``3R/δ`` episodes (`episodes_needed` without any scatter). δ is taken two standard
+    errors too large, so that chance does not refuse.
+
+    Args:
+        teacher, random: ``float64[n]``, ``float64[k]`` returns.
+        span: ``R`` of the returns.
+        limit: episodes that a certificate may take.
+    """
+
+    def needed(keep: float, errors: float) -> int | None:
+        return episodes_needed(span, (1 - keep) * (gap + errors * error), 0.0, attempt_alpha(1))
+
+    gap = float(teacher.mean() - random.mean())
+    error = sqrt(float(teacher.var(ddof=1)) / len(teacher) + float(random.var(ddof=1)) / len(random))
+    fewest, about = needed(keep, 2.0), needed(keep, 0.0)
+    if gap <= 0 or keep == 1 or fewest is None or about is None or fewest <= limit:
+        return ""
+    easier = ((other, needed(other, 0.0)) for other in OTHER_KEEPS if other < keep)
+    lower = next((f", or --keep {other:g} (about {n:,})" for other, n in easier if n is not None and n <= limit), "")
+    return (
+        f"no candidate can be certified at keep = {keep:g} with {limit:,} episodes: even one that loses nothing needs "
+        f"about {about:,}, as returns range over {span:.6g} and the teacher is {gap:.4g} above random play; give "
+        f"--max-episodes {about}{lower}, or a narrower --return-range where the rules of the environment have one"
+    )
 
 
 def hopeless(pilot: Pilot, keep: float) -> str:
@@ -56,7 +85,7 @@ def falls_short(pilot: Pilot, keep: float, span: float, limit: int) -> tuple[str
 def tail_holds(student: Array, teacher: Array, margin: float) -> bool:
     """Whether the worst tenth of the episodes lost no more than ``margin`` either, by two standard errors.
 
-    A mean can be kept while a few episodes are lost altogether; nobody who ships a policy means that by "kept". Two
+    A mean can stay as it is while a few episodes are lost altogether; nobody who ships a policy wants that. Two
     policies of equal returns pass 97.7 % of the time at margin 0.
 
     Args:

@@ -1,0 +1,193 @@
+"""The plan of a quantization: tensor → number format, a value that is made before anything is lowered.
+
+Activations are unsigned bytes with calibrated ranges. Where the levels of a tensor come from decides how they are
+computed: from the sums of a layer (a fused activation is a clamp), or from floats, the raw observation among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.compress.quantize.observation import ScaledObs, scaled_observations
+from nimbleq.compress.quantize.ranges import Range, calibrate
+from nimbleq.errors import GraphError
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Graph, Q
+from nimbleq.graph.tensor import UINT8, Float32
+from nimbleq.types import Array
+
+TOP = UINT8.high
+"""The largest level."""
+_FARTHEST_ZERO = 1 << 20
+"""Largest zero point: keeps ``Σ weight·z`` inside int32 for thousands of inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """What stored integers mean: ``real = scale·(v − zero_point) + offset``, each broadcasting to the tensor."""
+
+    scale: Array
+    zero_point: Array
+    offset: Array
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the largest level is the largest value: one scale and one offset for all entries."""
+        return self.scale.ndim == self.zero_point.ndim == self.offset.ndim == 0
+
+    def zeros(self) -> Array:
+        """Levels whose real value is 0, per entry of the format; NaN where no level or every level is 0."""
+        scale, zero, offset = np.broadcast_arrays(self.scale, self.zero_point, self.offset)
+        return np.ravel(zero - np.divide(offset, scale, where=scale > 0, out=np.full(scale.shape, np.nan)))
+
+
+@dataclass(frozen=True, eq=False)
+class FromFloat:
+    """A tensor that is rounded from floats: ``v = clip(round(source·inverse + zero), 0, 255)``.
+
+    Attributes:
+        source: name of the float tensor: the tensor itself, or the raw observation.
+        inverse: ``float32[C]``.
+        zero: ``float64[C]``, whole numbers.
+        levels: what ``v`` means.
+    """
+
+    source: str
+    inverse: Array
+    zero: Array
+    levels: Levels
+
+
+@dataclass(frozen=True, eq=False)
+class FromSums:
+    """A tensor that is requantized from the int32 sums of a layer.
+
+    Attributes:
+        source: name of the float tensor that the sums stand for.
+        low, high: levels to clamp to: the bounds of a fused activation.
+        levels: what the result means; one scale, no offset.
+    """
+
+    source: str
+    low: int
+    high: int
+    levels: Levels
+
+
+Format = FromFloat | FromSums
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Attributes:
+    tensors: float tensor → its 8-bit format, for every tensor that may be stored as bytes.
+    uniform: the same with one scale and no offset, rounded from the tensor itself: a padded convolution needs a level
+        that is exactly 0.
+    shared_scale: layers, by output, whose weights have one scale for all outputs, so that these compare as integers;
+        all other weights have one scale for each output.
+    """
+
+    tensors: Mapping[str, Format]
+    uniform: Mapping[str, FromFloat]
+    shared_scale: frozenset[str]
+
+
+def make_plan(graph: Graph, obs: Array, method: str = "minmax") -> Plan:
+    """The plan for a float policy.
+
+    Args:
+        graph: float32 weights, output `Q`; fold it first.
+        obs: ``[K, *O]`` visited states to calibrate on.
+        method: how ranges are picked, a name in `METHODS`.
+
+    Raises:
+        GraphError: the graph is quantized already.
+    """
+    if any(array.dtype != np.float32 for array in graph.weights.values()):
+        raise GraphError("the graph has integer weights already: quantize the float graph")
+    scaled = scaled_observations(graph)
+    read = {name for node in graph.nodes if not isinstance(node.op, ops.ArgMax) for name in node.inputs}
+    names = [name for name in read if isinstance(graph.types[name].qtype, Float32)]
+    per_feature = [name for name in names if name in scaled and len(graph.types[name].shape) == 1]
+    ranges = calibrate(graph, obs, names, per_feature, method)
+    uniform = {name: _uniform(name, extent) for name, extent in ranges.items()}
+    sums = _sums(graph)
+    tensors: dict[str, Format] = {}
+    for name, extent in ranges.items():
+        clamped = _clamped_sums(graph, name, sums)
+        if name in scaled:
+            tensors[name] = _from_observation(graph, name, extent, scaled[name]) or uniform[name]
+        elif clamped is not None:
+            tensors[name] = _from_sums(extent, *clamped)
+        else:
+            tensors[name] = uniform[name]
+    return Plan(tensors, uniform, frozenset({Q}))
+
+
+def _sums(graph: Graph) -> set[str]:
+    """Tensors that an integer layer leaves as int32 sums."""
+    sums: set[str] = set()
+    for node in graph.nodes:
+        pooled = isinstance(node.op, ops.Pool) and node.op.function == "max" and node.inputs[0] in sums
+        if isinstance(node.op, ops.Linear | ops.Conv2d) or pooled:
+            sums.add(node.output)
+    return sums
+
+
+def _clamped_sums(graph: Graph, tensor: str, sums: set[str]) -> tuple[str, float, float] | None:
+    """``(sums, low, high)`` when ``tensor`` is sums, perhaps through an activation that a requantize can fuse."""
+    if tensor in sums:
+        return tensor, -np.inf, np.inf
+    node = graph.producer(tensor)
+    if node is None or node.inputs[0] not in sums or not isinstance(node.op, ops.Activation):
+        return None
+    bounds = {"relu": (0.0, np.inf), "clip": (node.op.low, node.op.high)}.get(node.op.function)
+    return None if bounds is None else (node.inputs[0], *bounds)
+
+
+def _step(extent: Range, shift: Array | float = 0.0) -> Array:
+    """Real size of one level, ``[C]``; coarser than the range alone would ask for where the zero point would leave its
+    bounds (a range that is narrow and far from ``shift``)."""
+    farthest = np.maximum(np.abs(extent.low - shift), np.abs(extent.high - shift))
+    return np.maximum(np.maximum((extent.high - extent.low) / TOP, farthest / _FARTHEST_ZERO), 1e-12)
+
+
+def _uniform(tensor: str, extent: Range) -> FromFloat:
+    low, high = float(min(extent.low.min(), 0.0)), float(max(extent.high.max(), 0.0))
+    inverse = np.array([1.0 / max((high - low) / TOP, 1e-12)], np.float32)
+    step = 1.0 / inverse.astype(np.float64)
+    zero = np.round(-low / step)
+    return FromFloat(tensor, inverse, zero, Levels(step.reshape(()), zero.reshape(()), np.zeros(())))
+
+
+def _from_sums(extent: Range, source: str, low: float, high: float) -> FromSums:
+    """``low`` and ``high`` in real units."""
+    scale = float(_step(extent)[0])
+    zero = int(np.round(-extent.low[0] / scale))
+    bounds = [int(np.clip(np.round(end / scale) + zero, 0, TOP)) for end in (low, high)]
+    return FromSums(source, bounds[0], bounds[1], Levels(np.array(scale), np.array(float(zero)), np.zeros(())))
+
+
+def _from_observation(graph: Graph, tensor: str, extent: Range, form: ScaledObs) -> FromFloat | None:
+    """Levels of the raw observation; normalisation lives in scale and offset, clipping in the saturation. None where
+    they cannot express it."""
+    shape, gain, shift = graph.types[tensor].shape, form.scale, form.shift
+    if not isinstance(graph.obs_type.qtype, Float32) or (len(shape) != 1 and gain.ndim + shift.ndim > 0):
+        return None
+    step = _step(extent, shift)
+    inverse = np.asarray(gain / step, np.float32)
+    step = np.divide(gain, inverse, where=inverse > 0, out=step * np.ones(inverse.shape))
+    zero = np.clip(np.round((shift - extent.low) / step), -_FARTHEST_ZERO, _FARTHEST_ZERO)
+    beyond = np.maximum(form.low - (shift - step * zero), shift + step * (TOP - zero) - form.high)
+    if ((inverse > 0) & (beyond > 0.51 * step)).any():  # the levels reach further than the clip lets values go
+        return None
+    # Rounding a weight errs by up to half a step times the distance from the reference level, so the reference stays
+    # among the levels; the rest of a far zero point is a constant, which the bias takes exactly.
+    reference = np.clip(zero, 0, TOP)
+    offset = shift + step * (reference - zero)
+    if len(step) == 1:
+        step, reference, offset = step.reshape(()), reference.reshape(()), offset.reshape(())
+    return FromFloat(graph.obs_name, inverse, zero, Levels(step, reference, offset))

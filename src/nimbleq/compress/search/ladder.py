@@ -1,0 +1,136 @@
+"""The ladder: the candidates of a search, from small to large, as data.
+
+A recipe is a row of `RECIPES`, a number format a row of `FORMATS`, and where candidates come from a row of `LADDER`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from nimbleq.compress.passes.distill import Distill
+from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.freeze_norms import FreezeNorms
+from nimbleq.compress.passes.prune import Prune
+from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.recipe import Recipe
+from nimbleq.compress.passes.student import student_of
+from nimbleq.graph import ops
+from nimbleq.graph.cost import cost
+from nimbleq.graph.graph import Graph
+
+Widths = tuple[int, ...]
+
+FORMATS: dict[str, Recipe] = {
+    "int8": (Int8(),),
+    "float32": (),
+}
+"""Number format of the weights → the passes that end in it."""
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """A row of `RECIPES`.
+
+    Attributes:
+        formats: names in `FORMATS`, in the order in which each family tries them, the smallest first: what is larger
+            than one that passes need not be played.
+        purpose: for help.
+    """
+
+    formats: tuple[str, ...]
+    purpose: str
+
+
+RECIPES: dict[str, RecipeRow] = {
+    "auto": RecipeRow(("int8", "float32"), "tries int8 and float32"),
+    "int8": RecipeRow(("int8",), "integer arithmetic only"),
+    "float32": RecipeRow(("float32",), "floating point only"),
+}
+"""Name on the command line → what a search tries."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Candidates that share an expensive beginning, one for each number format."""
+
+    name: str
+    start: Recipe
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A row of `LADDER`.
+
+    Attributes:
+        suits: whether it is tried for a teacher, given the widths that were asked for (None: none were).
+        families: of that teacher and these widths, from small to large.
+    """
+
+    suits: Callable[[Graph, tuple[Widths, ...] | None], bool]
+    families: Callable[[Graph, tuple[Widths, ...] | None], Iterable[Family]]
+
+
+_STUDENTS: tuple[Widths, ...] = (
+    (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
+)  # fmt: skip
+_SHARES = (0.0625, 0.125, 0.25, 0.5)
+
+
+def student_family(hidden: Widths) -> Family:
+    """A fresh network of these widths, taught by the teacher."""
+    return Family("x".join(map(str, hidden)) or "linear", (student_of(hidden), Distill(), Fold()))
+
+
+def _students(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+    affordable = cost(teacher).macs // 2
+    sizes = hidden or [widths for widths in _STUDENTS if _mlp_macs(teacher, widths) <= affordable]
+    return map(student_family, sizes)
+
+
+def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+    steps = ((share, (Fold(), FreezeNorms(), Prune(share), Distill(), Fold())) for share in _SHARES)
+    return (Family(f"pruned-{share:g}", start) for share, start in steps)
+
+
+LADDER: dict[str, Rung] = {
+    "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
+    "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
+    "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),
+}
+"""Where candidates come from, from small to large."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe to try, with the name of the candidate that it makes."""
+
+    name: str
+    recipe: Recipe
+
+
+def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
+    """The family's candidates in these formats."""
+    return tuple(Trial(f"{family.name}-{name}", (*family.start, *FORMATS[name])) for name in formats)
+
+
+def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None) -> list[tuple[Trial, ...]]:
+    """Families of candidates for ``teacher``, from small to large.
+
+    Args:
+        recipe: a name in `RECIPES`.
+        hidden: widths of the students to try (None: the ladder's own).
+    """
+    formats = RECIPES[recipe].formats
+    rungs = (rung for rung in LADDER.values() if rung.suits(teacher, hidden))
+    return [trials(family, formats) for rung in rungs for family in rung.families(teacher, hidden)]
+
+
+def _is_mlp(graph: Graph) -> bool:
+    return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
+
+
+def _mlp_macs(teacher: Graph, hidden: Widths) -> int:
+    """Multiply-accumulates of a student of these widths."""
+    return sum(a * b for a, b in pairwise((teacher.obs_type.size, *hidden, teacher.actions)))

@@ -1,0 +1,83 @@
+"""The plan of a quantization says every activation's format before anything is lowered."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nimbleq.compress.quantize import quantize, ranges
+from nimbleq.compress.quantize.lower import lower
+from nimbleq.compress.quantize.plan import FromFloat, FromSums, make_plan
+from nimbleq.graph import ops
+from nimbleq.graph.interpret import trace
+
+
+def nets(mlp, cnn):
+    return {"mlp": mlp(1, 5, (12, 8), 3), "linear": mlp(2, 4, (), 2), "cnn": cnn(3), "unpadded": cnn(4, 0)}
+
+
+@pytest.mark.parametrize("name", ["mlp", "linear", "cnn", "unpadded"])
+def test_what_is_lowered_is_what_the_plan_says(mlp, cnn, name):
+    graph, obs = nets(mlp, cnn)[name]
+    plan = make_plan(graph, obs)
+    made = lower(graph, plan)
+    requantized = 0
+    for node in made.nodes:
+        tensor = node.output.removesuffix("_u8")
+        if isinstance(node.op, ops.Requantize):
+            form = plan.tensors[tensor]
+            assert isinstance(form, FromSums)
+            assert (node.op.zero_point, node.op.low, node.op.high) == (form.levels.zero_point, form.low, form.high)
+            requantized += 1
+        elif isinstance(node.op, ops.Quantize):
+            form = plan.tensors[tensor]
+            assert isinstance(form, FromFloat)
+            assert node.inputs == (form.source,)
+            assert np.array_equal(made.weights[node.op.inverse_scale], form.inverse)
+            assert np.array_equal(made.weights[node.op.zero_point], form.zero)
+    assert requantized == {"mlp": 2, "linear": 0, "cnn": 3, "unpadded": 3}[name]
+
+
+def test_bytes_decode_to_the_values_of_the_float_graph(mlp):
+    """What `Levels` says of a stored tensor is the float tensor, within half a level and what earlier rounding adds."""
+    graph, obs = mlp(1, 5, (12, 8), 3)
+    plan = make_plan(graph, obs)
+    made = lower(graph, plan)
+    real, stored = trace(graph, obs), trace(made, obs)
+    checked = 0
+    for tensor, form in plan.tensors.items():
+        if f"{tensor}_u8" not in stored:
+            continue
+        levels = form.levels
+        decoded = levels.scale * (stored[f"{tensor}_u8"].astype(np.float64) - levels.zero_point) + levels.offset
+        assert (
+            np.abs(decoded - real[tensor]).max() <= (0.51 if isinstance(form, FromFloat) else 4.0) * levels.scale.max()
+        )
+        checked += 1
+    assert checked == 3
+
+
+def test_the_plan_is_a_frozen_value_that_does_not_depend_on_the_weights_of_the_lowering(mlp):
+    graph, obs = mlp(1, 5, (12,), 3)
+    plan = make_plan(graph, obs)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.tensors = {}
+    trained = graph.with_weights({name: weight * np.float32(1.01) for name, weight in graph.weights.items()})
+    one, other = lower(graph, plan), lower(trained, plan)  # as training between plan and lowering would
+    assert [node.op.kind for node in one.nodes] == [node.op.kind for node in other.nodes]
+    zeros = [[n.op.zero_point for n in made.nodes if isinstance(n.op, ops.Requantize)] for made in (one, other)]
+    assert zeros[0] == zeros[1] != []
+
+
+@pytest.mark.parametrize("method", [*ranges.METHODS, "toy"])
+def test_every_calibration_method_gives_ranges_inside_what_was_seen(mlp, monkeypatch, method):
+    monkeypatch.setitem(ranges.METHODS, "toy", lambda low, high, counts, levels: (low / 2, high / 2))
+    graph, obs = mlp(1, 5, (12,), 3)
+    measured = ranges.histograms(graph, obs, ["relu0"])["relu0"]
+    found = ranges.choose_range(measured, method)
+    assert (measured.low <= found.low).all()
+    assert (found.low < found.high).all()
+    assert (found.high <= measured.high * (1 + 1e-12)).all()
+    assert quantize(graph, obs, method).actions == 3

@@ -1,0 +1,111 @@
+"""The tables that a search walks: recipes, number formats, families of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.prune import Prune
+from nimbleq.compress.passes.recipe import describe
+from nimbleq.compress.passes.settings import DistillConfig, check_distill
+from nimbleq.compress.search import ladder as search_ladder
+from nimbleq.compress.search.config import CompressConfig
+from nimbleq.compress.search.ladder import FORMATS, LADDER, RECIPES, Family, RecipeRow, Rung, ladder
+from nimbleq.compress.search.search import compress_policy
+from nimbleq.errors import ConfigError
+
+FAST = DistillConfig(rounds=1, updates=20, last_updates=20, episodes=2, states=100)
+
+
+def names(teacher, recipe="auto", hidden=None):
+    return [[trial.name for trial in family] for family in ladder(teacher, recipe, hidden)]
+
+
+def test_a_network_of_vectors_is_taught_to_students_that_are_cheaper(mlp):
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    found = names(teacher, "float32")
+    assert found[0] == ["linear-float32"]
+    assert found[-1] == ["teacher-float32"]
+    assert ["32x32-float32"] in found
+    assert ["48x48-float32"] not in found, "it does more than half of the teacher's multiply-accumulates"
+
+
+def test_a_network_of_pictures_is_pruned(cnn):
+    teacher, _ = cnn(1)
+    assert names(teacher, "int8") == [
+        ["pruned-0.0625-int8"], ["pruned-0.125-int8"], ["pruned-0.25-int8"], ["pruned-0.5-int8"], ["teacher-int8"],
+    ]  # fmt: skip
+    assert names(teacher, "int8", ((), (8,))) == [["linear-int8"], ["8-int8"], ["teacher-int8"]]
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, "toy"])
+def test_every_recipe_tries_its_formats_in_every_family(mlp, monkeypatch, recipe):
+    monkeypatch.setitem(FORMATS, "folded", (Fold(),))
+    monkeypatch.setitem(RECIPES, "toy", RecipeRow(("folded", "int8"), "a toy"))
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    families = ladder(teacher, recipe, ((), (4,)))
+    assert len(families) == 3
+    for family in families:
+        assert [trial.name.rpartition("-")[2] for trial in family] == list(RECIPES[recipe].formats)
+        endings = [FORMATS[name] for name in RECIPES[recipe].formats]
+        beginnings = {t.recipe[: len(t.recipe) - len(end)] for t, end in zip(family, endings, strict=True)}
+        assert len(beginnings) == 1, "the expensive beginning is shared"
+    assert RECIPES[recipe].purpose
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A toy pass that changes nothing."""
+
+    def __call__(self, graph, context):
+        return graph
+
+    def __str__(self):
+        return "tie"
+
+
+def test_a_toy_family_is_one_row(balance, balance_teacher, monkeypatch):
+    start = (Fold(), Tie(), Prune(0.5))
+    row = Rung(lambda teacher, _: teacher.actions == 2, lambda *_: [Family("tied", start)])
+    other = Rung(lambda teacher, _: teacher.actions == 3, lambda *_: [Family("for others", start)])
+    monkeypatch.setitem(LADDER, "toy", row)
+    assert names(balance_teacher, "float32")[-1] == ["tied-float32"]
+    monkeypatch.setattr(search_ladder, "LADDER", {"other": other, "toy": row})
+    config = CompressConfig(keep=0.5, recipe="float32", distill=FAST, select_episodes=40)
+    made = compress_policy(balance_teacher, balance, config)
+    assert [(c.name, c.recipe) for c in made.candidates] == [("tied-float32", "fold → tie → prune to 0.5")]
+    assert made.candidates[0].hidden == (64,)
+
+
+def test_rows_describe_themselves(mlp):
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    words = [describe(trial.recipe) for family in ladder(teacher, "auto") for trial in family]
+    assert words[:3] == [
+        "linear student → distill → fold → int8",
+        "linear student → distill → fold",
+        "student 4 → distill → fold → int8",
+    ]
+    assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rounds": 0}, "distill.rounds has to be at least 1, not 0"),
+        ({"batch_size": 1}, "distill.batch_size has to be at least 2, not 1"),
+        ({"lr": float("nan")}, "distill.lr has to be positive, not nan"),
+        ({"epsilon": 1.5}, "distill.epsilon has to be between 0 and 1, not 1.5"),
+        ({"advantage_weight": -1.0}, "distill.advantage_weight cannot be negative, not -1.0"),
+    ],
+)
+def test_settings_of_distillation_out_of_range(changed, said):
+    with pytest.raises(ConfigError, match=said):
+        check_distill(DistillConfig(**changed))
+    check_distill(DistillConfig())
+
+
+def test_an_empty_recipe_is_refused(balance, balance_teacher):
+    with pytest.raises(ConfigError, match="at least one pass"):
+        compress_policy(balance_teacher, balance, CompressConfig(recipe=()))
