@@ -30,8 +30,8 @@ import torch
 
 from benchmarks.record import stamp
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
-from nimbleq.rl.learners.learner import TorchLearner
 from nimbleq.rl.learners.native import NativeLearner
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 RESULTS = Path(__file__).parent / "results"

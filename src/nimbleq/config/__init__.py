@@ -4,6 +4,8 @@ from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
+    AUTO,
+    EngineName,
     EnvConfig,
     EvalConfig,
     ExploreConfig,
@@ -12,10 +14,13 @@ from nimbleq.config.settings import (
     NetworkConfig,
     PqnConfig,
     ReplayConfig,
+    TableName,
     TrainConfig,
 )
 
 __all__ = [
+    "AUTO",
+    "EngineName",
     "EnvConfig",
     "EvalConfig",
     "ExploreConfig",
@@ -24,6 +29,7 @@ __all__ = [
     "NetworkConfig",
     "PqnConfig",
     "ReplayConfig",
+    "TableName",
     "TrainConfig",
     "flat_settings",
     "from_dict",

@@ -12,6 +12,21 @@ from typing import Annotated, Literal
 import tyro
 
 
+class TableName(str):
+    """The name of a row in a table of another room; the command line takes its choices from there."""
+
+    __slots__ = ()
+
+
+class EngineName(TableName):
+    """``auto``, or a row of `nimbleq.rl.learners.engines.ENGINES`."""
+
+    __slots__ = ()
+
+
+AUTO = EngineName("auto")
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """Which environment, and how it is cut.
@@ -150,7 +165,7 @@ class LearnerConfig:
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
-    engine: Annotated[Literal["auto", "native", "torch", "device"], tyro.conf.arg(aliases=("--learner",))] = "auto"
+    engine: Annotated[EngineName, tyro.conf.arg(aliases=("--learner",))] = AUTO
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False

@@ -9,10 +9,10 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.batch import VectorEnv, make_lanes, spec_of
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.masks import best_legal, nth_legal
-from nimbleq.rl.learners.learner import greedy_policy
 from nimbleq.rl.presets import preset
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.explore import epsilon_greedy
@@ -204,7 +204,7 @@ def test_dict_observations_with_masks_and_truncation_are_learnt_with_the_default
     config = with_changes(preset(env.id), {"network.hidden": (32,), "steps": 16_000, "explore.updates": 300})
     trained = train(config, RunDir(tmp_path))
     with Evaluator(env) as evaluate:
-        best, learnt = (evaluate(policy, seeds).returns for policy in (takes_it, greedy_policy(trained.module)))
+        best, learnt = (evaluate(policy, seeds).returns for policy in (takes_it, GraphPolicy(trained.graph)))
         assert evaluate(never_does, seeds).returns.mean() == 0
     assert learnt.mean() > 0.97 * best.mean()
 

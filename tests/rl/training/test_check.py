@@ -11,7 +11,7 @@ import pytest
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import spec_of
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.training import check as checks
 from nimbleq.rl.training.check import Check, Checked, Checker
 from nimbleq.rl.training.checkpoint import load_checkpoint
@@ -49,11 +49,11 @@ def test_a_run_is_the_same_with_checks_beside_it_and_in_between(
 def test_the_average_is_checked_and_kept(engine: str, small: TrainConfig, tmp_path: Path) -> None:
     changes = {"evaluation.network": "average", "evaluation.average_updates": 40, "evaluation.every": 10_000}
     run = RunDir(tmp_path)
-    kept = dict(train(with_changes(small, {**changes, "learner.engine": engine}), run).module.state_dict())
+    shipped = train(with_changes(small, {**changes, "learner.engine": engine}), run).weights
     arrays, _ = load_checkpoint(run.checkpoint)
-    for name, value in kept.items():
-        assert np.array_equal(value.numpy(), arrays[f"average.weights.{name}"])
-    assert not np.array_equal(kept["advantage.weight"].numpy(), arrays["learner.online.advantage.weight"])
+    for name, value in shipped.items():
+        assert np.array_equal(value, arrays[f"average.weights.{name}"])
+    assert not np.array_equal(shipped["advantage.weight"], arrays["learner.online.advantage.weight"])
 
 
 class OnlyHere(Corridor):

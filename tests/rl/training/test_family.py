@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from nimbleq.config import TrainConfig, with_changes
-from nimbleq.rl.learners.learner import TorchLearner, make_learner
+from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads import HEADS, Sample
 from nimbleq.rl.nets.network import cosine_features, midpoints

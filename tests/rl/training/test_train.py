@@ -317,7 +317,6 @@ def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tm
     config = with_changes(small, {"evaluation.every": 1_000_000, "evaluation.network": "online"})
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
-    weights = trained.module.state_dict()
     assert trained.best_return is not None
-    for name, value in weights.items():
-        np.testing.assert_array_equal(value.numpy(), arrays[f"learner.online.{name}"])
+    for name, value in trained.weights.items():
+        np.testing.assert_array_equal(value, arrays[f"learner.online.{name}"])

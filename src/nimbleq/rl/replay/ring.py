@@ -200,6 +200,16 @@ class Replay:
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
 
+    def settle(self) -> None:
+        """`add` puts nothing off."""
+
+    def settled(self) -> Replay:
+        """This one; see `nimbleq.rl.replay.buffer.ReplayBuffer`."""
+        return self
+
+    def mirror(self, arrays: Mapping[str, Array]) -> None:
+        """There is no other copy that would have to follow."""
+
     def _slots(self, first: int, count: int) -> Array:
         return (first + np.arange(count)) % self.capacity
 

@@ -17,9 +17,10 @@ from typing import Self, cast
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, with_changes
+from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.learners.engines import checking_engine
+from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import deaf
@@ -148,8 +149,9 @@ class _Player:
     def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
         self.config, self.interrupted = config, interrupted
         self.evaluate = Evaluator(config.env)
-        cpu = config if config.learner.engine == "torch" else with_changes(config, {"learner.engine": "auto"})
-        self.learner = make_learner(cpu, self.evaluate.spec, config.seed)
+        self.learner: Learner = checking_engine(config, self.evaluate.spec).make(
+            config, self.evaluate.spec, config.seed
+        )
 
     def play(self, check: Check) -> Checked:
         """A check that reaches ``stop_return`` is confirmed by a larger one: policies swing between checks."""

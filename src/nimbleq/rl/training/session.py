@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nimbleq.errors import DivergedError
 from nimbleq.log import MetricsLog
+from nimbleq.rl.learners.engine import Measure
+from nimbleq.rl.ramp import ramp
 from nimbleq.rl.training.check import Check, Checked, Checker
 from nimbleq.rl.training.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, Step, Tick
+from nimbleq.types import Array, Step, Tick
 
 _RECENT_EPISODES = 20
+_LOG_UPDATES = 100  # updates between two records of metrics
 
 
 @dataclass
@@ -53,6 +56,15 @@ class Session:
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
 
+    def epsilon(self) -> float:
+        """Share of random actions now."""
+        return self.state.explorer.epsilon(self.state.learner.updates)
+
+    def explore(self, epsilon: float) -> Array:
+        """Legal next actions of all environments, ``int64[N]``: the (noisy) network's, or random ones."""
+        envs, learner = self.state.envs, self.state.learner
+        return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
+
     def play(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
 
@@ -64,24 +76,45 @@ class Session:
         step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
         return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
 
+    def remember(self, steps: Sequence[Step]) -> None:
+        """Take in ``steps`` of all environments: replay, count of steps, statistics of observations."""
+        state = self.state
+        for step in steps:
+            if state.replay is not None:
+                state.replay.add(step)
+            if state.stats is not None:
+                state.stats.add(step.obs)
+        state.counters.steps += state.config.envs * len(steps)
+        if state.stats is not None:
+            state.learner.set_obs_stats(*state.stats.mean_std())
+
+    def learn(self, epsilon: float) -> None:
+        """Learn from the replay, if that is due."""
+        state = self.state
+        config, counters, replay = state.config, state.counters, state.replay
+        assert replay is not None, "there is a replay in every algorithm that calls this"
+        replay.settle()
+        due = counters.steps // config.envs % config.update_every == 0
+        if due and counters.steps >= config.learn_start and len(replay) > 0:
+            beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
+            for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
+                self.log_update(measure, epsilon)
+
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""
         if self.state.envs.finished:
             recent = self.state.counters.recent + [total for total, _ in self.state.envs.finished]
             self.state.counters.recent = recent[-_RECENT_EPISODES:]
 
-    def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
-        """Write a line of metrics about an update."""
-        with np.errstate(over="ignore"):  # `write_update` looks for infinity
-            loss = float((batch.weight * np.square(abs_td)).mean())
-        self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
-
-    def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
-        """Write a line of metrics about an update.
+    def log_update(self, measure: Measure, epsilon: float) -> None:
+        """Write a line of metrics about the update that was just done, if it is one in a hundred.
 
         Raises:
             DivergedError: the network has diverged.
         """
+        if self.state.learner.updates % _LOG_UPDATES:
+            return
+        loss, q_mean = measure()
         self._require(bool(np.isfinite([loss, q_mean]).all()))
         recent = self.state.counters.recent
         self.log.write(

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict, validate, with_changes
+from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict, with_changes
 from nimbleq.errors import ConfigError, DivergedError, FileError
 from nimbleq.rl.learners.learner import greedy_policy
+from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.best import load_best
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.train import train
@@ -253,7 +254,7 @@ def _suggested(trial: optuna.Trial, config: TuneConfig) -> TrainConfig:
             trial.suggest_float(name, option.low, option.high, log=option.log)
     settings = settings_of(config, trial.params)
     try:
-        validate(settings)
+        check_settings(settings)
     except ConfigError as error:
         trial.set_user_attr("refused", str(error))
         raise optuna.TrialPruned from error

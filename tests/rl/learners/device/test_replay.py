@@ -168,7 +168,7 @@ def test_priorities_follow_the_formulas_of_the_hosts() -> None:
     host.add(np.arange(36, 42))
     assert device.priorities is not None
     assert device.priorities.values.numpy() == pytest.approx(host.tree.leaves(), rel=1e-6)
-    device.anneal(0.5)
+    device.beta.fill_(0.6)
     draw = device.draw(40_000, torch.Generator().manual_seed(0))
     share = np.bincount(draw.index.numpy(), minlength=64) / 40_000
     assert share == pytest.approx(host.tree.leaves() / host.tree.total, abs=1e-4)  # stratified: exact but for the ends

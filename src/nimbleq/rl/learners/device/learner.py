@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import cast
 
@@ -16,7 +16,8 @@ from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
-from nimbleq.rl.learners.device.transfer import choose_device, to_device, to_host
+from nimbleq.rl.learners.device.transfer import choose_device, missing_device, to_device, to_host
+from nimbleq.rl.learners.engine import Engine, Measure
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads import HEADS, Errors, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
@@ -53,10 +54,8 @@ class DeviceLearner(learner_state.Weights):
         ConfigError: see `choose_device`.
     """
 
-    name = "device"
-
     def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int, device: torch.device | None = None) -> None:
-        self.config = config.learner
+        self.config, self.spec = config.learner, spec
         self.device = choose_device(self.config) if device is None else device
         self.updates = 0
         kind = HalfNetwork if self.config.precision == "bf16" else QNetwork
@@ -208,3 +207,39 @@ def _optimizer(
         optimizer = torch.optim.Adam(parameters, lr=lr, eps=config.adam_eps, capturable=on_cuda, fused=True)
     learner_state.start_moments(optimizer, step_on_device=on_cuda)
     return optimizer
+
+
+def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    if config.algorithm != "dqn":
+        return (
+            f"learner.engine device learns from a replay, which {config.algorithm} has not: use auto, native or torch"
+        )
+    if spec is not None and spec.obs.pictures:
+        return "learner.engine device learns from one picture or numbers, not both: use torch"
+    return missing_device(config.learner)
+
+
+def _replay(config: TrainConfig, spec: EnvSpec, learner: DeviceLearner) -> DeviceReplay:
+    masks = spec.actions if spec.masked else 0
+    return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
+
+
+def _updates(
+    config: TrainConfig, learner: DeviceLearner, replay: DeviceReplay, rng: np.random.Generator, beta: float
+) -> Iterator[Measure]:
+    replay.beta.fill_(beta)
+    for _ in range(config.updates_per_step):
+        learner.learn(replay)
+        yield learner.measures
+
+
+ENGINE = Engine(
+    "device",
+    "replay and learner together on a GPU",
+    _why_not,
+    DeviceLearner,
+    _replay,
+    _updates,
+    overlaps=True,
+    settings=("learner.device", "learner.precision", "learner.compile"),
+)

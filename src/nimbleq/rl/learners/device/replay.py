@@ -15,7 +15,6 @@ from nimbleq.errors import ConfigError
 from nimbleq.rl.learners.device.planes import DevicePlanes
 from nimbleq.rl.learners.device.priority import DevicePriorities
 from nimbleq.rl.learners.device.transfer import to_device
-from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay.ring import Replay, part
 from nimbleq.rl.replay.shared_frames import shares_frames
 from nimbleq.types import Array, ObsSpec, Step
@@ -44,6 +43,7 @@ class DeviceReplay:
 
     Attributes:
         host: that replay.
+        beta: exponent of the importance weights, a scalar.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -60,9 +60,7 @@ class DeviceReplay:
     def __init__(
         self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int, device: torch.device
     ) -> None:
-        if obs.pictures:
-            raise ConfigError("learner.engine device learns from one picture or numbers, not both: use torch")
-        self.config, self.shape, self.device = config, obs.shape, device
+        self.shape, self.device = obs.shape, device
         self.host = Replay(replace(config, prioritized=False), gamma, envs, obs, masks)
         try:
             self.store = {name: _zeros_like(kept, device) for name, kept in self.host.store._asdict().items()}
@@ -129,10 +127,6 @@ class DeviceReplay:
         self._upload(np.arange(len(self.host)))
         if self.priorities is not None and arrays:
             self.priorities.load_arrays(part(arrays, "priorities"))
-
-    def anneal(self, done: float) -> None:
-        """Set the exponent of the importance weights for the share ``done`` of the run."""
-        self.beta.fill_(ramp(self.config.beta_start, self.config.beta_end, done))
 
     def draw(self, count: int, generator: torch.Generator) -> Draw:
         """``count`` transitions, with replacement. Everything happens on the device, in tensors of fixed shape."""

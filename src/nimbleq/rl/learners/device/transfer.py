@@ -11,17 +11,24 @@ from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
 
+def missing_device(config: LearnerConfig) -> str | None:
+    """Why there is no device that ``config.device`` names, in one line; None where there is one."""
+    if config.device != "cuda" or torch.cuda.is_available():
+        return None
+    return (
+        f"the setting learner.device is cuda, but PyTorch {torch.__version__} sees no CUDA device on this machine; "
+        "use auto or cpu"
+    )
+
+
 def choose_device(config: LearnerConfig) -> torch.device:
     """The device that ``config.device`` names; ``auto`` is the GPU where there is one.
 
     Raises:
         ConfigError: ``cuda`` was asked for and there is none.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"the setting learner.device is cuda, but PyTorch {torch.__version__} sees no CUDA device on this machine; "
-            "use auto or cpu"
-        )
+    if (reason := missing_device(config)) is not None:
+        raise ConfigError(reason)
     if config.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")

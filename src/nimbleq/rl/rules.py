@@ -1,0 +1,16 @@
+"""Which settings can train: their ranges, and what the engine asks for."""
+
+from __future__ import annotations
+
+from nimbleq.config import TrainConfig, validate
+from nimbleq.rl.learners.engines import check_engine
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Refuse settings that cannot train, as far as that can be seen without the environment.
+
+    Raises:
+        ConfigError: names the setting and what it has to be, in one line.
+    """
+    validate(config)
+    check_engine(config)
