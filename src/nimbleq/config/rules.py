@@ -77,14 +77,12 @@ def _ranges(config: TrainConfig) -> Iterator[_Rule]:
 def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
     """Parts that go together."""
     network = config.network
-    least = 2 if network.head == "c51" else 1
     yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
     normed = network.torso == "impala" or not network.spectral_norm
     yield _Rule("network.spectral_norm", normed, "off but for the torso impala")
-    yield _Rule("network.atoms", network.atoms >= least, "at least 1 (c51: 2)")
+    yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
     if config.algorithm == "pqn":
-        yield _Rule("network.head", network.head == "q", "q, which is what pqn learns")
         yield _Rule("learner.munchausen", not config.learner.munchausen, "off with pqn")
 
 

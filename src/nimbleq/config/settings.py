@@ -24,7 +24,14 @@ class EngineName(TableName):
     __slots__ = ()
 
 
+class HeadName(TableName):
+    """A row of `nimbleq.rl.nets.heads.table.HEADS`."""
+
+    __slots__ = ()
+
+
 AUTO = EngineName("auto")
+_Q = HeadName("q")
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class NetworkConfig:
     dueling: bool = False
     noisy: bool = False
     noisy_sigma: float = 0.5
-    head: Literal["q", "c51", "qr", "iqn"] = "q"
+    head: HeadName = _Q
     atoms: int = 51
     v_min: float = -10.0
     v_max: float = 10.0

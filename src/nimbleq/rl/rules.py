@@ -1,9 +1,10 @@
-"""Which settings can train: their ranges, and what the engine asks for."""
+"""Which settings can train: their ranges, and what head and engine ask for."""
 
 from __future__ import annotations
 
 from nimbleq.config import TrainConfig, validate
 from nimbleq.rl.learners.engines import check_engine
+from nimbleq.rl.nets.heads.table import check_head
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -13,4 +14,5 @@ def check_settings(config: TrainConfig) -> None:
         ConfigError: names the setting and what it has to be, in one line.
     """
     validate(config)
+    check_head(config)
     check_engine(config)

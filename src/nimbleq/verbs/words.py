@@ -9,7 +9,7 @@ from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from nimbleq.config import EngineName, TableName
+from nimbleq.config import EngineName, HeadName, TableName
 
 _MOST_DIGITS = 30
 
@@ -65,7 +65,11 @@ def registry() -> ConstructorRegistry:
 
 def choices(kind: type[TableName]) -> tuple[str, ...]:
     """The names that the table of ``kind`` has."""
-    from nimbleq.rl.learners import engines  # only for the verbs that train: it needs torch
+    from nimbleq.rl.learners import engines  # only for the verbs that train: these need torch
+    from nimbleq.rl.nets.heads import table
 
-    tables: dict[type[TableName], Callable[[], tuple[str, ...]]] = {EngineName: engines.choices}
+    tables: dict[type[TableName], Callable[[], tuple[str, ...]]] = {
+        EngineName: engines.choices,
+        HeadName: table.choices,
+    }
     return tables[kind]()

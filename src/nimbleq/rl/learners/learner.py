@@ -39,7 +39,7 @@ class Learner(Protocol):
         ...
 
     def update(self, batch: Batch) -> Array:
-        """One gradient step; returns ``|TD error|: float32[B]`` before it (see `nimbleq.rl.nets.heads`)."""
+        """One gradient step; returns ``|TD error|: float32[B]`` before it (see `nimbleq.rl.nets.heads.head`)."""
         ...
 
     def set_obs_stats(self, mean: Array, std: Array) -> None:

@@ -15,7 +15,7 @@ from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.learner import learning_rate
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads import HEADS, Sample, return_loss
+from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.network import initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.replay.ring import Replay
@@ -38,9 +38,12 @@ class TorchLearner(learner_state.Weights):
         self.target = self.online
         if self.config.target != "none":
             self.target = initial_network(spec, config.network, seed).requires_grad_(False)
-        self.loss = return_loss if config.algorithm == "pqn" else HEADS[config.network.head]
+        head = self.online.head
+        loss = head.return_loss if config.algorithm == "pqn" else head.loss
+        assert loss is not None, "`check_head` refuses pqn with this head"
+        self.loss = loss
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
-        self.draws = config.network.noisy or config.network.head == "iqn"
+        self.draws = config.network.noisy or head.draws
         self.generator = torch.Generator().manual_seed(seed)
         self.trained = list(self.online.parameters())
         self.optimizer = make_optimizer(lambda: _optimizer(self.config, self.trained))

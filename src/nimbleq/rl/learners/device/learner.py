@@ -19,7 +19,7 @@ from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
 from nimbleq.rl.learners.device.transfer import choose_device, missing_device, to_device, to_host
 from nimbleq.rl.learners.engine import Engine, Measure
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads import HEADS, Errors, Sample
+from nimbleq.rl.nets.heads.head import Errors, HeadLoss, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
@@ -69,7 +69,7 @@ class DeviceLearner(learner_state.Weights):
         self.lr = torch.full((), self.config.lr, device=self.device)
         self.optimizer = make_optimizer(lambda: _optimizer(self.config, parameters, self.lr))
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
-        loss = partial(_loss, config.network.head, self.config, self.generator)
+        loss = partial(_loss, self.online.head.loss, self.config, self.generator)
         self._loss = torch.compile(loss, dynamic=False) if self.config.compile else loss
         self._learning: tuple[Captured, DeviceReplay, int] | None = None  # and what it was recorded for
         self._acting: tuple[Captured, Tensor, Tensor] | None = None  # and its observations, and its Q-values
@@ -190,9 +190,14 @@ class DeviceLearner(learner_state.Weights):
 
 
 def _loss(
-    head: str, config: LearnerConfig, generator: torch.Generator, online: QNetwork, target: QNetwork, sample: Sample
+    loss: HeadLoss,
+    config: LearnerConfig,
+    generator: torch.Generator,
+    online: QNetwork,
+    target: QNetwork,
+    sample: Sample,
 ) -> Errors:
-    return HEADS[head](online, target, sample, config, generator)
+    return loss(online, target, sample, config, generator)
 
 
 def _optimizer(
