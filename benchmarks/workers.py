@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.envs.vector import VectorEnv
 
 ENVS = 16
 SECONDS = 1.0

@@ -9,7 +9,7 @@ import pytest
 from nimbleq import cli
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.batch import spec_of
+from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.engines import ENGINES, engine_for, make_learner
 from nimbleq.rl.learners.torch import TorchLearner

@@ -10,7 +10,7 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import spec_of
+from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.training import check as checks
 from nimbleq.rl.training.check import Check, Checked, Checker
@@ -117,7 +117,7 @@ def test_a_check_whose_training_was_killed_meanwhile_ends_in_silence(
             return Checked(0.0, 1, False)
 
     monkeypatch.setattr(checks, "_Player", Player)
-    monkeypatch.setattr(checks, "deaf", lambda: None)
+    monkeypatch.setattr(checks, "ignore_stop_signals", lambda: None)
     training, checking = multiprocessing.Pipe()
     training.send(Check(0, 0, 0, 0.0, {}))
     checks._serve(small, checking, training, os.getppid())  # closes the end of training, as its death would

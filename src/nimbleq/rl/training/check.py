@@ -23,7 +23,7 @@ from nimbleq.rl.learners.engines import checking_engine
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
-from nimbleq.stopping import deaf
+from nimbleq.stopping import ignore_stop_signals
 from nimbleq.types import Array
 
 _PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
@@ -182,7 +182,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
     """Life of the process: checks in, outcomes or errors out, until the other end is closed."""
     import torch
 
-    deaf()
+    ignore_stop_signals()
     parents.close()  # or the end of the parent would go unnoticed
     torch.set_num_threads(1)  # the core beside training's; and threads of the parent do not live on in a fork
     player: _Player | None = None

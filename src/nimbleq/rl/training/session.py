@@ -71,7 +71,7 @@ class Session:
         Returns (`note_finished`) are summed by the environments themselves, of what they pay.
 
         Raises:
-            EnvError: see `nimbleq.rl.envs.batch.Lanes.step`.
+            EnvError: see `nimbleq.rl.envs.batch.EnvBatch.step`.
         """
         step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
         return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step

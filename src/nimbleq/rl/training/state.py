@@ -11,8 +11,8 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.batch import VectorEnv
 from nimbleq.rl.envs.envpool import PoolEnv
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.engines import engine_for
 from nimbleq.rl.learners.learner import Learner
@@ -27,6 +27,9 @@ from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
 from nimbleq.types import Array, ObsSpec
+
+VECTORS: Mapping[str, type[VectorEnv] | type[PoolEnv]] = {"gymnasium": VectorEnv, "envpool": PoolEnv}
+"""``env.engine`` → what steps the environments of training."""
 
 _BEST = "best.safetensors"
 
@@ -87,7 +90,7 @@ class TrainState:
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
+    envs = VECTORS[config.env.engine](config.env, config.envs, config.seed)
     obs = envs.spec.obs
     engine = engine_for(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
