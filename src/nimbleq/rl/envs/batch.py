@@ -27,7 +27,7 @@ class EnvBatch(Protocol):
     mask: Array | None
 
     def reset(self, index: int, seed: int) -> Array:
-        """Start an episode that ``seed`` alone determines; its first observation ``[*O]``."""
+        """Start an episode that depends on ``seed`` only; its first observation ``[*O]``."""
         ...
 
     def step(self, indices: Array, actions: Array) -> Outcome:

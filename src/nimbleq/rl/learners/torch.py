@@ -85,8 +85,8 @@ class TorchLearner(learner_state.Weights):
         if self.config.target == "polyak":
             for target, parameter in zip(self.target.parameters(), self.trained, strict=True):
                 target.lerp_(parameter, self.config.tau)
-            for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
-                kept.copy_(buffer)
+            for old, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                old.copy_(buffer)
         elif self.config.target == "hard" and self.updates % self.config.target_every == 0:
             self.target.load_state_dict(self.online.state_dict())
 

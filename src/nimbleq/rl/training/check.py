@@ -1,6 +1,6 @@
 """Greedy checks during training, played in a process of their own so that training goes on.
 
-What a check says depends on the weights and the seeds alone, never on when it is done; and training looks at it at
+The outcome of a check depends only on the weights and the seeds, not on when it is played; and training reads it at
 moments that do not depend on it either (`train`). So runs repeat, with and without a second process.
 """
 
@@ -198,7 +198,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
             return
         except NimbleqError as error:
             answer = error
-        except Exception as error:  # noqa: BLE001 (told in the parent, where it ends the run)
+        except Exception as error:  # noqa: BLE001 (the parent raises it, which ends the run)
             answer = EnvError(f"{config.env.id} failed in a check: {type(error).__name__}: {error}")
         try:
             pipe.send(answer)

@@ -96,7 +96,7 @@ class Evaluator:
 
 
 class Played:
-    """Outcome of `play`: as `Episodes`, with the sampling keys of the kept observations.
+    """Outcome of `play`: as `Episodes`, with the sampling keys of the observations in it.
 
     Attributes:
         returns: ``float64[E]``.

@@ -23,7 +23,7 @@ _LOG_UPDATES = 100  # updates between two records of metrics
 
 @dataclass
 class Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it.
+    """One session of a run: the state, where it is saved, and where it is logged.
 
     ``limit``: seconds of training after which it ends.
     """

@@ -91,7 +91,7 @@ def train(
         tick: progress in environment steps.
         resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
         log_to: where metrics go beside JSONL and TensorBoard.
-        seconds: training ends after so many, earlier sittings included, as if ``config.steps`` were used up.
+        seconds: training ends after so many, earlier sessions included, as if ``config.steps`` were used up.
 
     Raises:
         ConfigError: settings out of range, or other ones than those of the checkpoint.

@@ -1,4 +1,4 @@
-"""Searching settings with Optuna [1907.10902] (the extra ``tune``): a study in SQLite that any sitting goes on with.
+"""Searching settings with Optuna [1907.10902] (the extra ``tune``): a study in SQLite that any later session continues.
 
 A trial trains with settings that a tree-structured Parzen estimator suggests, for a fixed number of steps or seconds;
 its value is the mean return of fresh greedy episodes of its best network. Trials whose greedy checks fall below the
@@ -66,7 +66,7 @@ class TuneConfig:
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     """The study in ``folder``, begun or gone on with; no other process may be at it (`exclusive_lock`).
 
-    The first trial of a new one has the settings of ``base``. A trial that was under way when the sitting before this
+    The first trial of a new one has the settings of ``base``. A trial that was under way when the session before this
     one ended, however it ended, comes next and goes on.
 
     Raises:
@@ -153,7 +153,7 @@ def search(study: optuna.Study, config: TuneConfig, trials: int, folder: Path, t
     Args:
         study: see `open_study`. A trial that is interrupted, by whatever, stays there as one that runs.
         config: what is searched.
-        trials: those of earlier sittings included.
+        trials: those of earlier sessions included.
         folder: of the study; ``trials/<number>/seed<n>`` are run directories with the metrics of each training.
         tick: progress in trials.
 

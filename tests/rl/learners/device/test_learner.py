@@ -36,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "iqn": {"network.head": "iqn"},
     "noisy": {"network.noisy": True},
     "hard": {"learner.target": "hard", "learner.target_every": 3, "learner.loss": "huber"},
-    "alone": {"learner.target": "none", "learner.reward_scale": 0.5},
+    "no target": {"learner.target": "none", "learner.reward_scale": 0.5},
     "munchausen": {"learner.munchausen": True, "learner.double": False},
     "radam": {"learner.optimizer": "radam"},
     "clipped": {"learner.max_grad_norm": 0.1, "network.dueling": False},

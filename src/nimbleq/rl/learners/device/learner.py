@@ -118,8 +118,8 @@ class DeviceLearner(learner_state.Weights):
         for target, parameter in zip(self.target.parameters(), self.online.parameters(), strict=True):
             target.lerp_(parameter, share)
         whole = torch.ones_like(share) if self.config.target == "polyak" else share
-        for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
-            kept.lerp_(buffer, whole)
+        for old, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+            old.lerp_(buffer, whole)
 
     def measures(self) -> tuple[float, float]:
         """Mean loss and mean Q-value of the last batch. Waits for the device."""
