@@ -17,6 +17,7 @@ from nimbleq.config.settings import (
     ReplayConfig,
     TableName,
     TrainConfig,
+    VectorName,
 )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ReplayConfig",
     "TableName",
     "TrainConfig",
+    "VectorName",
     "flat_settings",
     "from_dict",
     "require_same_result",

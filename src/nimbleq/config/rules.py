@@ -90,8 +90,6 @@ def _of_environments(config: TrainConfig) -> Iterator[_Rule]:
     """What steps the environments."""
     env = config.env
     yield _Rule("env.workers", 1 <= env.workers <= config.envs, f"within 1 and envs, {config.envs}")
-    possible = env.workers == 1 or env.engine == "gymnasium"
-    yield _Rule("env.workers", possible, "1 with envpool, which has threads of its own")
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

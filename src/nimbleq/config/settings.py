@@ -30,6 +30,13 @@ class HeadName(TableName):
     __slots__ = ()
 
 
+class VectorName(TableName):
+    """A row of `nimbleq.rl.envs.vectors.VECTOR_ENGINES`."""
+
+    __slots__ = ()
+
+
+_GYMNASIUM = VectorName("gymnasium")
 AUTO = EngineName("auto")
 _Q = HeadName("q")
 
@@ -55,9 +62,7 @@ class EnvConfig:
     max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
     kwargs: Annotated[tuple[str, ...], tyro.conf.arg(name="env-kwargs", prefix_name=False)] = ()
     discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
-    engine: Annotated[Literal["gymnasium", "envpool"], tyro.conf.arg(name="env-engine", prefix_name=False)] = (
-        "gymnasium"
-    )
+    engine: Annotated[VectorName, tyro.conf.arg(name="env-engine", prefix_name=False)] = _GYMNASIUM
     workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
     channels: Annotated[Literal["first", "last", "flat"] | None, tyro.conf.arg(prefix_name=False)] = None
     offsets: Annotated[tuple[str, ...], tyro.conf.arg(name="obs-offsets", prefix_name=False)] = ()

@@ -1,8 +1,9 @@
-"""Which settings can train: their ranges, and what head and engine ask for."""
+"""Which settings can train: their ranges, and what environments, head and engine ask for."""
 
 from __future__ import annotations
 
 from nimbleq.config import TrainConfig, validate
+from nimbleq.rl.envs.vectors import check_vector_engine
 from nimbleq.rl.learners.engines import check_engine
 from nimbleq.rl.nets.heads.table import check_head
 
@@ -14,5 +15,6 @@ def check_settings(config: TrainConfig) -> None:
         ConfigError: names the setting and what it has to be, in one line.
     """
     validate(config)
+    check_vector_engine(config.env)
     check_head(config)
     check_engine(config)

@@ -11,8 +11,7 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.envpool import PoolEnv
-from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.envs.vectors import VECTOR_ENGINES, Environments
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.engines import engine_for
 from nimbleq.rl.learners.learner import Learner
@@ -27,9 +26,6 @@ from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
 from nimbleq.types import Array, ObsSpec
-
-VECTORS: Mapping[str, type[VectorEnv] | type[PoolEnv]] = {"gymnasium": VectorEnv, "envpool": PoolEnv}
-"""``env.engine`` → what steps the environments of training."""
 
 _BEST = "best.safetensors"
 
@@ -75,7 +71,7 @@ class TrainState:
     config: TrainConfig
     engine: Engine[Any, Any]
     learner: Learner
-    envs: VectorEnv | PoolEnv
+    envs: Environments
     replay: ReplayBuffer | None
     stats: ObsStats | None
     explorer: Explorer
@@ -90,7 +86,7 @@ class TrainState:
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = VECTORS[config.env.engine](config.env, config.envs, config.seed)
+    envs = VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, config.seed)
     obs = envs.spec.obs
     engine = engine_for(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
