@@ -150,7 +150,7 @@ _PICTURES_AND_NUMBERS: Mapping[str, Any] = {  # cameras beside gauges: fewer, de
     "updates_per_step": 4,
     "checkpoint_seconds": 600.0,
 }
-_REPLAY_BYTES = 2 << 30  # of observations, at most, where nobody asks for more
+_REPLAY_BYTES = 2 << 30  # of observations, at most, unless more is asked for
 _BY_ENVIRONMENT = {
     "CartPole-v1": _CARTPOLE,
     "LunarLander-v3": with_changes(TrainConfig(), _LUNAR_LANDER),
@@ -347,7 +347,7 @@ def preset(
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
-    """Defaults for an environment that nobody tuned: images get convolutions, rewards are brought to order one."""
+    """Defaults for an environment without tuned settings: images get convolutions, rewards are brought to order one."""
     if env_engine(env).tuned:  # settings as published, and a moment of play says little
         return _on_images(spec_of(env), _ATARI)
     seen = probe(env)

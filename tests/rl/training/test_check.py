@@ -13,7 +13,7 @@ from nimbleq.errors import EnvError
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.training import check as checks
-from nimbleq.rl.training.check import Check, Checked, Checker
+from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
@@ -87,7 +87,7 @@ def test_what_goes_wrong_in_a_check_ends_the_run_in_one_line(
     gymnasium.registry.pop("test/OnlyHere-v0")
 
 
-def played(checker: Checker, check: Check) -> object:
+def played(checker: Checker, check: EvalJob) -> object:
     checker.start(check)
     return checker.result(wait=True)
 
@@ -100,7 +100,7 @@ def test_nobody_waits_for_a_check_after_ctrl_c(small: TrainConfig, beside: bool)
     pressed: list[bool] = []
     with Checker(config, lambda: bool(pressed)) as checker:
         learner = make_learner(config, spec_of(config.env), 0)
-        check = Check(0, 0, 0, -np.inf, learner.weights())
+        check = EvalJob(0, 0, 0, -np.inf, learner.weights())
         pressed.append(True)
         with pytest.raises(KeyboardInterrupt):
             played(checker, check)
@@ -113,11 +113,11 @@ def test_a_check_whose_training_was_killed_meanwhile_ends_in_silence(
         def __init__(self, *_: object) -> None:
             pass
 
-        def play(self, _: Check) -> Checked:
-            return Checked(0.0, 1, False)
+        def play(self, _: EvalJob) -> EvalResult:
+            return EvalResult(0.0, 1, False)
 
     monkeypatch.setattr(checks, "_Player", Player)
     monkeypatch.setattr(checks, "ignore_stop_signals", lambda: None)
     training, checking = multiprocessing.Pipe()
-    training.send(Check(0, 0, 0, 0.0, {}))
+    training.send(EvalJob(0, 0, 0, 0.0, {}))
     checks._serve(small, checking, training, os.getppid())  # closes the end of training, as its death would

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.rl.training import state as state_module
-from nimbleq.rl.training.check import Check, Checker
+from nimbleq.rl.training.check import Checker, EvalJob
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import Trained, train
 from nimbleq.rundir import RunDir
@@ -155,7 +155,7 @@ def test_ctrl_c_while_a_check_is_played(
         pressed.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    def start(self: Checker, check: Check) -> None:
+    def start(self: Checker, check: EvalJob) -> None:
         threading.Timer(0.02, press).start()
         begun(self, check)
 

@@ -28,7 +28,7 @@ class AtariEnvBatch:
     """`nimbleq.rl.envs.batch.EnvBatch` of one game.
 
     ``kwargs`` of the config may set ``repeat_action_probability`` and ``full_action_space``. Environments are reset
-    one by one with their own seeds; ALE's automatic resets touch only those that nobody steps any more.
+    one by one with their own seeds; ALE's automatic resets touch only those that are not stepped any more.
 
     Raises:
         EnvError: ale-py is not installed, there is no such game, or another argument was given.

@@ -21,7 +21,7 @@ from nimbleq.types import Array, EnvSpec
 
 
 def make_cartpole(config: EnvConfig, count: int) -> EnvBatch:
-    """``count`` environments CartPole-v1 without arguments, which nobody draws."""
+    """``count`` environments CartPole-v1 without arguments and drawing."""
     extension = environment_extension()
     return VectorEntryEnvBatch(config, count) if extension is None else NativeEnvBatch(config, count, extension)
 
@@ -72,7 +72,7 @@ class NativeEnvBatch(_CartPole):
 
 
 class VectorEntryEnvBatch(_CartPole):
-    """Gymnasium's vectorised implementation, whose automatic resets touch only those that nobody steps any more."""
+    """Gymnasium's vectorised implementation, whose automatic resets touch only those that are not stepped any more."""
 
     def __init__(self, config: EnvConfig, count: int) -> None:
         super().__init__(config)

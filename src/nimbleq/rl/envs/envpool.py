@@ -115,7 +115,7 @@ class PoolEnv:
             )
 
     def close(self) -> None:
-        """Let go of the environments."""
+        """Release the environments."""
         self.pool.close()
 
 

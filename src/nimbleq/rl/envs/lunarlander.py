@@ -31,7 +31,7 @@ _TRIED = (0, 1)  # seeds of the episodes that are compared
 
 
 def make_lunarlander(config: EnvConfig, count: int) -> EnvBatch:
-    """``count`` environments LunarLander-v3 without arguments, which nobody draws.
+    """``count`` environments LunarLander-v3 without arguments and drawing.
 
     An installed Gymnasium whose environment does something else gets its own step, called once per index.
     """

@@ -1,4 +1,4 @@
-"""What a moment of random play says of an environment that nobody tuned: what it observes, and how large returns are.
+"""A short random play of an environment without tuned settings: what it observes, and how large its returns are.
 
 A learning rate, a clipped gradient and the support of a distribution all mean something for values of order one only;
 Pendulum pays −1,000 an episode and FrozenLake 1 at best.
@@ -53,7 +53,7 @@ class Probe:
 def probe(env: EnvConfig) -> Probe:
     """Play 1,000 random steps; the same environment always gives the same answer.
 
-    But for slow ones: after 20 seconds what was seen until then has to do.
+    But for slow ones, which play for 20 seconds.
 
     Raises:
         EnvError: see `nimbleq.rl.envs.gymnasium.make_env`.

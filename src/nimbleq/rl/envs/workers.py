@@ -1,6 +1,6 @@
 """Environments shared out among worker processes: for those whose steps cost more than a few round trips of a pipe.
 
-Observations, rewards and masks pass through memory that the processes share; pipes carry the word to start and to stop.
+Observations, rewards and masks pass through memory that the processes share; pipes carry the requests.
 Environments are independent, so what they do does not depend on their process: the outcome is the same bits.
 """
 
@@ -25,7 +25,7 @@ from nimbleq.stopping import ignore_stop_signals
 from nimbleq.types import Array, EnvSpec
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
-_PATIENCE = 1.0  # seconds between two looks of a waiting worker at whether its parent still lives
+_PATIENCE = 1.0  # seconds after which a waiting worker checks whether its parent still runs
 
 
 class _Shared(NamedTuple):
@@ -112,7 +112,7 @@ class WorkerEnvBatch:
         for worker in asked:
             self._ask(worker, ("step",))
         failed = ""
-        for worker in asked:  # all of them, so that no answer is left for the next question
+        for worker in asked:  # all of them, so that no answer is left for the next request
             try:
                 self._answer(worker)
             except EnvError as error:
@@ -161,7 +161,7 @@ def _end(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 
 
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
-    """Life of a worker: questions in, None or the words of an error out, until the parent is gone."""
+    """What a worker does: receive requests, send None or an error's message, until the parent is gone."""
     ignore_stop_signals()
     batch = None
     question: tuple[Any, ...] = ("make",)

@@ -19,7 +19,7 @@ L = TypeVar("L", bound=Learner)
 R = TypeVar("R", bound=ReplayBuffer)
 
 Measure = Callable[[], tuple[float, float]]
-"""Computes the mean loss and the mean Q-value of one update's batch, when somebody wants to log them."""
+"""Computes the mean loss and the mean Q-value of one update's batch, when they are logged."""
 
 
 def host_replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay:

@@ -46,7 +46,7 @@ class FrameStore(Protocol):
         ...
 
     def tables(self) -> tuple[Array, Array]:
-        """References of every number (0: nobody has it), and the numbers that are free, last first."""
+        """References of every number (0: not in use), and the numbers that are free, last first."""
         ...
 
     def dump(self, ids: Array, /) -> Dump:
@@ -95,7 +95,7 @@ class NumpyFrameStore:
 
     def __init__(self, pixels: int, compress: bool) -> None:
         self.pixels, self.compress = pixels, compress
-        self.codes: list[bytes] = []  # empty: nobody has this number
+        self.codes: list[bytes] = []  # empty: the number is not in use
         self.keys: list[int] = []
         self.references: list[int] = []
         self.spare: list[int] = []  # numbers to give out again, last first

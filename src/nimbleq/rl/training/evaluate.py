@@ -70,7 +70,7 @@ class Evaluator:
             ) from None
 
     def _batch_for(self, episodes: int) -> EnvBatch:
-        """As many as are of use: a few episodes don't pay for environments that nobody plays."""
+        """As many as are of use: a few episodes need few environments."""
         wanted = min(self.count, episodes)
         if self._batch is None or self._made < wanted:
             if self._batch is not None:
@@ -87,7 +87,7 @@ class Evaluator:
         self.close()
 
     def close(self) -> None:
-        """Let go of environments and processes; the next call makes new ones."""
+        """Release environments and processes; the next call makes new ones."""
         if self._batch is not None:
             self._batch.close()
         if self._pool is not None:

@@ -1,4 +1,4 @@
-"""Parallelised Q-network learning [2407.04811]: play all environments a little, learn from that, forget it.
+"""Parallelised Q-network learning [2407.04811]: play all environments a little, learn from that, discard it.
 
 No replay and no target net: LayerNorm keeps it stable and many environments decorrelate it. This is the mathematics;
 the loop is in `nimbleq.rl.training.train`.

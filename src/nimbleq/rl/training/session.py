@@ -12,7 +12,7 @@ from nimbleq.errors import DivergedError
 from nimbleq.log import MetricsLog
 from nimbleq.rl.learners.engine import Measure
 from nimbleq.rl.ramp import ramp
-from nimbleq.rl.training.check import Check, Checked, Checker
+from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.state import TrainState, save_state
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Step, Tick
@@ -52,7 +52,7 @@ class Session:
         return counters.solved or out_of_time or counters.steps >= self.state.config.steps
 
     def clock(self) -> float:
-        """Bring the training time up to date."""
+        """Update the training time, and return it."""
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
 
@@ -66,9 +66,9 @@ class Session:
         return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
 
     def play(self, action: Array) -> Step:
-        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+        """Step all environments with ``action: int64[N]``; rewards are clipped, as the learner gets them.
 
-        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+        Returns (`note_finished`) are sums of unclipped rewards.
 
         Raises:
             EnvError: see `nimbleq.rl.envs.batch.EnvBatch.step`.
@@ -128,7 +128,7 @@ class Session:
         )
 
     def average_weights(self) -> None:
-        """Have the average follow the network, if that is what is checked."""
+        """Update the average of the weights, if that is what is checked."""
         if self.state.average is not None:
             self.state.average.follow()
 
@@ -136,7 +136,7 @@ class Session:
         """What is due between two turns of a loop: checks, checkpoints, progress.
 
         Raises:
-            KeyboardInterrupt: somebody asked to stop.
+            KeyboardInterrupt: a signal asked to stop.
         """
         self.check_when_due()
         self.save_when_due()
@@ -151,10 +151,10 @@ class Session:
         self.check_when_due()
 
     def check_when_due(self) -> None:
-        """Have the network of this moment played greedily, on fresh seeds; meanwhile training goes on.
+        """Have the present network play greedily on fresh seeds, while training goes on.
 
         The outcome counts when the next check is due, however early it is known, so that runs repeat. Only one that
-        solves the task ends training as soon as it is known: what was learnt after it began is dropped.
+        solves the task ends training as soon as it is known; what was learnt after it began is not used.
         """
         due = self.state.learner.updates >= self.state.counters.next_check
         if self.state.checking is not None:
@@ -165,7 +165,7 @@ class Session:
             self._start_check()
 
     def finish_checks(self) -> None:
-        """Wait for the last check. A run too short for any keeps what it learnt: that is checked now."""
+        """Wait for the last check. A run that was too short for any is checked now."""
         if self.state.checking is None and self.state.counters.best_return is None:
             self._start_check()
         if self.state.checking is not None:
@@ -179,21 +179,21 @@ class Session:
         settings = self.state.config.evaluation
         weights = (self.state.average or learner).weights()
         self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
-        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
+        check = EvalJob(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check
         self.checker.start(check)
 
     def _require(self, finite: bool) -> None:
-        """What is not ``finite`` never will be again, and is not worth a checkpoint."""
+        """Stop training when weights or losses are not ``finite``: they stay so, and no checkpoint is written."""
         if not finite:
             raise DivergedError(
                 f"the network has diverged after {self.state.learner.updates:,} updates (infinity or NaN): lower "
                 "learner.lr or learner.reward_scale, or clip gradients by learner.max_grad_norm"
             )
 
-    def _conclude(self, check: Check, checked: Checked) -> None:
-        """Keep the network that was checked when it is the best so far, and note whether it is good enough."""
+    def _conclude(self, check: EvalJob, checked: EvalResult) -> None:
+        """Take the network that was checked as the best, if it is, and note whether it solves the task."""
         counters, state = self.state.counters, self.state
         state.checking = None
         counters.checked += checked.seeds

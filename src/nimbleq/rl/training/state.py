@@ -21,7 +21,7 @@ from nimbleq.rl.replay.ring import Replay, part
 from nimbleq.rl.replay.shared_frames import NOWHERE
 from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.best import check_best, save_best
-from nimbleq.rl.training.check import Check, check_arrays, check_of
+from nimbleq.rl.training.check import EvalJob, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
@@ -62,8 +62,8 @@ class Counters:
 class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
-    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
-    ``average`` follows the network where that is what is checked (None: the network itself is); ``checking`` is the
+    ``replay`` is None for PQN, which stores nothing between two rollouts; ``stats`` is None without normalisation;
+    ``average`` is that of the weights, where it is what is checked (None: the network itself is); ``checking`` is the
     greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
     ``best_written`` the network that lies beside it as ``best.safetensors``.
     """
@@ -79,7 +79,7 @@ class TrainState:
     best: dict[str, Array]
     counters: Counters
     average: WeightAverage | None = None
-    checking: Check | None = None
+    checking: EvalJob | None = None
     replay_log: ReplayLog | None = None
     best_written: dict[str, Array] | None = None
 

@@ -31,7 +31,7 @@ from nimbleq.wandb_log import wandb_log
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves.
+    """The result of training.
 
     Attributes:
         weights: of the best checked network, by name.
@@ -81,9 +81,9 @@ def train(
 ) -> Trained:
     """Train a Q-network; checkpoints and metrics go to ``run``.
 
-    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues
-    to the same weights, bit for bit, as if nothing had happened. So it does after a kill, and after a second Ctrl-C,
-    which does not wait: from the last checkpoint.
+    On Ctrl-C or SIGTERM it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
+    same weights, bit for bit, as without the stop. After a kill, or a second Ctrl-C (which does not wait), it continues
+    from the last checkpoint.
 
     Args:
         config: all settings.
@@ -112,7 +112,7 @@ def train(
                 session.resume_check()
                 _loop_of(state)(session, tick, interrupted)
                 session.finish_checks()
-            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: nobody reads our progress
+            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: the reader of our output is gone
                 if not (isinstance(stop, Stopped) and stop.at_once):
                     session.save()
                 raise
@@ -174,7 +174,7 @@ def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[],
 
 
 def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
-    """PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
+    """PQN: play a rollout, learn from it, discard it. It stops and saves between rollouts only."""
     state = session.state
     while not session.over:
         epsilon = session.epsilon()

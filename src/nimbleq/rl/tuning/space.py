@@ -64,7 +64,7 @@ _PQN: dict[str, Range | Choices] = {
 
 
 def default_space(config: TrainConfig) -> Space:
-    """What is searched around ``config`` when nobody says."""
+    """What is searched around ``config`` by default."""
     if config.algorithm == "pqn":
         space = {name: _COMMON[name] for name in ("learner.lr", "learner.gamma", "explore.updates", "network.hidden")}
         space |= _PQN

@@ -262,7 +262,7 @@ def _suggested(trial: optuna.Trial, config: TuneConfig) -> TrainConfig:
 
 
 class _Watch:
-    """A `Tick` that tells the progress of a trial and hands its greedy checks to the pruner."""
+    """A `Tick` that reports the progress of a trial and gives its greedy checks to the pruner."""
 
     def __init__(
         self, trial: optuna.Trial, config: TuneConfig, run: RunDir, number: int, share: Callable[[float], None]

@@ -1,4 +1,4 @@
-"""The whole update on one device, without a word from the host: draw, loss, gradient, clip, optimizer, target."""
+"""The engine ``device``: draw, loss, gradient, clip, optimizer and target on one device, without the host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nimbleq.types import Array, Batch, EnvSpec
 class HalfNetwork(QNetwork):
     """A `QNetwork` whose torso and fully connected layers compute in bfloat16; the head gets float32, and is float32.
 
-    Q-values differ by less from action to action than bfloat16 can tell apart, so they must not be rounded to it.
+    Q-values of different actions differ by less than bfloat16 resolves, so they must not be rounded to it.
     """
 
     def features(self, obs: Tensor) -> Tensor:
@@ -71,7 +71,9 @@ class DeviceLearner(learner_state.Weights):
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         loss = partial(_loss, self.online.head.loss, self.config, self.generator)
         self._loss = torch.compile(loss, dynamic=False) if self.config.compile else loss
-        self._learning: tuple[Captured, DeviceReplay, int] | None = None  # and what it was recorded for
+        self._learning: tuple[Captured, DeviceReplay, int] | None = (
+            None  # with the replay, and its `moves`, that were recorded
+        )
         self._acting: tuple[Captured, Tensor, Tensor] | None = None  # and its observations, and its Q-values
         self._last: tuple[Tensor, Tensor] | None = None  # observations and losses of the update before
 
@@ -130,7 +132,7 @@ class DeviceLearner(learner_state.Weights):
         return float(both[0]), float(both[1])
 
     def update(self, batch: Batch) -> Array:
-        """See `Learner`; `learn` is what does without the host."""
+        """See `Learner`; `learn` does the same without the host."""
         obs, action, reward, discount, next_obs, weight, index = (to_device(a, self.device) for a in batch[:7])
         masks = tuple(to_device(mask, self.device) for mask in batch[7:] if mask is not None)
         surprise = self._step(Draw(obs, action, reward, discount, next_obs, weight, index, masks))
@@ -203,7 +205,7 @@ def _loss(
 def _optimizer(
     config: LearnerConfig, parameters: list[torch.nn.Parameter], lr: Tensor
 ) -> torch.optim.Adam | torch.optim.RAdam:
-    """With ``lr`` as a tensor, and on CUDA with the steps counted there: nothing of it is read by the host."""
+    """With ``lr`` as a tensor, and on CUDA with the steps counted there: the host reads none of it."""
     on_cuda = lr.device.type == "cuda"
     optimizer: torch.optim.Adam | torch.optim.RAdam
     if config.optimizer == "radam":

@@ -1,4 +1,4 @@
-"""Experience replay that lives on the device: transitions are drawn, put together and handed on without the host."""
+"""Experience replay that lives on the device: batches are drawn and put together without the host."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class DeviceReplay:
 
     @property
     def moves(self) -> int:
-        """How often tensors were replaced by larger ones (what was captured before is void then)."""
+        """How often tensors were replaced by larger ones; captured work has to be captured again then."""
         return 0 if self.frames is None else self.frames.moves
 
     def add(self, step: Step) -> None:
@@ -90,7 +90,7 @@ class DeviceReplay:
         self._pending = step
 
     def settle(self) -> None:
-        """Do what `add` put off, so that the environments need not wait for it."""
+        """Finish what `add` put off, so that the environments need not wait for it."""
         if self._pending is None:
             return
         first = self.host.added

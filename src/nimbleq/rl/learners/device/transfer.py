@@ -1,4 +1,4 @@
-"""Between the host's arrays and the device's tensors, without waiting where there is nothing to wait for."""
+"""Between the host's arrays and the device's tensors, waiting only where the data is needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def choose_device(config: LearnerConfig) -> torch.device:
 
 
 def to_device(array: Array, device: torch.device) -> Tensor:
-    """``array`` on ``device``; the caller may change ``array`` afterwards, and nobody waits for the copy.
+    """``array`` on ``device``; the caller may change ``array`` afterwards, and does not wait for the copy.
 
     A CUDA copy starts from pinned memory, which PyTorch gives out again only once the copy is done.
     """
@@ -46,7 +46,7 @@ def to_device(array: Array, device: torch.device) -> Tensor:
 
 
 def to_host(tensor: Tensor) -> Array:
-    """A copy as an array. On CUDA this waits for everything that ``tensor`` depends on, and for nothing else."""
+    """A copy as an array. On CUDA this waits for what ``tensor`` depends on, and for nothing else."""
     if tensor.device.type != "cuda":
         return tensor.detach().numpy().copy()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
