@@ -30,7 +30,7 @@ from benchmarks.record import ROOT, stamp
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_json, write_json
-from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
 from nimbleq.rl.learners.learner import greedy_policy

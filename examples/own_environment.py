@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
         f"trained {trained.steps} steps in {trained.seconds:.1f} s: {returns.mean():.1f} of 100 ± {returns.std():.1f}"
     )
 
-    policy = Runtime(trained.graph())
+    policy = Runtime(trained.graph)
     for room in (15.0, 19.5, 23.0):
         obs = np.array([(room - 20) / 10, 0.0, 0.2], np.float32)
         print(f"room at {room} °C, outside 2 °C: heater {('off', 'low', 'high')[policy.act(obs)]}")

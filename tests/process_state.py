@@ -51,7 +51,7 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     from nimbleq.compress.passes.settings import DistillConfig
     from nimbleq.compress.search.config import CompressConfig
     from nimbleq.compress.search.search import compress_policy as search
-    from nimbleq.rl.envs.batch import spec_of
+    from nimbleq.rl.envs.engines import spec_of
     from nimbleq.rl.nets.network import initial_network
     from nimbleq.rl.training.evaluate import Evaluator
     from nimbleq.rundir import RunDir

@@ -28,8 +28,8 @@ from benchmarks.record import Record
 from benchmarks.statistics import PAIRS, interleaved, median, ratio
 from benchmarks.tables import header
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
-from nimbleq.rl.learners.learner import TorchLearner
 from nimbleq.rl.learners.native import NativeLearner
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 STACKED = 4

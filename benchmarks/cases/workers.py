@@ -20,7 +20,7 @@ from benchmarks.record import Record
 from benchmarks.statistics import PAIRS, interleaved
 from benchmarks.tables import header
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.envs.vector import VectorEnv
 
 ENVS = 16
 SECONDS = 1.0

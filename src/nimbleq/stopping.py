@@ -86,8 +86,8 @@ def deferred() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def deaf() -> None:
-    """For a process that its parent ends: what asks the whole group to stop is the parent's business."""
+def ignore_stop_signals() -> None:
+    """Ignore SIGINT and SIGTERM, in a process that its parent ends: signals to the group are for the parent."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

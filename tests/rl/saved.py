@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict
-from nimbleq.rl.learners.device.replay import DeviceReplay
+from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.training.checkpoint import load_checkpoint
@@ -23,9 +23,9 @@ def through_disk(replay: Replay, empty: Replay, folder: Path) -> Replay:
     return empty
 
 
-def whole(replay: Replay | DeviceReplay) -> dict[str, Array]:
+def whole(buffer: ReplayBuffer) -> dict[str, Array]:
     """Everything that a replay holds, planes included, but not where they lie on disk."""
-    replay = replay.settled() if isinstance(replay, DeviceReplay) else replay
+    replay = buffer.settled()
     content = replay.arrays() | replay.rows(replay.added - replay.size, replay.size)
     if replay.frames is not None:
         alive = np.flatnonzero(content["frames.references"]).astype(np.int32)

@@ -4,27 +4,37 @@ from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
+    AUTO,
+    EngineName,
     EnvConfig,
     EvalConfig,
     ExploreConfig,
+    HeadName,
     LearnerConfig,
     LogConfig,
     NetworkConfig,
     PqnConfig,
     ReplayConfig,
+    TableName,
     TrainConfig,
+    VectorName,
 )
 
 __all__ = [
+    "AUTO",
+    "EngineName",
     "EnvConfig",
     "EvalConfig",
     "ExploreConfig",
+    "HeadName",
     "LearnerConfig",
     "LogConfig",
     "NetworkConfig",
     "PqnConfig",
     "ReplayConfig",
+    "TableName",
     "TrainConfig",
+    "VectorName",
     "flat_settings",
     "from_dict",
     "require_same_result",

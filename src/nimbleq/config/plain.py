@@ -78,4 +78,6 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(_fits(option, value) for option in get_args(hint))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if issubclass(hint, str):
+        return isinstance(value, str)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

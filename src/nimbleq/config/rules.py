@@ -45,7 +45,7 @@ def validate(config: TrainConfig) -> None:
     for name, value in _numbers(config):
         if not math.isfinite(value):
             raise ConfigError(f"the setting {name} has to be a finite number, not {value}")
-    for rule in chain(_ranges(config), _of_networks(config), _of_engines(config)):
+    for rule in chain(_ranges(config), _of_networks(config), _of_environments(config)):
         if not rule.holds:
             value = attrgetter(rule.name)(config)
             raise ConfigError(f"the setting {rule.name.removeprefix('env.')} has to be {rule.wanted}, not {value}")
@@ -77,29 +77,19 @@ def _ranges(config: TrainConfig) -> Iterator[_Rule]:
 def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
     """Parts that go together."""
     network = config.network
-    least = 2 if network.head == "c51" else 1
     yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
     normed = network.torso == "impala" or not network.spectral_norm
     yield _Rule("network.spectral_norm", normed, "off but for the torso impala")
-    yield _Rule("network.atoms", network.atoms >= least, "at least 1 (c51: 2)")
+    yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
     if config.algorithm == "pqn":
-        yield _Rule("network.head", network.head == "q", "q, which is what pqn learns")
         yield _Rule("learner.munchausen", not config.learner.munchausen, "off with pqn")
 
 
-def _of_engines(config: TrainConfig) -> Iterator[_Rule]:
-    """What steps the environments, and what learns."""
-    env, learner = config.env, config.learner
+def _of_environments(config: TrainConfig) -> Iterator[_Rule]:
+    """What steps the environments."""
+    env = config.env
     yield _Rule("env.workers", 1 <= env.workers <= config.envs, f"within 1 and envs, {config.envs}")
-    alone = env.workers == 1 or env.engine == "gymnasium"
-    yield _Rule("env.workers", alone, "1 with envpool, which has threads of its own")
-    if learner.engine == "device":
-        yield _Rule("learner.engine", config.algorithm == "dqn", "auto, native or torch with pqn")
-        return
-    yield _Rule("learner.device", learner.device == "auto", "auto without learner.engine device")
-    yield _Rule("learner.precision", learner.precision == "float32", "float32 without learner.engine device")
-    yield _Rule("learner.compile", not learner.compile, "off without learner.engine device")
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -12,6 +12,35 @@ from typing import Annotated, Literal
 import tyro
 
 
+class TableName(str):
+    """The name of a row in a table of another room; the command line takes its choices from there."""
+
+    __slots__ = ()
+
+
+class EngineName(TableName):
+    """``auto``, or a row of `nimbleq.rl.learners.engines.ENGINES`."""
+
+    __slots__ = ()
+
+
+class HeadName(TableName):
+    """A row of `nimbleq.rl.nets.heads.table.HEADS`."""
+
+    __slots__ = ()
+
+
+class VectorName(TableName):
+    """A row of `nimbleq.rl.envs.vectors.VECTOR_ENGINES`."""
+
+    __slots__ = ()
+
+
+_GYMNASIUM = VectorName("gymnasium")
+AUTO = EngineName("auto")
+_Q = HeadName("q")
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """Which environment, and how it is cut.
@@ -33,9 +62,7 @@ class EnvConfig:
     max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
     kwargs: Annotated[tuple[str, ...], tyro.conf.arg(name="env-kwargs", prefix_name=False)] = ()
     discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
-    engine: Annotated[Literal["gymnasium", "envpool"], tyro.conf.arg(name="env-engine", prefix_name=False)] = (
-        "gymnasium"
-    )
+    engine: Annotated[VectorName, tyro.conf.arg(name="env-engine", prefix_name=False)] = _GYMNASIUM
     workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
     channels: Annotated[Literal["first", "last", "flat"] | None, tyro.conf.arg(prefix_name=False)] = None
     offsets: Annotated[tuple[str, ...], tyro.conf.arg(name="obs-offsets", prefix_name=False)] = ()
@@ -82,7 +109,7 @@ class NetworkConfig:
     dueling: bool = False
     noisy: bool = False
     noisy_sigma: float = 0.5
-    head: Literal["q", "c51", "qr", "iqn"] = "q"
+    head: HeadName = _Q
     atoms: int = 51
     v_min: float = -10.0
     v_max: float = 10.0
@@ -150,7 +177,7 @@ class LearnerConfig:
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
 
-    engine: Annotated[Literal["auto", "native", "torch", "device"], tyro.conf.arg(aliases=("--learner",))] = "auto"
+    engine: Annotated[EngineName, tyro.conf.arg(aliases=("--learner",))] = AUTO
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False

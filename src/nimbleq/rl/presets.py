@@ -19,7 +19,7 @@ from nimbleq.config import (
 )
 from nimbleq.errors import ConfigError
 from nimbleq.graph.space import Box, leaves
-from nimbleq.rl.envs.batch import spec_of
+from nimbleq.rl.envs.engines import env_engine, spec_of
 from nimbleq.rl.envs.observe import Channels
 from nimbleq.rl.envs.probe import find_offsets, probe
 from nimbleq.rl.fit import NATURE_MIN_PIXELS
@@ -150,7 +150,7 @@ _PICTURES_AND_NUMBERS: Mapping[str, Any] = {  # cameras beside gauges: fewer, de
     "updates_per_step": 4,
     "checkpoint_seconds": 600.0,
 }
-_REPLAY_BYTES = 2 << 30  # of observations, at most, where nobody asks for more
+_REPLAY_BYTES = 2 << 30  # of observations, at most, unless more is asked for
 _BY_ENVIRONMENT = {
     "CartPole-v1": _CARTPOLE,
     "LunarLander-v3": with_changes(TrainConfig(), _LUNAR_LANDER),
@@ -343,12 +343,12 @@ def preset(
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
     images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
     adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
-    return adapted if env_id in _BY_ENVIRONMENT or env_id.startswith("ALE/") else _with_room(adapted)
+    return adapted if env_id in _BY_ENVIRONMENT or env_engine(env).tuned else _with_room(adapted)
 
 
 def _of_observations(env: EnvConfig) -> TrainConfig:
-    """Defaults for an environment that nobody tuned: images get convolutions, rewards are brought to order one."""
-    if env.id.startswith("ALE/"):  # settings as published, and a moment of play says little
+    """Defaults for an environment without tuned settings: images get convolutions, rewards are brought to order one."""
+    if env_engine(env).tuned:  # settings as published, and a moment of play says little
         return _on_images(spec_of(env), _ATARI)
     seen = probe(env)
     obs = seen.spec.obs

@@ -202,7 +202,7 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     config = with_changes(saved_config(run), {"network.hidden": hidden, "steps": max(trained["steps"], 1)})
     with tempfile.TemporaryDirectory() as folder, console.progress("same size from scratch") as tick:
         student = train(config, RunDir(Path(folder)), tick)
-    graph = fold(student.graph())
+    graph = fold(student.graph)
     returns = evaluate(GraphPolicy(graph), episode_seeds("select", config.seed, 100).tolist()).returns
     spent = cost(graph)
     return {

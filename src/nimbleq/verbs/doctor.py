@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nimbleq.config import TrainConfig
 from nimbleq.console import Console
 from nimbleq.deploy.runtime import Runtime, engines
 from nimbleq.deploy.target import Source, Target
@@ -67,7 +68,7 @@ class Finding:
     """One thing that was tried.
 
     Attributes:
-        kind: ``package``, ``compiler``, ``extension``, ``target`` or ``engine``.
+        kind: ``package``, ``compiler``, ``extension``, ``target``, ``engine`` or ``learner``.
         name: which.
         works: it does.
         state: version, seconds or microseconds; or why it does not work.
@@ -85,7 +86,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Try everything and list it; what does not work is no failure of this verb."""
     findings = []
     with console.progress("doctor") as tick:
-        checks = [*_packages(), *_compilers(), *_extensions(), *_targets(), *_engines()]
+        checks = [*_packages(), *_compilers(), *_extensions(), *_targets(), *_engines(), *_learners()]
         for number, check in enumerate(checks):
             findings.append(_tried(check))
             tick(number + 1, len(checks), findings[-1].name)
@@ -180,6 +181,22 @@ def _engines() -> Iterator[Check]:
             return f"{Runtime(_example(), engine=name).status.latency_us:.2f} µs a decision"
 
         yield Check("engine", name, f"decisions of a network {'-'.join(map(str, _WIDTHS))}", attempt)
+
+
+def _learners() -> Iterator[Check]:
+    try:
+        from nimbleq.rl.learners.engines import ENGINES
+    except ModuleNotFoundError:  # the packages say what is missing
+        return
+    for row in ENGINES.values():
+
+        def attempt(row: Any = row) -> str:
+            reason = row.why_not(TrainConfig(), None)
+            if reason is not None:
+                raise NimbleqError(reason)
+            return "trains the default network"
+
+        yield Check("learner", row.name, row.purpose, attempt)
 
 
 def _example() -> Graph:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 import tyro
 
-from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict, validate
+from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
 from nimbleq.console import Console, size_text
 from nimbleq.deploy.export import MANIFEST, check_targets, load_build
 from nimbleq.deploy.targets import STANDARD
@@ -64,8 +64,10 @@ def arguments(words: Sequence[str]) -> Args:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
+    from nimbleq.rl.rules import check_settings
+
     compress.check(args.keep, args.recipe)
-    validate(args.config)
+    check_settings(args.config)
     check_targets(args.to, args.name)
     run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
     with train.working_in(run):

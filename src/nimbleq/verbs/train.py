@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, validate, with_changes
+from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError, NimbleqError
 from nimbleq.files import exclusive_lock, write_json
@@ -128,9 +128,11 @@ def _number_or_none(word: str) -> int | None:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Train, or go on training."""
+    from nimbleq.rl.rules import check_settings
+
     run = RunDir(args.out or default_out(args.preset, args.from_file, args.config))
     check_wandb(args.log)
-    validate(args.config)
+    check_settings(args.config)
     if run.config.exists() and not args.resume:
         raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
     with working_in(run, finished=args.resume and run.load_result("train") is not None):
@@ -170,12 +172,11 @@ def train_run(
 ) -> dict[str, Any]:
     """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
     from nimbleq.rl.envs.remarks import remarks
-    from nimbleq.rl.learners.device.transfer import choose_device
+    from nimbleq.rl.rules import check_settings
     from nimbleq.rl.training.evaluate import Evaluator
     from nimbleq.rl.training.train import train
 
-    validate(config)  # before anything is written
-    choose_device(config.learner)
+    check_settings(config)  # before anything is written
     if resume and run.config.exists():
         require_same_result(saved_config(run), config, str(run.path))
         done = _finished(config, run)
@@ -191,7 +192,7 @@ def train_run(
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to)
     with Evaluator(config.env) as evaluate:
-        teacher = save_teacher(run, config, trained.graph(), evaluate)
+        teacher = save_teacher(run, config, trained.graph, evaluate)
     result = {"run": str(run.path), "env": config.env.id, "teacher_digest": teacher.digest, **trained.summary()}
     run.save_result("train", result)
     _tell(result, run, console)
@@ -221,7 +222,7 @@ def _warn(config: TrainConfig, console: Console) -> None:
             f"ends after {config.steps:,} (--steps)"
         )
     absent = missing_extensions()
-    if absent and config.learner.engine != "device":
+    if absent:
         console.say(
             f"nimbleq was installed without its compiled parts ({', '.join(absent)}), so training takes up to 20 times "
             "as long: install a C compiler, then nimbleq again (nimbleq doctor says what works)"

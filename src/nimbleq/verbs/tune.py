@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from nimbleq.config import EnvConfig, to_dict, validate, with_changes
+from nimbleq.config import EnvConfig, to_dict, with_changes
 from nimbleq.console import Console
 from nimbleq.files import exclusive_lock, write_bytes, write_json
 from nimbleq.verbs import train
@@ -102,6 +102,7 @@ def search_of(args: Args) -> TuneConfig:
     Raises:
         ConfigError, FileError: a setting, a preset or the space is not what it has to be.
     """
+    from nimbleq.rl.rules import check_settings
     from nimbleq.rl.tuning.space import default_space, narrowed, read_space
     from nimbleq.rl.tuning.tune import TuneConfig
 
@@ -111,7 +112,7 @@ def search_of(args: Args) -> TuneConfig:
     changes |= {} if args.steps is None else {"steps": args.steps}
     changes |= {} if args.eval_every is None else {"evaluation.every": args.eval_every}
     base = with_changes(base, changes)
-    validate(base)
+    check_settings(base)
     space = default_space(base) if args.space is None else read_space(args.space, base)
     return TuneConfig(base, narrowed(space, args.only), args.seconds_per_trial, args.seeds, args.seed)
 

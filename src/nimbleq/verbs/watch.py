@@ -18,7 +18,8 @@ from nimbleq.console import Console
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.files import write_bytes
 from nimbleq.graph.artefact import load_artefact
-from nimbleq.rl.envs.batch import Lanes, make_lanes
+from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Policy, Tick
 from nimbleq.verbs.common import Output, artefact_of_run, renew_teacher, run_env
@@ -75,14 +76,14 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     seeds = episode_seeds("watch", args.seed, args.episodes)
     frames: list[Array] = []
     drawn = 0
-    with _without_screen(), contextlib.closing(make_lanes(env, 1, pictures=True)) as lanes:
+    with _without_screen(), contextlib.closing(make_env_batch(env, 1, pictures=True)) as batch:
         with console.progress("play") as tick:
-            for frame in _play(lanes, GraphPolicy(artefact.graph), seeds, played):
+            for frame in _play(batch, GraphPolicy(artefact.graph), seeds, played):
                 drawn += frame is not None
                 if frame is not None and len(frames) < args.max_frames:
                     frames.append(_enlarged(frame))
                 tick(len(played.returns), args.episodes, f"{drawn} pictures")
-        fps = _ATARI_FPS if env.id.startswith("ALE/") else getattr(lanes, "render_fps", None) or _FPS
+        fps = _ATARI_FPS if env.id.startswith("ALE/") else getattr(batch, "render_fps", None) or _FPS
     gif = _written(frames, fps, args.out, run, env.id, console)
     for number, (total, length) in enumerate(zip(played.returns, played.lengths, strict=True), start=1):
         console.say(f"episode {number}: return {total:g} in {length} steps")
@@ -123,17 +124,17 @@ def _policy_of(path: Path) -> tuple[Path, RunDir]:
     return (run.teacher, run) if not run.artefacts() else artefact_of_run(path, "")
 
 
-def _play(lanes: Lanes, policy: Policy, seeds: Array, played: _Playing) -> Iterator[Array | None]:
+def _play(batch: EnvBatch, policy: Policy, seeds: Array, played: _Playing) -> Iterator[Array | None]:
     """Pictures before the first and after each step of greedy episodes, one after the other."""
-    lane = np.zeros(1, np.int64)
+    index = np.zeros(1, np.int64)
     for seed in seeds.tolist():
-        obs, total, length, over = lanes.reset(0, seed)[None], 0.0, 0, False
-        yield lanes.picture(0)
+        obs, total, length, over = batch.reset(0, seed)[None], 0.0, 0, False
+        yield batch.picture(0)
         while not over:
-            action = policy(obs) if lanes.mask is None else policy(obs, mask=lanes.mask)
-            obs, reward, terminated, truncated = lanes.step(lane, action)
+            action = policy(obs) if batch.mask is None else policy(obs, mask=batch.mask)
+            obs, reward, terminated, truncated = batch.step(index, action)
             total, length, over = total + float(reward[0]), length + 1, bool(terminated[0] or truncated[0])
-            yield lanes.picture(0)
+            yield batch.picture(0)
         played.returns.append(total)
         played.lengths.append(length)
 

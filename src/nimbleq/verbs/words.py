@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from nimbleq.config import EngineName, HeadName, TableName, VectorName
 
 _MOST_DIGITS = 30
 
@@ -43,4 +46,32 @@ def registry() -> ConstructorRegistry:
             str_from_instance=lambda value: [str(value)],
         )
 
+    @made.primitive_rule
+    def named(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if not (isinstance(info.type, type) and issubclass(info.type, TableName)):
+            return None
+        names = choices(info.type)
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"{{{','.join(names)}}}",
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: isinstance(value, str),
+            str_from_instance=lambda value: [str(value)],
+            choices=names,
+        )
+
     return made
+
+
+def choices(kind: type[TableName]) -> tuple[str, ...]:
+    """The names that the table of ``kind`` has."""
+    from nimbleq.rl.envs import vectors
+    from nimbleq.rl.learners import engines  # only for the verbs that train: these need torch
+    from nimbleq.rl.nets.heads import table
+
+    tables: dict[type[TableName], Callable[[], tuple[str, ...]]] = {
+        EngineName: engines.choices,
+        HeadName: table.choices,
+        VectorName: vectors.choices,
+    }
+    return tables[kind]()

@@ -9,9 +9,10 @@ from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import ScalarLanes, VectorEnv
-from nimbleq.rl.envs.cartpole import NativeLanes, VectorEntryLanes
+from nimbleq.rl.envs.cartpole import NativeEnvBatch, VectorEntryEnvBatch
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
+from nimbleq.rl.envs.serial import SerialEnvBatch
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.training.explore import environment_extension
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import EnvSpec, ObsSpec
@@ -91,10 +92,10 @@ def registered() -> Any:
     ],
 )
 def test_observations_are_vectors_or_images(name: str, obs: ObsSpec) -> None:
-    lanes = ScalarLanes(EnvConfig(name), 2)
-    assert lanes.spec == EnvSpec(obs, 3)
-    first = lanes.reset(0, 7)
-    after = lanes.step(np.array([0]), np.array([2]))[0]
+    batch = SerialEnvBatch(EnvConfig(name), 2)
+    assert batch.spec == EnvSpec(obs, 3)
+    first = batch.reset(0, 7)
+    after = batch.step(np.array([0]), np.array([2]))[0]
     assert (first.shape, str(first.dtype)) == (obs.shape, obs.dtype)
     assert (after.shape, str(after.dtype)) == ((1, *obs.shape), obs.dtype)
 
@@ -172,8 +173,8 @@ def test_truncation_is_not_termination_and_returns_are_reported() -> None:
 def test_each_episode_starts_from_its_own_seed() -> None:
     envs = VectorEnv(EnvConfig("CartPole-v1"), 3, seed=5)
     env = make_env(EnvConfig("CartPole-v1"))
-    for lane, seed in enumerate(episode_seeds("train", 5, 3)):
-        assert np.array_equal(env.reset(seed=int(seed))[0], envs.obs[lane])
+    for index, seed in enumerate(episode_seeds("train", 5, 3)):
+        assert np.array_equal(env.reset(seed=int(seed))[0], envs.obs[index])
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "LunarLander-v3", "Acrobot-v1"])
@@ -205,30 +206,30 @@ def test_the_fast_cart_poles_equal_gymnasiums_scalar_one(kind: str) -> None:
     extension = environment_extension()
     if kind == "native" and extension is None:
         pytest.skip("not compiled")
-    fast = NativeLanes(config, 8, extension) if kind == "native" and extension else VectorEntryLanes(config, 8)
-    slow = ScalarLanes(config, 8)
+    fast = NativeEnvBatch(config, 8, extension) if kind == "native" and extension else VectorEntryEnvBatch(config, 8)
+    slow = SerialEnvBatch(config, 8)
     assert fast.spec == slow.spec == env_spec(make_env(config))
-    lanes, seed = np.arange(8), 0
-    for lane in lanes:
-        assert np.array_equal(fast.reset(lane, lane), slow.reset(lane, lane))
+    indices, seed = np.arange(8), 0
+    for index in indices:
+        assert np.array_equal(fast.reset(index, index), slow.reset(index, index))
     for time in range(400):
-        stepped = lanes[: 8 - time % 3]  # not always all of them
+        stepped = indices[: 8 - time % 3]  # not always all of them
         action = rng.integers(2, size=len(stepped))
         mine, its = fast.step(stepped, action), slow.step(stepped, action)
         assert all(np.array_equal(a, b) for a, b in zip(mine[1:], its[1:], strict=True))
         assert np.allclose(mine[0], its[0], rtol=1e-6, atol=1e-7), "but for the last bit of a sine"
-        for lane in [*stepped[mine[2] | mine[3]], *lanes[len(stepped) :]]:
+        for index in [*stepped[mine[2] | mine[3]], *indices[len(stepped) :]]:
             seed += 1
-            assert np.array_equal(fast.reset(lane, seed), slow.reset(lane, seed))
+            assert np.array_equal(fast.reset(index, seed), slow.reset(index, seed))
 
 
 def test_native_cart_pole_refuses_what_it_cannot_step() -> None:
     extension = environment_extension()
     if extension is None:
         pytest.skip("not compiled")
-    lanes = NativeLanes(EnvConfig("CartPole-v1"), 2, extension)
-    for lane, action in ((2, 0), (-1, 0), (0, 2), (0, -1)):
+    batch = NativeEnvBatch(EnvConfig("CartPole-v1"), 2, extension)
+    for index, action in ((2, 0), (-1, 0), (0, 2), (0, -1)):
         with pytest.raises(ValueError, match="no such lane or action"):
-            lanes.step(np.array([lane]), np.array([action]))
+            batch.step(np.array([index]), np.array([action]))
     with pytest.raises(ValueError, match="type, size or layout"):
-        lanes.step(np.arange(2), np.zeros(2, np.int32))
+        batch.step(np.arange(2), np.zeros(2, np.int32))

@@ -11,9 +11,10 @@ import pytest
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import lunarlander
-from nimbleq.rl.envs.batch import ScalarLanes, make_lanes
+from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rl.envs.gymnasium import make_env
-from nimbleq.rl.envs.lunarlander import LunarLanderLanes
+from nimbleq.rl.envs.lunarlander import LunarLanderEnvBatch
+from nimbleq.rl.envs.serial import SerialEnvBatch
 from nimbleq.rl.envs.uniform import quiet
 
 with quiet():  # Box2D's import warns, and crashes where a warning is an error
@@ -21,7 +22,7 @@ with quiet():  # Box2D's import warns, and crashes where a warning is an error
 
 
 def flown(env: Any, obs: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Actions of Gymnasium's own controller, which lands; from the third lane on with noise; ``int64[L]``."""
+    """Actions of Gymnasium's own controller, which lands; from the third environment on with noise; ``int64[L]``."""
     actions = np.array([lunar_lander.heuristic(env, row) for row in obs])
     noisy = (np.arange(len(obs)) >= 2) & (rng.random(len(obs)) < 0.6)
     return np.where(noisy, rng.integers(4, size=len(obs)), actions)
@@ -31,14 +32,14 @@ def flown(env: Any, obs: np.ndarray[Any, Any], rng: np.random.Generator) -> np.n
 def test_every_step_is_gymnasiums(limit: int | None) -> None:
     rng = np.random.default_rng(0)
     config = EnvConfig("LunarLander-v3", max_episode_steps=limit)
-    ours, theirs = LunarLanderLanes(config, 6), ScalarLanes(config, 6)
+    ours, theirs = LunarLanderEnvBatch(config, 6), SerialEnvBatch(config, 6)
     assert ours.spec == theirs.spec
-    lanes = np.arange(6)
-    obs = np.stack([ours.reset(lane, lane) for lane in lanes])
-    assert np.array_equal(obs, [theirs.reset(lane, lane) for lane in lanes])
+    indices = np.arange(6)
+    obs = np.stack([ours.reset(index, index) for index in indices])
+    assert np.array_equal(obs, [theirs.reset(index, index) for index in indices])
     env, seed, ends = make_env(config), 100, {"crashed": 0, "landed": 0, "cut": 0}
     for time in range(600):
-        stepped = lanes[: 6 - time % 2] if time % 50 == 49 else lanes  # not always all of them
+        stepped = indices[: 6 - time % 2] if time % 50 == 49 else indices  # not always all of them
         action = flown(env, obs[stepped], rng)
         mine, its = ours.step(stepped, action), theirs.step(stepped, action)
         for a, b in zip(mine, its, strict=True):
@@ -49,10 +50,10 @@ def test_every_step_is_gymnasiums(limit: int | None) -> None:
         ends["crashed"] += int((mine[1] == -100).sum())
         ends["landed"] += int((mine[1] == 100).sum())
         ends["cut"] += int((mine[3] & ~mine[2]).sum())
-        for lane in {*stepped[over].tolist(), *range(len(stepped), 6)}:
+        for index in {*stepped[over].tolist(), *range(len(stepped), 6)}:
             seed += 1
-            obs[lane] = ours.reset(lane, seed)
-            assert np.array_equal(obs[lane], theirs.reset(lane, seed))
+            obs[index] = ours.reset(index, seed)
+            assert np.array_equal(obs[index], theirs.reset(index, seed))
     assert ends["crashed"]
     assert ends["cut" if limit else "landed"], ends
 
@@ -67,12 +68,12 @@ def tried_anew() -> Iterator[None]:
 @pytest.mark.usefixtures("tried_anew")
 def test_an_environment_that_steps_otherwise_keeps_its_own_step(monkeypatch: pytest.MonkeyPatch) -> None:
     config = EnvConfig("LunarLander-v3")
-    assert isinstance(make_lanes(config, 1), LunarLanderLanes)
-    assert isinstance(make_lanes(config, 1, pictures=True), ScalarLanes)
-    assert isinstance(make_lanes(EnvConfig("LunarLander-v3", kwargs=("gravity=-5.0",)), 1), ScalarLanes)
+    assert isinstance(make_env_batch(config, 1), LunarLanderEnvBatch)
+    assert isinstance(make_env_batch(config, 1, pictures=True), SerialEnvBatch)
+    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3", kwargs=("gravity=-5.0",)), 1), SerialEnvBatch)
     lunarlander.agrees.cache_clear()
     monkeypatch.setattr(lunar_lander, "MAIN_ENGINE_POWER", 13.001)  # as another version might
-    assert isinstance(make_lanes(config, 1), ScalarLanes)
+    assert isinstance(make_env_batch(config, 1), SerialEnvBatch)
 
 
 @pytest.mark.usefixtures("tried_anew")
@@ -84,4 +85,4 @@ def test_an_environment_registered_by_somebody_else_keeps_its_own_step(monkeypat
 
     spec = gymnasium.envs.registration.registry["LunarLander-v3"]
     monkeypatch.setattr(spec, "entry_point", Heavier)
-    assert isinstance(make_lanes(EnvConfig("LunarLander-v3"), 1), ScalarLanes)
+    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3"), 1), SerialEnvBatch)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbleq.config import EnvConfig, ReplayConfig
-from nimbleq.rl.envs.batch import VectorEnv
 from nimbleq.rl.envs.masks import nth_legal
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
@@ -43,29 +43,29 @@ def oracle(actions: Array, n: int, seed: int) -> list[Transition]:
 
     Episodes are numbered in the order in which they start, and seeded by that number.
     """
-    times, lanes = actions.shape
-    envs = [Mixed() for _ in range(lanes)]
-    started = lanes
-    seeds = [int(episode_seeds("train", seed, 1, start=lane)[0]) for lane in range(lanes)]
-    now = [env.reset(seed=seeds[lane])[0] for lane, env in enumerate(envs)]
-    episodes: list[list[tuple[Any, ...]]] = [[] for _ in range(lanes)]
+    times, count = actions.shape
+    envs = [Mixed() for _ in range(count)]
+    started = count
+    seeds = [int(episode_seeds("train", seed, 1, start=index)[0]) for index in range(count)]
+    now = [env.reset(seed=seeds[index])[0] for index, env in enumerate(envs)]
+    episodes: list[list[tuple[Any, ...]]] = [[] for _ in range(count)]
     found = []
     for time in range(times):
-        for lane, env in enumerate(envs):
-            before, action = now[lane], int(actions[time, lane])
-            now[lane], reward, terminated, truncated, _ = env.step(action)
-            episodes[lane].append((time, before, action, reward, terminated, truncated, now[lane]))
+        for index, env in enumerate(envs):
+            before, action = now[index], int(actions[time, index])
+            now[index], reward, terminated, truncated, _ = env.step(action)
+            episodes[index].append((time, before, action, reward, terminated, truncated, now[index]))
             if terminated or truncated:
-                found += cut(episodes[lane], n, lane)
-                episodes[lane] = []
-                now[lane] = env.reset(seed=int(episode_seeds("train", seed, 1, start=started)[0]))[0]
+                found += cut(episodes[index], n, index)
+                episodes[index] = []
+                now[index] = env.reset(seed=int(episode_seeds("train", seed, 1, start=started)[0]))[0]
                 started += 1
-    for lane in range(lanes):
-        found += cut(episodes[lane], n, lane)
+    for index in range(count):
+        found += cut(episodes[index], n, index)
     return sorted(found)
 
 
-def cut(episode: list[tuple[Any, ...]], n: int, lane: int) -> list[Transition]:
+def cut(episode: list[tuple[Any, ...]], n: int, index: int) -> list[Transition]:
     """The windows of one episode that are closed: n steps long, or shorter at its end."""
     found = []
     for first in range(len(episode)):
@@ -77,7 +77,7 @@ def cut(episode: list[tuple[Any, ...]], n: int, lane: int) -> list[Transition]:
         total = sum(GAMMA**k * step[3] for k, step in enumerate(steps))
         discount = 0.0 if terminated else GAMMA ** len(steps)
         masks = [[bool(x) for x in obs["action_mask"]] for obs in (after, before)]
-        found.append(Transition((end, began, lane), flat(before), action, total, discount, flat(after), *masks))
+        found.append(Transition((end, began, index), flat(before), action, total, discount, flat(after), *masks))
     return found
 
 

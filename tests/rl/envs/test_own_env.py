@@ -9,10 +9,11 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import VectorEnv, make_lanes, spec_of
+from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.masks import best_legal, nth_legal
-from nimbleq.rl.learners.learner import greedy_policy
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.presets import preset
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.explore import epsilon_greedy
@@ -38,25 +39,25 @@ def test_the_exact_stream_of_a_counter(masks: str) -> None:
     for _ in range(60):
         step = envs.step(count % 3)
         finished = []
-        for lane in range(4):
-            n, seed = count[lane], current[lane]
+        for index in range(4):
+            n, seed = count[index], current[index]
             terminated = n + 1 == 3 and seed % 2 == 0
             truncated = n + 1 == LIMIT
-            assert step.obs[lane].tolist() == [seed % 1000, n]
-            assert step.next_obs[lane].tolist() == [seed % 1000, n + 1]
-            assert (step.reward[lane], step.terminated[lane], step.truncated[lane]) == (n + 1, terminated, truncated)
+            assert step.obs[index].tolist() == [seed % 1000, n]
+            assert step.next_obs[index].tolist() == [seed % 1000, n + 1]
+            assert (step.reward[index], step.terminated[index], step.truncated[index]) == (n + 1, terminated, truncated)
             if masks == "none":
                 assert step.next_mask is None
             else:
-                assert step.next_mask[lane].tolist() == [(n + 1) % 3 == a for a in range(3)]
-            count[lane] += 1
+                assert step.next_mask[index].tolist() == [(n + 1) % 3 == a for a in range(3)]
+            count[index] += 1
             if terminated or truncated:
                 kinds.add((bool(terminated), bool(truncated)))
                 finished.append((sum(range(1, n + 2)), n + 1))
-                current[lane], started, count[lane] = seeds[started], started + 1, 0
-            assert envs.obs[lane].tolist() == [current[lane] % 1000, count[lane]]
+                current[index], started, count[index] = seeds[started], started + 1, 0
+            assert envs.obs[index].tolist() == [current[index] % 1000, count[index]]
             if envs.mask is not None:
-                assert envs.mask[lane].tolist() == [count[lane] % 3 == a for a in range(3)]
+                assert envs.mask[index].tolist() == [count[index] % 3 == a for a in range(3)]
         assert envs.finished == finished
     assert kinds == {(True, False), (False, True)}
 
@@ -89,8 +90,8 @@ def test_evaluation_plays_legal_actions_and_lanes_do_not_matter() -> None:
         return np.array([np.flatnonzero(row)[-1] for row in mask])
 
     played = []
-    for lanes in (1, 7):  # `Mixed` itself refuses illegal actions
-        with Evaluator(EnvConfig(f"{HERE}:Mixed"), lanes=lanes) as evaluate:
+    for envs in (1, 7):  # `Mixed` itself refuses illegal actions
+        with Evaluator(EnvConfig(f"{HERE}:Mixed"), envs=envs) as evaluate:
             played.append([evaluate(worst, range(20), epsilon=e).returns.tolist() for e in (0.0, 0.5, 1.0)])
     assert played[0] == played[1]
     assert np.mean(played[0][0]) > np.mean(played[0][2])
@@ -204,7 +205,7 @@ def test_dict_observations_with_masks_and_truncation_are_learnt_with_the_default
     config = with_changes(preset(env.id), {"network.hidden": (32,), "steps": 16_000, "explore.updates": 300})
     trained = train(config, RunDir(tmp_path))
     with Evaluator(env) as evaluate:
-        best, learnt = (evaluate(policy, seeds).returns for policy in (takes_it, greedy_policy(trained.module)))
+        best, learnt = (evaluate(policy, seeds).returns for policy in (takes_it, GraphPolicy(trained.graph)))
         assert evaluate(never_does, seeds).returns.mean() == 0
     assert learnt.mean() > 0.97 * best.mean()
 
@@ -214,9 +215,9 @@ def test_minatar(tmp_path: Path) -> None:
     config = EnvConfig("MinAtar/Breakout-v1", 50)
     assert spec_of(config) == EnvSpec(ObsSpec((4, 10, 10), "uint8"), 3)
     assert train(small(config), RunDir(tmp_path)).steps == 400
-    lanes = make_lanes(config, 1, pictures=True)
-    lanes.reset(0, 1)
-    picture = lanes.picture(0)
+    batch = make_env_batch(config, 1, pictures=True)
+    batch.reset(0, 1)
+    picture = batch.picture(0)
     assert picture is not None
     assert (picture.shape, picture.dtype) == ((10, 10, 3), np.uint8)
 
@@ -243,11 +244,11 @@ def test_optional_engines_repeat_an_episode_from_its_seed(name: str) -> None:
 
 def test_atari_is_preprocessed() -> None:
     pytest.importorskip("ale_py")
-    lanes = make_lanes(EnvConfig("ALE/Pong-v5"), 1)
-    assert lanes.spec == EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
+    batch = make_env_batch(EnvConfig("ALE/Pong-v5"), 1)
+    assert batch.spec == EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
     with pytest.raises(EnvError, match=r"no environment 'ALE/Pongg-v5'.*Pong-v5"):
-        make_lanes(EnvConfig("ALE/Pongg-v5"), 1)
-    lanes.close()
+        make_env_batch(EnvConfig("ALE/Pongg-v5"), 1)
+    batch.close()
 
 
 @pytest.mark.parametrize(("name", "extra"), [("MinAtar/Breakout-v1", "minatar"), ("ALE/Pong-v5", "atari")])
@@ -256,4 +257,4 @@ def test_missing_packages_are_named(name: str, extra: str, monkeypatch: pytest.M
     for module in ("minatar", "minatar.gym") if extra == "minatar" else ("ale_py",):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EnvError, match=rf"nimbleq\[{extra}\]"):
-        make_lanes(EnvConfig(name), 1)
+        make_env_batch(EnvConfig(name), 1)

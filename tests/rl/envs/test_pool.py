@@ -9,7 +9,7 @@ import pytest
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs import envpool as pool
-from nimbleq.rl.envs.cartpole import VectorEntryLanes
+from nimbleq.rl.envs.cartpole import VectorEntryEnvBatch
 from nimbleq.rl.envs.envpool import PoolEnv
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
@@ -26,9 +26,9 @@ def test_without_envpool_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_it_steps_as_gymnasium_does_and_restarts_what_ended() -> None:
     pytest.importorskip("envpool")
-    envs, oracle = PoolEnv(CARTPOLE, 4, seed=1), VectorEntryLanes(CARTPOLE, 4)
-    for lane in range(4):
-        oracle.reset(lane, 0)
+    envs, oracle = PoolEnv(CARTPOLE, 4, seed=1), VectorEntryEnvBatch(CARTPOLE, 4)
+    for index in range(4):
+        oracle.reset(index, 0)
     rng = np.random.default_rng(0)
     lengths, ends = np.zeros(4, int), 0
     for _ in range(300):

@@ -13,9 +13,9 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, validate, with_changes
 from nimbleq.errors import ConfigError, EnvError
-from nimbleq.rl.envs.batch import VectorEnv
 from nimbleq.rl.envs.masks import nth_legal
-from nimbleq.rl.envs.workers import WorkerLanes
+from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.envs.workers import WorkerEnvBatch
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
@@ -80,16 +80,16 @@ def test_training_gives_the_same_state(small: TrainConfig, tmp_path: Path) -> No
     ],
 )
 def test_a_failing_environment_is_one_clear_line(how: str, told: str) -> None:
-    lanes = WorkerLanes(replace(FRAGILE, kwargs=(f"how={how}",)), 4)
-    for lane in range(4):
-        lanes.reset(lane, seed=1 if lane == 0 else 2)  # odd: eight steps; even: three, and nobody steps on
+    batch = WorkerEnvBatch(replace(FRAGILE, kwargs=(f"how={how}",)), 4)
+    for index in range(4):
+        batch.reset(index, seed=1 if index == 0 else 2)  # odd: eight steps; even: three, and nobody steps on
     for _ in range(3):
-        lanes.step(np.arange(4), np.zeros(4, np.int64))
-    lanes.step(np.array([0]), np.zeros(1, np.int64))
+        batch.step(np.arange(4), np.zeros(4, np.int64))
+    batch.step(np.array([0]), np.zeros(1, np.int64))
     with pytest.raises(EnvError, match=told) as raised:
-        lanes.step(np.array([0]), np.zeros(1, np.int64))
+        batch.step(np.array([0]), np.zeros(1, np.int64))
     assert "\n" not in str(raised.value)
-    lanes.close()
+    batch.close()
 
 
 def test_what_cannot_be_made_is_told_at_once() -> None:
@@ -103,9 +103,9 @@ def test_what_cannot_be_made_is_told_at_once() -> None:
 def test_workers_end_with_their_parent(then: str) -> None:
     """Killed, or at its end with the environments still open."""
     code = (
-        "import time; from nimbleq.config import EnvConfig; from nimbleq.rl.envs.batch import VectorEnv\n"
+        "import time; from nimbleq.config import EnvConfig; from nimbleq.rl.envs.vector import VectorEnv\n"
         f"v = VectorEnv(EnvConfig({MIXED.id!r}, workers=2), 4, 0)\n"
-        f"print(*[p.pid for p in v.lanes._processes], flush=True); {then}"
+        f"print(*[p.pid for p in v.batch._processes], flush=True); {then}"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
-from nimbleq.rl.learners.learner import TorchLearner, greedy_policy, learning_rate, make_learner
+from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.learners.learner import greedy_policy, learning_rate
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets.network import QNetwork
 from nimbleq.types import Batch, EnvSpec, ObsSpec
 

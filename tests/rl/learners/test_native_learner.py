@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.learners import native as native_learner
-from nimbleq.rl.learners.learner import TorchLearner
-from nimbleq.rl.learners.native import NativeLearner, make_native_learner, native_available
+from nimbleq.rl.learners.native import NativeLearner, native_available
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 pytestmark = pytest.mark.skipif(
@@ -268,7 +268,7 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_learner, "_extension", lambda: None)
     assert "compiler" in str(native_available(network))
     with pytest.raises(ConfigError, match="compiler"):
-        make_native_learner(CONFIG, spec_of(), 0)
+        NativeLearner(CONFIG, spec_of(), 0)
 
 
 def test_views_keep_the_learner_alive() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.nets import losses
 from nimbleq.types import Batch, EnvSpec, ObsSpec
 

@@ -5,7 +5,7 @@ import torch
 
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.graph import ops
-from nimbleq.rl.learners.learner import TorchLearner
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.spectral import SpectralConv2d
 from nimbleq.types import Batch, EnvSpec, ObsSpec

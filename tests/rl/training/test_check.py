@@ -10,10 +10,10 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import spec_of
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.envs.engines import spec_of
+from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.training import check as checks
-from nimbleq.rl.training.check import Check, Checked, Checker
+from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
@@ -49,11 +49,11 @@ def test_a_run_is_the_same_with_checks_beside_it_and_in_between(
 def test_the_average_is_checked_and_kept(engine: str, small: TrainConfig, tmp_path: Path) -> None:
     changes = {"evaluation.network": "average", "evaluation.average_updates": 40, "evaluation.every": 10_000}
     run = RunDir(tmp_path)
-    kept = dict(train(with_changes(small, {**changes, "learner.engine": engine}), run).module.state_dict())
+    shipped = train(with_changes(small, {**changes, "learner.engine": engine}), run).weights
     arrays, _ = load_checkpoint(run.checkpoint)
-    for name, value in kept.items():
-        assert np.array_equal(value.numpy(), arrays[f"average.weights.{name}"])
-    assert not np.array_equal(kept["advantage.weight"].numpy(), arrays["learner.online.advantage.weight"])
+    for name, value in shipped.items():
+        assert np.array_equal(value, arrays[f"average.weights.{name}"])
+    assert not np.array_equal(shipped["advantage.weight"], arrays["learner.online.advantage.weight"])
 
 
 class OnlyHere(Corridor):
@@ -87,7 +87,7 @@ def test_what_goes_wrong_in_a_check_ends_the_run_in_one_line(
     gymnasium.registry.pop("test/OnlyHere-v0")
 
 
-def played(checker: Checker, check: Check) -> object:
+def played(checker: Checker, check: EvalJob) -> object:
     checker.start(check)
     return checker.result(wait=True)
 
@@ -100,7 +100,7 @@ def test_nobody_waits_for_a_check_after_ctrl_c(small: TrainConfig, beside: bool)
     pressed: list[bool] = []
     with Checker(config, lambda: bool(pressed)) as checker:
         learner = make_learner(config, spec_of(config.env), 0)
-        check = Check(0, 0, 0, -np.inf, learner.weights())
+        check = EvalJob(0, 0, 0, -np.inf, learner.weights())
         pressed.append(True)
         with pytest.raises(KeyboardInterrupt):
             played(checker, check)
@@ -113,11 +113,11 @@ def test_a_check_whose_training_was_killed_meanwhile_ends_in_silence(
         def __init__(self, *_: object) -> None:
             pass
 
-        def play(self, _: Check) -> Checked:
-            return Checked(0.0, 1, False)
+        def play(self, _: EvalJob) -> EvalResult:
+            return EvalResult(0.0, 1, False)
 
     monkeypatch.setattr(checks, "_Player", Player)
-    monkeypatch.setattr(checks, "deaf", lambda: None)
+    monkeypatch.setattr(checks, "ignore_stop_signals", lambda: None)
     training, checking = multiprocessing.Pipe()
-    training.send(Check(0, 0, 0, 0.0, {}))
+    training.send(EvalJob(0, 0, 0, 0.0, {}))
     checks._serve(small, checking, training, os.getppid())  # closes the end of training, as its death would

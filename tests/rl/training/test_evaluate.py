@@ -1,4 +1,4 @@
-"""Evaluation: seeds decide, lanes and workers don't."""
+"""Evaluation: seeds decide, the numbers of environments and workers don't."""
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def same(a: Episodes, b: Episodes) -> bool:
 
 def test_it_plays_what_a_plain_loop_plays() -> None:
     env = make_env(EnvConfig("CartPole-v1"))
-    with Evaluator(EnvConfig("CartPole-v1"), lanes=4) as evaluate:
+    with Evaluator(EnvConfig("CartPole-v1"), envs=4) as evaluate:
         episodes = evaluate(right, SEEDS)
     for seed, total, length in zip(SEEDS, episodes.returns, episodes.lengths, strict=True):
         env.reset(seed=seed)
@@ -50,8 +50,8 @@ def test_it_plays_what_a_plain_loop_plays() -> None:
 @pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
 def test_lanes_do_not_matter(name: str) -> None:
     played = []
-    for lanes in (1, 5, 64):
-        with Evaluator(EnvConfig(name, max_episode_steps=70), lanes=lanes) as evaluate:
+    for envs in (1, 5, 64):
+        with Evaluator(EnvConfig(name, max_episode_steps=70), envs=envs) as evaluate:
             played.append(evaluate(lean, SEEDS[:9], epsilon=0.3, keep_obs=50))
             assert same(played[-1], evaluate(lean, SEEDS[:9], epsilon=0.3, keep_obs=50)), "a second call differs"
     assert same(played[0], played[1])
@@ -148,7 +148,7 @@ def test_an_environment_that_takes_a_process_of_the_pool_down_is_told(monkeypatc
 def test_every_kept_observation_has_its_mask(workers: int, keep_obs: int) -> None:
     """`Counter` allows the one action that is its count modulo 3; the count is the last entry of its observation."""
     env = EnvConfig("tests.rl.own_envs:Counter", kwargs=("masks='dict'",))
-    with Evaluator(env, workers=workers, lanes=3) as evaluate:
+    with Evaluator(env, workers=workers, envs=3) as evaluate:
         met = evaluate(ConstantPolicy(), range(40), epsilon=1.0, keep_obs=keep_obs)
     assert met.obs is not None
     assert met.masks is not None

@@ -48,7 +48,7 @@ def test_without_a_hold_it_is_epsilon_greedy() -> None:
 
 
 def test_random_actions_last_as_long_as_published() -> None:
-    """n steps with a probability in proportion to n^-2: runs of one lane whose next random action begins at once."""
+    """n steps with a probability in proportion to n^-2: runs whose next random action begins at once."""
     mine = explorer(hold=4, envs=20_000)
     begun, lengths = np.zeros(20_000, np.int64), []
     for step in range(12):

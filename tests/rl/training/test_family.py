@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from nimbleq.config import TrainConfig, with_changes
-from nimbleq.rl.learners.learner import TorchLearner, make_learner
+from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads import HEADS, Sample
-from nimbleq.rl.nets.network import cosine_features, midpoints
+from nimbleq.rl.nets.heads import c51, iqn, qr
+from nimbleq.rl.nets.heads.head import Sample
+from nimbleq.rl.nets.heads.iqn import cosine_features
+from nimbleq.rl.nets.heads.quantiles import midpoints
+from nimbleq.rl.nets.heads.table import HEADS
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 CERTAIN = torch.ones(1, 1), torch.zeros(1, 1)  # one action, taken for sure
@@ -126,6 +130,9 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+QUANTILES = {"qr": qr.quantiles, "iqn": iqn.quantiles}
+
+
 def huber_quantiles(values: Array, fractions: Array) -> Array:
     """Where the quantile Huber loss (κ = 1) of ``values`` is least: between quantiles and expectiles; by bisection."""
     low, high = np.full(len(fractions), -5.0), np.full(len(fractions), 5.0)
@@ -158,13 +165,13 @@ def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: 
     assert learner.q(obs.numpy()) == pytest.approx(np.array([[0.5, -1.0], [1.0, -1.0]]), abs=0.08)
     with torch.no_grad():
         if head == "c51":
-            probs = learner.online.log_probs(obs).exp()
+            probs = c51.log_probs(learner.online, obs).exp()
             at = {value: round((value + 1) * 10) for value in (-1, 0, 1, 2)}
             assert probs[0, 0, [at[0], at[1]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
             assert probs[1, 0, [at[0], at[2]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
             assert probs[:, 1, at[-1]].tolist() == pytest.approx([1.0, 1.0], abs=0.05)
             return
-        quantiles = learner.online.quantiles(obs, midpoints(16).expand(2, -1)).numpy()
+        quantiles = QUANTILES[head](learner.online, obs, midpoints(16).expand(2, -1)).numpy()
     last = huber_quantiles(np.array([0.0, 2.0]), midpoints(16).numpy())
     first = huber_quantiles(0.5 * last, midpoints(16).numpy())
     for found, expected in ((quantiles[1, 0], last), (quantiles[0, 0], first), (quantiles[:, 1], -1.0)):
@@ -217,7 +224,7 @@ def test_iqn_acts_on_the_mean_of_its_fixed_fractions() -> None:
     config = with_changes(TrainConfig(), {"network.hidden": (8,), "network.head": "iqn", "network.dueling": True})
     network = TorchLearner(config, EnvSpec(ObsSpec((5,)), 3), 0).online
     obs = torch.randn(7, 5)
-    quantiles = network.quantiles(obs, midpoints(config.network.policy_fractions).expand(7, -1))
+    quantiles = iqn.quantiles(network, obs, midpoints(config.network.policy_fractions).expand(7, -1))
     assert torch.allclose(network(obs), quantiles.mean(2), atol=1e-5)
     assert cosine_features(torch.tensor([0.0, 0.5, 1.0]), 3).numpy() == pytest.approx(
         np.array([[1, 1, 1], [1, 0, -1], [1, -1, 1]]), abs=1e-6
@@ -230,6 +237,6 @@ def test_td_of_a_terminal_batch_needs_no_successor() -> None:
     learner = TorchLearner(config, EnvSpec(ObsSpec((2,)), 2), 0)
     tensors = [torch.from_numpy(part) for part in chain_batch()[:5]]
     sample = Sample(*tensors)._replace(discount=torch.zeros(6))
-    errors = HEADS["q"](learner.online, learner.target, sample, config.learner, learner.generator)
+    errors = HEADS["q"].loss(learner.online, learner.target, sample, config.learner, learner.generator)
     q = losses.chosen(learner.online(sample.obs), sample.action)
     assert torch.allclose(errors.loss, (q - sample.reward).square())

@@ -7,7 +7,7 @@ import pytest
 
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.training.train import train
@@ -97,8 +97,8 @@ def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tm
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
     assert trained.best_return is not None
-    for name, value in trained.module.state_dict().items():
-        np.testing.assert_array_equal(value.numpy(), arrays[f"learner.online.{name}"])
+    for name, value in trained.weights.items():
+        np.testing.assert_array_equal(value, arrays[f"learner.online.{name}"])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.rl.training import state as state_module
-from nimbleq.rl.training.check import Check, Checker
+from nimbleq.rl.training.check import Checker, EvalJob
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import Trained, train
 from nimbleq.rundir import RunDir
@@ -155,7 +155,7 @@ def test_ctrl_c_while_a_check_is_played(
         pressed.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    def start(self: Checker, check: Check) -> None:
+    def start(self: Checker, check: EvalJob) -> None:
         threading.Timer(0.02, press).start()
         begun(self, check)
 
@@ -317,7 +317,6 @@ def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tm
     config = with_changes(small, {"evaluation.every": 1_000_000, "evaluation.network": "online"})
     trained = train(config, RunDir(tmp_path))
     arrays, _ = load_checkpoint(RunDir(tmp_path).checkpoint)
-    weights = trained.module.state_dict()
     assert trained.best_return is not None
-    for name, value in weights.items():
-        np.testing.assert_array_equal(value.numpy(), arrays[f"learner.online.{name}"])
+    for name, value in trained.weights.items():
+        np.testing.assert_array_equal(value, arrays[f"learner.online.{name}"])

@@ -24,11 +24,11 @@ _CUT_STEPS = 27_000
 _DEFAULTS: dict[str, Any] = {"repeat_action_probability": 0.25, "full_action_space": False}
 
 
-class AtariLanes:
-    """`nimbleq.rl.envs.batch.Lanes` of one game.
+class AtariEnvBatch:
+    """`nimbleq.rl.envs.batch.EnvBatch` of one game.
 
-    ``kwargs`` of the config may set ``repeat_action_probability`` and ``full_action_space``. Lanes are reset one by one
-    with their own seeds; ALE's automatic resets touch only lanes that nobody steps any more.
+    ``kwargs`` of the config may set ``repeat_action_probability`` and ``full_action_space``. Environments are reset
+    one by one with their own seeds; ALE's automatic resets touch only those that are not stepped any more.
 
     Raises:
         EnvError: ale-py is not installed, there is no such game, or another argument was given.
@@ -66,28 +66,28 @@ class AtariLanes:
         self.actions = np.zeros(count, np.int64)
         self.obs, _ = self.vector.reset(seed=0)
 
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
+    def reset(self, index: int, seed: int) -> Array:
+        """See `EnvBatch`."""
         one = np.zeros(len(self.steps), bool)
-        one[lane] = True
+        one[index] = True
         self.obs, _ = self.vector.reset(seed=np.array([seed]), options={"reset_mask": one})
-        self.steps[lane] = 0
-        row: Array = self.obs[lane].copy()
+        self.steps[index] = 0
+        row: Array = self.obs[index].copy()
         return row
 
-    def step(self, lanes: Array, actions: Array) -> tuple[Array, Array, Array, Array]:
-        """See `Lanes`."""
-        self.actions[lanes] = actions
+    def step(self, indices: Array, actions: Array) -> tuple[Array, Array, Array, Array]:
+        """See `EnvBatch`."""
+        self.actions[indices] = actions
         self.obs, reward, terminated, _, _ = self.vector.step(self.actions)
-        self.steps[lanes] += 1
-        ended = terminated[lanes]
-        cut = (self.steps[lanes] >= self.limit) & ~ended
-        return self.obs[lanes], reward[lanes].astype(np.float32), ended, cut
+        self.steps[indices] += 1
+        ended = terminated[indices]
+        cut = (self.steps[indices] >= self.limit) & ~ended
+        return self.obs[indices], reward[indices].astype(np.float32), ended, cut
 
-    def picture(self, lane: int) -> Array | None:
+    def picture(self, index: int) -> Array | None:
         """The newest frame that the policy sees, in grey."""
-        return np.repeat(self.obs[lane, -1][:, :, None], 3, axis=2)
+        return np.repeat(self.obs[index, -1][:, :, None], 3, axis=2)
 
     def close(self) -> None:
-        """See `Lanes`."""
+        """See `EnvBatch`."""
         self.vector.close()

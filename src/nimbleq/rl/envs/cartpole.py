@@ -14,20 +14,20 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs.batch import Lanes, Outcome
+from nimbleq.rl.envs.batch import EnvBatch, Outcome
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
 from nimbleq.rl.training.explore import environment_extension
 from nimbleq.types import Array, EnvSpec
 
 
-def make_cartpole(config: EnvConfig, count: int) -> Lanes:
-    """``count`` lanes of CartPole-v1 without arguments, which nobody draws."""
+def make_cartpole(config: EnvConfig, count: int) -> EnvBatch:
+    """``count`` environments CartPole-v1 without arguments and drawing."""
     extension = environment_extension()
-    return VectorEntryLanes(config, count) if extension is None else NativeLanes(config, count, extension)
+    return VectorEntryEnvBatch(config, count) if extension is None else NativeEnvBatch(config, count, extension)
 
 
 class _CartPole:
-    """What both have in common; see `Lanes`."""
+    """What both have in common; see `EnvBatch`."""
 
     mask: Array | None = None
     spec: EnvSpec
@@ -37,15 +37,15 @@ class _CartPole:
         self.spec = env_spec(scalar)
         self.limit = time_limit(scalar)
 
-    def picture(self, lane: int) -> Array | None:
-        """None: it draws nothing (`make_lanes` with ``pictures`` makes lanes that do)."""
+    def picture(self, index: int) -> Array | None:
+        """None: it draws nothing (`make_env_batch` with ``pictures`` makes some that do)."""
         return None
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
 
-class NativeLanes(_CartPole):
+class NativeEnvBatch(_CartPole):
     """The equations of motion in C."""
 
     def __init__(self, config: EnvConfig, count: int, extension: ModuleType) -> None:
@@ -54,25 +54,25 @@ class NativeLanes(_CartPole):
         self._state = np.zeros((count, 4))
         self._time = np.zeros(count, np.int64)
         self._reward = np.ones(count, np.float32)
-        self._reward.flags.writeable = False  # handed out every time
+        self._reward.flags.writeable = False  # returned every time
 
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
-        state = self._state[lane] = _first_state(seed)
-        self._time[lane] = 0
+    def reset(self, index: int, seed: int) -> Array:
+        """See `EnvBatch`."""
+        state = self._state[index] = _first_state(seed)
+        self._time[index] = 0
         return state.astype(np.float32)
 
-    def step(self, lanes: Array, actions: Array) -> Outcome:
-        """See `Lanes`."""
-        count = len(lanes)
+    def step(self, indices: Array, actions: Array) -> Outcome:
+        """See `EnvBatch`."""
+        count = len(indices)
         obs = np.empty((count, 4), np.float32)
         terminated, truncated = np.empty(count, bool), np.empty(count, bool)
-        self._step(self._state, self._time, lanes, actions, self.limit, obs, terminated, truncated)
+        self._step(self._state, self._time, indices, actions, self.limit, obs, terminated, truncated)
         return obs, self._reward[:count], terminated, truncated
 
 
-class VectorEntryLanes(_CartPole):
-    """Gymnasium's vectorised implementation, whose automatic resets touch only lanes that nobody steps any more."""
+class VectorEntryEnvBatch(_CartPole):
+    """Gymnasium's vectorised implementation, whose automatic resets touch only those that are not stepped any more."""
 
     def __init__(self, config: EnvConfig, count: int) -> None:
         super().__init__(config)
@@ -82,19 +82,19 @@ class VectorEntryLanes(_CartPole):
         self.vector.reset(seed=0)
         self.actions = np.zeros(count, np.int64)
 
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
+    def reset(self, index: int, seed: int) -> Array:
+        """See `EnvBatch`."""
         state = _first_state(seed)
-        self.vector.state[:, lane] = state
-        self.vector.steps[lane] = 0
-        self.vector.prev_done[lane] = False
+        self.vector.state[:, index] = state
+        self.vector.steps[index] = 0
+        self.vector.prev_done[index] = False
         return state.astype(np.float32)
 
-    def step(self, lanes: Array, actions: Array) -> Outcome:
-        """See `Lanes`."""
-        self.actions[lanes] = actions
+    def step(self, indices: Array, actions: Array) -> Outcome:
+        """See `EnvBatch`."""
+        self.actions[indices] = actions
         obs, reward, terminated, truncated, _ = self.vector.step(self.actions)
-        return obs[lanes], reward[lanes], terminated[lanes], truncated[lanes]
+        return obs[indices], reward[indices], terminated[indices], truncated[indices]
 
 
 def _first_state(seed: int) -> Array:

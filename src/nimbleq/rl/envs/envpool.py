@@ -16,7 +16,8 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import check_finite, spec_of
+from nimbleq.rl.envs.batch import check_finite
+from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.gymnasium import make_env, time_limit
 from nimbleq.rl.envs.uniform import quiet
 from nimbleq.types import Array, Step
@@ -81,7 +82,7 @@ class PoolEnv:
         last = len(self._actions) == _GENERATION
         truncated = (truncated | last) & ~terminated
         ended = np.flatnonzero(terminated | truncated)
-        self.finished = [(float(self._returns[lane]), int(self._lengths[lane])) for lane in ended]
+        self.finished = [(float(self._returns[index]), int(self._lengths[index])) for index in ended]
         self.obs = next_obs
         if last:
             self._generation += 1
@@ -114,7 +115,7 @@ class PoolEnv:
             )
 
     def close(self) -> None:
-        """Let go of the environments."""
+        """Release the environments."""
         self.pool.close()
 
 

@@ -52,7 +52,7 @@ def find_env(config: EnvConfig, pictures: bool = False) -> gymnasium.Env[Any, An
 
 
 class FreshMinAtar(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is untyped here)
-    """MinAtar forgets to forget: its sticky last action would reach from one episode into the next."""
+    """MinAtar does not reset its sticky last action, which would reach from one episode into the next."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Gymnasium's ``reset``."""
@@ -61,7 +61,7 @@ class FreshMinAtar(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is un
 
 
 def keyword_arguments(config: EnvConfig) -> dict[str, Any]:
-    """``("size=4", "hard=True", "map=maze")`` as arguments: Python literals, anything else is a word.
+    """``("size=4", "hard=True", "map=maze")`` as arguments: Python literals, anything else is text.
 
     Raises:
         EnvError: one has no name.

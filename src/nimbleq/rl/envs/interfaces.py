@@ -41,7 +41,7 @@ def interface_of(env: gymnasium.Env[Any, Any], config: EnvConfig) -> Interface:
 def _space(env: gymnasium.Env[Any, Any], which: str, config: EnvConfig) -> Any:
     try:
         space = getattr(env, which)
-    except Exception:  # noqa: BLE001 (a property of the environment's; told below)
+    except Exception:  # noqa: BLE001 (a property of the environment's; reported below)
         space = None
     if not isinstance(space, spaces.Space):
         raise EnvError(f"{config.id} has no {which}: its __init__ must set self.{which} to a space of gymnasium.spaces")

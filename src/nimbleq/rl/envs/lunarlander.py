@@ -1,8 +1,8 @@
 """LunarLander-v3 many at a time: Gymnasium's worlds and episodes, without what a step spends outside the physics.
 
 Box2D's solver takes about a third of Gymnasium's step; the rest is wrappers, checks of arguments and scalar numpy. Here
-the engines' impulses are computed per lane, observations and rewards for all lanes at once, in the order of operations
-of the scalar environment: what comes out is the same to the last bit, which `make_lunarlander` tries out first.
+the engines' impulses are computed one by one, observations and rewards for all at once, in the order of operations of
+the scalar environment: what comes out is the same to the last bit, which `make_lunarlander` tries out first.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs.batch import Lanes, Outcome, ScalarLanes
+from nimbleq.rl.envs.batch import EnvBatch, Outcome
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
+from nimbleq.rl.envs.serial import SerialEnvBatch
 from nimbleq.rl.envs.uniform import UniformEnv, quiet
 from nimbleq.types import Array, EnvSpec
 
@@ -29,41 +30,41 @@ _FUEL = np.array([0.0, 0.03, 0.30, 0.03])  # what an action costs
 _TRIED = (0, 1)  # seeds of the episodes that are compared
 
 
-def make_lunarlander(config: EnvConfig, count: int) -> Lanes:
-    """``count`` lanes of LunarLander-v3 without arguments, which nobody draws.
+def make_lunarlander(config: EnvConfig, count: int) -> EnvBatch:
+    """``count`` environments LunarLander-v3 without arguments and drawing.
 
-    An installed Gymnasium whose environment does something else gets its own step, called once per lane.
+    An installed Gymnasium whose environment does something else gets its own step, called once per index.
     """
-    return LunarLanderLanes(config, count) if agrees() else ScalarLanes(config, count)
+    return LunarLanderEnvBatch(config, count) if agrees() else SerialEnvBatch(config, count)
 
 
 @cache
 def agrees() -> bool:
     """Whether both step alike: two whole episodes of random actions, bit for bit."""
     config = EnvConfig("LunarLander-v3")
-    theirs = ScalarLanes(config, 1)
+    theirs = SerialEnvBatch(config, 1)
     with quiet():
         from gymnasium.envs.box2d.lunar_lander import LunarLander  # there, as one was made
     if type(theirs.envs[0].unwrapped) is not LunarLander:
         return False
-    ours = LunarLanderLanes(config, 1)
+    ours = LunarLanderEnvBatch(config, 1)
     actions = np.random.default_rng(0)
-    lane = np.zeros(1, np.int64)
+    index = np.zeros(1, np.int64)
     for seed in _TRIED:
         if not np.array_equal(ours.reset(0, seed), theirs.reset(0, seed)):
             return False
         over = False
         while not over:
             action = actions.integers(4, size=1)
-            stepped, expected = ours.step(lane, action), theirs.step(lane, action)
+            stepped, expected = ours.step(index, action), theirs.step(index, action)
             if not all(np.array_equal(a, b) for a, b in zip(stepped, expected, strict=True)):
                 return False
             over = bool(stepped[2][0] or stepped[3][0])
     return True
 
 
-class LunarLanderLanes:
-    """See `Lanes`; the first observation and the world come from Gymnasium's ``reset``."""
+class LunarLanderEnvBatch:
+    """See `EnvBatch`; the first observation and the world come from Gymnasium's ``reset``."""
 
     mask: Array | None = None
     spec: EnvSpec
@@ -79,22 +80,22 @@ class LunarLanderLanes:
         self._pad = np.zeros(count)
         self._time = np.zeros(count, np.int64)
 
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
-        obs, _ = self._uniform[lane].reset(seed=int(seed))
-        env = self._envs[lane]
-        self._world[lane] = (env, env.world.Step, env.lander, *env.legs, env.np_random.random)
-        self._shaping[lane] = env.prev_shaping
-        self._pad[lane] = env.helipad_y + _LEG_DOWN / _SCALE
-        self._time[lane] = 0
+    def reset(self, index: int, seed: int) -> Array:
+        """See `EnvBatch`."""
+        obs, _ = self._uniform[index].reset(seed=int(seed))
+        env = self._envs[index]
+        self._world[index] = (env, env.world.Step, env.lander, *env.legs, env.np_random.random)
+        self._shaping[index] = env.prev_shaping
+        self._pad[index] = env.helipad_y + _LEG_DOWN / _SCALE
+        self._time[index] = 0
         return obs
 
-    def step(self, lanes: Array, actions: Array) -> Outcome:
-        """See `Lanes`."""
+    def step(self, indices: Array, actions: Array) -> Outcome:
+        """See `EnvBatch`."""
         moved: list[tuple[float, ...]] = []
         crashed, asleep = list[bool](), list[bool]()
-        for lane, action in zip(lanes.tolist(), actions.tolist(), strict=True):
-            env, step, lander, left, right, draw = self._world[lane]
+        for index, action in zip(indices.tolist(), actions.tolist(), strict=True):
+            env, step, lander, left, right, draw = self._world[index]
             _fire(lander, action, draw)
             step(*_SOLVER)
             x, y = lander.position
@@ -103,23 +104,23 @@ class LunarLanderLanes:
             moved.append((x, y, vx, vy, lander.angle, lander.angularVelocity, *legs))
             crashed.append(env.game_over)
             asleep.append(not lander.awake)
-        state = _observed(np.array(moved), self._pad[lanes])
+        state = _observed(np.array(moved), self._pad[indices])
         shaping = _shaping(state)
-        reward = shaping - self._shaping[lanes] - _FUEL[actions]
-        self._shaping[lanes] = shaping
+        reward = shaping - self._shaping[indices] - _FUEL[actions]
+        self._shaping[indices] = shaping
         lost = np.array(crashed) | (np.abs(state[:, 0]) >= 1.0)
         rests = np.array(asleep)
         reward[lost] = -100.0
         reward[rests] = 100.0
-        self._time[lanes] += 1
-        return state.astype(np.float32), reward.astype(np.float32), lost | rests, self._time[lanes] >= self.limit
+        self._time[indices] += 1
+        return state.astype(np.float32), reward.astype(np.float32), lost | rests, self._time[indices] >= self.limit
 
-    def picture(self, lane: int) -> Array | None:
-        """None: it draws nothing (`make_lanes` with ``pictures`` makes lanes that do)."""
+    def picture(self, index: int) -> Array | None:
+        """None: it draws nothing (`make_env_batch` with ``pictures`` makes some that do)."""
         return None
 
     def close(self) -> None:
-        """See `Lanes`."""
+        """See `EnvBatch`."""
         for env in self._uniform:
             env.close()
 

@@ -1,4 +1,4 @@
-"""What a moment of random play says of an environment that nobody tuned: what it observes, and how large returns are.
+"""A short random play of an environment without tuned settings: what it observes, and how large its returns are.
 
 A learning rate, a clipped gradient and the support of a distribution all mean something for values of order one only;
 Pendulum pays −1,000 an episode and FrozenLake 1 at best.
@@ -15,7 +15,8 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.graph.space import Box, Path
-from nimbleq.rl.envs.batch import Lanes, make_lanes
+from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.rl.envs.engines import env_engine, make_env_batch
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.masks import MANY, nth_legal
 from nimbleq.rl.envs.offsets import large, offsets_of, values_of, wide
@@ -52,21 +53,21 @@ class Probe:
 def probe(env: EnvConfig) -> Probe:
     """Play 1,000 random steps; the same environment always gives the same answer.
 
-    But for slow ones: after 20 seconds what was seen until then has to do.
+    But for slow ones, which play for 20 seconds.
 
     Raises:
         EnvError: see `nimbleq.rl.envs.gymnasium.make_env`.
     """
-    lanes = make_lanes(env, 1)
+    batch = make_env_batch(env, 1)
     rewards: list[float] = []
     ends: list[bool] = []
     try:
-        _play(lanes, rewards, ends)
+        _play(batch, rewards, ends)
     except EnvError:
-        pass  # training will meet it too, and tell, and save what it has
+        pass  # training will meet it too, report it, and save what it has
     finally:
-        lanes.close()
-    return Probe(lanes.spec, float(discounted(rewards, ends, _GAMMA).std()) if rewards else 0.0)
+        batch.close()
+    return Probe(batch.spec, float(discounted(rewards, ends, _GAMMA).std()) if rewards else 0.0)
 
 
 @cache
@@ -76,7 +77,7 @@ def find_offsets(env: EnvConfig) -> tuple[str, ...]:
     Raises:
         EnvError: see `nimbleq.rl.envs.gymnasium.make_env`.
     """
-    if env.id.startswith("ALE/"):
+    if env_engine(env).tuned:
         return ()
     one = make_env(env)
     found = wide(one.interface.space)
@@ -104,22 +105,22 @@ def _values(env: UniformEnv, found: list[tuple[Path, Box]]) -> Array:
     return np.stack(rows)
 
 
-def _play(lanes: Lanes, rewards: list[float], ends: list[bool]) -> None:
+def _play(batch: EnvBatch, rewards: list[float], ends: list[bool]) -> None:
     """Random legal steps; what they gave is appended."""
     rng, only = np.random.default_rng(0), np.array([0])
     seeds = iter(episode_seeds("probe", 0, _STEPS + 1).tolist())
     end = time.monotonic() + _PATIENCE
-    legal = np.ones((1, lanes.spec.actions), bool)
-    lanes.reset(0, next(seeds))
+    legal = np.ones((1, batch.spec.actions), bool)
+    batch.reset(0, next(seeds))
     for draw in rng.integers(MANY, size=_STEPS):
-        action = nth_legal(legal if lanes.mask is None else lanes.mask, draw[None])
-        _, reward, terminated, truncated = lanes.step(only, action)
+        action = nth_legal(legal if batch.mask is None else batch.mask, draw[None])
+        _, reward, terminated, truncated = batch.step(only, action)
         rewards.append(float(reward[0]))
         ends.append(bool(terminated[0] | truncated[0]))
         if time.monotonic() > end:
             return
         if ends[-1]:
-            lanes.reset(0, next(seeds))
+            batch.reset(0, next(seeds))
 
 
 def discounted(rewards: list[float], ends: list[bool], gamma: float) -> Array:

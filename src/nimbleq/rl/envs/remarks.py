@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs.batch import spec_of
+from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.observe import guesses
 from nimbleq.rl.envs.probe import find_offsets
 

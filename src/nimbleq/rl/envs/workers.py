@@ -1,7 +1,7 @@
-"""Lanes shared out among worker processes: for environments whose steps cost more than a few round trips of a pipe.
+"""Environments shared out among worker processes: for those whose steps cost more than a few round trips of a pipe.
 
-Observations, rewards and masks pass through memory that the processes share; pipes carry the word to start and to stop.
-Lanes are independent, so what they do does not depend on the process that they are in: the outcome is the same bits.
+Observations, rewards and masks pass through memory that the processes share; pipes carry the requests.
+Environments are independent, so what they do does not depend on their process: the outcome is the same bits.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
-from nimbleq.rl.envs.batch import Outcome, make_lanes, spec_of
-from nimbleq.stopping import deaf
+from nimbleq.rl.envs.batch import Outcome
+from nimbleq.rl.envs.engines import make_env_batch, spec_of
+from nimbleq.stopping import ignore_stop_signals
 from nimbleq.types import Array, EnvSpec
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
-_PATIENCE = 1.0  # seconds between two looks of a waiting worker at whether its parent still lives
+_PATIENCE = 1.0  # seconds after which a waiting worker checks whether its parent still runs
 
 
 class _Shared(NamedTuple):
-    """One row per lane."""
+    """One row per environment."""
 
     wanted: Array  # bool: is it to be stepped now?
     action: Array
@@ -54,12 +55,12 @@ class _Shared(NamedTuple):
         ))  # fmt: skip
 
     def rows(self, part: slice) -> _Shared:
-        """The same for some of the lanes."""
+        """The same for some of the environments."""
         return _Shared(*(array[part] for array in self))
 
 
-class WorkerLanes:
-    """`nimbleq.rl.envs.batch.Lanes` in ``config.workers`` forked processes.
+class WorkerEnvBatch:
+    """`nimbleq.rl.envs.batch.EnvBatch` in ``config.workers`` forked processes.
 
     Raises:
         EnvError: see `make_env`; or the platform cannot fork. From `reset` and `step` also when an environment raised
@@ -76,7 +77,7 @@ class WorkerLanes:
         self._parts = [slice(low, high) for low, high in pairwise(bounds)]
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        # Also when this object is forgotten, and when Python exits: it would ask them to end, to which they are deaf.
+        # Also when this object is forgotten, and when Python exits: it would ask them to end, and they ignore that.
         self._end = weakref.finalize(self, _end, self._pipes, self._processes)
         context = multiprocessing.get_context("fork")
         for part in self._parts:
@@ -94,38 +95,38 @@ class WorkerLanes:
             self.close()
             raise
 
-    def reset(self, lane: int, seed: int) -> Array:
-        """See `Lanes`."""
-        worker = next(number for number, part in enumerate(self._parts) if lane < part.stop)
-        self._ask(worker, ("reset", lane - self._parts[worker].start, int(seed)))
+    def reset(self, index: int, seed: int) -> Array:
+        """See `EnvBatch`."""
+        worker = next(number for number, part in enumerate(self._parts) if index < part.stop)
+        self._ask(worker, ("reset", index - self._parts[worker].start, int(seed)))
         self._answer(worker)
-        row: Array = self._shared.obs[lane].copy()
+        row: Array = self._shared.obs[index].copy()
         return row
 
-    def step(self, lanes: Array, actions: Array) -> Outcome:
-        """See `Lanes`."""
+    def step(self, indices: Array, actions: Array) -> Outcome:
+        """See `EnvBatch`."""
         shared = self._shared
         shared.wanted[:] = False
-        shared.wanted[lanes], shared.action[lanes] = True, actions
+        shared.wanted[indices], shared.action[indices] = True, actions
         asked = [worker for worker, part in enumerate(self._parts) if shared.wanted[part].any()]
         for worker in asked:
             self._ask(worker, ("step",))
         failed = ""
-        for worker in asked:  # all of them, so that no answer is left for the next question
+        for worker in asked:  # all of them, so that no answer is left for the next request
             try:
                 self._answer(worker)
             except EnvError as error:
                 failed = failed or str(error)
         if failed:
             raise EnvError(failed)
-        return shared.obs[lanes], shared.reward[lanes], shared.terminated[lanes], shared.truncated[lanes]
+        return shared.obs[indices], shared.reward[indices], shared.terminated[indices], shared.truncated[indices]
 
-    def picture(self, lane: int) -> Array | None:
+    def picture(self, index: int) -> Array | None:
         """None: workers draw nothing."""
         return None
 
     def close(self) -> None:
-        """See `Lanes`."""
+        """See `EnvBatch`."""
         self._end()
 
     def _ask(self, worker: int, question: tuple[Any, ...]) -> None:
@@ -160,28 +161,28 @@ def _end(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 
 
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
-    """Life of a worker: questions in, None or the words of an error out, until the parent is gone."""
-    deaf()
-    lanes = None
+    """What a worker does: receive requests, send None or an error's message, until the parent is gone."""
+    ignore_stop_signals()
+    batch = None
     question: tuple[Any, ...] = ("make",)
     while True:
         try:
             match question:
                 case ("make",):
-                    lanes = make_lanes(config, len(shared.wanted))
-                case ("reset", lane, seed) if lanes is not None:
-                    shared.obs[lane] = lanes.reset(lane, seed)
-                case _ if lanes is not None:
+                    batch = make_env_batch(config, len(shared.wanted))
+                case ("reset", index, seed) if batch is not None:
+                    shared.obs[index] = batch.reset(index, seed)
+                case _ if batch is not None:
                     wanted = np.flatnonzero(shared.wanted)
-                    outcome = lanes.step(wanted, shared.action[wanted])
-                    for kept, new in zip(shared[2:6], outcome, strict=True):
-                        kept[wanted] = new
-            if lanes is not None and lanes.mask is not None:
-                shared.mask[:] = lanes.mask
+                    outcome = batch.step(wanted, shared.action[wanted])
+                    for stored, new in zip(shared[2:6], outcome, strict=True):
+                        stored[wanted] = new
+            if batch is not None and batch.mask is not None:
+                shared.mask[:] = batch.mask
             problem = None
         except NimbleqError as error:
             problem = str(error)
-        except Exception as error:  # noqa: BLE001 (told in the parent, where it ends the run)
+        except Exception as error:  # noqa: BLE001 (the parent raises it, which ends the run)
             problem = f"{config.id} failed: {type(error).__name__}: {error}"
         try:
             pipe.send(problem)

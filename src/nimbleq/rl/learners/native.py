@@ -15,12 +15,17 @@ import numpy as np
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
+from nimbleq.graph.graph import Graph
 from nimbleq.rl.envs.masks import best_legal
+from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import initial_network
+from nimbleq.rl.replay.ring import Replay
 from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
 _MAX_HIDDEN = 63
+_INSTEAD = "; use --learner.engine torch"
 
 
 def native_available(
@@ -46,15 +51,6 @@ def native_available(
     return None
 
 
-def make_native_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> NativeLearner:
-    """A fresh learner that starts from the same weights as ``TorchLearner(config, spec, seed)``.
-
-    Raises:
-        ConfigError: `native_available` gives a reason.
-    """
-    return NativeLearner(config, spec, seed)
-
-
 def _extension() -> ModuleType | None:
     try:
         return importlib.import_module("nimbleq.native._learner")
@@ -71,13 +67,11 @@ class NativeLearner:
         ConfigError: `native_available` gives a reason.
     """
 
-    name = "native"
-
     def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
         extension = _extension()
         reason = native_available(config.network, spec.obs, config.learner)
         if extension is None or reason is not None:
-            raise ConfigError(f"{reason}; use --learner.engine torch")
+            raise ConfigError(f"{reason}{_INSTEAD}")
         network, learner = config.network, config.learner
         self.updates = 0
         self._core = extension.Learner(
@@ -191,6 +185,11 @@ class NativeLearner:
         for key, view in self._online.items():
             view.write(weights[key])
 
+    def graph(self, weights: Mapping[str, Array] | None = None) -> Graph:
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        _, network, spec = self._layout_of
+        return network_graph(spec, network, self.weights() if weights is None else weights)
+
     def _views_of(self, parameters: Array) -> dict[str, _View]:
         block, network, spec = self._layout_of
         return _Layout(parameters, block).parameters(network, spec)
@@ -299,3 +298,13 @@ class _Layout:
             views[f"{name}.bias"] = _View(bias[first : first + size], (size,))
             first += size
         return views
+
+
+def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    reason = native_available(config.network, None if spec is None else spec.obs, config.learner)
+    return None if reason is None else f"{reason}{_INSTEAD}"
+
+
+ENGINE: Engine[NativeLearner, Replay] = Engine(
+    "native", "fully connected networks on vectors, in C", _why_not, NativeLearner
+)

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nimbleq.rl.nets.network import ObsNorm, QNetwork
+from nimbleq.config import NetworkConfig
+from nimbleq.graph.graph import Graph
+from nimbleq.rl.nets.graph import network_graph
+from nimbleq.rl.nets.network import ObsNorm, QNetwork, initial_network
 from nimbleq.rl.nets.torsos import MixedTorso
-from nimbleq.types import Array
+from nimbleq.types import Array, EnvSpec
 
 
 def as_array(tensor: Tensor) -> Array:
@@ -29,10 +32,22 @@ def load_network(network: QNetwork, arrays: Mapping[str, Array], prefix: str = "
     network.load_state_dict({name: torch.from_numpy(arrays[f"{prefix}{name}"]) for name in network.state_dict()})
 
 
+def network_with(weights: Mapping[str, Array], spec: EnvSpec, config: NetworkConfig) -> QNetwork:
+    """The network of these settings with ``weights``, named as in `QNetwork.state_dict`.
+
+    Raises:
+        RuntimeError: a weight is missing, too many, or of another shape.
+    """
+    network = initial_network(spec, config)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return network.eval()
+
+
 class Weights:
     """What `nimbleq.rl.learners.learner.Learner` asks about weights, of a learner whose online network is PyTorch's."""
 
     online: QNetwork
+    spec: EnvSpec
 
     def weights(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, by name."""
@@ -41,6 +56,10 @@ class Weights:
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """Put ``weights`` into the online network."""
         load_network(self.online, weights)
+
+    def graph(self, weights: Mapping[str, Array] | None = None) -> Graph:
+        """The greedy policy as a layer graph, with ``weights`` (None: the online network's)."""
+        return network_graph(self.spec, self.online.config, self.weights() if weights is None else weights)
 
     def parameters(self) -> Array:
         """A copy of the parameters end to end, ``float32[P]``; a device is waited for."""

@@ -1,4 +1,4 @@
-"""A `QNetwork` as a layer graph, built from its settings and its weights: no tracing, no torch.
+"""A `QNetwork` as a layer graph, built from its settings and its weights, without tracing.
 
 It computes what `QNetwork.forward` computes. The layers here follow `nimbleq.rl.nets.torsos` one by one, whose order
 numbers the weights; a test compares the two for every torso, head and option.
@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from nimbleq.config import NetworkConfig
-from nimbleq.errors import GraphError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.rl.fit import fitting
+from nimbleq.rl.nets.builder import GraphBuilder
+from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.types import Array, EnvSpec, ObsSpec
 
 _SHUFFLE_GROUPS = 4
@@ -37,75 +38,19 @@ def network_graph(spec: EnvSpec, config: NetworkConfig, weights: Mapping[str, Ar
     Raises:
         GraphError: a weight is missing, too many, or does not fit the others.
     """
-    net = _Net(TensorType(spec.obs.shape, UINT8 if spec.obs.dtype == "uint8" else FLOAT32), weights)
+    net = GraphBuilder(TensorType(spec.obs.shape, UINT8 if spec.obs.dtype == "uint8" else FLOAT32), weights)
     x = _mixed(net, spec.obs, config) if spec.obs.pictures else _whole(net, spec.obs, config)
     features = _body(net, x, config)
-    _head(net, features, spec.actions, config)
+    head_named(config.head).graph(net, features, spec.actions, config)
     return net.graph()
 
 
-class _Net:
-    """Nodes so far, and the weights of the network."""
-
-    def __init__(self, obs: TensorType, weights: Mapping[str, Array]) -> None:
-        self.obs, self._given = obs, weights
-        self._nodes: list[Node] = []
-        self._weights: dict[str, Array] = {}
-        self._read: set[str] = set()
-
-    def given(self, name: str) -> Array:
-        """A weight of the network."""
-        if name not in self._given:
-            raise GraphError(f"the network's weights lack {name!r}: they belong to another network")
-        self._read.add(name)
-        return np.asarray(self._given[name], np.float32)
-
-    def has(self, name: str) -> bool:
-        """Whether the network has such a weight."""
-        return name in self._given
-
-    def store(self, name: str, value: Array) -> str:
-        """Make ``value`` a weight of the graph."""
-        self._weights[name] = np.asarray(value, np.float32)
-        return name
-
-    def add(self, op: ops.Op, name: str, *sources: str) -> str:
-        """Append a node."""
-        self._nodes.append(Node(op, sources, name))
-        return name
-
-    def affine(self, x: str, name: str, scale: Array, shift: Array) -> str:
-        """``x·scale + shift``."""
-        names = self.store(f"{name}.scale", scale), self.store(f"{name}.shift", shift)
-        return self.add(ops.Affine(*names), name, x)
-
-    def linear(self, x: str, name: str, weight: Array, bias: Array) -> str:
-        """``weight @ x + bias``."""
-        names = self.store(f"{name}.weight", weight), self.store(f"{name}.bias", bias)
-        return self.add(ops.Linear(*names), name, x)
-
-    def layer(self, path: str) -> tuple[Array, Array]:
-        """Weight and bias of a layer; of a noisy one the means."""
-        for sigma in (f"{path}.weight_sigma", f"{path}.bias_sigma"):
-            if sigma in self._given:
-                self._read.add(sigma)
-        return self.given(f"{path}.weight"), self.given(f"{path}.bias")
-
-    def graph(self) -> Graph:
-        """The whole, once `Q` is made."""
-        unknown = sorted(set(self._given) - self._read)
-        if unknown:
-            raise GraphError(f"the network has no weight {unknown[0]!r}: the weights belong to another network")
-        nodes = (*self._nodes, Node(ops.ArgMax(), (Q,), ACTION))
-        return Graph({"obs": self.obs}, nodes, (Q, ACTION), self._weights)
-
-
-def _whole(net: _Net, obs: ObsSpec, config: NetworkConfig) -> str:
+def _whole(net: GraphBuilder, obs: ObsSpec, config: NetworkConfig) -> str:
     x = _normal(net, _scaled(net, "obs", "prepare"), "prepare", config)
     return _torso(net, x, obs.shape, config, "torso")
 
 
-def _mixed(net: _Net, obs: ObsSpec, config: NetworkConfig) -> str:
+def _mixed(net: GraphBuilder, obs: ObsSpec, config: NetworkConfig) -> str:
     """`nimbleq.rl.nets.torsos.MixedTorso`."""
     parts, start = [], 0
     for at, picture in enumerate(obs.pictures):
@@ -122,14 +67,14 @@ def _mixed(net: _Net, obs: ObsSpec, config: NetworkConfig) -> str:
     return net.add(ops.Concat(), "torso.joined", *parts) if len(parts) > 1 else parts[0]
 
 
-def _scaled(net: _Net, x: str, path: str) -> str:
+def _scaled(net: GraphBuilder, x: str, path: str) -> str:
     """Times the factor of `nimbleq.rl.nets.network.Scale`, where there is one."""
     if not net.has(f"{path}.factor"):
         return x
     return net.affine(x, path, net.given(f"{path}.factor").reshape(()), np.zeros(()))
 
 
-def _normal(net: _Net, x: str, path: str, config: NetworkConfig) -> str:
+def _normal(net: GraphBuilder, x: str, path: str, config: NetworkConfig) -> str:
     """Standardised and clipped as by `nimbleq.rl.nets.network.ObsNorm`, where there is one."""
     if not net.has(f"{path}.mean"):
         return x
@@ -139,7 +84,7 @@ def _normal(net: _Net, x: str, path: str, config: NetworkConfig) -> str:
     return net.add(ops.Activation("clip", low=-config.obs_clip, high=config.obs_clip), f"{path}.clipped", normal)
 
 
-def _body(net: _Net, x: str, config: NetworkConfig) -> str:
+def _body(net: GraphBuilder, x: str, config: NetworkConfig) -> str:
     at = 0
     for _ in config.hidden:
         x = net.linear(x, f"body.{at}", *net.layer(f"body.{at}"))
@@ -152,54 +97,12 @@ def _body(net: _Net, x: str, config: NetworkConfig) -> str:
     return x
 
 
-def _head(net: _Net, features: str, actions: int, config: NetworkConfig) -> None:
-    if config.head == "q":
-        if not config.dueling:
-            net.linear(features, Q, *net.layer("advantage"))
-            return
-        value = net.linear(features, "value", *net.layer("value"))
-        advantage = net.linear(features, "advantage", *net.layer("advantage"))
-        net.add(ops.Dueling(), Q, value, advantage)
-        return
-    weight, bias = _joined(net, actions, config)  # [A, N, H], [A, N]
-    if config.head == "c51":
-        logits = net.linear(features, "logits", weight.reshape(-1, weight.shape[2]), bias.reshape(-1))
-        support = net.store("support", np.linspace(config.v_min, config.v_max, config.atoms))
-        net.add(ops.Expectation(support), Q, logits)
-    elif config.head == "qr":
-        net.linear(features, Q, weight.mean(axis=1), bias.mean(axis=1))
-    else:
-        net.linear(features, Q, weight[:, 0] * _embedding(net, config), bias[:, 0])
-
-
-def _joined(net: _Net, actions: int, config: NetworkConfig) -> tuple[Array, Array]:
-    """The head as one linear layer, float64 ``[A, N, H]`` and ``[A, N]``: see `QNetwork`."""
-    weight, bias = (part.astype(np.float64) for part in net.layer("advantage"))
-    atoms = config.atoms if config.head in ("c51", "qr") else 1
-    if weight.ndim != 2 or weight.shape[0] != actions * atoms or bias.shape != weight.shape[:1]:
-        raise GraphError(f"the head has weights {weight.shape}, expected {actions * atoms} rows")
-    weight, bias = weight.reshape(actions, atoms, -1), bias.reshape(actions, atoms)
-    if not config.dueling:
-        return weight, bias
-    value_weight, value_bias = net.layer("value")
-    return weight - weight.mean(axis=0) + value_weight, bias - bias.mean(axis=0) + value_bias
-
-
-def _embedding(net: _Net, config: NetworkConfig) -> Array:
-    """Mean over evenly spread fractions of ``relu(W·cos(π·i·τ) + b)`` [1806.06923 eq. 4]: ``float64[H]``."""
-    fractions = (np.arange(config.policy_fractions) + 0.5) / config.policy_fractions
-    cosines = np.cos(np.pi * np.arange(config.cosines) * fractions[:, None])
-    weight, bias = net.layer("embed")
-    embedding: Array = np.maximum(cosines @ weight.T.astype(np.float64) + bias, 0).mean(axis=0)
-    return embedding
-
-
 # Torsos: each layer is a function of (net, input, path of its weights) and gives its output.
 
-Layer = Callable[[_Net, str, str], str]
+Layer = Callable[[GraphBuilder, str, str], str]
 
 
-def _torso(net: _Net, x: str, shape: tuple[int, ...], config: NetworkConfig, path: str) -> str:
+def _torso(net: GraphBuilder, x: str, shape: tuple[int, ...], config: NetworkConfig, path: str) -> str:
     layers: list[Layer] = []
     if config.torso != "mlp":
         layers += [_space_to_depth(shape[0], config.space_to_depth)] if config.space_to_depth > 1 else []
@@ -215,7 +118,7 @@ def _plain(op: ops.Op) -> Layer:
 
 
 def _conv(stride: int = 1, padding: int = 0, groups: int = 1, depthwise: bool = False) -> Layer:
-    def layer(net: _Net, x: str, path: str) -> str:
+    def layer(net: GraphBuilder, x: str, path: str) -> str:
         weight, bias = net.layer(path)
         return _convolved(net, x, path, weight, bias, stride, padding, len(weight) if depthwise else groups)
 
@@ -223,7 +126,7 @@ def _conv(stride: int = 1, padding: int = 0, groups: int = 1, depthwise: bool = 
 
 
 def _convolved(
-    net: _Net, x: str, path: str, weight: Array, bias: Array | None, stride: int, padding: int, groups: int
+    net: GraphBuilder, x: str, path: str, weight: Array, bias: Array | None, stride: int, padding: int, groups: int
 ) -> str:
     names = net.store(f"{path}.weight", weight), None if bias is None else net.store(f"{path}.bias", bias)
     return net.add(ops.Conv2d(*names, (stride, stride), (padding, padding), groups), path, x)
@@ -232,7 +135,7 @@ def _convolved(
 def _space_to_depth(channels: int, block: int) -> Layer:
     """The grouped convolution that picks each pixel of a block."""
 
-    def layer(net: _Net, x: str, path: str) -> str:
+    def layer(net: GraphBuilder, x: str, path: str) -> str:
         pick = np.eye(block * block, dtype=np.float32).reshape(block * block, 1, block, block)
         return _convolved(net, x, path, np.tile(pick, (channels, 1, 1, 1)), None, block, 0, channels)
 
@@ -242,7 +145,7 @@ def _space_to_depth(channels: int, block: int) -> Layer:
 def _residual(spectral: bool) -> Layer:
     """``x + conv(relu(conv(relu(x))))``."""
 
-    def layer(net: _Net, x: str, path: str) -> str:
+    def layer(net: GraphBuilder, x: str, path: str) -> str:
         y = x
         for name in ("first", "second"):
             where = f"{path}.{name}"
@@ -254,7 +157,7 @@ def _residual(spectral: bool) -> Layer:
     return layer
 
 
-def _norm(net: _Net, path: str, weight: Array) -> Array:
+def _norm(net: GraphBuilder, path: str, weight: Array) -> Array:
     """The largest singular value, as the power iteration has it."""
     left, right = (net.given(f"{path}.{side}").astype(np.float64) for side in ("left", "right"))
     norm: Array = left @ weight.reshape(len(weight), -1) @ right
@@ -264,7 +167,7 @@ def _norm(net: _Net, path: str, weight: Array) -> Array:
 def _shuffle_unit(stride: int) -> Layer:
     """Grouped 1×1, shuffle, depthwise 3×3, grouped 1×1, beside a shortcut."""
 
-    def layer(net: _Net, x: str, path: str) -> str:
+    def layer(net: GraphBuilder, x: str, path: str) -> str:
         y = net.add(_RELU, f"{path}.relu", _conv(groups=_SHUFFLE_GROUPS)(net, x, f"{path}.squeeze"))
         channels = len(net.given(f"{path}.squeeze.weight"))
         order = np.arange(channels).reshape(_SHUFFLE_GROUPS, -1).T.reshape(-1)

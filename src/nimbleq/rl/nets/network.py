@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
 from nimbleq.graph.space import Box, leaves
+from nimbleq.rl.nets.heads.head import HeadedNetwork
+from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
 from nimbleq.rl.nets.torsos import MixedTorso, make_torso
 from nimbleq.types import EnvSpec
@@ -68,17 +68,16 @@ def initial_network(
         return (kind or QNetwork)(spec, config)
 
 
-class QNetwork(nn.Module):
+class QNetwork(HeadedNetwork):
     """Preprocessing → torso → fully connected layers → Q-values, optionally dueling [1511.06581 eq. 9].
 
     Children (and so the names in ``state_dict``): ``prepare`` (`ObsNorm`, `Scale` or identity), ``torso``
     (convolutions, flatten, or `MixedTorso` for pictures beside numbers, which prepares them itself), ``body`` (Linear,
-    [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when dueling, ``value``; for ``iqn`` also ``embed``. Fully
-    connected layers are `NoisyLinear` when ``noisy``.
+    [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when dueling, ``value``; and what the row of the head in
+    `nimbleq.rl.nets.heads.table` adds. Fully connected layers are `NoisyLinear` when ``noisy``.
 
-    A head that learns a distribution has ``N`` atoms per action: `log_probs` and `quantiles` give them to the losses,
-    `forward` gives their mean, in the form in which it is exported: a linear head's mean over quantiles is a linear
-    head, also for ``iqn``, whose embedding is merged after the last hidden layer.
+    A head that learns a distribution has ``N`` outputs per action; `forward` gives the mean, in the form in which it is
+    exported.
 
     Args:
         spec: observation and number of actions.
@@ -88,14 +87,12 @@ class QNetwork(nn.Module):
         ConfigError: the torso does not fit the observation.
     """
 
-    support: Tensor
-    policy_cosines: Tensor
-
     def __init__(self, spec: EnvSpec, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.actions = spec.actions
-        self.atoms = config.atoms if config.head in ("c51", "qr") else 1  # outputs per action
+        self.head = head_named(config.head)
+        self.atoms = self.head.outputs(config)
         self.prepare, self.torso = _prepare_and_torso(spec, config)
         with torch.no_grad():
             width = int(self.torso(torch.zeros(1, *spec.obs.shape)).shape[1])
@@ -109,83 +106,19 @@ class QNetwork(nn.Module):
         self.body = nn.Sequential(*layers)
         self.advantage = _linear(width, spec.actions * self.atoms, config)
         self.value = _linear(width, self.atoms, config) if config.dueling else None
-        if config.head == "c51":
-            self.register_buffer("support", torch.linspace(config.v_min, config.v_max, config.atoms), persistent=False)
-        if config.head == "iqn":
-            self.embed = nn.Linear(config.cosines, width)
-            fractions = midpoints(config.policy_fractions)
-            self.register_buffer("policy_cosines", cosine_features(fractions, config.cosines), persistent=False)
+        self.head.add_layers(self, width)
 
     def forward(self, obs: Tensor) -> Tensor:
         """``obs[B, *O] → q: float32[B, A]``."""
-        features = self.features(obs)
-        if self.config.head == "c51":
-            return torch.softmax(self._outputs(features), dim=2) @ self.support
-        if self.config.head == "qr":
-            weight, bias = self._joined()
-            return F.linear(features, weight.mean(1), bias.mean(1))
-        if self.config.head == "iqn":
-            weight, bias = self._joined()
-            embedded = F.relu(F.linear(self.policy_cosines, self.embed.weight, self.embed.bias)).mean(0)  # [H]
-            return F.linear(features, weight[:, 0] * embedded, bias[:, 0])
-        advantage = cast(Tensor, self.advantage(features))
-        if self.value is None:
-            return advantage
-        return cast(Tensor, self.value(features)) + advantage - advantage.mean(dim=1, keepdim=True)
+        return self.head.q(self, self.features(obs))
 
     def features(self, obs: Tensor) -> Tensor:
-        """What the heads read: ``obs[B, *O] → [B, H]``."""
+        """See `HeadedNetwork`: ``obs[B, *O] → [B, H]``."""
         return cast(Tensor, self.body(self.torso(self.prepare(obs))))
-
-    def log_probs(self, obs: Tensor) -> Tensor:
-        """Log-probabilities of the support, ``[B, A, N]`` (``c51``)."""
-        return torch.log_softmax(self._outputs(self.features(obs)), dim=2)
-
-    def quantiles(self, obs: Tensor, fractions: Tensor) -> Tensor:
-        """Quantiles of the return, ``[B, A, N]``.
-
-        Args:
-            obs: ``[B, *O]``.
-            fractions: ``[B, N]`` at which ``iqn`` is asked; ``qr`` has its own, `midpoints`.
-        """
-        features = self.features(obs)
-        if self.config.head == "qr":
-            return self._outputs(features)
-        weight, bias = self._joined()
-        embedded = F.relu(self.embed(cosine_features(fractions, self.config.cosines)))  # [B, N, H]
-        return F.linear(features[:, None] * embedded, weight[:, 0], bias[:, 0]).transpose(1, 2)
-
-    def _outputs(self, features: Tensor) -> Tensor:
-        """``[B, H] → [B, A, N]``."""
-        weight, bias = self._joined()
-        return F.linear(features, weight.flatten(0, 1), bias.flatten()).view(-1, self.actions, self.atoms)
-
-    def _joined(self) -> tuple[Tensor, Tensor]:
-        """The head as one linear layer, ``[A, N, H]`` and ``[A, N]``: a dueling head is linear in its features."""
-        weight, bias = _present(self.advantage)
-        weight, bias = weight.view(self.actions, self.atoms, -1), bias.view(self.actions, self.atoms)
-        if self.value is None:
-            return weight, bias
-        value_weight, value_bias = _present(self.value)
-        return weight - weight.mean(0, keepdim=True) + value_weight, bias - bias.mean(0, keepdim=True) + value_bias
-
-
-def midpoints(count: int, device: torch.device | None = None) -> Tensor:
-    """The fractions ``(i + ½)/N`` whose quantiles approximate a distribution best [1710.10044 lemma 2]: ``[N]``."""
-    return (torch.arange(count, device=device) + 0.5) / count
-
-
-def cosine_features(fractions: Tensor, count: int) -> Tensor:
-    """``cos(π·i·τ)`` for i = 0 … count − 1 [1806.06923 eq. 4]: ``[...] → [..., count]``."""
-    return torch.cos(math.pi * torch.arange(count, device=fractions.device) * fractions[..., None])
 
 
 def _linear(inputs: int, outputs: int, config: NetworkConfig) -> nn.Linear | NoisyLinear:
     return NoisyLinear(inputs, outputs, config.noisy_sigma) if config.noisy else nn.Linear(inputs, outputs)
-
-
-def _present(layer: nn.Linear | NoisyLinear) -> tuple[Tensor, Tensor]:
-    return layer.present() if isinstance(layer, NoisyLinear) else (layer.weight, layer.bias)
 
 
 def _prepare_and_torso(spec: EnvSpec, config: NetworkConfig) -> tuple[nn.Module, nn.Module]:

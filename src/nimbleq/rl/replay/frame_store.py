@@ -14,7 +14,7 @@ Dump = tuple[bytearray, Array, Array]
 """Codes one after the other; per plane: length of its code ``uint32``, and number of its key ``int32``."""
 
 
-class Planes(Protocol):
+class FrameStore(Protocol):
     """Planes of ``P`` pixels by number. One without references is forgotten."""
 
     def put(self, planes: Array, near: Array, /) -> Array:
@@ -46,7 +46,7 @@ class Planes(Protocol):
         ...
 
     def tables(self) -> tuple[Array, Array]:
-        """References of every number (0: nobody has it), and the numbers that are free, last first."""
+        """References of every number (0: not in use), and the numbers that are free, last first."""
         ...
 
     def dump(self, ids: Array, /) -> Dump:
@@ -78,28 +78,30 @@ class Planes(Protocol):
         ...
 
 
-def make_planes(pixels: int, compress: bool) -> Planes:
+def make_frame_store(pixels: int, compress: bool) -> FrameStore:
     """The fastest there is, for planes of ``pixels`` pixels."""
     extension = replay_extension()
-    return PlainPlanes(pixels, compress) if extension is None else cast(Planes, extension.Frames(pixels, compress))
+    return (
+        NumpyFrameStore(pixels, compress) if extension is None else cast(FrameStore, extension.Frames(pixels, compress))
+    )
 
 
-class PlainPlanes:
-    """`Planes` in numpy: the native ones' oracle, and their stand-in. Both give the same numbers and the same bytes.
+class NumpyFrameStore:
+    """`FrameStore` in numpy, for tests and where the native one was not compiled. Both give the same numbers and bytes.
 
-    A plane is kept whole, or as its difference from a *key*, a plane that is kept whole and that it refers to. Keys
-    change with the scene.
+    A plane is stored whole, or as its difference from a *key*, a plane that is stored whole. Keys change with the
+    scene.
     """
 
     def __init__(self, pixels: int, compress: bool) -> None:
         self.pixels, self.compress = pixels, compress
-        self.codes: list[bytes] = []  # empty: nobody has this number
+        self.codes: list[bytes] = []  # empty: the number is not in use
         self.keys: list[int] = []
         self.references: list[int] = []
         self.spare: list[int] = []  # numbers to give out again, last first
 
     def put(self, planes: Array, near: Array) -> Array:
-        """See `Planes`."""
+        """See `FrameStore`."""
         ids = [self._put(plane, number) for plane, number in zip(planes, near.tolist(), strict=True)]
         return np.array(ids, np.int32)
 
@@ -137,21 +139,21 @@ class PlainPlanes:
         return code if whole else decode(code, self._plane(self.keys[number]))
 
     def get(self, ids: Array) -> Array:
-        """See `Planes`."""
+        """See `FrameStore`."""
         planes = [self._plane(number) for number in ids.ravel().tolist()]
         return np.array(planes, np.uint8).reshape(*ids.shape, self.pixels)
 
     def get_pairs(self, obs_ids: Array, next_ids: Array) -> tuple[Array, Array]:
-        """See `Planes`."""
+        """See `FrameStore`."""
         return self.get(obs_ids), self.get(next_ids)
 
     def hold(self, ids: Array) -> None:
-        """See `Planes`."""
+        """See `FrameStore`."""
         for number in ids.ravel().tolist():
             self.references[number] += 1
 
     def release(self, ids: Array) -> None:
-        """See `Planes`."""
+        """See `FrameStore`."""
         for number in ids.ravel().tolist():
             self._release(number)
 
@@ -165,11 +167,11 @@ class PlainPlanes:
                 self._release(key)
 
     def tables(self) -> tuple[Array, Array]:
-        """See `Planes`."""
+        """See `FrameStore`."""
         return np.array(self.references, np.int32), np.array(self.spare, np.int32)
 
     def dump(self, ids: Array) -> Dump:
-        """See `Planes`."""
+        """See `FrameStore`."""
         codes, keys, before, key_before = [], [], _WHOLE, _WHOLE
         for number in ids.tolist():
             code, key = self.codes[number], self.keys[number]
@@ -184,14 +186,14 @@ class PlainPlanes:
         return bytearray(b"".join(codes)), np.array([len(code) for code in codes], np.uint32), np.array(keys, np.int32)
 
     def restore(self, references: Array, spare: Array) -> None:
-        """See `Planes`."""
+        """See `FrameStore`."""
         if (references < 0).any() or sorted(spare) != np.flatnonzero(references == 0).tolist():
             raise ValueError("the parts contradict each other")
         self.references, self.spare = references.tolist(), spare.tolist()
         self.codes, self.keys = [b""] * len(references), [_WHOLE] * len(references)
 
     def place(self, ids: Array, codes: Array, length: Array, key: Array) -> None:
-        """See `Planes`."""
+        """See `FrameStore`."""
         if length.sum() != len(codes) or not len(ids) == len(length) == len(key):
             raise ValueError("the parts contradict each other")
         ends = np.cumsum(length.astype(np.int64))
@@ -202,7 +204,7 @@ class PlainPlanes:
             self.codes[number], self.keys[number] = code.tobytes(), its_key
 
     def settle(self) -> None:
-        """See `Planes`."""
+        """See `FrameStore`."""
         for number, count in enumerate(self.references):
             if count == 0:
                 self.codes[number], self.keys[number] = b"", _WHOLE
@@ -225,7 +227,7 @@ def decode(code: Array, key: Array) -> Array:
     differs = np.unpackbits(code[:head], count=groups, bitorder="little").astype(bool)
     masks = np.zeros(groups, np.uint8)
     masks[differs] = code[head : head + differs.sum()]
-    kept = np.unpackbits(masks, count=key.size, bitorder="little").astype(bool)
+    same = np.unpackbits(masks, count=key.size, bitorder="little").astype(bool)
     plane = key.copy()
-    plane[kept] ^= code[head + differs.sum() :]
+    plane[same] ^= code[head + differs.sum() :]
     return plane

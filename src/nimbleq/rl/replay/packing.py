@@ -1,4 +1,4 @@
-"""Vectors that hold pictures beside numbers, kept in a quarter of the memory: a byte per pixel."""
+"""Vectors that hold pictures beside numbers, stored in a quarter of the memory: a byte per pixel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nimbleq.types import Array, ObsSpec
 
 
 class Packing:
-    """Bits are kept: pixels of bytes are whole numbers from 0 to 255, and anything else stays float32.
+    """Nothing is lost: pixels of bytes are whole numbers from 0 to 255, and anything else stays float32.
 
     Attributes:
         packed: what is stored in place of an observation, ``uint8[P]``.

@@ -56,7 +56,7 @@ class SumTree:
     """`Tree` in numpy: the native one's oracle, and its stand-in. Both give the same bits.
 
     ``levels[0]`` are the values, ``levels[l + 1][i]`` is the sum of ``levels[l][8i : 8i + 8]``. Sums are always
-    computed from their children and in one order, so they depend on the values alone, not on their history.
+    computed from their children and in one order, so they depend only on the values, not on their history.
     """
 
     def __init__(self, capacity: int) -> None:

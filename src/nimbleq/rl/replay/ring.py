@@ -109,8 +109,8 @@ class NStepWindows:
 class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
-    Images are kept as `SharedFrames`: wherever an observation would stand, in windows and in the ring, stand the
-    numbers of its planes. Vectors with pictures in them are kept as `Packing` packs them, anything else as it is.
+    Images are stored in `SharedFrames`: windows and ring hold the numbers of an observation's planes in its place.
+    Vectors with pictures in them are stored as `Packing` packs them, anything else as it is.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -172,8 +172,8 @@ class Replay:
                 forgotten = slots[slots < self.size]
                 self.frames.release(self.store.obs[forgotten])
                 self.frames.release(self.store.next_obs[forgotten])
-            for kept, new in zip(self.store, transitions, strict=True):
-                kept[slots] = new
+            for stored, new in zip(self.store, transitions, strict=True):
+                stored[slots] = new
             if self.priorities is not None:
                 self.priorities.add(slots)
             self.added += count
@@ -199,6 +199,16 @@ class Replay:
         """Hand back ``|TD error|: float32[B]`` of a batch (ignored by uniform replay)."""
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
+
+    def settle(self) -> None:
+        """`add` puts nothing off."""
+
+    def settled(self) -> Replay:
+        """This one; see `nimbleq.rl.replay.buffer.ReplayBuffer`."""
+        return self
+
+    def mirror(self, arrays: Mapping[str, Array]) -> None:
+        """There is no other copy that would have to follow."""
 
     def _slots(self, first: int, count: int) -> Array:
         return (first + np.arange(count)) % self.capacity
@@ -228,7 +238,7 @@ class Replay:
     def rows(self, first: int, count: int) -> dict[str, Array]:
         """``count`` transitions from number ``first`` on, by field (images as numbers of planes)."""
         slots = self._slots(first, count)
-        return {name: kept[slots] for name, kept in self.store._asdict().items()}
+        return {name: stored[slots] for name, stored in self.store._asdict().items()}
 
     def load_rows(self, first: int, rows: Mapping[str, Array]) -> int:
         """Put back what `rows` returned; how many transitions that were.
@@ -237,10 +247,10 @@ class Replay:
             ValueError: they are of another kind of replay.
         """
         slots = self._slots(first, len(rows["action"]))
-        for name, kept in self.store._asdict().items():
-            if rows[name].shape != (len(slots), *kept.shape[1:]) or rows[name].dtype != kept.dtype:
+        for name, stored in self.store._asdict().items():
+            if rows[name].shape != (len(slots), *stored.shape[1:]) or rows[name].dtype != stored.dtype:
                 raise ValueError(f"{name} has another shape or type")
-            kept[slots] = rows[name]
+            stored[slots] = rows[name]
         return len(slots)
 
 

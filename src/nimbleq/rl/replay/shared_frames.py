@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nimbleq.rl.replay.frame_store import make_planes
+from nimbleq.rl.replay.frame_store import make_frame_store
 from nimbleq.rl.replay.priority import replay_extension
 from nimbleq.types import Array, ObsSpec, Step
 
@@ -42,12 +42,13 @@ def share(new: Array, old: Array) -> Array:
 class SharedFrames:
     """Turns the images of ``envs`` environments into numbers of planes, ``int32[*, C]``, and back.
 
-    Planes are kept for as long as an environment shows them, and until they are released by whoever held them.
+    Planes stay for as long as an environment shows them, and until everybody who held them has released them.
 
     Attributes:
-        stored: told numbers ``int32[K]`` and pixels ``uint8[K, P]`` of planes as they are stored (None: nobody).
-        segment: ``int32[≥ numbers]`` which segment of the checkpoint holds each plane (`NOWHERE`: none yet); kept by
-            `nimbleq.rl.replay.disk_log`.
+        stored: called with numbers ``int32[K]`` and pixels ``uint8[K, P]`` of planes that were just stored (None: no
+            call).
+        segment: ``int32[≥ numbers]`` which segment of the checkpoint holds each plane (`NOWHERE`: none yet);
+            `nimbleq.rl.replay.disk_log` sets it.
     """
 
     def __init__(self, obs: ObsSpec, envs: int, compress: bool) -> None:
@@ -56,19 +57,19 @@ class SharedFrames:
         channels, height, width = obs.shape
         extension = replay_extension()
         self._share = share if extension is None else extension.share
-        self._planes = make_planes(height * width, compress)
+        self._store = make_frame_store(height * width, compress)
         self._shown = np.zeros((envs, channels, height * width), np.uint8)
         self.segment = np.full(0, NOWHERE, np.int32)
         black = self._put(self._shown[0, :1], np.array([-1], np.int32))
         self._ids = np.full((envs, channels), black[0], np.int32)
-        self._planes.hold(self._ids.ravel()[1:])
+        self._store.hold(self._ids.ravel()[1:])
 
     def take(self, step: Step) -> Step:
         """``step`` with numbers in place of images. The planes of ``obs`` are held for the caller, to be released;
         those of ``next_obs`` last until the next call unless they are held too.
         """
         obs = self._show(step.obs)
-        self._planes.hold(obs)
+        self._store.hold(obs)
         return step._replace(obs=obs, next_obs=self._show(step.next_obs))
 
     def _show(self, images: Array) -> Array:
@@ -82,13 +83,13 @@ class SharedFrames:
         for k in range(1, channels):  # planes that repeat an earlier one of their image, which may itself repeat one
             repeats = np.flatnonzero(source[:, k] >= channels)
             ids[repeats, k] = ids[repeats, source[repeats, k] - channels]
-        self._planes.hold(ids[~fresh])
-        self._planes.release(self._ids)
+        self._store.hold(ids[~fresh])
+        self._store.release(self._ids)
         self._ids, self._shown = ids, new
         return ids
 
     def _put(self, planes: Array, near: Array) -> Array:
-        ids = self._planes.put(planes, near)
+        ids = self._store.put(planes, near)
         needed = int(ids.max(initial=-1)) + 1
         if needed > len(self.segment):
             more = max(needed, 2 * len(self.segment)) - len(self.segment)
@@ -100,29 +101,29 @@ class SharedFrames:
 
     def hold(self, ids: Array) -> None:
         """Keep planes until they are released as often."""
-        self._planes.hold(ids)
+        self._store.hold(ids)
 
     def release(self, ids: Array) -> None:
         """Give back what `take` or `hold` gave."""
-        self._planes.release(ids)
+        self._store.release(ids)
 
     def images(self, obs_ids: Array, next_ids: Array) -> tuple[Array, Array]:
         """``int32[B, C]`` twice ``→ uint8[B, C, H, W]`` twice."""
-        obs, next_obs = self._planes.get_pairs(obs_ids, next_ids)
+        obs, next_obs = self._store.get_pairs(obs_ids, next_ids)
         return obs.reshape(-1, *self.shape), next_obs.reshape(-1, *self.shape)
 
-    def kept(self) -> Array:
-        """``int32[K]`` the numbers of all planes that are kept."""
-        return np.flatnonzero(self._planes.tables()[0] > 0).astype(np.int32)
+    def alive(self) -> Array:
+        """``int32[K]`` the numbers of all planes that are stored."""
+        return np.flatnonzero(self._store.tables()[0] > 0).astype(np.int32)
 
     def pixels(self, ids: Array) -> Array:
         """``int32[K] → uint8[K, P]``."""
-        planes: Array = self._planes.get(ids[None])[0]
+        planes: Array = self._store.get(ids[None])[0]
         return planes
 
     def arrays(self) -> dict[str, Array]:
         """What has to be written whole to a checkpoint; `dump` gives the planes."""
-        references, spare = self._planes.tables()
+        references, spare = self._store.tables()
         return {"references": references, "spare": spare, "shown": self._ids.copy()}
 
     def missing(self, among: Array | None = None) -> Array:
@@ -130,12 +131,12 @@ class SharedFrames:
         if among is not None:
             ids: Array = np.unique(among)
             return ids[self.segment[ids] < 0]
-        alive = self._planes.tables()[0] > 0
+        alive = self._store.tables()[0] > 0
         return np.flatnonzero(alive & (self.segment[: len(alive)] < 0)).astype(np.int32)
 
     def dump(self, ids: Array) -> dict[str, Array]:
         """The planes ``ids: int32[K]``, compressed, as `place` takes them."""
-        codes, length, key = self._planes.dump(ids)
+        codes, length, key = self._store.dump(ids)
         return {"ids": ids, "codes": np.frombuffer(codes, np.uint8), "length": length, "key": key}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
@@ -144,16 +145,16 @@ class SharedFrames:
         Raises:
             ValueError: here and there: the parts contradict each other.
         """
-        self._planes.restore(arrays["references"], arrays["spare"])
+        self._store.restore(arrays["references"], arrays["spare"])
         self.segment = np.full(len(arrays["references"]), NOWHERE, np.int32)
         self._ids = arrays["shown"].copy()
 
     def place(self, planes: Mapping[str, Array], segment: int) -> None:
         """Take in what `dump` returned, which lies in ``segment`` of the checkpoint."""
-        self._planes.place(planes["ids"], planes["codes"], planes["length"], planes["key"])
+        self._store.place(planes["ids"], planes["codes"], planes["length"], planes["key"])
         self.segment[planes["ids"]] = segment
 
     def settle(self) -> None:
         """All planes are placed."""
-        self._planes.settle()
-        self._shown = self._planes.get(self._ids)
+        self._store.settle()
+        self._shown = self._store.get(self._ids)

@@ -1,4 +1,4 @@
-"""The average of the online network over its last updates: calmer than the network itself, and what is shipped."""
+"""The average of the online network over its last updates: its policy changes less from update to update."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PARTS = 20  # of the horizon: so often it is brought up to date
 class WeightAverage:
     """Exponential average of a learner's parameters over about its last ``horizon`` updates (Polyak & Juditsky 1992).
 
-    Until so many were done, all of them count alike. The updates between two looks count as what the second one sees:
-    ``k`` of them for ``k / horizon`` of the average, and for all of it when they are more than ``horizon``. A deep
+    Until so many were done, all count alike. Parameters are read every few updates; ``k`` updates since the last
+    reading count for ``k / horizon`` of the average, and for all of it when ``k`` is above ``horizon``. A deep
     Q-network's greedy policy changes from update to update, as most actions are nearly worth the same; averaging the
     weights takes that noise out.
 
@@ -31,7 +31,7 @@ class WeightAverage:
         self._values: Array | None = None
 
     def follow(self) -> None:
-        """Take in the learner's parameters of now, if it is time to."""
+        """Take in the learner's present parameters, if an update of the average is due."""
         updates = self.learner.updates
         if updates // self.every <= self.updates // self.every:
             return

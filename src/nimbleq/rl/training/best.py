@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
-from nimbleq.rl.nets.network import QNetwork, initial_network
+from nimbleq.rl.learners.torch_state import network_with
+from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.training.sealed import read_sealed, write_sealed
 from nimbleq.types import Array, EnvSpec
 
@@ -41,10 +40,8 @@ def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
     Raises:
         FileError: it is missing, damaged, or from another network.
     """
-    module = initial_network(spec, config.network)
     weights, _ = read_sealed(path, _WHAT)
     try:
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        return network_with(weights, spec, config.network)
     except RuntimeError as error:
         raise FileError(f"cannot read {_WHAT} {path}: {' '.join(str(error).split())[:200]}") from error
-    return module.eval()

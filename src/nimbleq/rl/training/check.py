@@ -1,6 +1,6 @@
 """Greedy checks during training, played in a process of their own so that training goes on.
 
-What a check says depends on the weights and the seeds alone, never on when it is done; and training looks at it at
+The outcome of a check depends only on the weights and the seeds, not on when it is played; and training reads it at
 moments that do not depend on it either (`train`). So runs repeat, with and without a second process.
 """
 
@@ -17,25 +17,26 @@ from typing import Self, cast
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, with_changes
+from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
-from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.learners.engines import checking_engine
+from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
-from nimbleq.stopping import deaf
+from nimbleq.stopping import ignore_stop_signals
 from nimbleq.types import Array
 
 _PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
 
 
 @dataclass(frozen=True)
-class Check:
-    """What is checked.
+class EvalJob:
+    """A greedy check to play: weights, and seeds.
 
     Attributes:
-        updates, steps: when it was learnt.
+        updates, steps: of training when the weights were copied.
         seeds_from: number of the first check episode (`episode_seeds`).
-        best: mean return that would matter (−inf: any).
+        best: mean return to beat (−inf: any counts).
         weights: of the online network.
     """
 
@@ -47,11 +48,11 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What came out.
+class EvalResult:
+    """The outcome of an `EvalJob`.
 
     Attributes:
-        mean: of the returns.
+        mean: of the returns of its episodes.
         seeds: episodes whose seeds are used up.
         solved: ``stop_return`` was reached and fresh episodes confirmed it.
     """
@@ -62,19 +63,19 @@ class Checked:
 
 
 class Checker:
-    """Plays one `Check` at a time: in a process of its own where there is a core for it, otherwise in `start`.
+    """Plays one `EvalJob` at a time: in a process of its own where there is a core for it, otherwise in `start`.
 
-    A context manager. Make it early: the process is forked, and what the parent holds by then is held twice.
+    A context manager. Make it early: the process is forked with all memory that the parent has by then.
 
     Args:
         config: of the run.
-        interrupted: asked while this process plays or waits; `KeyboardInterrupt` is raised when it says yes.
+        interrupted: called while this process plays or waits; where it returns True, `KeyboardInterrupt` is raised.
     """
 
     def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
         self.config, self.interrupted = config, interrupted
         self._player: _Player | None = None
-        self._result: Checked | None = None
+        self._result: EvalResult | None = None
         self._process: BaseProcess | None = None
         if config.evaluation.beside and hasattr(os, "fork") and len(os.sched_getaffinity(0)) > 1:
             context = multiprocessing.get_context("fork")
@@ -83,8 +84,8 @@ class Checker:
             self._process.start()
             theirs.close()
 
-    def start(self, check: Check) -> None:
-        """Begin; the one before has to be over.
+    def start(self, check: EvalJob) -> None:
+        """Begin to play; the check before has to be over.
 
         Raises:
             EnvError, KeyboardInterrupt: see `result`.
@@ -99,8 +100,8 @@ class Checker:
             self._player = self._player or _Player(self.config, self.interrupted)
             self._result = self._player.play(check)
 
-    def result(self, wait: bool) -> Checked | None:
-        """Of the check that was started last; None while it is played and nobody wants to ``wait``.
+    def result(self, wait: bool) -> EvalResult | None:
+        """Of the check that was started last; None while it is played, unless the caller wants to ``wait``.
 
         Raises:
             EnvError: the environment failed, or the process died.
@@ -113,14 +114,14 @@ class Checker:
             self._result = self._received()
         return self._result
 
-    def _received(self) -> Checked:
+    def _received(self) -> EvalResult:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
             raise self._died() from None
         if isinstance(answer, Exception):
             raise answer
-        return cast(Checked, answer)
+        return cast(EvalResult, answer)
 
     def _died(self) -> EnvError:
         return EnvError(
@@ -148,10 +149,11 @@ class _Player:
     def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
         self.config, self.interrupted = config, interrupted
         self.evaluate = Evaluator(config.env)
-        cpu = config if config.learner.engine == "torch" else with_changes(config, {"learner.engine": "auto"})
-        self.learner = make_learner(cpu, self.evaluate.spec, config.seed)
+        self.learner: Learner = checking_engine(config, self.evaluate.spec).make(
+            config, self.evaluate.spec, config.seed
+        )
 
-    def play(self, check: Check) -> Checked:
+    def play(self, check: EvalJob) -> EvalResult:
         """A check that reaches ``stop_return`` is confirmed by a larger one: policies swing between checks."""
         settings, stop = self.config.evaluation, self.config.evaluation.stop_return
         self.learner.set_weights(check.weights)
@@ -161,11 +163,11 @@ class _Player:
 
         mean, played = check_return(self._returns, seeds(0, settings.episodes), check.best)
         if stop is None or mean < stop:
-            return Checked(mean, settings.episodes, False)
+            return EvalResult(mean, settings.episodes, False)
         confirmed, more = check_return(self._returns, seeds(settings.episodes, settings.final_episodes), stop)
         solved = more == settings.final_episodes and confirmed >= stop
         mean = (mean * played + confirmed * more) / (played + more)
-        return Checked(mean, settings.episodes + settings.final_episodes, solved)
+        return EvalResult(mean, settings.episodes + settings.final_episodes, solved)
 
     def _returns(self, seeds: Array) -> Array:
         return self.evaluate(self._act, seeds.tolist()).returns
@@ -177,10 +179,10 @@ class _Player:
 
 
 def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: int) -> None:
-    """Life of the process: checks in, outcomes or errors out, until the other end is closed."""
+    """What the process does: receive checks, send results or errors, until the other end is closed."""
     import torch
 
-    deaf()
+    ignore_stop_signals()
     parents.close()  # or the end of the parent would go unnoticed
     torch.set_num_threads(1)  # the core beside training's; and threads of the parent do not live on in a fork
     player: _Player | None = None
@@ -191,12 +193,12 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
             return
         try:
             player = player or _Player(config, lambda: os.getppid() != parent)
-            answer: Checked | Exception = player.play(check)
+            answer: EvalResult | Exception = player.play(check)
         except KeyboardInterrupt:  # training was killed: nobody waits for this check
             return
         except NimbleqError as error:
             answer = error
-        except Exception as error:  # noqa: BLE001 (told in the parent, where it ends the run)
+        except Exception as error:  # noqa: BLE001 (the parent raises it, which ends the run)
             answer = EnvError(f"{config.env.id} failed in a check: {type(error).__name__}: {error}")
         try:
             pipe.send(answer)
@@ -204,7 +206,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
             return
 
 
-def check_arrays(check: Check | None) -> dict[str, Array]:
+def check_arrays(check: EvalJob | None) -> dict[str, Array]:
     """For a checkpoint; empty without a check."""
     if check is None:
         return {}
@@ -214,9 +216,9 @@ def check_arrays(check: Check | None) -> dict[str, Array]:
     }
 
 
-def check_of(arrays: dict[str, Array], weights: dict[str, Array]) -> Check | None:
-    """What `check_arrays` was given; ``weights`` are the arrays named ``weights.<name>``, by ``name``."""
+def check_of(arrays: dict[str, Array], weights: dict[str, Array]) -> EvalJob | None:
+    """The way back from `check_arrays`; ``weights`` are the arrays named ``weights.<name>``, by ``name``."""
     if not arrays:
         return None
     updates, steps, seeds_from = arrays["numbers"].tolist()
-    return Check(updates, steps, seeds_from, float(arrays["best"][0]), weights)
+    return EvalJob(updates, steps, seeds_from, float(arrays["best"][0]), weights)

@@ -1,4 +1,4 @@
-"""Playing policies: many seeded episodes in lanes, one batched policy call per step of all lanes.
+"""Playing policies: many seeded episodes side by side, one batched policy call per step of all of them.
 
 Imports no torch, so that worker processes start fast and stay small.
 """
@@ -20,7 +20,8 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import Lanes, make_lanes, spec_of
+from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.envs.masks import MANY, nth_legal
 from nimbleq.rl.training.explore import epsilon_greedy
 from nimbleq.types import Array, EnvSpec, Episodes, Policy
@@ -32,31 +33,31 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 class Evaluator:
     """`nimbleq.types.Evaluate` for one environment; a context manager.
 
-    An episode depends on its seed and the policy alone: neither on the number of lanes nor on the number of workers
+    An episode depends on its seed and the policy only, not on the number of environments or workers
     (as far as the policy's own arithmetic does not depend on the size of its batch).
 
     Args:
         env: what to play.
         workers: processes that share the episodes; with more than 1 the policy has to pickle (`GraphPolicy` does).
-        lanes: episodes played side by side in a process.
+        envs: environments, and so episodes, side by side in a process.
 
     Raises:
         EnvError: see `make_env`; when called, also that the environment failed, or took its process down.
     """
 
-    def __init__(self, env: EnvConfig, workers: int = 1, lanes: int = 128) -> None:
-        self.env, self.workers, self.count = env, workers, lanes
+    def __init__(self, env: EnvConfig, workers: int = 1, envs: int = 128) -> None:
+        self.env, self.workers, self.count = env, workers, envs
         self.spec: EnvSpec = spec_of(env)
-        self._lanes: Lanes | None = None
-        self._made = 0  # lanes in ``_lanes``
+        self._batch: EnvBatch | None = None
+        self._made = 0  # environments in ``_batch``
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
         """See `nimbleq.types.Evaluate`."""
         every = np.asarray(seeds, np.int64)
         if self.workers <= 1:
-            lanes = self._lanes_for(len(every))
-            return _joined([play(lanes, self._made, policy, every, epsilon, keep_obs)], every, keep_obs)
+            batch = self._batch_for(len(every))
+            return _joined([play(batch, self._made, policy, every, epsilon, keep_obs)], every, keep_obs)
         if self._pool is None:
             self._pool = _start_pool(self.workers)
         chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
@@ -68,14 +69,14 @@ class Evaluator:
                 f"a process that played {self.env.id} died: did the environment end it, or was memory short?"
             ) from None
 
-    def _lanes_for(self, episodes: int) -> Lanes:
-        """As many lanes as are of use: a few episodes don't pay for environments that nobody plays."""
+    def _batch_for(self, episodes: int) -> EnvBatch:
+        """As many as are of use: a few episodes need few environments."""
         wanted = min(self.count, episodes)
-        if self._lanes is None or self._made < wanted:
-            if self._lanes is not None:
-                self._lanes.close()
-            self._lanes, self._made = make_lanes(self.env, wanted), wanted
-        return self._lanes
+        if self._batch is None or self._made < wanted:
+            if self._batch is not None:
+                self._batch.close()
+            self._batch, self._made = make_env_batch(self.env, wanted), wanted
+        return self._batch
 
     def __enter__(self) -> Self:
         return self
@@ -86,16 +87,16 @@ class Evaluator:
         self.close()
 
     def close(self) -> None:
-        """Let go of environments and processes; the next call makes new ones."""
-        if self._lanes is not None:
-            self._lanes.close()
+        """Release environments and processes; the next call makes new ones."""
+        if self._batch is not None:
+            self._batch.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._lanes = self._pool = None
+        self._batch = self._pool = None
 
 
 class Played:
-    """Outcome of `play`: as `Episodes`, with the sampling keys of the kept observations.
+    """Outcome of `play`: as `Episodes`, with the sampling keys of the observations in it.
 
     Attributes:
         returns: ``float64[E]``.
@@ -113,26 +114,26 @@ class Played:
         self.keys = np.zeros(0, np.uint64)
 
 
-def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float, keep_obs: int) -> Played:
-    """Play one episode per seed on ``count`` lanes, refilling a lane as soon as its episode ends."""
-    played = Played(len(seeds), lanes.spec)
+def play(batch: EnvBatch, count: int, policy: Policy, seeds: Array, epsilon: float, keep_obs: int) -> Played:
+    """Play one episode per seed in ``count`` environments, each of which starts the next as soon as its own ends."""
+    played = Played(len(seeds), batch.spec)
     sample = _Sample(keep_obs)
-    noise = _Noise(min(count, len(seeds)), MANY if lanes.spec.masked else lanes.spec.actions, epsilon)
-    # Row by row, the lanes at work: which lane, which episode it plays, and what came of that so far.
+    noise = _Noise(min(count, len(seeds)), MANY if batch.spec.masked else batch.spec.actions, epsilon)
+    # Row by row, the environments at work: which one, which episode it plays, and what came of that so far.
     active = np.arange(min(count, len(seeds)))
     episode, following = active.copy(), len(active)
-    obs = np.zeros((len(active), *lanes.spec.obs.shape), lanes.spec.obs.dtype)
+    obs = np.zeros((len(active), *batch.spec.obs.shape), batch.spec.obs.dtype)
     returns, time = np.zeros(len(active)), np.zeros(len(active), np.int64)
-    for lane in active.tolist():
-        obs[lane] = lanes.reset(lane, seeds[lane])
+    for index in active.tolist():
+        obs[index] = batch.reset(index, seeds[index])
     while active.size:
-        mask = None if lanes.mask is None else lanes.mask[active]
+        mask = None if batch.mask is None else batch.mask[active]
         if keep_obs:
             sample.offer(obs, mask, seeds[episode], time)
         action = policy(obs) if mask is None else policy(obs, mask=mask)
         if epsilon > 0:
             action = noise.apply(action, active, seeds[episode], time, mask)
-        obs, reward, terminated, truncated = lanes.step(active, np.asarray(action, np.int64))
+        obs, reward, terminated, truncated = batch.step(active, np.asarray(action, np.int64))
         returns += reward
         time += 1
         over = (terminated | truncated).nonzero()[0]
@@ -143,7 +144,7 @@ def play(lanes: Lanes, count: int, policy: Policy, seeds: Array, epsilon: float,
         obs = obs.copy()
         for row in fresh.tolist():
             episode[row], following = following, following + 1
-            obs[row] = lanes.reset(int(active[row]), seeds[episode[row]])
+            obs[row] = batch.reset(int(active[row]), seeds[episode[row]])
         returns[fresh], time[fresh] = 0.0, 0
         done = over[len(fresh) :]
         if done.size:
@@ -158,29 +159,29 @@ class _Noise:
     """Random actions with probability ε, drawn per episode from a generator that the episode's seed starts.
 
     Args:
-        lanes: how many.
+        envs: how many.
         actions: draws come from 0 … actions − 1.
         epsilon: ε.
     """
 
-    def __init__(self, lanes: int, actions: int, epsilon: float) -> None:
+    def __init__(self, envs: int, actions: int, epsilon: float) -> None:
         self.epsilon, self.actions = epsilon, actions
-        self.generators: list[np.random.Generator | None] = [None] * lanes
-        self.random = np.full((lanes, _NOISE_BLOCK), -1)  # the random action of a step, −1: the policy's
+        self.generators: list[np.random.Generator | None] = [None] * envs
+        self.random = np.full((envs, _NOISE_BLOCK), -1)  # the random action of a step, −1: the policy's
 
-    def apply(self, action: Array, lanes: Array, seeds: Array, time: Array, mask: Array | None) -> Array:
-        """``action: int[L]`` of ``lanes`` at step ``time: int[L]`` of the episodes that began from ``seeds``.
+    def apply(self, action: Array, indices: Array, seeds: Array, time: Array, mask: Array | None) -> Array:
+        """``action: int[L]`` of ``indices`` at step ``time: int[L]`` of the episodes from ``seeds``.
 
         With ``mask: bool[L, A]`` a draw chooses among the legal actions.
         """
         column = time % _NOISE_BLOCK
         for row in np.flatnonzero(column == 0).tolist():
-            lane = int(lanes[row])
+            index = int(indices[row])
             if time[row] == 0:
-                self.generators[lane] = np.random.default_rng([int(seeds[row]), 1])
-            generator = cast(np.random.Generator, self.generators[lane])
-            self.random[lane] = epsilon_greedy(generator, np.full(_NOISE_BLOCK, -1), self.actions, self.epsilon)
-        random = self.random[lanes, column]
+                self.generators[index] = np.random.default_rng([int(seeds[row]), 1])
+            generator = cast(np.random.Generator, self.generators[index])
+            self.random[index] = epsilon_greedy(generator, np.full(_NOISE_BLOCK, -1), self.actions, self.epsilon)
+        random = self.random[indices, column]
         return np.where(random >= 0, random if mask is None else nth_legal(mask, random), action)
 
 
@@ -243,18 +244,18 @@ def _joined(parts: list[Played], seeds: Array, keep_obs: int) -> Episodes:
 
 
 @cache
-def _lanes_of_worker(env: EnvConfig, count: int) -> Lanes:
-    return make_lanes(env, count)
+def _batch_of_worker(env: EnvConfig, count: int) -> EnvBatch:
+    return make_env_batch(env, count)
 
 
 def _play_in_worker(
     env: EnvConfig, count: int, policy: Policy, seeds: Array, *, epsilon: float, keep_obs: int
 ) -> Played:
-    return play(_lanes_of_worker(env, count), count, policy, seeds, epsilon, keep_obs)
+    return play(_batch_of_worker(env, count), count, policy, seeds, epsilon, keep_obs)
 
 
 def _start_pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes (spawned: no inherited threads or locks), one arithmetic thread each, deaf to Ctrl-C."""
+    """Fresh processes (spawned: no inherited threads or locks), one arithmetic thread each, and Ctrl-C ignored."""
     pool = ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),

@@ -1,4 +1,4 @@
-"""Parallelised Q-network learning [2407.04811]: play all environments a little, learn from that, forget it.
+"""Parallelised Q-network learning [2407.04811]: play all environments a little, learn from that, discard it.
 
 No replay and no target net: LayerNorm keeps it stable and many environments decorrelate it. This is the mathematics;
 the loop is in `nimbleq.rl.training.train`.
@@ -20,7 +20,7 @@ def lambda_returns(
 ) -> Array:
     """Peng's Q(λ), cut where an episode ends [2407.04811 §4; 1996 Peng & Williams].
 
-    ``G_t = r_t + γ·(λ·G_{t+1} + (1 − λ)·V(s_{t+1}))``; ``r_t`` alone where the episode terminated, and
+    ``G_t = r_t + γ·(λ·G_{t+1} + (1 − λ)·V(s_{t+1}))``; only ``r_t`` where the episode terminated, and
     ``r_t + γ·V(s_{t+1})`` where it was truncated or the rollout ends.
 
     Args:

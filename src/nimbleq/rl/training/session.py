@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nimbleq.errors import DivergedError
 from nimbleq.log import MetricsLog
-from nimbleq.rl.training.check import Check, Checked, Checker
+from nimbleq.rl.learners.engine import Measure
+from nimbleq.rl.ramp import ramp
+from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.state import TrainState, save_state
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, Step, Tick
+from nimbleq.types import Array, Step, Tick
 
 _RECENT_EPISODES = 20
+_LOG_UPDATES = 100  # updates between two records of metrics
 
 
 @dataclass
 class Session:
-    """One sitting at a run: the state, where it is saved, and what is told about it.
+    """One session of a run: the state, where it is saved, and where it is logged.
 
     ``limit``: seconds of training after which it ends.
     """
@@ -49,20 +52,53 @@ class Session:
         return counters.solved or out_of_time or counters.steps >= self.state.config.steps
 
     def clock(self) -> float:
-        """Bring the training time up to date."""
+        """Update the training time, and return it."""
         self.state.counters.seconds = self.earlier + time.monotonic() - self.began
         return self.state.counters.seconds
 
-    def play(self, action: Array) -> Step:
-        """Step all environments with ``action: int64[N]``: what is learnt from, so with rewards clipped.
+    def epsilon(self) -> float:
+        """Share of random actions now."""
+        return self.state.explorer.epsilon(self.state.learner.updates)
 
-        Returns (`note_finished`) are summed by the environments themselves, of what they pay.
+    def explore(self, epsilon: float) -> Array:
+        """Legal next actions of all environments, ``int64[N]``: the (noisy) network's, or random ones."""
+        envs, learner = self.state.envs, self.state.learner
+        return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
+
+    def play(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``; rewards are clipped, as the learner gets them.
+
+        Returns (`note_finished`) are sums of unclipped rewards.
 
         Raises:
-            EnvError: see `nimbleq.rl.envs.batch.Lanes.step`.
+            EnvError: see `nimbleq.rl.envs.batch.EnvBatch.step`.
         """
         step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
         return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
+
+    def remember(self, steps: Sequence[Step]) -> None:
+        """Take in ``steps`` of all environments: replay, count of steps, statistics of observations."""
+        state = self.state
+        for step in steps:
+            if state.replay is not None:
+                state.replay.add(step)
+            if state.stats is not None:
+                state.stats.add(step.obs)
+        state.counters.steps += state.config.envs * len(steps)
+        if state.stats is not None:
+            state.learner.set_obs_stats(*state.stats.mean_std())
+
+    def learn(self, epsilon: float) -> None:
+        """Learn from the replay, if that is due."""
+        state = self.state
+        config, counters, replay = state.config, state.counters, state.replay
+        assert replay is not None, "there is a replay in every algorithm that calls this"
+        replay.settle()
+        due = counters.steps // config.envs % config.update_every == 0
+        if due and counters.steps >= config.learn_start and len(replay) > 0:
+            beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
+            for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
+                self.log_update(measure, epsilon)
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""
@@ -70,18 +106,15 @@ class Session:
             recent = self.state.counters.recent + [total for total, _ in self.state.envs.finished]
             self.state.counters.recent = recent[-_RECENT_EPISODES:]
 
-    def record(self, batch: Batch, abs_td: Array, epsilon: float) -> None:
-        """Write a line of metrics about an update."""
-        with np.errstate(over="ignore"):  # `write_update` looks for infinity
-            loss = float((batch.weight * np.square(abs_td)).mean())
-        self.write_update(loss, float(self.state.learner.q(batch.obs).mean()), epsilon)
-
-    def write_update(self, loss: float, q_mean: float, epsilon: float) -> None:
-        """Write a line of metrics about an update.
+    def log_update(self, measure: Measure, epsilon: float) -> None:
+        """Write a line of metrics about the update that was just done, if it is one in a hundred.
 
         Raises:
             DivergedError: the network has diverged.
         """
+        if self.state.learner.updates % _LOG_UPDATES:
+            return
+        loss, q_mean = measure()
         self._require(bool(np.isfinite([loss, q_mean]).all()))
         recent = self.state.counters.recent
         self.log.write(
@@ -95,7 +128,7 @@ class Session:
         )
 
     def average_weights(self) -> None:
-        """Have the average follow the network, if that is what is checked."""
+        """Update the average of the weights, if that is what is checked."""
         if self.state.average is not None:
             self.state.average.follow()
 
@@ -103,7 +136,7 @@ class Session:
         """What is due between two turns of a loop: checks, checkpoints, progress.
 
         Raises:
-            KeyboardInterrupt: somebody asked to stop.
+            KeyboardInterrupt: a signal asked to stop.
         """
         self.check_when_due()
         self.save_when_due()
@@ -118,10 +151,10 @@ class Session:
         self.check_when_due()
 
     def check_when_due(self) -> None:
-        """Have the network of this moment played greedily, on fresh seeds; meanwhile training goes on.
+        """Have the present network play greedily on fresh seeds, while training goes on.
 
         The outcome counts when the next check is due, however early it is known, so that runs repeat. Only one that
-        solves the task ends training as soon as it is known: what was learnt after it began is dropped.
+        solves the task ends training as soon as it is known; what was learnt after it began is not used.
         """
         due = self.state.learner.updates >= self.state.counters.next_check
         if self.state.checking is not None:
@@ -132,7 +165,7 @@ class Session:
             self._start_check()
 
     def finish_checks(self) -> None:
-        """Wait for the last check. A run too short for any keeps what it learnt: that is checked now."""
+        """Wait for the last check. A run that was too short for any is checked now."""
         if self.state.checking is None and self.state.counters.best_return is None:
             self._start_check()
         if self.state.checking is not None:
@@ -146,21 +179,21 @@ class Session:
         settings = self.state.config.evaluation
         weights = (self.state.average or learner).weights()
         self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
-        check = Check(learner.updates, counters.steps, counters.checked, best, weights)
+        check = EvalJob(learner.updates, counters.steps, counters.checked, best, weights)
         counters.next_check = learner.updates + settings.every
         self.state.checking = check
         self.checker.start(check)
 
     def _require(self, finite: bool) -> None:
-        """What is not ``finite`` never will be again, and is not worth a checkpoint."""
+        """Stop training when weights or losses are not ``finite``: they stay so, and no checkpoint is written."""
         if not finite:
             raise DivergedError(
                 f"the network has diverged after {self.state.learner.updates:,} updates (infinity or NaN): lower "
                 "learner.lr or learner.reward_scale, or clip gradients by learner.max_grad_norm"
             )
 
-    def _conclude(self, check: Check, checked: Checked) -> None:
-        """Keep the network that was checked when it is the best so far, and note whether it is good enough."""
+    def _conclude(self, check: EvalJob, checked: EvalResult) -> None:
+        """Take the network that was checked as the best, if it is, and note whether it solves the task."""
         counters, state = self.state.counters, self.state
         state.checking = None
         counters.checked += checked.seeds

@@ -11,21 +11,21 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.batch import VectorEnv
-from nimbleq.rl.envs.envpool import PoolEnv
-from nimbleq.rl.learners.device.learner import DeviceLearner
-from nimbleq.rl.learners.device.replay import DeviceReplay
-from nimbleq.rl.learners.learner import Learner, make_learner
+from nimbleq.rl.envs.vectors import VECTOR_ENGINES, Environments
+from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.engines import engine_for
+from nimbleq.rl.learners.learner import Learner
+from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
 from nimbleq.rl.replay.ring import Replay, part
 from nimbleq.rl.replay.shared_frames import NOWHERE
 from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.best import check_best, save_best
-from nimbleq.rl.training.check import Check, check_arrays, check_of
+from nimbleq.rl.training.check import EvalJob, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 
 _BEST = "best.safetensors"
 
@@ -62,39 +62,42 @@ class Counters:
 class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
-    ``replay`` is None for PQN, which keeps nothing between two rollouts; ``stats`` is None without normalisation;
-    ``average`` follows the network where that is what is checked (None: the network itself is); ``checking`` is the
+    ``replay`` is None for PQN, which stores nothing between two rollouts; ``stats`` is None without normalisation;
+    ``average`` is that of the weights, where it is what is checked (None: the network itself is); ``checking`` is the
     greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
     ``best_written`` the network that lies beside it as ``best.safetensors``.
     """
 
     config: TrainConfig
+    engine: Engine[Any, Any]
     learner: Learner
-    envs: VectorEnv | PoolEnv
-    replay: Replay | DeviceReplay | None
+    envs: Environments
+    replay: ReplayBuffer | None
     stats: ObsStats | None
     explorer: Explorer
     replay_rng: np.random.Generator
     best: dict[str, Array]
     counters: Counters
     average: WeightAverage | None = None
-    checking: Check | None = None
+    checking: EvalJob | None = None
     replay_log: ReplayLog | None = None
     best_written: dict[str, Array] | None = None
 
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = (PoolEnv if config.env.engine == "envpool" else VectorEnv)(config.env, config.envs, config.seed)
+    envs = VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, config.seed)
     obs = envs.spec.obs
-    learner = make_learner(config, envs.spec, config.seed)
+    engine = engine_for(config, envs.spec)
+    learner = engine.make(config, envs.spec, config.seed)
     averaging = config.evaluation.network == "average"
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
     return TrainState(
         config=config,
+        engine=engine,
         learner=learner,
         envs=envs,
-        replay=_replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
+        replay=engine.replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
         stats=_stats(config, obs),
         explorer=Explorer(config.explore, explore, config.envs, envs.spec.actions),
         replay_rng=replay,
@@ -110,13 +113,6 @@ def _stats(config: TrainConfig, obs: ObsSpec) -> ObsStats | None:
     return ObsStats(numbers, obs.pixels) if config.network.normalize_obs and numbers > 0 else None
 
 
-def _replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay | DeviceReplay:
-    masks = spec.actions if spec.masked else 0
-    if isinstance(learner, DeviceLearner):
-        return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
-    return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
-
-
 def save_state(state: TrainState, folder: Path) -> None:
     """Write a checkpoint; of the replay only what is new since the last one in ``folder``.
 
@@ -125,9 +121,9 @@ def save_state(state: TrainState, folder: Path) -> None:
     """
     log = state.replay_log
     if state.replay is not None and (log is None or log.folder != folder):
-        log = state.replay_log = _new_log(_on_host(state.replay), folder)
+        log = state.replay_log = _new_log(state.replay.settled(), folder)
     # The order is what makes it safe: see `nimbleq.rl.replay.disk_log`.
-    segments = [] if log is None or state.replay is None else log.append(_on_host(state.replay))
+    segments = [] if log is None or state.replay is None else log.append(state.replay.settled())
     groups = {
         "learner": state.learner.arrays(),
         "envs": state.envs.arrays(),
@@ -154,10 +150,6 @@ def save_state(state: TrainState, folder: Path) -> None:
         state.best_written = state.best
 
 
-def _on_host(replay: Replay | DeviceReplay) -> Replay:
-    return replay.settled() if isinstance(replay, DeviceReplay) else replay
-
-
 def _new_log(replay: Replay, folder: Path) -> ReplayLog:
     if replay.frames is not None:
         replay.frames.segment[:] = NOWHERE
@@ -181,9 +173,8 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:
         replay = part(arrays, "replay")
-        state.replay_log = load_replay(_on_host(state.replay), replay, values["replay"], folder)
-        if isinstance(state.replay, DeviceReplay):
-            state.replay.mirror(replay)
+        state.replay_log = load_replay(state.replay.settled(), replay, values["replay"], folder)
+        state.replay.mirror(replay)
     if state.stats is not None:
         state.stats.load_arrays(part(arrays, "stats"))
     state.explorer.rng.bit_generator.state = values["explore_rng"]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
-
-from nimbleq.config import LogConfig, TrainConfig, to_dict, validate
+from nimbleq.config import LogConfig, TrainConfig, to_dict
 from nimbleq.errors import EnvError
 from nimbleq.graph.graph import Graph
 from nimbleq.log import MetricsLog
-from nimbleq.rl.learners.device.loop import learn_on_device
+from nimbleq.rl.learners.engine import measured
 from nimbleq.rl.learners.learner import greedy_policy, training_threads
-from nimbleq.rl.learners.torch_state import named_arrays
-from nimbleq.rl.nets.graph import network_graph
-from nimbleq.rl.nets.network import QNetwork, initial_network
-from nimbleq.rl.ramp import ramp
-from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.learners.torch_state import network_with
+from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
@@ -31,26 +28,26 @@ from nimbleq.stopping import Stopped, deferred
 from nimbleq.types import Array, EnvSpec, Episodes, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
-_LOG_UPDATES = 100  # updates between two records of metrics
-
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves.
+    """The result of training.
 
     Attributes:
-        module: the best checked network.
+        weights: of the best checked network, by name.
+        graph: its greedy policy as a layer graph.
         spec: of the environment.
         steps: environment steps; when ``solved`` those before the check that solved it, as the next one:
         updates: gradient steps.
         seconds: wall-clock of training, checks included, the final evaluation not.
-        final: fresh greedy episodes of ``module``.
-        best_return: mean return of the check that chose ``module`` (None: none was due).
+        final: fresh greedy episodes of that network.
+        best_return: mean return of the check that chose it (None: none was due).
         solved: training stopped because ``stop_return`` was reached.
         learner: engine that did the updates.
     """
 
-    module: QNetwork
+    weights: dict[str, Array]
+    graph: Graph
     spec: EnvSpec
     steps: int
     updates: int
@@ -59,10 +56,6 @@ class Trained:
     best_return: float | None
     solved: bool
     learner: str
-
-    def graph(self) -> Graph:
-        """The policy as a layer graph."""
-        return network_graph(self.spec, self.module.config, named_arrays(self.module))
 
     def summary(self) -> dict[str, Any]:
         """JSON values: the ``train`` result without the names of run and environment."""
@@ -88,9 +81,9 @@ def train(
 ) -> Trained:
     """Train a Q-network; checkpoints and metrics go to ``run``.
 
-    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues
-    to the same weights, bit for bit, as if nothing had happened. So it does after a kill, and after a second Ctrl-C,
-    which does not wait: from the last checkpoint.
+    On Ctrl-C or SIGTERM it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
+    same weights, bit for bit, as without the stop. After a kill, or a second Ctrl-C (which does not wait), it continues
+    from the last checkpoint.
 
     Args:
         config: all settings.
@@ -98,14 +91,14 @@ def train(
         tick: progress in environment steps.
         resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
         log_to: where metrics go beside JSONL and TensorBoard.
-        seconds: training ends after so many, earlier sittings included, as if ``config.steps`` were used up.
+        seconds: training ends after so many, earlier sessions included, as if ``config.steps`` were used up.
 
     Raises:
         ConfigError: settings out of range, or other ones than those of the checkpoint.
         EnvError: unknown or unsupported environment; or it returned NaN (the state before that is saved).
         FileError: the disk is full or the checkpoint damaged.
     """
-    validate(config)
+    check_settings(config)
     with deferred() as interrupted, Checker(config, interrupted) as checker:
         # The state comes after the checker, or it would lie in both processes.
         resuming = resume and has_checkpoint(run.checkpoint)
@@ -117,22 +110,22 @@ def train(
             session = Session(state, run, log, checker, seconds)
             try:
                 session.resume_check()
-                _loop_of(config)(session, tick, interrupted)
+                _loop_of(state)(session, tick, interrupted)
                 session.finish_checks()
-            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: nobody reads our progress
+            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: the reader of our output is gone
                 if not (isinstance(stop, Stopped) and stop.at_once):
                     session.save()
                 raise
             session.save()
     state.envs.close()
-    module = initial_network(state.envs.spec, config.network)
-    module.load_state_dict({name: torch.from_numpy(value) for name, value in state.best.items()})
+    network = network_with(state.best, state.envs.spec, config.network)
     seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
     with Evaluator(config.env) as evaluate, training_threads(parameters):
-        final = evaluate(greedy_policy(module), seeds)
+        final = evaluate(greedy_policy(network), seeds)
     counters = state.counters
     return Trained(
-        module=module.eval(),
+        weights=state.best,
+        graph=state.learner.graph(state.best),
         spec=state.envs.spec,
         steps=counters.best_steps if counters.solved else counters.steps,
         updates=counters.best_updates if counters.solved else state.learner.updates,
@@ -140,69 +133,58 @@ def train(
         final=final,
         best_return=counters.best_return,
         solved=counters.solved,
-        learner=state.learner.name,
+        learner=state.engine.name,
     )
 
 
-def _loop_of(config: TrainConfig) -> Callable[[Session, Tick, Callable[[], bool]], None]:
-    if config.learner.engine == "device":
-        return learn_on_device
-    return _learn if config.algorithm == "dqn" else _learn_pqn
+def _loop_of(state: TrainState) -> Callable[[Session, Tick, Callable[[], bool]], None]:
+    if state.config.algorithm == "pqn":
+        return _learn_pqn
+    return _learn_while_playing if state.engine.overlaps else _learn
 
 
 def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
-    """The loop: act, remember, learn; check now and then."""
-    state = session.state
-    config, counters = state.config, state.counters
-    learner, replay = state.learner, state.replay
-    assert isinstance(replay, Replay)
+    """Deep Q-learning: act, remember, learn; check now and then."""
     while not session.over:
-        epsilon = state.explorer.epsilon(learner.updates)
-        step = session.play(_explore(state, epsilon))
-        replay.add(step)
-        counters.steps += config.envs
-        if state.stats is not None:
-            state.stats.add(step.obs)
-            learner.set_obs_stats(*state.stats.mean_std())
-        due = counters.steps // config.envs % config.update_every == 0
-        if due and counters.steps >= config.learn_start and len(replay) > 0:
-            for _ in range(config.updates_per_step):
-                beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
-                batch = replay.sample(state.replay_rng, config.learner.batch_size, beta)
-                abs_td = learner.update(batch)
-                replay.reprioritize(batch.index, abs_td)
-                if learner.updates % _LOG_UPDATES == 0:
-                    session.record(batch, abs_td, epsilon)
+        epsilon = session.epsilon()
+        step = session.play(session.explore(epsilon))
+        session.remember([step])
+        session.learn(epsilon)
         session.average_weights()
         session.note_finished()
         session.end_turn(tick, interrupted)
 
 
-def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
-    """The loop of PQN: play a rollout, learn from it, forget it. It stops and saves between rollouts only."""
-    state = session.state
-    config, counters = state.config, state.counters
-    learner = state.learner
-    while not session.over:
-        epsilon = state.explorer.epsilon(learner.updates)
-        steps = []
-        for _ in range(config.pqn.rollout):
-            steps.append(session.play(_explore(state, epsilon)))
+def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """The same, but the environments step in a thread while the engine learns from the steps before.
+
+    So learning is always exactly one step behind playing: the updates beside step t draw from the steps before it, and
+    the actions of step t + 1 come from the weights after them. The result does not depend on which of the two ends
+    first.
+    """
+    with ThreadPoolExecutor(max_workers=1) as player:
+        while not session.over:
+            epsilon = session.epsilon()
+            playing = player.submit(session.play, session.explore(epsilon))
+            session.learn(epsilon)
+            session.remember([playing.result()])
+            session.average_weights()
             session.note_finished()
-        counters.steps += config.envs * config.pqn.rollout
-        if state.stats is not None:
-            for step in steps:
-                state.stats.add(step.obs)
-            learner.set_obs_stats(*state.stats.mean_std())
-        for batch in rollout_batches(config, learner, steps, state.replay_rng):
-            abs_td = learner.update(batch)
-            if learner.updates % _LOG_UPDATES == 0:
-                session.record(batch, abs_td, epsilon)
+            session.end_turn(tick, interrupted)
+
+
+def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """PQN: play a rollout, learn from it, discard it. It stops and saves between rollouts only."""
+    state = session.state
+    while not session.over:
+        epsilon = session.epsilon()
+        steps = []
+        for _ in range(state.config.pqn.rollout):
+            steps.append(session.play(session.explore(epsilon)))
+            session.note_finished()
+        session.remember(steps)
+        for batch in rollout_batches(state.config, state.learner, steps, state.replay_rng):
+            abs_td = state.learner.update(batch)
+            session.log_update(partial(measured, state.learner, batch, abs_td), epsilon)
             session.average_weights()
         session.end_turn(tick, interrupted)
-
-
-def _explore(state: TrainState, epsilon: float) -> Array:
-    """Legal next actions of all environments, ``int64[N]``: what the (noisy) network prefers, or random ones."""
-    envs = state.envs
-    return state.explorer.choose(state.learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)

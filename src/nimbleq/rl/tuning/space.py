@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nimbleq.config import TrainConfig, from_dict, to_dict, validate, with_changes
+from nimbleq.config import TrainConfig, from_dict, to_dict, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.files import read_json
+from nimbleq.rl.rules import check_settings
 
 Plain = bool | int | float | str | tuple[int, ...]
 
@@ -63,7 +64,7 @@ _PQN: dict[str, Range | Choices] = {
 
 
 def default_space(config: TrainConfig) -> Space:
-    """What is searched around ``config`` when nobody says."""
+    """What is searched around ``config`` by default."""
     if config.algorithm == "pqn":
         space = {name: _COMMON[name] for name in ("learner.lr", "learner.gamma", "explore.updates", "network.hidden")}
         space |= _PQN
@@ -91,7 +92,7 @@ def read_space(path: Path, config: TrainConfig) -> Space:
     for name, option in space.items():
         for value in option.values if isinstance(option, Choices) else (option.low, option.high):
             try:
-                validate(from_dict(TrainConfig, to_dict(with_changes(config, {name: value}))))
+                check_settings(from_dict(TrainConfig, to_dict(with_changes(config, {name: value}))))
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
     return space

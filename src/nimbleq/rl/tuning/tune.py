@@ -1,4 +1,4 @@
-"""Searching settings with Optuna [1907.10902] (the extra ``tune``): a study in SQLite that any sitting goes on with.
+"""Searching settings with Optuna [1907.10902] (the extra ``tune``): a study in SQLite that any later session continues.
 
 A trial trains with settings that a tree-structured Parzen estimator suggests, for a fixed number of steps or seconds;
 its value is the mean return of fresh greedy episodes of its best network. Trials whose greedy checks fall below the
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict, validate, with_changes
+from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict, with_changes
 from nimbleq.errors import ConfigError, DivergedError, FileError
 from nimbleq.rl.learners.learner import greedy_policy
+from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.best import load_best
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.train import train
@@ -65,7 +66,7 @@ class TuneConfig:
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     """The study in ``folder``, begun or gone on with; no other process may be at it (`exclusive_lock`).
 
-    The first trial of a new one has the settings of ``base``. A trial that was under way when the sitting before this
+    The first trial of a new one has the settings of ``base``. A trial that was under way when the session before this
     one ended, however it ended, comes next and goes on.
 
     Raises:
@@ -152,7 +153,7 @@ def search(study: optuna.Study, config: TuneConfig, trials: int, folder: Path, t
     Args:
         study: see `open_study`. A trial that is interrupted, by whatever, stays there as one that runs.
         config: what is searched.
-        trials: those of earlier sittings included.
+        trials: those of earlier sessions included.
         folder: of the study; ``trials/<number>/seed<n>`` are run directories with the metrics of each training.
         tick: progress in trials.
 
@@ -253,7 +254,7 @@ def _suggested(trial: optuna.Trial, config: TuneConfig) -> TrainConfig:
             trial.suggest_float(name, option.low, option.high, log=option.log)
     settings = settings_of(config, trial.params)
     try:
-        validate(settings)
+        check_settings(settings)
     except ConfigError as error:
         trial.set_user_attr("refused", str(error))
         raise optuna.TrialPruned from error
@@ -261,7 +262,7 @@ def _suggested(trial: optuna.Trial, config: TuneConfig) -> TrainConfig:
 
 
 class _Watch:
-    """A `Tick` that tells the progress of a trial and hands its greedy checks to the pruner."""
+    """A `Tick` that reports the progress of a trial and gives its greedy checks to the pruner."""
 
     def __init__(
         self, trial: optuna.Trial, config: TuneConfig, run: RunDir, number: int, share: Callable[[float], None]

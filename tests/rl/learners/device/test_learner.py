@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nimbleq.config import LearnerConfig, NetworkConfig, ReplayConfig, TrainConfig, validate, with_changes
+from nimbleq.config import LearnerConfig, NetworkConfig, ReplayConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.rl.learners.device import learner as module
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
-from nimbleq.rl.learners.learner import TorchLearner, make_learner
+from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.learners.torch import TorchLearner
+from nimbleq.rl.rules import check_settings
 from nimbleq.types import Batch, EnvSpec, ObsSpec, Step
 
 SPEC = EnvSpec(ObsSpec((5,)), 3)
@@ -34,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "iqn": {"network.head": "iqn"},
     "noisy": {"network.noisy": True},
     "hard": {"learner.target": "hard", "learner.target_every": 3, "learner.loss": "huber"},
-    "alone": {"learner.target": "none", "learner.reward_scale": 0.5},
+    "no target": {"learner.target": "none", "learner.reward_scale": 0.5},
     "munchausen": {"learner.munchausen": True, "learner.double": False},
     "radam": {"learner.optimizer": "radam"},
     "clipped": {"learner.max_grad_norm": 0.1, "network.dueling": False},
@@ -44,7 +46,7 @@ HEADS = ("q", "c51", "qr", "iqn", "noisy", "hard", "munchausen")
 
 def changed(changes: dict[str, Any]) -> TrainConfig:
     config: TrainConfig = with_changes(CONFIG, changes)
-    validate(config)
+    check_settings(config)
     return config
 
 

@@ -11,7 +11,7 @@ import torch
 from nimbleq import cli
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import VectorEnv
+from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
 from nimbleq.rl.training.train import train

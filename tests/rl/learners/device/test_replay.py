@@ -97,11 +97,11 @@ def test_images_lie_where_the_host_has_them(
 def test_every_plane_is_stored_once_and_colours_get_more_room() -> None:
     config = ReplayConfig(capacity=100, n_step=3)
     host, device = both(config, IMAGE, film(0, 2, 200, stacked=True, ends=0.02))
-    assert device.planes is not None
+    assert device.frames is not None
     assert device.moves == 0
     planes = np.concatenate(host.frames.images(*(host.store[i][:100] for i in (0, 4))))  # type: ignore[union-attr]
     distinct = len(np.unique(planes.reshape(-1, 20), axis=0))
-    assert distinct <= len(device.planes.pixels) <= 150 < planes.size // 20
+    assert distinct <= len(device.frames.pixels) <= 150 < planes.size // 20
     host, colours = both(config, IMAGE, film(0, 2, 200, stacked=False))
     assert colours.moves > 0
     assert_same_content(host, colours)
@@ -168,7 +168,7 @@ def test_priorities_follow_the_formulas_of_the_hosts() -> None:
     host.add(np.arange(36, 42))
     assert device.priorities is not None
     assert device.priorities.values.numpy() == pytest.approx(host.tree.leaves(), rel=1e-6)
-    device.anneal(0.5)
+    device.beta.fill_(0.6)
     draw = device.draw(40_000, torch.Generator().manual_seed(0))
     share = np.bincount(draw.index.numpy(), minlength=64) / 40_000
     assert share == pytest.approx(host.tree.leaves() / host.tree.total, abs=1e-4)  # stratified: exact but for the ends

@@ -1,8 +1,8 @@
-"""The whole update on one device, without a word from the host: draw, loss, gradient, clip, optimizer, target."""
+"""The engine ``device``: draw, loss, gradient, clip, optimizer and target on one device, without the host."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import cast
 
@@ -16,9 +16,10 @@ from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
-from nimbleq.rl.learners.device.transfer import choose_device, to_device, to_host
+from nimbleq.rl.learners.device.transfer import choose_device, missing_device, to_device, to_host
+from nimbleq.rl.learners.engine import Engine, Measure
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads import HEADS, Errors, Sample
+from nimbleq.rl.nets.heads.head import Errors, HeadLoss, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
@@ -28,7 +29,7 @@ from nimbleq.types import Array, Batch, EnvSpec
 class HalfNetwork(QNetwork):
     """A `QNetwork` whose torso and fully connected layers compute in bfloat16; the head gets float32, and is float32.
 
-    Q-values differ by less from action to action than bfloat16 can tell apart, so they must not be rounded to it.
+    Q-values of different actions differ by less than bfloat16 resolves, so they must not be rounded to it.
     """
 
     def features(self, obs: Tensor) -> Tensor:
@@ -53,10 +54,8 @@ class DeviceLearner(learner_state.Weights):
         ConfigError: see `choose_device`.
     """
 
-    name = "device"
-
     def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int, device: torch.device | None = None) -> None:
-        self.config = config.learner
+        self.config, self.spec = config.learner, spec
         self.device = choose_device(self.config) if device is None else device
         self.updates = 0
         kind = HalfNetwork if self.config.precision == "bf16" else QNetwork
@@ -70,9 +69,11 @@ class DeviceLearner(learner_state.Weights):
         self.lr = torch.full((), self.config.lr, device=self.device)
         self.optimizer = make_optimizer(lambda: _optimizer(self.config, parameters, self.lr))
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
-        loss = partial(_loss, config.network.head, self.config, self.generator)
+        loss = partial(_loss, self.online.head.loss, self.config, self.generator)
         self._loss = torch.compile(loss, dynamic=False) if self.config.compile else loss
-        self._learning: tuple[Captured, DeviceReplay, int] | None = None  # and what it was recorded for
+        self._learning: tuple[Captured, DeviceReplay, int] | None = (
+            None  # with the replay, and its `moves`, that were recorded
+        )
         self._acting: tuple[Captured, Tensor, Tensor] | None = None  # and its observations, and its Q-values
         self._last: tuple[Tensor, Tensor] | None = None  # observations and losses of the update before
 
@@ -119,8 +120,8 @@ class DeviceLearner(learner_state.Weights):
         for target, parameter in zip(self.target.parameters(), self.online.parameters(), strict=True):
             target.lerp_(parameter, share)
         whole = torch.ones_like(share) if self.config.target == "polyak" else share
-        for kept, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
-            kept.lerp_(buffer, whole)
+        for old, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
+            old.lerp_(buffer, whole)
 
     def measures(self) -> tuple[float, float]:
         """Mean loss and mean Q-value of the last batch. Waits for the device."""
@@ -131,7 +132,7 @@ class DeviceLearner(learner_state.Weights):
         return float(both[0]), float(both[1])
 
     def update(self, batch: Batch) -> Array:
-        """See `Learner`; `learn` is what does without the host."""
+        """See `Learner`; `learn` does the same without the host."""
         obs, action, reward, discount, next_obs, weight, index = (to_device(a, self.device) for a in batch[:7])
         masks = tuple(to_device(mask, self.device) for mask in batch[7:] if mask is not None)
         surprise = self._step(Draw(obs, action, reward, discount, next_obs, weight, index, masks))
@@ -191,15 +192,20 @@ class DeviceLearner(learner_state.Weights):
 
 
 def _loss(
-    head: str, config: LearnerConfig, generator: torch.Generator, online: QNetwork, target: QNetwork, sample: Sample
+    loss: HeadLoss,
+    config: LearnerConfig,
+    generator: torch.Generator,
+    online: QNetwork,
+    target: QNetwork,
+    sample: Sample,
 ) -> Errors:
-    return HEADS[head](online, target, sample, config, generator)
+    return loss(online, target, sample, config, generator)
 
 
 def _optimizer(
     config: LearnerConfig, parameters: list[torch.nn.Parameter], lr: Tensor
 ) -> torch.optim.Adam | torch.optim.RAdam:
-    """With ``lr`` as a tensor, and on CUDA with the steps counted there: nothing of it is read by the host."""
+    """With ``lr`` as a tensor, and on CUDA with the steps counted there: the host reads none of it."""
     on_cuda = lr.device.type == "cuda"
     optimizer: torch.optim.Adam | torch.optim.RAdam
     if config.optimizer == "radam":
@@ -208,3 +214,39 @@ def _optimizer(
         optimizer = torch.optim.Adam(parameters, lr=lr, eps=config.adam_eps, capturable=on_cuda, fused=True)
     learner_state.start_moments(optimizer, step_on_device=on_cuda)
     return optimizer
+
+
+def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    if config.algorithm != "dqn":
+        return (
+            f"learner.engine device learns from a replay, which {config.algorithm} has not: use auto, native or torch"
+        )
+    if spec is not None and spec.obs.pictures:
+        return "learner.engine device learns from one picture or numbers, not both: use torch"
+    return missing_device(config.learner)
+
+
+def _replay(config: TrainConfig, spec: EnvSpec, learner: DeviceLearner) -> DeviceReplay:
+    masks = spec.actions if spec.masked else 0
+    return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
+
+
+def _updates(
+    config: TrainConfig, learner: DeviceLearner, replay: DeviceReplay, rng: np.random.Generator, beta: float
+) -> Iterator[Measure]:
+    replay.beta.fill_(beta)
+    for _ in range(config.updates_per_step):
+        learner.learn(replay)
+        yield learner.measures
+
+
+ENGINE = Engine(
+    "device",
+    "replay and learner together on a GPU",
+    _why_not,
+    DeviceLearner,
+    _replay,
+    _updates,
+    overlaps=True,
+    settings=("learner.device", "learner.precision", "learner.compile"),
+)

@@ -1,4 +1,4 @@
-"""Experience replay that lives on the device: transitions are drawn, put together and handed on without the host."""
+"""Experience replay that lives on the device: batches are drawn and put together without the host."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from nimbleq.config import ReplayConfig
 from nimbleq.errors import ConfigError
-from nimbleq.rl.learners.device.planes import DevicePlanes
+from nimbleq.rl.learners.device.frame_store import DeviceFrameStore
 from nimbleq.rl.learners.device.priority import DevicePriorities
 from nimbleq.rl.learners.device.transfer import to_device
-from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay.ring import Replay, part
 from nimbleq.rl.replay.shared_frames import shares_frames
 from nimbleq.types import Array, ObsSpec, Step
@@ -37,13 +36,14 @@ class Draw(NamedTuple):
 
 
 class DeviceReplay:
-    """A `Replay` mirrored on ``device``, where it is drawn from: the same transitions, the same slots.
+    """A `Replay` mirrored on ``device``, where batches are drawn: the same transitions, the same slots.
 
     The host sums up the rewards, finds the planes that were seen before and decides what lies where; then every plane
-    and every transition goes to the device once. The host keeps what checkpoints are written from (`Replay`).
+    and every transition goes to the device once. Checkpoints are written from the host's half (`Replay`).
 
     Attributes:
         host: that replay.
+        beta: exponent of the importance weights, a scalar.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -60,16 +60,14 @@ class DeviceReplay:
     def __init__(
         self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int, device: torch.device
     ) -> None:
-        if obs.pictures:
-            raise ConfigError("learner.engine device learns from one picture or numbers, not both: use torch")
-        self.config, self.shape, self.device = config, obs.shape, device
+        self.shape, self.device = obs.shape, device
         self.host = Replay(replace(config, prioritized=False), gamma, envs, obs, masks)
         try:
-            self.store = {name: _zeros_like(kept, device) for name, kept in self.host.store._asdict().items()}
-            self.planes = None
+            self.store = {name: _zeros_like(rows, device) for name, rows in self.host.store._asdict().items()}
+            self.frames = None
             if shares_frames(obs):  # as if each step showed one new plane; more are made room for when they come
                 room = config.capacity + config.capacity // 16 + 2 * envs * (config.n_step + obs.shape[0])
-                self.planes = DevicePlanes(obs.shape[1] * obs.shape[2], room, device)
+                self.frames = DeviceFrameStore(obs.shape[1] * obs.shape[2], room, device)
         except torch.OutOfMemoryError:
             raise ConfigError(f"the device has no room for a replay.capacity of {config.capacity}: lower it") from None
         self.priorities = DevicePriorities(config.capacity, config.alpha, device) if config.prioritized else None
@@ -83,8 +81,8 @@ class DeviceReplay:
 
     @property
     def moves(self) -> int:
-        """How often tensors were replaced by larger ones (what was captured before is void then)."""
-        return 0 if self.planes is None else self.planes.moves
+        """How often tensors were replaced by larger ones; captured work has to be captured again then."""
+        return 0 if self.frames is None else self.frames.moves
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments; it can be drawn after the next `settle`."""
@@ -92,7 +90,7 @@ class DeviceReplay:
         self._pending = step
 
     def settle(self) -> None:
-        """Do what `add` put off, so that the environments need not wait for it."""
+        """Finish what `add` put off, so that the environments need not wait for it."""
         if self._pending is None:
             return
         first = self.host.added
@@ -121,18 +119,14 @@ class DeviceReplay:
         Args:
             arrays: what `arrays` returned; nothing for a fresh one.
         """
-        if self.host.frames is not None and self.planes is not None:
-            kept = self.host.frames.kept()
-            for ids in np.split(kept, range(_UPLOAD, len(kept), _UPLOAD)):
-                self.planes.write(ids, self.host.frames.pixels(ids))
-            self.host.frames.stored = self.planes.write
+        if self.host.frames is not None and self.frames is not None:
+            alive = self.host.frames.alive()
+            for ids in np.split(alive, range(_UPLOAD, len(alive), _UPLOAD)):
+                self.frames.write(ids, self.host.frames.pixels(ids))
+            self.host.frames.stored = self.frames.write
         self._upload(np.arange(len(self.host)))
         if self.priorities is not None and arrays:
             self.priorities.load_arrays(part(arrays, "priorities"))
-
-    def anneal(self, done: float) -> None:
-        """Set the exponent of the importance weights for the share ``done`` of the run."""
-        self.beta.fill_(ramp(self.config.beta_start, self.config.beta_end, done))
 
     def draw(self, count: int, generator: torch.Generator) -> Draw:
         """``count`` transitions, with replacement. Everything happens on the device, in tensors of fixed shape."""
@@ -143,9 +137,9 @@ class DeviceReplay:
 
     def gather(self, index: Tensor) -> Draw:
         """The transitions in the slots ``index: int64[B]``."""
-        obs, action, reward, discount, next_obs, *masks = (kept[index] for kept in self.store.values())
-        if self.planes is not None:
-            obs, next_obs = (self.planes.gather(ids).view(len(ids), *self.shape) for ids in (obs, next_obs))
+        obs, action, reward, discount, next_obs, *masks = (rows[index] for rows in self.store.values())
+        if self.frames is not None:
+            obs, next_obs = (self.frames.gather(ids).view(len(ids), *self.shape) for ids in (obs, next_obs))
         weight = torch.ones_like(reward) if self.priorities is None else self.priorities.weights(index, self.beta)
         given = tuple(mask for mask in masks if mask.shape[1])
         return Draw(obs, action, reward, discount, next_obs, weight, index, given)

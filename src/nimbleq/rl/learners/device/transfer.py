@@ -1,4 +1,4 @@
-"""Between the host's arrays and the device's tensors, without waiting where there is nothing to wait for."""
+"""Between the host's arrays and the device's tensors, waiting only where the data is needed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
 
+def missing_device(config: LearnerConfig) -> str | None:
+    """Why there is no device that ``config.device`` names, in one line; None where there is one."""
+    if config.device != "cuda" or torch.cuda.is_available():
+        return None
+    return (
+        f"the setting learner.device is cuda, but PyTorch {torch.__version__} sees no CUDA device on this machine; "
+        "use auto or cpu"
+    )
+
+
 def choose_device(config: LearnerConfig) -> torch.device:
     """The device that ``config.device`` names; ``auto`` is the GPU where there is one.
 
     Raises:
         ConfigError: ``cuda`` was asked for and there is none.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"the setting learner.device is cuda, but PyTorch {torch.__version__} sees no CUDA device on this machine; "
-            "use auto or cpu"
-        )
+    if (reason := missing_device(config)) is not None:
+        raise ConfigError(reason)
     if config.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
 
 
 def to_device(array: Array, device: torch.device) -> Tensor:
-    """``array`` on ``device``; the caller may change ``array`` afterwards, and nobody waits for the copy.
+    """``array`` on ``device``; the caller may change ``array`` afterwards, and does not wait for the copy.
 
     A CUDA copy starts from pinned memory, which PyTorch gives out again only once the copy is done.
     """
@@ -39,7 +46,7 @@ def to_device(array: Array, device: torch.device) -> Tensor:
 
 
 def to_host(tensor: Tensor) -> Array:
-    """A copy as an array. On CUDA this waits for everything that ``tensor`` depends on, and for nothing else."""
+    """A copy as an array. On CUDA this waits for what ``tensor`` depends on, and for nothing else."""
     if tensor.device.type != "cuda":
         return tensor.detach().numpy().copy()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -11,7 +11,7 @@ from nimbleq.types import Array
 _GROWTH = 1.5
 
 
-class DevicePlanes:
+class DeviceFrameStore:
     """The pixels of `nimbleq.rl.replay.shared_frames.SharedFrames`, under the same numbers, in one tensor.
 
     Attributes:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbleq.rl.replay.frame_store import PlainPlanes, Planes, decode, encode, make_planes
+from nimbleq.rl.replay.frame_store import FrameStore, NumpyFrameStore, decode, encode, make_frame_store
 from nimbleq.rl.replay.priority import replay_extension
 from nimbleq.types import Array
 
-Make = Callable[[int, bool], Planes]
-MAKERS: list[Make] = [PlainPlanes, make_planes]  # numpy; C where it was compiled
+Make = Callable[[int, bool], FrameStore]
+MAKERS: list[Make] = [NumpyFrameStore, make_frame_store]  # numpy; C where it was compiled
 NOBODY = np.array([-1], np.int32)
 
 
@@ -27,25 +27,25 @@ def scene(rng: np.random.Generator, count: int, pixels: int) -> Array:
     return planes
 
 
-def put_in_a_row(planes: Planes, images: Array) -> list[int]:
+def put_in_a_row(store: FrameStore, images: Array) -> list[int]:
     ids = [-1]
     for image in images:
-        ids.append(int(planes.put(image[None], np.array(ids[-1:], np.int32))[0]))
+        ids.append(int(store.put(image[None], np.array(ids[-1:], np.int32))[0]))
     return ids[1:]
 
 
-def whole(planes: Planes) -> list[Array]:
+def whole(store: FrameStore) -> list[Array]:
     """All that a store knows: references and free numbers; then numbers, codes, lengths and keys of what is there."""
-    references, spare = planes.tables()
+    references, spare = store.tables()
     ids = np.flatnonzero(references).astype(np.int32)
-    codes, length, key = planes.dump(ids)
+    codes, length, key = store.dump(ids)
     return [references, spare, ids, np.frombuffer(codes, np.uint8), length, key]
 
 
-def load(planes: Planes, parts: list[Array]) -> None:
-    planes.restore(*parts[:2])
-    planes.place(*parts[2:])
-    planes.settle()
+def load(store: FrameStore, parts: list[Array]) -> None:
+    store.restore(*parts[:2])
+    store.place(*parts[2:])
+    store.settle()
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,21 +94,21 @@ def test_the_native_store_is_the_numpy_one(seed: int, pixels: int, compress: boo
 @pytest.mark.parametrize("compress", [False, True])
 def test_planes_are_read_as_they_were_put(make: Make, compress: bool) -> None:
     images = scene(np.random.default_rng(0), 200, 77)
-    planes = make(77, compress)
-    ids = put_in_a_row(planes, images)
-    assert np.array_equal(planes.get(np.array([ids], np.int32))[0], images)
+    store = make(77, compress)
+    ids = put_in_a_row(store, images)
+    assert np.array_equal(store.get(np.array([ids], np.int32))[0], images)
 
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_key_lives_as_long_as_planes_that_need_it(make: Make) -> None:
     images = np.zeros((3, 400), np.uint8)
     images[1:, 7] = 9
-    planes = make(400, True)
-    ids = np.array(put_in_a_row(planes, images), np.int32)
-    planes.release(ids[:1])
-    assert np.array_equal(planes.get(ids[None, 1:])[0], images[1:])
-    planes.release(ids[1:])
-    references, spare = planes.tables()
+    store = make(400, True)
+    ids = np.array(put_in_a_row(store, images), np.int32)
+    store.release(ids[:1])
+    assert np.array_equal(store.get(ids[None, 1:])[0], images[1:])
+    store.release(ids[1:])
+    references, spare = store.tables()
     assert not references.any()
     assert sorted(spare) == [0, 1, 2]
 
@@ -120,9 +120,9 @@ def test_a_still_picture_costs_little_and_a_new_scene_gets_a_key(make: Make) -> 
     images = np.repeat(np.stack([first, second]), 20, axis=0)
     images[np.arange(40), np.arange(40)] ^= 1
     images[20:, :700] = images[0, :700]  # close enough for the old key, much closer to one another
-    planes = make(1_000, True)
-    put_in_a_row(planes, images)
-    *_, length, key = whole(planes)
+    store = make(1_000, True)
+    put_in_a_row(store, images)
+    *_, length, key = whole(store)
     assert (length == 1_000).sum() == 2
     assert (key == -1).sum() == 2
     assert np.sort(length)[-4:].tolist()[0] < 40  # but for the keys and the first of the new scene
@@ -133,14 +133,14 @@ def test_a_still_picture_costs_little_and_a_new_scene_gets_a_key(make: Make) -> 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_damaged_dumps_are_refused_or_read_within_bounds(data: st.DataObject) -> None:
-    planes = make_planes(77, True)
-    ids = put_in_a_row(planes, scene(np.random.default_rng(1), 12, 77))
-    planes.release(np.array(ids[3:5], np.int32))
-    parts = [np.array(part) for part in whole(planes)]
+    store = make_frame_store(77, True)
+    ids = put_in_a_row(store, scene(np.random.default_rng(1), 12, 77))
+    store.release(np.array(ids[3:5], np.int32))
+    parts = [np.array(part) for part in whole(store)]
     part = parts[data.draw(st.integers(0, 5))]
     where = data.draw(st.integers(0, len(part) - 1))
     part[where] = data.draw(st.integers(0, 255))
-    other = make_planes(77, data.draw(st.booleans()))
+    other = make_frame_store(77, data.draw(st.booleans()))
     try:
         load(other, parts)
     except ValueError:
@@ -154,24 +154,24 @@ def test_damaged_dumps_are_refused_or_read_within_bounds(data: st.DataObject) ->
 
 @pytest.mark.skipif(replay_extension() is None, reason="not compiled")
 def test_a_key_with_fewer_references_than_planes_that_need_it_is_refused() -> None:
-    planes = make_planes(77, True)
-    put_in_a_row(planes, scene(np.random.default_rng(1), 12, 77))
-    parts = [np.array(part) for part in whole(planes)]
+    store = make_frame_store(77, True)
+    put_in_a_row(store, scene(np.random.default_rng(1), 12, 77))
+    parts = [np.array(part) for part in whole(store)]
     references, keys = parts[0], parts[5]
     key = np.bincount(keys[keys >= 0]).argmax()
     needed = int((keys == key).sum())
     assert references[key] == needed + 1, "its own, and one of each plane that is coded as its difference from it"
     references[key] = needed - 1
     with pytest.raises(ValueError, match="contradict"):
-        load(make_planes(77, True), parts)
+        load(make_frame_store(77, True), parts)
 
 
 @pytest.mark.skipif(replay_extension() is None, reason="not compiled")
 def test_numbers_that_nobody_has_are_errors() -> None:
-    planes = make_planes(8, True)
-    one = planes.put(np.zeros((1, 8), np.uint8), NOBODY)
-    for call in (planes.hold, planes.release, lambda ids: planes.get(ids[None])):
+    store = make_frame_store(8, True)
+    one = store.put(np.zeros((1, 8), np.uint8), NOBODY)
+    for call in (store.hold, store.release, lambda ids: store.get(ids[None])):
         with pytest.raises(IndexError, match="no plane 5"):
             call(np.array([5], np.int32))
     with pytest.raises(IndexError, match="more often"):
-        planes.release(np.repeat(one, 2))
+        store.release(np.repeat(one, 2))

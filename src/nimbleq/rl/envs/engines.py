@@ -1,0 +1,84 @@
+"""The table of environment engines: what plays an environment, the special ones before the general one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nimbleq.config import EnvConfig
+from nimbleq.rl.envs import atari, cartpole, lunarlander, serial
+from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class EnvEngine:
+    """One way to play environments. A new one is one file and one line in `ENV_ENGINES`.
+
+    Attributes:
+        name: for a reader.
+        plays: whether it plays this environment.
+        make: ``(config, count, pictures) → EnvBatch``.
+        draws: it can draw pictures.
+        tuned: presets have settings for its environments, so that no random play is needed to find any.
+    """
+
+    name: str
+    plays: Callable[[EnvConfig], bool]
+    make: Callable[[EnvConfig, int, bool], EnvBatch]
+    draws: bool = True
+    tuned: bool = False
+
+
+def _plain(name: str) -> Callable[[EnvConfig], bool]:
+    """Whether that is the environment ``name`` without arguments."""
+    return lambda config: config.id == name and not config.kwargs
+
+
+ENV_ENGINES = [
+    EnvEngine(
+        "ALE",
+        lambda config: config.id.startswith("ALE/"),
+        lambda config, count, pictures: atari.AtariEnvBatch(config, count),
+        tuned=True,
+    ),
+    EnvEngine(
+        "CartPole in C",
+        _plain("CartPole-v1"),
+        lambda config, count, pictures: cartpole.make_cartpole(config, count),
+        draws=False,
+    ),
+    EnvEngine(
+        "LunarLander over Box2D",
+        _plain("LunarLander-v3"),
+        lambda config, count, pictures: lunarlander.make_lunarlander(config, count),
+        draws=False,
+    ),
+    EnvEngine("Gymnasium", lambda config: True, serial.SerialEnvBatch),
+]
+"""The first row that plays an environment does."""
+
+
+def env_engine(config: EnvConfig, pictures: bool = False) -> EnvEngine:
+    """The row for an environment (one that draws if ``pictures``)."""
+    return next(row for row in ENV_ENGINES if row.plays(config) and (row.draws or not pictures))
+
+
+def make_env_batch(config: EnvConfig, count: int, pictures: bool = False) -> EnvBatch:
+    """``count`` environments, on the fastest engine there is for them (one that draws if ``pictures``).
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+    return env_engine(config, pictures).make(config, count, pictures)
+
+
+def spec_of(config: EnvConfig) -> EnvSpec:
+    """What a network has to know of an environment.
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+    batch = make_env_batch(config, 1)
+    batch.close()
+    return batch.spec

@@ -1,0 +1,74 @@
+"""The row type of the table of engines: everything in which one engine differs from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from nimbleq.config import TrainConfig
+from nimbleq.rl.learners.learner import Learner
+from nimbleq.rl.replay.buffer import ReplayBuffer
+from nimbleq.rl.replay.ring import Replay
+from nimbleq.types import Array, Batch, EnvSpec
+
+L = TypeVar("L", bound=Learner)
+R = TypeVar("R", bound=ReplayBuffer)
+
+Measure = Callable[[], tuple[float, float]]
+"""Computes the mean loss and the mean Q-value of one update's batch, when they are logged."""
+
+
+def host_replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay:
+    """An empty replay in the host's memory."""
+    masks = spec.actions if spec.masked else 0
+    return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
+
+
+def sampled_updates(
+    config: TrainConfig, learner: Learner, replay: Replay, rng: np.random.Generator, beta: float
+) -> Iterator[Measure]:
+    """``config.updates_per_step`` updates, each from a new batch; ``beta`` is the exponent of importance weights."""
+    for _ in range(config.updates_per_step):
+        batch = replay.sample(rng, config.learner.batch_size, beta)
+        abs_td = learner.update(batch)
+        replay.reprioritize(batch.index, abs_td)
+        yield partial(measured, learner, batch, abs_td)
+
+
+def measured(learner: Learner, batch: Batch, abs_td: Array) -> tuple[float, float]:
+    """The `Measure` of an update that returned ``abs_td: float32[B]`` for ``batch``."""
+    with np.errstate(over="ignore"):  # infinity stops training where it is logged
+        loss = float((batch.weight * np.square(abs_td)).mean())
+    return loss, float(learner.q(batch.obs).mean())
+
+
+@dataclass(frozen=True)
+class Engine(Generic[L, R]):
+    """One way to compute updates. A new engine is one file that makes this value and one line in `ENGINES`.
+
+    Attributes:
+        name: in ``--learner.engine`` and in reports.
+        purpose: what it is for, in a few words.
+        why_not: why it cannot train with these settings on this environment (None: not known yet), and what to do
+            instead, in one line; None when it can.
+        make: a fresh learner; the same seed gives the same initial weights on every engine.
+        replay: an empty replay for that learner.
+        updates: the updates of one step, each yielding its `Measure` once it is done.
+        overlaps: updates run while the environments step, so they draw from the steps before that one.
+        settings: dotted names of the settings that only this engine reads.
+        checks: the engine, on the CPU, that plays the greedy checks of its runs.
+    """
+
+    name: str
+    purpose: str
+    why_not: Callable[[TrainConfig, EnvSpec | None], str | None]
+    make: Callable[[TrainConfig, EnvSpec, int], L]
+    replay: Callable[[TrainConfig, EnvSpec, L], R] = host_replay  # type: ignore[assignment]
+    updates: Callable[[TrainConfig, L, R, np.random.Generator, float], Iterator[Measure]] = sampled_updates  # type: ignore[assignment]
+    overlaps: bool = False
+    settings: tuple[str, ...] = ()
+    checks: str = "auto"

@@ -1,0 +1,72 @@
+"""The table of engines, and the choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
+
+from nimbleq.config import AUTO, TrainConfig, with_changes
+from nimbleq.errors import ConfigError
+from nimbleq.rl.learners import native, torch
+from nimbleq.rl.learners.device import learner as device
+from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.learner import Learner
+from nimbleq.types import EnvSpec
+
+ENGINES: Mapping[str, Engine[Any, Any]] = {row.name: row for row in (native.ENGINE, torch.ENGINE, device.ENGINE)}
+"""By name. ``auto`` takes the first row that can train."""
+
+
+def choices() -> tuple[str, ...]:
+    """What ``--learner.engine`` takes."""
+    return AUTO, *ENGINES
+
+
+def engine_for(config: TrainConfig, spec: EnvSpec | None) -> Engine[Any, Any]:
+    """The engine that trains ``config`` on the environment ``spec`` (None: not known yet).
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot train this; in one line, with the reason.
+    """
+    wanted = config.learner.engine
+    if wanted == AUTO:
+        return next(row for row in ENGINES.values() if row.why_not(config, spec) is None)
+    if wanted not in ENGINES:
+        raise ConfigError(f"there is no learner.engine {wanted!r}; choose from {', '.join(choices())}")
+    reason = ENGINES[wanted].why_not(config, spec)
+    if reason is not None:
+        raise ConfigError(reason)
+    return ENGINES[wanted]
+
+
+def checking_engine(config: TrainConfig, spec: EnvSpec) -> Engine[Any, Any]:
+    """The engine that plays the greedy checks of a run: on the CPU, whatever trains it."""
+    row = ENGINES.get(config.learner.engine)
+    return engine_for(with_changes(config, {"learner.engine": AUTO if row is None else row.checks}), spec)
+
+
+def check_engine(config: TrainConfig) -> None:
+    """Refuse settings of another engine than the one that is asked for, and what that one cannot train.
+
+    Raises:
+        ConfigError: names the setting and what it has to be, or gives the engine's reason.
+    """
+    default = TrainConfig()
+    for row in ENGINES.values():
+        for name in row.settings if row.name != config.learner.engine else ():
+            value, wanted = (attrgetter(name)(each) for each in (config, default))
+            if value != wanted:
+                word = "off" if wanted is False else wanted
+                raise ConfigError(f"the setting {name} has to be {word} without learner.engine {row.name}, not {value}")
+    engine_for(config, None)
+
+
+def make_learner(config: TrainConfig, spec: EnvSpec, seed: int) -> Learner:
+    """A fresh learner on the engine for ``config``; the same seed gives the same initial weights on every engine.
+
+    Raises:
+        ConfigError: see `engine_for`.
+    """
+    learner: Learner = engine_for(config, spec).make(config, spec, seed)
+    return learner

@@ -1,0 +1,1 @@
+"""What a network learns of the return: one file per head, and the table of them."""

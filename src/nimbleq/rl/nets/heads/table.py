@@ -1,0 +1,47 @@
+"""The table of heads: what ``network.head`` chooses between.
+
+All of them combine with double, dueling, n-step, importance weights, noisy layers and Munchausen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nimbleq.config import TrainConfig
+from nimbleq.errors import ConfigError
+from nimbleq.rl.nets.heads import c51, iqn, q, qr
+from nimbleq.rl.nets.heads.head import Head
+
+HEADS: Mapping[str, Head] = {row.name: row for row in (q.HEAD, c51.HEAD, qr.HEAD, iqn.HEAD)}
+"""By name."""
+
+
+def choices() -> tuple[str, ...]:
+    """What ``--network.head`` takes."""
+    return tuple(HEADS)
+
+
+def head_named(name: str) -> Head:
+    """The row ``name``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in HEADS:
+        raise ConfigError(f"there is no network.head {name!r}; choose from {', '.join(HEADS)}")
+    return HEADS[name]
+
+
+def check_head(config: TrainConfig) -> None:
+    """Refuse settings with which the head cannot work.
+
+    Raises:
+        ConfigError: names the setting and what it has to be.
+    """
+    head = head_named(config.network.head)
+    if config.algorithm == "pqn" and head.return_loss is None:
+        able = " or ".join(row.name for row in HEADS.values() if row.return_loss is not None)
+        raise ConfigError(f"the setting network.head has to be {able}, which is what pqn learns, not {head.name}")
+    reason = head.why_not(config.network)
+    if reason is not None:
+        raise ConfigError(reason)
