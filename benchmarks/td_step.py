@@ -32,7 +32,8 @@ from benchmarks.record import stamp
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.learner import TorchLearner
 from nimbleq.rl.learners.native import NativeLearner
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 RESULTS = Path(__file__).parent / "results"
 STACKED = 4

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from nimbleq.graph.interface import Interface
 
 Array = NDArray[Any]
 Policy = Callable[..., Array]
@@ -43,23 +40,6 @@ class ObsSpec:
     def pixels(self) -> int:
         """Values of the pictures in a vector, before its numbers."""
         return sum(math.prod(picture.shape) for picture in self.pictures)
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What a network has to know of an environment.
-
-    Attributes:
-        obs: one observation.
-        actions: ``A``; they are 0 … A−1.
-        masked: the environment says which actions are legal.
-        interface: how its observations become ``obs``, and an index its action (None: of no Gymnasium environment).
-    """
-
-    obs: ObsSpec
-    actions: int
-    masked: bool = False
-    interface: Interface | None = field(default=None, compare=False)
 
 
 class Step(NamedTuple):

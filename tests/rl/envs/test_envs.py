@@ -12,9 +12,10 @@ from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import ScalarLanes, VectorEnv
 from nimbleq.rl.envs.cartpole import NativeLanes, VectorEntryLanes
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.explore import environment_extension
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.types import ObsSpec
 
 
 class Corridor(gymnasium.Env[Any, Any]):

@@ -11,10 +11,11 @@ from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.rl.learners.learner import TorchLearner, make_learner
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads import HEADS, Sample
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec, Step
+from nimbleq.types import Array, Batch, ObsSpec, Step
 
 MIXED = EnvConfig("tests.rl.own_envs:Mixed")  # it refuses illegal actions itself
 PQN = {"algorithm": "pqn", "learner.target": "none", "pqn.rollout": 8, "pqn.epochs": 1}

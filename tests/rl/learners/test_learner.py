@@ -9,7 +9,8 @@ import torch
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.learner import TorchLearner, greedy_policy, learning_rate, make_learner
 from nimbleq.rl.nets.network import QNetwork
-from nimbleq.types import Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec
 
 SPEC = EnvSpec(ObsSpec((5,)), 3)
 CONFIG = TrainConfig(

@@ -12,7 +12,8 @@ from nimbleq.rl.learners.learner import TorchLearner, make_learner
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads import HEADS, Sample
 from nimbleq.rl.nets.network import cosine_features, midpoints
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 CERTAIN = torch.ones(1, 1), torch.zeros(1, 1)  # one action, taken for sure
 

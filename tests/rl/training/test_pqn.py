@@ -8,11 +8,12 @@ import pytest
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.rl.learners.learner import make_learner
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, EnvSpec, ObsSpec, Step
+from nimbleq.types import Array, ObsSpec, Step
 from tests.rl.training.test_train import Stop, assert_same_run
 
 PQN = {

@@ -15,8 +15,9 @@ from nimbleq.errors import EnvError
 from nimbleq.rl.envs.gymnasium import env_spec, make_env
 from nimbleq.rl.envs.pictures import as_rgb
 from nimbleq.rl.envs.uniform import UniformEnv
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, EnvSpec, Step
+from nimbleq.types import Array, Step
 
 Outcome = tuple[Array, Array, Array, Array]
 """``next_obs[L, *O]``, ``reward float32[L]``, ``terminated bool[L]``, ``truncated bool[L]`` of the lanes stepped."""

@@ -20,8 +20,9 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.envs.batch import Outcome, make_lanes, spec_of
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.stopping import deaf
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
 _PATIENCE = 1.0  # seconds between two looks of a waiting worker at whether its parent still lives

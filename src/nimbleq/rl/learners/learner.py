@@ -18,7 +18,8 @@ from nimbleq.rl.nets.heads import HEADS, Sample, return_loss
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
-from nimbleq.types import Array, Batch, EnvSpec, Policy
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, Policy
 
 _SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
 

@@ -17,7 +17,8 @@ from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.nets.network import initial_network
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
 _MAX_HIDDEN = 63

@@ -17,7 +17,8 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.rl.fit import fitting
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, ObsSpec
 
 _SHUFFLE_GROUPS = 4
 _RELU = ops.Activation("relu")

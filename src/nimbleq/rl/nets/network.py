@@ -13,7 +13,7 @@ from nimbleq.config import NetworkConfig
 from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.nets.noisy import NoisyLinear
 from nimbleq.rl.nets.torsos import MixedTorso, make_torso
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 
 class ObsNorm(nn.Module):

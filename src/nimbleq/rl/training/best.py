@@ -10,8 +10,9 @@ import torch
 from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
 from nimbleq.rl.nets.network import QNetwork, initial_network
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.sealed import read_sealed, write_sealed
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array
 
 _WHAT = "the best network"
 

@@ -22,8 +22,9 @@ from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import Lanes, make_lanes, spec_of
 from nimbleq.rl.envs.masks import MANY, nth_legal
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.explore import epsilon_greedy
-from nimbleq.types import Array, EnvSpec, Episodes, Policy
+from nimbleq.types import Array, Episodes, Policy
 
 _NOISE_BLOCK = 256  # steps of exploration noise drawn at once
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

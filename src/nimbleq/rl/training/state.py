@@ -19,13 +19,14 @@ from nimbleq.rl.learners.learner import Learner, make_learner
 from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
 from nimbleq.rl.replay.ring import Replay, part
 from nimbleq.rl.replay.shared_frames import NOWHERE
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.best import check_best, save_best
 from nimbleq.rl.training.check import Check, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 
 _BEST = "best.safetensors"
 

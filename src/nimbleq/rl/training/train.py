@@ -19,6 +19,7 @@ from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.ramp import ramp
 from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
@@ -28,7 +29,7 @@ from nimbleq.rl.training.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
-from nimbleq.types import Array, EnvSpec, Episodes, Tick, no_tick
+from nimbleq.types import Array, Episodes, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
 _LOG_UPDATES = 100  # updates between two records of metrics

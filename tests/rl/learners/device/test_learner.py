@@ -16,7 +16,8 @@ from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
 from nimbleq.rl.learners.learner import TorchLearner, make_learner
-from nimbleq.types import Batch, EnvSpec, ObsSpec, Step
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec, Step
 
 SPEC = EnvSpec(ObsSpec((5,)), 3)
 IMAGE = EnvSpec(ObsSpec((2, 12, 12), "uint8"), 3)

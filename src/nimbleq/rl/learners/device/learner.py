@@ -22,7 +22,8 @@ from nimbleq.rl.nets.heads import HEADS, Errors, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
-from nimbleq.types import Array, Batch, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch
 
 
 class HalfNetwork(QNetwork):
