@@ -17,7 +17,7 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.artefact import attach_certificate, save_artefact
 from nimbleq.report import write_frontier_svg, write_report
 from nimbleq.report.page import render
-from nimbleq.report.read import read_story
+from nimbleq.report.read import read_run
 from nimbleq.report.units import NARROW
 from nimbleq.rundir import RunDir
 from tests.report.example import add_artefacts, certificate, make_run, network, results
@@ -244,7 +244,7 @@ def test_each_number_alone_may_be_odd(tmp_path: Path) -> None:
             if isinstance(value[key], int | float):
                 for odd in (0, -3.5, 1e-300):
                     place.write_text(json.dumps(value | {key: odd}))
-                    render(read_story(run))
+                    render(read_run(run))
         run.save_result(verb, value)
 
 

@@ -26,7 +26,7 @@ import safetensors.numpy
 
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
-from nimbleq.graph.codec import decode, decode_held, decode_weights, encode, weight_arrays
+from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, weight_arrays
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, MASK, Graph, Q
@@ -103,11 +103,11 @@ def save_artefact(
     golden = make_golden(graph, golden_obs, golden_mask)
     if interface is not None and (fault := misfit(interface, graph)):
         raise FileError(f"cannot write {path}: {fault}")
-    told = {} if interface is None else {"interface": to_dict(interface)}
+    extra = {} if interface is None else {"interface": to_dict(interface)}
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or told else 1, **encode(graph), **told}),
+        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or extra else 1, **encode(graph), **extra}),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
@@ -140,7 +140,7 @@ def load_artefact(path: Path | str) -> Artefact:
     with _naming(path / WEIGHTS):
         arrays = _read_arrays(contents[WEIGHTS])
     with _naming(path / MODEL):
-        held = decode_held(model)
+        held = decode_packed(model)
     with _naming(path / WEIGHTS):
         weights = decode_weights(arrays, held)
     with _naming(path / MODEL):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup, join
-from nimbleq.report.read import Record, Story
+from nimbleq.report.read import Record, RunData
 from nimbleq.report.svg import (
     Box,
     Frame,
@@ -89,9 +89,9 @@ class Frontier:
     hidden: int
 
 
-def frontier_of(story: Story) -> Frontier | None:
+def frontier_of(data: RunData) -> Frontier | None:
     """The frontier of a run, or None when nothing was compressed."""
-    found = story.compress
+    found = data.compress
     raw = found.records("candidates")
     drawable = [c for c in (_candidate(record) for record in raw) if c is not None]
     if not drawable:
@@ -101,7 +101,7 @@ def frontier_of(story: Story) -> Frontier | None:
     fixed = [_candidate(baselines.record(kind), kind) for kind in named]
     drawn = sorted(drawable, key=lambda c: list(LOOKS).index(c.status))[-MOST:]
     return Frontier(
-        candidates=(*drawn, *(c for c in [*fixed, _teacher(story)] if c is not None)),
+        candidates=(*drawn, *(c for c in [*fixed, _teacher(data)] if c is not None)),
         random_return=found.number("random_return_mean"),
         margin_return=margin_return(found),
         hidden=len(raw) - len(drawn),
@@ -138,11 +138,11 @@ def _candidate(record: Record, kind: Status | None = None) -> Candidate | None:
     )
 
 
-def _teacher(story: Story) -> Candidate | None:
-    size_bytes, returns = (story.compress.number(key) for key in ("teacher_size_bytes", "teacher_return_mean"))
+def _teacher(data: RunData) -> Candidate | None:
+    size_bytes, returns = (data.compress.number(key) for key in ("teacher_size_bytes", "teacher_return_mean"))
     if size_bytes is None or size_bytes <= 0 or returns is None:
         return None
-    return Candidate("teacher", "teacher", size_bytes, returns, macs=story.compress.number("teacher_macs"))
+    return Candidate("teacher", "teacher", size_bytes, returns, macs=data.compress.number("teacher_macs"))
 
 
 def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:

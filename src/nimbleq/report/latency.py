@@ -8,7 +8,7 @@ from math import log10
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup, join
-from nimbleq.report.read import Record, Story
+from nimbleq.report.read import Record, RunData
 from nimbleq.report.svg import (
     Frame,
     Point,
@@ -66,10 +66,10 @@ class Row:
         return self.engine if self.what == "artefact" else f"{self.engine}, {self.what}"
 
 
-def rows_of(story: Story) -> tuple[Row, ...]:
+def rows_of(data: RunData) -> tuple[Row, ...]:
     """The timed engines, fastest first, then the empty loops."""
-    ratios = story.bench.record("ratios")
-    found = [row for row in (_row(record, ratios) for record in story.bench.records("rows")) if row is not None]
+    ratios = data.bench.record("ratios")
+    found = [row for row in (_row(record, ratios) for record in data.bench.records("rows")) if row is not None]
     return tuple(sorted(found, key=lambda row: (row.idle, row.p50_us))[:MOST])
 
 

@@ -1,4 +1,4 @@
-"""The layer tables: what teacher and child compute, and what that costs."""
+"""The layer tables: what teacher and student compute, and what that costs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from shlex import quote, split
 from nimbleq.report import units
 from nimbleq.report.html import pairs, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import Model, Record, Story, shortened
+from nimbleq.report.read import Model, Record, RunData, shortened
 
 
 def verify_table(verify: Record) -> Markup:
@@ -74,17 +74,17 @@ def certificate_seeds(certificate: Record) -> list[tuple[str, str]]:
     return [("certificate seeds", shortened(_plain(seeds)))] if seeds is not None else []
 
 
-def recipe(story: Story) -> list[str]:
+def reproduce(data: RunData) -> list[str]:
     """The commands that make this run again, beside it: the same settings, artefact and promise."""
-    place = quote(f"{story.run.path}-again")
-    name = story.name or "small"
-    keep, asked = story.compress.number("keep"), story.compress.text("recipe")
-    artefact, build = quote(f"{story.run.path}-again/artefacts/{name}"), quote(f"{story.run.path}-again/build")
+    place = quote(f"{data.run.path}-again")
+    name = data.name or "small"
+    keep, asked = data.compress.number("keep"), data.compress.text("recipe")
+    artefact, build = quote(f"{data.run.path}-again/artefacts/{name}"), quote(f"{data.run.path}-again/build")
     options = [f"--keep {0.99 if keep is None else keep:g}"]
     options += [f"--recipe {quote(asked)}"] if asked not in (None, "auto") else []
     options += [f"--name {quote(name)}"] if name != "small" else []
     return [
-        _start(story, place),
+        _start(data, place),
         f"nimbleq compress {place} {' '.join(options)}",
         f"nimbleq certify {artefact}",
         f"nimbleq export {artefact} --to c --out {build}",
@@ -94,48 +94,48 @@ def recipe(story: Story) -> list[str]:
     ]
 
 
-def _start(story: Story, place: str) -> str:
+def _start(data: RunData, place: str) -> str:
     """The command that makes the teacher again: of an import the one it was, with another ``--out``."""
-    if story.config.record("train"):
-        return f"nimbleq train --config {quote(str(story.run.config))} --out {place}"
+    if data.config.record("train"):
+        return f"nimbleq train --config {quote(str(data.run.config))} --out {place}"
     try:
-        words = split(story.teacher.provenance.text("command", 4096) or "")
+        words = split(data.teacher.provenance.text("command", 4096) or "")
     except ValueError:
         words = []
     if words[:2] != ["nimbleq", "import"]:
-        return f"nimbleq import model.zip --env {quote(story.env)} --out {place}"
+        return f"nimbleq import model.zip --env {quote(data.env)} --out {place}"
     if "--out" in words[:-1]:
         at = words.index("--out")
         words[at : at + 2] = []
     return f"{join_words(words)} --out {place}"
 
 
-def next_train(story: Story) -> str | None:
+def next_train(data: RunData) -> str | None:
     """What goes on with the training of this run; None when it was imported, so there is none."""
-    return f"nimbleq train --resume --out {quote(str(story.run.path))}" if story.config.record("train") else None
+    return f"nimbleq train --resume --out {quote(str(data.run.path))}" if data.config.record("train") else None
 
 
-def next_compress(story: Story) -> str | None:
+def next_compress(data: RunData) -> str | None:
     """What compresses this run; before there is a policy, what trains one."""
-    if story.teacher.graph is None:
-        return next_train(story)
-    keep = story.compress.number("keep")
-    name = f" --name {quote(story.name)}" if story.name not in ("", "small") else ""
-    return f"nimbleq compress {quote(str(story.run.path))} --keep {0.99 if keep is None else keep:g}{name}"
+    if data.teacher.graph is None:
+        return next_train(data)
+    keep = data.compress.number("keep")
+    name = f" --name {quote(data.name)}" if data.name not in ("", "small") else ""
+    return f"nimbleq compress {quote(str(data.run.path))} --keep {0.99 if keep is None else keep:g}{name}"
 
 
-def next_of_artefact(story: Story, verb: str) -> str | None:
+def next_of_artefact(data: RunData, verb: str) -> str | None:
     """What certifies or times the compressed artefact; before there is one, what makes it."""
-    return f"nimbleq {verb} {_artefact(story)}" if story.child.graph is not None else next_compress(story)
+    return f"nimbleq {verb} {_artefact(data)}" if data.student.graph is not None else next_compress(data)
 
 
-def next_verify(story: Story) -> str | None:
+def next_verify(data: RunData) -> str | None:
     """What exports and verifies the compressed artefact; before there is one, what makes it."""
-    if story.child.graph is None:
-        return next_compress(story)
-    build = quote(str(story.run.path / "build"))
-    return f"nimbleq export {_artefact(story)} --out {build} && nimbleq verify {build}"
+    if data.student.graph is None:
+        return next_compress(data)
+    build = quote(str(data.run.path / "build"))
+    return f"nimbleq export {_artefact(data)} --out {build} && nimbleq verify {build}"
 
 
-def _artefact(story: Story) -> str:
-    return quote(str(story.run.artefact(story.name)))
+def _artefact(data: RunData) -> str:
+    return quote(str(data.run.artefact(data.name)))

@@ -9,7 +9,7 @@ from nimbleq.files import write_bytes
 from nimbleq.report.frontier import draw_frontier, frontier_of
 from nimbleq.report.markup import Markup, tag
 from nimbleq.report.page import package_file
-from nimbleq.report.read import read_story
+from nimbleq.report.read import read_run
 from nimbleq.report.svg import rect
 from nimbleq.rundir import RunDir
 
@@ -23,7 +23,7 @@ def write_frontier_svg(run: RunDir, path: Path, width: float = 820) -> Path:
         ConfigError: nothing has been compressed in this run.
         FileError: a file of the run is not valid JSON, or ``path`` cannot be written.
     """
-    found = frontier_of(read_story(run))
+    found = frontier_of(read_run(run))
     if found is None:
         raise ConfigError(f"{run.path} holds no frontier: run nimbleq compress {run.path} first")
     drawing = draw_frontier(found, width)

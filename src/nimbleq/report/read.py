@@ -114,10 +114,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Story:
+class RunData:
     """Everything the report tells, one `Record` per verb (empty: it has not run).
 
-    ``name`` is that of the compressed artefact it tells of, ``child``; ``others`` are those it does not.
+    ``name`` is that of the compressed artefact it tells of, ``student``; ``others`` are those it does not.
     """
 
     run: RunDir
@@ -130,7 +130,7 @@ class Story:
     bench: Record
     metrics: Metrics
     teacher: Model
-    child: Model
+    student: Model
     name: str = ""
     others: tuple[str, ...] = ()
 
@@ -144,12 +144,12 @@ class Story:
     @property
     def certificate(self) -> Record:
         """What was shown about the compressed artefact as it is now; empty when its files are not intact."""
-        return Record() if self.child.problem else self.child.certificate or self.certify
+        return Record() if self.student.problem else self.student.certificate or self.certify
 
     @property
     def certified(self) -> bool | None:
         """The verdict, or None when there is none yet."""
-        if self.child.problem:
+        if self.student.problem:
             return False
         if self.certificate and "wealth" not in self.certificate.fields:
             return None  # of an older kind, which did not hold its error
@@ -157,7 +157,7 @@ class Story:
         return self.compress.flag("certified") if verdict is None else verdict
 
 
-def read_story(run: RunDir, artefact: str | None = None) -> Story:
+def read_run(run: RunDir, artefact: str | None = None) -> RunData:
     """Read a run directory.
 
     Args:
@@ -169,14 +169,14 @@ def read_story(run: RunDir, artefact: str | None = None) -> Story:
         FileError: a file in it is not valid JSON.
     """
     name = artefact or main_artefact(run)
-    child = _read_model(run.artefact(name)) if name else Model()
+    student = _read_model(run.artefact(name)) if name else Model()
     about = {verb: as_record(run.load_result(verb, name)) if name else Record() for verb in OF_ARTEFACT}
-    digest = child.provenance.text("digest")
+    digest = student.provenance.text("digest")
     for verb, result in about.items():
         stated = result.text("artefact_digest")
         if digest and stated and stated != digest:
             about[verb] = Record()
-    return Story(
+    return RunData(
         run=run,
         config=as_record(read_json(run.config)),
         train=as_record(run.load_result("train")),
@@ -184,7 +184,7 @@ def read_story(run: RunDir, artefact: str | None = None) -> Story:
         **about,
         metrics=_read_metrics(run.metrics),
         teacher=_read_model(run.teacher),
-        child=child,
+        student=student,
         name=name,
         others=tuple(other for other in run.artefacts() if other != name),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.bridge.aten.values import Picked
+from nimbleq.bridge.aten.values import Gathered
 from nimbleq.types import Array
 
 _MAX_KERNEL = 16
@@ -33,7 +33,7 @@ class Shift:
     scale: Array
 
 
-def shift_of(term: Picked, shape: tuple[int, ...]) -> Shift | None:
+def shift_of(term: Gathered, shape: tuple[int, ...]) -> Shift | None:
     """The regular way in which ``term`` chooses from an image, or None where there is none."""
     if len(term.source.shape) != 3 or len(shape) != 3:
         return None
@@ -65,7 +65,7 @@ def _step(at: Array, inside: Array, axis: int) -> int:
     return max(1, int(steps[0])) if steps.size else 1
 
 
-def shifted_kernel(term: Picked, shape: tuple[int, ...]) -> Kernel | None:
+def shifted_kernel(term: Gathered, shape: tuple[int, ...]) -> Kernel | None:
     """The convolution that makes ``term``, of image ``shape``, from its source; None where there is none."""
     shift = shift_of(term, shape)
     if shift is None:

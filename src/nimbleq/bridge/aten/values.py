@@ -65,7 +65,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, eq=False)
-class Picked:
+class Gathered:
     """``scale[r]·source[index[r]]``; index −1 gives 0. Both are ``[m]``, over the flattened source."""
 
     source: Source
@@ -81,7 +81,7 @@ class Dense:
     matrix: Array
 
 
-Term = Scaled | Picked | Dense
+Term = Scaled | Gathered | Dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +186,8 @@ def times(expr: Expr, scale: Array) -> Expr:
         match term:
             case Scaled(source, own):
                 terms.append(Scaled(source, own * scale))
-            case Picked(source, index, own):
-                terms.append(Picked(source, index, own * flat))
+            case Gathered(source, index, own):
+                terms.append(Gathered(source, index, own * flat))
             case Dense(source, matrix):
                 terms.append(Dense(source, matrix * flat[:, None]))
     return Expr(expr.shape, tuple(terms), expr.shift * scale)
@@ -246,8 +246,8 @@ def matrix_of(term: Term, shape: tuple[int, ...]) -> Array:
         case Dense(_, matrix):
             return matrix
         case Scaled(_, scale):
-            picked = Picked(term.source, np.arange(size), full(scale, shape))
-        case Picked():
+            picked = Gathered(term.source, np.arange(size), full(scale, shape))
+        case Gathered():
             picked = term
     _check_size(len(picked.index), size)
     matrix = np.zeros((len(picked.index), size))
@@ -260,9 +260,9 @@ def _term_rows(term: Term, shape: tuple[int, ...], index: Array) -> Term:
     used = index >= 0
     match term:
         case Scaled(source, scale):
-            return Picked(source, index, full(scale, shape)[index] * used)
-        case Picked(source, own, scale):
-            return Picked(source, np.where(used, own[index], -1), scale[index] * used)
+            return Gathered(source, index, full(scale, shape)[index] * used)
+        case Gathered(source, own, scale):
+            return Gathered(source, np.where(used, own[index], -1), scale[index] * used)
         case Dense(source, matrix):
             _check_size(len(index), matrix.shape[1])
             return Dense(source, matrix[index] * used[:, None])
@@ -274,7 +274,7 @@ def _product(matrix: Array, term: Term, shape: tuple[int, ...]) -> Array:
     match term:
         case Scaled(_, scale):
             return matrix * full(scale, shape)
-        case Picked(_, index, scale):
+        case Gathered(_, index, scale):
             product = np.zeros((size + 1, len(matrix)))  # the last row collects what index −1 gives
             np.add.at(product, index, (matrix * scale).T)
             return product[:size].T
@@ -297,8 +297,8 @@ def _simple(term: Term, shape: tuple[int, ...]) -> Term:
         if int(used.sum(axis=1).max(initial=0)) > 1:
             return term
         index = np.where(used.any(axis=1), used.argmax(axis=1), -1)
-        term = Picked(term.source, index, term.matrix[np.arange(len(index)), index] * (index >= 0))
-    if isinstance(term, Picked) and shape == term.source.shape and np.array_equal(term.index, np.arange(size)):
+        term = Gathered(term.source, index, term.matrix[np.arange(len(index)), index] * (index >= 0))
+    if isinstance(term, Gathered) and shape == term.source.shape and np.array_equal(term.index, np.arange(size)):
         return Scaled(term.source, term.scale.reshape(shape))
     return term
 

@@ -61,7 +61,7 @@ def bypass(graph: Graph, node: Node) -> Graph:
     return _pruned(graph, nodes, graph.weights)
 
 
-def maker(graph: Graph, tensor: str, reader: Node) -> Node | None:
+def sole_producer(graph: Graph, tensor: str, reader: Node) -> Node | None:
     """The node that makes ``tensor``, when ``reader`` alone needs it."""
     private = tensor not in graph.outputs and graph.consumers(tensor) == (reader,)
     return graph.producer(tensor) if private else None
@@ -93,14 +93,14 @@ def unshare(graph: Graph) -> Graph:
     return graph
 
 
-def real_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:
+def float_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:
     """The op of a Linear or Conv2d with float32 weights."""
     if node is None or not isinstance(node.op, ops.Linear | ops.Conv2d):
         return None
     return node.op if graph.weights[node.op.weight].dtype == np.float32 else None
 
 
-def doubles(graph: Graph, op: ops.Linear | ops.Conv2d) -> tuple[Array, Array]:
+def float64_parameters(graph: Graph, op: ops.Linear | ops.Conv2d) -> tuple[Array, Array]:
     """Weight and bias (zeros where there is none) in double precision, for arithmetic that is rounded once."""
     weight = graph.weights[op.weight].astype(np.float64)
     bias = np.zeros(len(weight)) if op.bias is None else graph.weights[op.bias].astype(np.float64)
