@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "wandb_log": {"errors", "files", "config"},
     "log": {"errors", "wandb_log"},
 }
-"""Room, or file that is in none → what it may import beside itself."""
+"""Room, or file that is in none → what it may import besides itself."""
 TOP = {"__init__", "__main__", "cli", "verbs"}
 """These may import everything."""
 TORCH_ROOMS = {"rl", "bridge"}

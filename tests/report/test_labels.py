@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nimbleq.report.frontier import Candidate, Frontier, draw_frontier, frontier_of
+from nimbleq.report.frontier import Candidate, Frontier, frontier_of
+from nimbleq.report.frontier_plot import draw_frontier
 from nimbleq.report.html import NARROW, WIDE
 from nimbleq.report.read import read_run
 from nimbleq.report.svg import overlap

@@ -1,4 +1,4 @@
-"""Graph ⇄ plain JSON values; the weights travel beside them.
+"""Graph ⇄ plain JSON values; the weights are stored separately.
 
 Reading trusts nothing: every field is checked for presence and type before an op is made, and the graph checks itself.
 """
@@ -22,15 +22,15 @@ from nimbleq.graph.weight import Storage, default_storage
 from nimbleq.types import Array
 
 MAX_ENTRIES = 1 << 31
-"""Of one weight."""
+"""Most entries of one weight."""
 MAX_NODES = 10_000
-"""More than any policy has; keeps a hostile file from costing time."""
+"""More than any policy has; limits the time that a hostile file can take."""
 
 
 def encode(graph: Graph) -> dict[str, Any]:
     """The graph as JSON values, without the numbers of its weights: those are in `weight_arrays`; `decode` reads both.
 
-    ``weights`` is there only where some weight is not dense in the format of its type.
+    ``weights`` is present only if some weight is not dense in the format of its type.
     """
     held = {
         name: {"format": str(how.format), "encoding": str(how.encoding), "shape": list(graph.weights[name].shape)}
@@ -50,7 +50,7 @@ def encode(graph: Graph) -> dict[str, Any]:
 
 
 def weight_arrays(graph: Graph) -> dict[str, Array]:
-    """Weights as they are written: arrays of their own type, or (see `encode`) uint8 ``[bytes]`` of packed codes.
+    """Weights as stored: arrays of their own type, or (see `encode`) uint8 ``[bytes]`` of packed codes.
 
     Raises:
         FileError: a weight is not a value of its format (NaN, infinity); names it.
@@ -81,7 +81,7 @@ class PackedWeight:
 
 
 def decode_packed(value: Any) -> dict[str, PackedWeight]:
-    """The weights that `encode` gave ``value`` a format and an encoding for.
+    """The packed weights that ``value``, written by `encode`, names.
 
     Raises:
         FileError: see `decode`.
@@ -91,7 +91,7 @@ def decode_packed(value: Any) -> dict[str, PackedWeight]:
 
 
 def decode_weights(arrays: Mapping[str, Array], packed: Mapping[str, PackedWeight]) -> dict[str, Array]:
-    """Values of the weights that `weight_arrays` gave ``arrays`` for.
+    """Values of the weights that `weight_arrays` wrote as ``arrays``.
 
     Raises:
         FileError: an array is missing, is not what ``packed`` says, or holds NaN or infinity.
@@ -102,7 +102,7 @@ def decode_weights(arrays: Mapping[str, Array], packed: Mapping[str, PackedWeigh
 
 
 def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
-    """The graph that `encode` gave ``value`` for, with these values of its weights.
+    """The graph that `encode` wrote as ``value``, with these values of its weights.
 
     Raises:
         FileError: a key is missing, unknown or of the wrong type, or the graph is not valid; says where.
@@ -192,7 +192,7 @@ def _node(entry: Any, where: str) -> Node:
 
 
 def _field(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as the type that an op's field is declared to have."""
+    """``value`` as the declared type of an op's field."""
     if hint == tuple[int, int]:
         pair = _list(value, where)
         if len(pair) != 2:

@@ -26,11 +26,11 @@ RULES: tuple[Callable[[Graph], Graph], ...] = (
     fuse_parallel_layers,
     fuse_dueling,
 )
-"""Rules that keep every output, up to float rounding. Multiplications never grow, but see `fuse_dueling`."""
+"""Rules that preserve every output, up to float rounding. Multiplications never grow, but see `fuse_dueling`."""
 
 
 def fold(graph: Graph) -> Graph:
-    """``graph`` with `RULES` applied until none fits: equal outputs up to float rounding, integer nodes untouched."""
+    """Apply `RULES` until none applies: outputs equal up to float rounding, integer nodes unchanged."""
     while True:
         for rule in RULES:
             changed = rule(graph)
@@ -42,11 +42,11 @@ def fold(graph: Graph) -> Graph:
 
 
 def for_deployment(graph: Graph) -> Graph:
-    """`fold` for a graph that only has to act: the value stream and the mean of a dueling head are dropped first.
+    """`fold` for a graph that only needs to act: it first drops the value stream and the mean of a dueling head.
 
     Both add the same number to all actions, so the greedy action stays (up to float rounding of near ties) while the
-    output ``q`` changes: it becomes the advantage. Give it the graph as it was trained: once `fold` has joined a
-    dueling head with hidden layers, its value stream can no longer be told apart.
+    output ``q`` changes: it becomes the advantage. Pass the graph as trained: once `fold` has fused a
+    dueling head with hidden layers, its value stream cannot be recognised.
     """
     return fold(drop_value(graph))
 
@@ -67,7 +67,7 @@ def with_action(graph: Graph) -> Graph:
     """``graph`` with the greedy action as a second output, taken from its output ``q``.
 
     Raises:
-        GraphError: there is no output ``q``, or the action is there already.
+        GraphError: there is no output ``q``, or it has the action already.
     """
     if Q not in graph.outputs or ACTION in graph.types:
         raise GraphError(f"with_action needs an output {Q!r} and no tensor {ACTION!r}")

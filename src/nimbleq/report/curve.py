@@ -40,7 +40,7 @@ class Thinned:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn; ``seconds`` are ``(step, wall-clock)``, ``threshold`` the return that ends training."""
+    """The series of the plot; ``seconds`` are ``(step, wall-clock)``, ``threshold`` the return that ends training."""
 
     training: Thinned
     checks: Thinned

@@ -1,4 +1,4 @@
-"""The top of the page: what was asked and what came out, in numbers."""
+"""The top of the page: the request and the results, in numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def headline(data: RunData) -> Markup:
 
 
 def verdict_words(data: RunData) -> tuple[str, str]:
-    """The verdict in a word, and its class."""
+    """The verdict in a word, and its CSS class."""
     if data.student.problem:
         return "not intact", "bad"
     return {True: ("certified", "good"), False: ("refused", "bad"), None: ("not certified yet", "open")}[data.certified]
@@ -36,7 +36,7 @@ def _sentence(data: RunData) -> str:
     keep = data.compress.number("keep")
     if keep is None:
         return said + "."
-    return said + f" and made as small as a promise allows: to keep {units.percent(keep)} of its return."
+    return said + f" and made as small as possible while keeping {units.percent(keep)} of its return."
 
 
 def _tiles(data: RunData) -> list[Markup]:

@@ -1,4 +1,4 @@
-"""How long a decision takes, beside the peers: one row per engine on a logarithmic axis."""
+"""How long a decision takes, compared with peers: one row per engine on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Row:
         engine: its name.
         what: ``"artefact"`` (compressed) or ``"teacher"``.
         p50_us, p99_us, p999_us: percentiles.
-        ratio: p50 beside that of our C, as the benchmark measured it side by side; None when it did not.
+        ratio: p50 divided by that of our C, measured side by side by the benchmark; None if it was not.
         histogram: ``(low_us, high_us, count)`` per bin; empty when there is none.
     """
 
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Engine, and what it ran where that is not the artefact."""
+        """Engine, and what it ran if that is not the artefact."""
         return self.engine if self.what == "artefact" else f"{self.engine}, {self.what}"
 
 

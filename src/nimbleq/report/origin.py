@@ -40,11 +40,11 @@ def verify_words(verify: Record) -> str:
 
 
 def provenance(model: Model) -> Markup:
-    """What an artefact says of its making."""
+    """The provenance of an artefact."""
     if model.path is None or model.problem:
         return Markup("")
     rows = [(name, tag("code", value)) for name, value in _flat(model.provenance)]
-    shown = pairs(rows) if rows else tag("p", "It says nothing of its making.", class_="missing")
+    shown = pairs(rows) if rows else tag("p", "It has no provenance.", class_="missing")
     return join(tag("h3", f"Artefact {model.path.name}"), shown)
 
 
@@ -69,13 +69,13 @@ def _plain(value: object) -> str:
 
 
 def certificate_seeds(certificate: Record) -> list[tuple[str, str]]:
-    """Seeds of the certificate, when it says which."""
+    """Seeds of the certificate, if it has them."""
     seeds = certificate.fields.get("seeds")
     return [("certificate seeds", shortened(_plain(seeds)))] if seeds is not None else []
 
 
 def reproduce(data: RunData) -> list[str]:
-    """The commands that make this run again, beside it: the same settings, artefact and promise."""
+    """The commands that reproduce this run in a new folder: the same settings, artefact and keep."""
     place = quote(f"{data.run.path}-again")
     name = data.name or "small"
     keep, asked = data.compress.number("keep"), data.compress.text("recipe")
@@ -95,7 +95,7 @@ def reproduce(data: RunData) -> list[str]:
 
 
 def _start(data: RunData, place: str) -> str:
-    """The command that makes the teacher again: of an import the one it was, with another ``--out``."""
+    """The command that reproduces the teacher; for an import, the original one with another ``--out``."""
     if data.config.record("train"):
         return f"nimbleq train --config {quote(str(data.run.config))} --out {place}"
     try:
@@ -111,12 +111,12 @@ def _start(data: RunData, place: str) -> str:
 
 
 def next_train(data: RunData) -> str | None:
-    """What goes on with the training of this run; None when it was imported, so there is none."""
+    """The command that resumes the training of this run; None for an imported one."""
     return f"nimbleq train --resume --out {quote(str(data.run.path))}" if data.config.record("train") else None
 
 
 def next_compress(data: RunData) -> str | None:
-    """What compresses this run; before there is a policy, what trains one."""
+    """The command that compresses this run; without a policy, the one that trains one."""
     if data.teacher.graph is None:
         return next_train(data)
     keep = data.compress.number("keep")
@@ -125,12 +125,12 @@ def next_compress(data: RunData) -> str | None:
 
 
 def next_of_artefact(data: RunData, verb: str) -> str | None:
-    """What certifies or times the compressed artefact; before there is one, what makes it."""
+    """The command that certifies or times the artefact; without one, the command that makes it."""
     return f"nimbleq {verb} {_artefact(data)}" if data.student.graph is not None else next_compress(data)
 
 
 def next_verify(data: RunData) -> str | None:
-    """What exports and verifies the compressed artefact; before there is one, what makes it."""
+    """The commands that export and verify the artefact; without one, the command that makes it."""
     if data.student.graph is None:
         return next_compress(data)
     build = quote(str(data.run.path / "build"))

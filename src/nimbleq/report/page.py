@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, from the JSON of a run directory."""
+"""The report: one self-contained file, from the JSON of a run directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nimbleq.files import write_bytes
-from nimbleq.report import certificate, curve, frontier, latency, layers, origin, units
+from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, units
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
@@ -18,11 +18,11 @@ from nimbleq.version import VERSION
 
 
 def write_report(run: RunDir, artefact: str | None = None) -> Path:
-    """Write the report of a run directory, from whatever has been done in it so far.
+    """Write the report of a run directory, about everything done in it so far.
 
     Args:
         run: where.
-        artefact: the compressed one that it tells of (None: ``small``, or the only one).
+        artefact: name of the compressed artefact (None: ``small``, or the only one).
 
     Returns:
         Path of the report: ``report.html``, for another artefact than that ``report-<artefact>.html``.
@@ -63,14 +63,14 @@ def render(data: RunData) -> str:
 
 
 def package_file(name: str) -> str:
-    """A file that lies beside this module."""
+    """A file in the folder of this module."""
     return files("nimbleq.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _sections(data: RunData) -> list[Markup]:
     return [
         section("curve", "Learning", _learning(data)),
-        section("frontier", "What was tried", _tried(data)),
+        section("frontier", "Candidates", _tried(data)),
         section("certificate", "The certificate", _certificate(data)),
         section("latency", "Time to decide", _latency(data)),
         section("layers", "Layers", _layers(data)),
@@ -106,10 +106,10 @@ def _tried(data: RunData) -> Markup:
     caption += frontier.latency_note(found)
     if found.hidden:
         caption += f" {units.count(found.hidden)} further candidates are not drawn."
-    parts = [figure(lambda width: frontier.draw_frontier(found, width), caption)]
-    if frontier.draw_close_up(found, 820.0) is not None:
+    parts = [figure(lambda width: frontier_plot.draw_frontier(found, width), caption)]
+    if frontier_plot.draw_close_up(found, 820.0) is not None:
         closer = "The same, enlarged around the margin: nothing in the shaded part may be chosen."
-        parts.append(figure(lambda width: frontier.draw_close_up(found, width) or Markup(""), closer))
+        parts.append(figure(lambda width: frontier_plot.draw_close_up(found, width) or Markup(""), closer))
     everyone = sorted(found.candidates, key=lambda c: c.size_bytes)
     rows = [
         (
@@ -127,7 +127,7 @@ def _tried(data: RunData) -> Markup:
 def _certificate(data: RunData) -> Markup:
     found = data.certificate
     if data.student.problem:
-        return missing(f"Whatever was certified no longer holds: {data.student.problem}.", origin.next_compress(data))
+        return missing(f"The certificate no longer holds: {data.student.problem}.", origin.next_compress(data))
     if not found:
         return missing("Nothing has been certified yet.", origin.next_of_artefact(data, "certify"))
     verdict = certificate.verdict_of(found)
@@ -137,7 +137,7 @@ def _certificate(data: RunData) -> Markup:
     wealth = certificate.wealth_of(found)
     if verdict is not None:
         caption = (
-            "The line runs from the lower bound (95 % confidence) upwards: that is where the true difference lies."
+            "The line starts at the lower bound (95 % confidence): the true difference lies on it."
             " The shaded loss is more than the claim allows."
         )
         parts.insert(0, figure(lambda width: certificate.draw_verdict(verdict, width), caption))
@@ -146,7 +146,7 @@ def _certificate(data: RunData) -> Markup:
         parts.insert(0, figure(lambda width: certificate.draw_wealth(wealth, width), caption))
     rows = certificate.figures(found)
     if rows:
-        parts.append(table(("beside it", "", "meaning"), rows, text_columns=3))
+        parts.append(table(("also measured", "", "meaning"), rows, text_columns=3))
     return join(*parts)
 
 
@@ -159,7 +159,7 @@ def _latency(data: RunData) -> Markup:
     if any(row.what != "artefact" for row in rows):
         caption += " Open dots ran the teacher, filled dots the compressed policy."
     if any(row.idle for row in rows):
-        caption += " The empty loops show what timing itself and interruptions by the machine cost."
+        caption += " The empty loops show the cost of timing itself and of interruptions by the machine."
     lines = [
         (
             row.engine,
@@ -199,5 +199,5 @@ def _origin(data: RunData) -> Markup:
         pages = ", ".join(f"report-{name}.html" if name != main_artefact(data.run) else "report.html"
                           for name in data.others)  # fmt: skip
         parts.append(paragraph(f"This page is about the artefact {data.name}. Others of this run: {pages}."))
-    parts += [tag("h3", "Do it again"), commands(origin.reproduce(data))]
+    parts += [tag("h3", "Reproduce it"), commands(origin.reproduce(data))]
     return join(*parts)

@@ -1,4 +1,4 @@
-"""The frontier as a picture of its own, for a README."""
+"""The frontier as a standalone SVG, for a README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes
-from nimbleq.report.frontier import draw_frontier, frontier_of
+from nimbleq.report.frontier import frontier_of
+from nimbleq.report.frontier_plot import draw_frontier
 from nimbleq.report.markup import Markup, tag
 from nimbleq.report.page import package_file
 from nimbleq.report.read import read_run
@@ -17,7 +18,7 @@ _PLOT_STYLE = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaV
 
 
 def write_frontier_svg(run: RunDir, path: Path, width: float = 820) -> Path:
-    """Write the frontier of a run as a standalone SVG on white paper, legible whatever lies behind it.
+    """Write the frontier of a run as a standalone SVG on a white background.
 
     Raises:
         ConfigError: nothing has been compressed in this run.

@@ -20,9 +20,9 @@ class Args(Output):
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
         to: targets: c (one C99 file and its header), onnx.
-        out: folder to write; of an older build there, what its manifest lists is replaced.
-        name: of the C functions (NAME_act, NAME_q) and files: two policies of one program need two names.
-        opset: of ONNX models; engines that know older ones only need e.g. 13.
+        out: folder to write; files of an older build there, as listed in its manifest, are replaced.
+        name: of the C functions (NAME_act, NAME_q) and the files; two policies in one program need two names.
+        opset: of ONNX models; older engines need an older one, e.g. 13.
         outputs: of ONNX models: both, q (action values) or action.
     """
 
@@ -35,7 +35,7 @@ class Args(Output):
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Write and list the files."""
+    """Write the files and list them."""
     path, _ = artefact_and_run(args.artefact)
     onnx = OnnxOptions(args.opset, args.outputs)
     return export_artefact(path, args.to, args.out, console, args.name, onnx), True

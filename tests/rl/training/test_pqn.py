@@ -105,9 +105,9 @@ def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tm
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learner.batch_size": 7}, r"batch_size has to be a divisor of envs · pqn\.rollout, 32"),
-        ({"network.head": "c51"}, r"network\.head has to be q"),
-        ({"learner.munchausen": True}, r"learner\.munchausen has to be off"),
+        ({"learner.batch_size": 7}, r"batch_size must be a divisor of envs · pqn\.rollout, 32"),
+        ({"network.head": "c51"}, r"network\.head must be q"),
+        ({"learner.munchausen": True}, r"learner\.munchausen must be off"),
     ],
 )
 def test_what_pqn_cannot_do_is_refused(

@@ -121,5 +121,5 @@ def test_settings_and_checkpoints_from_before_there_was_clipping_go_on(small: Tr
 
 @pytest.mark.parametrize("limit", [-1.0, float("nan")])
 def test_limits_that_mean_nothing_are_named(small: TrainConfig, limit: float) -> None:
-    with pytest.raises(ConfigError, match=r"learner\.reward_clip has to be"):
+    with pytest.raises(ConfigError, match=r"learner\.reward_clip must be"):
         validate(with_changes(small, {"learner.reward_clip": limit}))

@@ -1,4 +1,4 @@
-"""A graph under construction: nodes and weights so far, and how an expression becomes a tensor of the graph."""
+"""A graph under construction: its nodes and weights, and how an expression becomes a tensor."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NOT_FIRST = "the batch must be the first axis here"
 
 
 class Builder:
-    """Nodes, weights and types so far.
+    """The nodes, weights and types so far.
 
     Args:
         obs: type of the observation.
@@ -55,15 +55,15 @@ class Builder:
         self._origins: dict[int, str] = {}
 
     def enter(self, name: str) -> None:
-        """Start on the op ``name``: the nodes and weights that follow are named after it."""
+        """Start the op ``name``: the following nodes and weights are named after it."""
         self._name = name
 
     def name_constant(self, value: Any, name: str) -> None:
-        """``value`` is the module's parameter or buffer ``name``, which the weight that it becomes is called."""
+        """Note that ``value`` is the module's parameter or buffer ``name``, which names its weight."""
         self._origins[id(value)] = name
 
     def origin(self, value: Any, otherwise: str) -> str:
-        """The name of the parameter that ``value`` is, else the present op's with ``otherwise``."""
+        """The name of the parameter ``value``, else a name from the current op and ``otherwise``."""
         return self._origins.get(id(value), f"{self._name}.{otherwise}")
 
     def add(self, op: Op, *sources: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Builder:
         return Tensor(output, kind)
 
     def weight(self, value: Any, name: str) -> str:
-        """Store an array as float32 under ``name``; the same one is stored once."""
+        """Store an array as float32 under ``name``; equal arrays are stored once."""
         array = np.asarray(value, np.float32)
         unique, count = name, 0
         while unique in self._weights and not _same(self._weights[unique], array):
@@ -112,7 +112,7 @@ class Builder:
         return Tensor(made.output, self._types[made.output]) if made else self.add(ops.Flatten(), source)
 
     def aligned(self, value: Value) -> Expr:
-        """``value`` as an expression of the shape that it has per observation.
+        """``value`` as an expression of its shape per observation.
 
         Raises:
             GraphError: the batch is not the first axis, or observations are mixed.
@@ -141,7 +141,7 @@ class Builder:
         return self.flat(self.materialize(expr))
 
     def image(self, value: Value) -> Tensor | None:
-        """``value[B, C, H, W]`` as an image of the graph, or None where the graph has no op that makes it one."""
+        """``value[B, C, H, W]`` as an image of the graph, or None if no op of the graph makes it one."""
         expr = self.aligned(value)
         tensor = self.materialize(expr) if len(expr.shape) == 3 and self._stays_image(expr) else None
         return tensor if tensor is not None and tensor.shape == expr.shape else None
@@ -157,7 +157,7 @@ class Builder:
         )
 
     def materialize(self, expr: Expr) -> Tensor:
-        """The tensor of the graph that holds ``expr``, of its shape or, in the same order, a vector.
+        """The graph tensor for ``expr``: of its shape, or a vector in the same order.
 
         Raises:
             GraphError: the graph has no op for it.
@@ -183,7 +183,7 @@ class Builder:
         return self._materialize_vector(reshaped(expr, (expr.size,)))
 
     def _materialize_image(self, expr: Expr) -> Tensor | None:
-        """Elements of images chosen along their axes: convolutions with kernels of zeros and ones."""
+        """Elements selected along the axes of images: convolutions with kernels of zeros and ones."""
         parts = []
         for first, term in _marked(expr.terms):
             if isinstance(term, Scaled) and isinstance(term.source, Tensor):
@@ -235,7 +235,7 @@ class Builder:
         return total
 
     def _dueling(self, expr: Expr) -> Tensor | None:
-        """``v + a − mean(a)`` as the one op that it is [1511.06581 eq. 9]."""
+        """``v + a − mean(a)`` as one Dueling op [1511.06581 eq. 9]."""
         if len(expr.terms) != 2 or expr.is_shifted or expr.size < 2:
             return None
         if any(isinstance(term.source, Softmax) or term.source.is_integer for term in expr.terms):
@@ -251,10 +251,10 @@ class Builder:
         return None
 
     def _expectations(self, source: Softmax, matrix: Array) -> list[Tensor]:
-        """``matrix @ softmax``: one `Expectation` for each support in the matrix; of most networks that is one.
+        """``matrix @ softmax``: one `Expectation` per support in the matrix (most networks have one).
 
         Raises:
-            GraphError: of a log-softmax, or there are too many supports.
+            GraphError: for a log-softmax, or for too many supports.
         """
         if source.log:
             raise GraphError("the graph has no log-softmax: give action values, e.g. (log_softmax(x).exp() * z).sum")
@@ -298,7 +298,7 @@ class Builder:
 
 
 def elementwise(builder: Builder, value: Value) -> tuple[Value, Tensor]:
-    """``value`` with an expression that is the tensor of the graph which is given beside it."""
+    """``value`` over a single graph tensor, and that tensor."""
     value = normal(value)
     tensor = builder.as_float(builder.materialize(value.expr))
     return Value(value.layout, plain(tensor)), tensor

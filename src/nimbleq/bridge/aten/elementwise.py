@@ -27,7 +27,7 @@ from nimbleq.graph import ops
 from nimbleq.types import Array
 
 _FLOAT32_LIMIT = float(np.finfo(np.float32).max)
-_MIXED = "it mixes the observations of a batch; each must be answered by itself"
+_MIXED = "it mixes the observations of a batch: compute each by itself"
 
 
 def add(builder: Builder, a: Any, b: Any, *, alpha: float = 1) -> Value:
@@ -65,7 +65,7 @@ def mul(builder: Builder, a: Any, b: Any) -> Value:
 def div(builder: Builder, a: Any, b: Any) -> Value:
     """``a/b``, ``b`` constant."""
     if isinstance(b, Value):
-        raise GraphError("the graph cannot divide by what depends on the observation")
+        raise GraphError("the graph cannot divide by a tensor that depends on the observation")
     return mul(builder, a, 1 / to_array(b))
 
 
@@ -75,7 +75,7 @@ def relu(builder: Builder, x: Value) -> Value:
 
 
 def leaky_relu(builder: Builder, x: Value, negative_slope: float = 0.01) -> Value:
-    """``x``, where it is negative times a slope."""
+    """``x``, or ``x·slope`` where it is negative."""
     return activation(builder, x, ops.Activation("leaky_relu", slope=float(negative_slope)))
 
 
@@ -124,7 +124,7 @@ def minimum(builder: Builder, a: Any, b: Any) -> Value:
 def where(builder: Builder, condition: Any, a: Any, b: Any) -> Value:
     """``a`` where a constant condition holds, else ``b``."""
     if isinstance(condition, Value):
-        raise GraphError("the graph cannot choose by what depends on the observation")
+        raise GraphError("the graph cannot select by a condition on the observation")
     chosen = to_array(condition)
     left = mul(builder, a, chosen) if isinstance(a, Value) else np.where(chosen, to_array(a), 0.0)
     right = mul(builder, b, 1 - chosen) if isinstance(b, Value) else np.where(chosen, 0.0, to_array(b))
@@ -145,7 +145,7 @@ def activation(builder: Builder, x: Value, op: ops.Activation) -> Value:
 def batch_norm(
     builder: Builder, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
 ) -> tuple[Value, None, None]:
-    """With its running statistics: an Affine per channel. ``momentum`` matters in training only."""
+    """BatchNorm with its running statistics: an Affine per channel. ``momentum`` matters only in training."""
     scale = 1 / np.sqrt(to_array(variance) + eps)
     scale = scale if weight is None else scale * to_array(weight)
     shift = (0.0 if bias is None else to_array(bias)) - to_array(mean) * scale
@@ -154,7 +154,7 @@ def batch_norm(
 
 
 def to_copy(builder: Builder, x: Value, *, dtype: Any = None, **options: Any) -> Value:
-    """A cast between formats of real numbers, all of which are float32 here; or to another device."""
+    """A cast between real number formats, which are all float32 here; or to another device."""
     if dtype is None or (x.is_integer and not dtype.is_floating_point):
         return x
     if not dtype.is_floating_point:
@@ -163,7 +163,7 @@ def to_copy(builder: Builder, x: Value, *, dtype: Any = None, **options: Any) ->
 
 
 def softmax(builder: Builder, x: Value, dim: int, half_to_float: bool = False) -> Value:
-    """Over an axis; what it is multiplied with decides what it becomes."""
+    """Softmax over an axis; the product that follows decides which op it becomes."""
     return _softmax(builder, x, dim, log=False)
 
 
@@ -233,7 +233,7 @@ def _with_constant(x: Value, constant: Any) -> tuple[Value, Array]:
     entries[value.layout.reshape(-1)] = np.broadcast_to(array, shape).reshape(-1)
     each = entries.reshape(BATCH, -1)
     if np.any(each != each[0]):
-        raise GraphError("it adds or multiplies something else for each observation of a batch")
+        raise GraphError("it adds or multiplies another constant for each observation of a batch")
     return value, compact(each[0].reshape(value.expr.shape))
 
 
@@ -241,7 +241,7 @@ def constant_value(constant: Any) -> Value:
     """A constant ``[B, *shape]`` as a value without terms."""
     array = to_array(constant)
     if array.ndim == 0 or array.shape[0] != BATCH or np.any(array != array[0]):
-        raise GraphError("a constant beside the observation must be the same for each of a batch")
+        raise GraphError("a constant must be the same for every observation of a batch")
     return in_order(Expr(array.shape[1:], (), array[0]))
 
 

@@ -83,7 +83,7 @@ def _rows_times(x: Value, matrix: Array) -> Value:
     layout, index = regroup(x.layout, x.expr.size)
     inner, outer = matrix.shape
     if np.any(layout[:, -1] - layout[:, 0] != inner - 1):
-        raise GraphError("it mixes the observations of a batch; each must be answered by itself")
+        raise GraphError("it mixes the observations of a batch: compute each by itself")
     count = len(index) // inner
     if count * inner * count * outer > MAX_MATRIX:
         raise GraphError(f"a matrix of {count * outer} x {count * inner} is too large: use convolutions or layers")
@@ -93,7 +93,7 @@ def _rows_times(x: Value, matrix: Array) -> Value:
 
 
 def linear_map(builder: Builder, x: Value, function: Callable[[Tensor], Tensor]) -> Value:
-    """A linear function of ``[B, *shape]`` as the matrix that it is.
+    """A linear function of ``[B, *shape]`` as its matrix.
 
     Raises:
         GraphError: that matrix is too large.
@@ -116,7 +116,7 @@ def convolution(
     builder: Builder, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
     output_padding: Any, groups: int,
 ) -> Value:  # fmt: skip
-    """A convolution of an image; other kinds as the matrix that they are."""
+    """A convolution of an image; other kinds as a matrix."""
     if not isinstance(x, Value) or isinstance(weight, Value) or isinstance(bias, Value):
         raise GraphError("its weights depend on the observation")
     if not transposed and weight.ndim == 4:
@@ -149,7 +149,7 @@ def _conv2d(
 
 
 def _padded_kernel(expr: Expr, kernel: Array, stride: Pair, padding: Pair, groups: int) -> Any:
-    """The image under a zero-padded one, and the kernel that has the padding in it."""
+    """The image without its zero padding, and the kernel that includes the padding."""
     term = expr.terms[0] if len(expr.terms) == 1 and not expr.is_shifted else None
     if not isinstance(term, Gathered):
         return None
@@ -237,7 +237,7 @@ def _pooled(
 ) -> Value:
     image = builder.image(x)
     if image is None:
-        raise GraphError("it pools what is not an image of the graph")
+        raise GraphError("it pools a tensor that is not an image of the graph")
     op = ops.Pool(function, kernel, stride, padding)
     return tensor_value(builder.add(op, builder.as_float(image) if function == "average" else image))
 

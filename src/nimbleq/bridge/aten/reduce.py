@@ -17,7 +17,7 @@ from nimbleq.graph import ops
 from nimbleq.types import Array
 
 _MAX_GROUPS = 64
-_MIXED = "it mixes the observations of a batch; each must be answered by itself"
+_MIXED = "it mixes the observations of a batch: compute each by itself"
 
 
 def mean(builder: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
@@ -68,7 +68,7 @@ def total(builder: Builder, x: Value, dim: Any = None, keepdim: bool = False, *,
 
 
 def amax(builder: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
-    """The largest over axes."""
+    """The maximum over axes."""
     axes = _axes(x, dim)
     image = builder.image(x) if x.layout.ndim == 4 and axes == (2, 3) else None
     if image is not None:
@@ -78,17 +78,17 @@ def amax(builder: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Va
 
 
 def amin(builder: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
-    """The smallest over axes."""
+    """The minimum over axes."""
     return _tournament(builder, x, _axes(x, dim), keepdim, minimum)
 
 
 def max_dim(builder: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
-    """The largest along an axis, without its index."""
+    """The maximum along an axis, without its index."""
     return amax(builder, x, dim, keepdim), None
 
 
 def min_dim(builder: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
-    """The smallest along an axis, without its index."""
+    """The minimum along an axis, without its index."""
     return amin(builder, x, dim, keepdim), None
 
 
@@ -112,7 +112,7 @@ def _tournament(builder: Builder, x: Value, axes: tuple[int, ...], keepdim: bool
 def layer_norm(
     builder: Builder, x: Value, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Value, None, None]:
-    """Over the last axes: one LayerNorm, or one for each of a few rows."""
+    """LayerNorm over the last axes: one op, or one for each of a few rows."""
     expr = builder.aligned(x)
     count = expr.size // prod(normalized_shape)
     if count == 1:

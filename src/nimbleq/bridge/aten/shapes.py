@@ -17,7 +17,7 @@ from nimbleq.types import Array
 
 
 def move(target: Any, args: Any, kwargs: Any) -> Any:
-    """An op that only moves elements: torch does it on the layout."""
+    """An op that only moves elements: torch applies it to the layout."""
     values = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Value)]
     if len(values) != 1:
         raise GraphError("it must be given one tensor that depends on the observation")
@@ -33,7 +33,7 @@ def move(target: Any, args: Any, kwargs: Any) -> Any:
 
 
 def cat(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Value:
-    """Join along an axis: Concat along the first of an observation, else a choice of elements."""
+    """Join along an axis: Concat along the first axis of an observation, else a selection of elements."""
     values = [value if isinstance(value, Value) else constant_value(value) for value in tensors]
     if len(values) == 1:
         return values[0]
@@ -77,7 +77,7 @@ def _together(values: Sequence[Value]) -> tuple[list[Array], Expr]:
 
 
 def slice_scatter(builder: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
-    """``x`` with a slice replaced: what a write in place on a slice becomes."""
+    """``x`` with a slice replaced: an in-place write to a slice."""
     return _scattered(torch.ops.aten.slice_scatter, x, part, where, options)
 
 

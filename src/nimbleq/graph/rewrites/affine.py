@@ -19,7 +19,7 @@ def _constants(graph: Graph, op: ops.Affine) -> tuple[Array, Array]:
 
 
 def fuse_affines(graph: Graph) -> Graph:
-    """One Affine for two in a row, where that holds no more numbers."""
+    """One Affine for two in a row, if that needs no more numbers."""
     for second in graph.nodes:
         first = sole_producer(graph, second.inputs[0], second)
         if first is None or not isinstance(second.op, ops.Affine) or not isinstance(first.op, ops.Affine):
@@ -38,7 +38,7 @@ def fuse_affines(graph: Graph) -> Graph:
 def affine_into_next(graph: Graph) -> Graph:
     """``W·(s∘x + t) + b = (W·s)∘x + (b + W·t)``, also through a Flatten.
 
-    Only where every reader of the Affine can take it, so that it goes. A shift cannot pass into a padded convolution:
+    Only if every reader of the Affine can absorb it. A shift cannot pass into a padded convolution:
     its border is zeros, not shifted zeros.
     """
     for affine in graph.nodes:
@@ -60,7 +60,7 @@ def affine_into_next(graph: Graph) -> Graph:
 
 
 def _readers(graph: Graph, affine: Node) -> list[tuple[Node, Node | None]]:
-    """Readers of an Affine, each with the Flatten that lies between, if one does."""
+    """Readers of an Affine, each with the Flatten in between, if there is one."""
     readers: list[tuple[Node, Node | None]] = []
     for reader in graph.consumers(affine.output):
         if isinstance(reader.op, ops.Flatten) and reader.output not in graph.outputs:
@@ -71,7 +71,7 @@ def _readers(graph: Graph, affine: Node) -> list[tuple[Node, Node | None]]:
 
 
 def _per_input(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | None:
-    """Scale and shift for each input feature of a Linear or channel of a Conv2d; None when pixels differ."""
+    """Scale and shift for each input feature of a Linear or channel of a Conv2d; None if pixels differ."""
     assert isinstance(affine.op, ops.Affine)
     shape = graph.types[affine.output].shape
     full = [np.broadcast_to(constant, shape) for constant in _constants(graph, affine.op)]
@@ -83,7 +83,7 @@ def _per_input(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] |
 
 
 def _absorbed(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | None:
-    """Weight and bias of ``layer`` with the Affine before it taken in; None when it cannot be."""
+    """Weight and bias of ``layer`` with the Affine before it folded in; None if that is impossible."""
     op = float_layer(graph, layer)
     constants = None if op is None else _per_input(graph, affine, layer)
     if op is None or constants is None:
@@ -120,7 +120,7 @@ def affine_into_previous(graph: Graph) -> Graph:
 
 
 def _per_output(graph: Graph, affine: Node) -> tuple[Array, Array] | None:
-    """Scale and shift for each output of the layer before; None when pixels differ."""
+    """Scale and shift for each output of the layer before; None if pixels differ."""
     assert isinstance(affine.op, ops.Affine)
     kind = graph.types[affine.output]
     assert isinstance(kind.qtype, Float32)

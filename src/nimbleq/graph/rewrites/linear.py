@@ -1,6 +1,6 @@
-"""Linear layers joined: in a row, side by side, and the dueling head.
+"""Fusion of Linear layers: in a chain, in parallel, and in the dueling head.
 
-Joined weights are computed in double and rounded once, so results change in their last bits only.
+Fused weights are computed in double and rounded once, so results change in their last bits only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _linear(graph: Graph, node: Node | None) -> ops.Linear | None:
 
 
 def fuse_linear_chain(graph: Graph) -> Graph:
-    """``W₂·(W₁·x + b₁) + b₂`` as one Linear, where that is no more multiplications."""
+    """``W₂·(W₁·x + b₁) + b₂`` as one Linear, if that takes no more multiplications."""
     for second in graph.nodes:
         first = sole_producer(graph, second.inputs[0], second)
         op1, op2 = _linear(graph, first), _linear(graph, second)
@@ -49,7 +49,7 @@ def fuse_linear_sum(graph: Graph) -> Graph:
 
 
 def fuse_parallel_layers(graph: Graph) -> Graph:
-    """Layers that read one tensor and whose outputs (after equal activations) are only joined: one layer, stacked."""
+    """Stack layers that read one tensor and whose outputs (after equal activations) are concatenated."""
     for concat in graph.nodes:
         if (
             not isinstance(concat.op, ops.Concat)
@@ -97,8 +97,8 @@ def fuse_dueling(graph: Graph) -> Graph:
     """``v + a − mean(a)`` of two Linears as one Linear [1511.06581, equation 9].
 
     When value and advantage are made from different tensors, those are concatenated first. V's row is then repeated
-    for every action, (A − 1)·|h_v| more multiplications: the price of a head that has an integer form. `for_deployment`
-    does not pay it.
+    for every action, which takes (A − 1)·|h_v| more multiplications but gives the head an integer form.
+    `for_deployment` avoids them.
     """
     for node in graph.nodes:
         if not isinstance(node.op, ops.Dueling):

@@ -1,4 +1,4 @@
-"""Nodes that do nothing, twice the same, or can be said more shortly. Results stay bit for bit."""
+"""Removes nodes that do nothing or repeat another, and fuses activations. Results stay the same bit for bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nimbleq.types import Array
 
 
 def drop_identity(graph: Graph) -> Graph:
-    """Without a node that gives what it gets."""
+    """``graph`` without a node that returns its input."""
     for node in graph.nodes:
         if _is_identity(graph, node):
             changed = bypass(graph, node)
