@@ -37,13 +37,14 @@ from nimbleq.rl.learners.learner import greedy_policy
 from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.presets import preset
 from nimbleq.rl.replay.ring import part
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
 from nimbleq.rl.training.train import train
 from nimbleq.rl.zoo import ZooEntry, save_zoo
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import EnvSpec, ObsSpec, Step
+from nimbleq.types import ObsSpec, Step
 
 SPEED_SECONDS = 75.0
 """Of training for its rate: filling the replay and compiling come first, then two rates are measured."""

@@ -89,7 +89,7 @@ def test_the_defaults_are_valid_and_the_impossible_is_named() -> None:
 def test_pqn_without_a_batch_is_named_too() -> None:
     """The batch has to divide the rollout; before that it has to be one."""
     pqn = with_changes(TrainConfig(), {"algorithm": "pqn", "learner.batch_size": 0})
-    with pytest.raises(ConfigError, match=r"learner\.batch_size has to be at least 1, not 0"):
+    with pytest.raises(ConfigError, match=r"learner\.batch_size must be at least 1, not 0"):
         validate(pqn)
 
 

@@ -1,8 +1,12 @@
-"""The layout of DESIGN: who may import whom, and what must not import torch."""
+"""The layout of DESIGN: who may import whom, no circles, and what must not import torch.
+
+Every import counts: also those inside functions, under ``TYPE_CHECKING`` and by ``import_module("nimbleq…")``.
+"""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,41 +14,146 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
 
 SHARED = {"errors", "types", "files", "version", "seeds", "stopping"}
-ALLOWED = {
-    "graph": {"graph"},
-    "bridge": {"bridge", "graph"},
-    "compress": {"compress", "bridge", "graph"},
-    "deploy": {"deploy", "graph", "native"},
-    "native": {"native"},
-    "config": {"config"},
-    "rl": {"rl", "bridge", "config", "log", "wandb_log", "native", "graph", "rundir"},
-    "report": {"report", "graph", "rundir"},
+"""Files that every room may import. What these may import themselves stands in `ALLOWED`, like every other file."""
+ALLOWED: dict[str, set[str]] = {
+    "graph": SHARED,
+    "native": SHARED,
+    "config": SHARED,
+    "bridge": SHARED | {"graph"},
+    "compress": SHARED | {"bridge", "native", "graph"},
+    "deploy": SHARED | {"graph", "native"},
+    "report": SHARED | {"graph", "rundir"},
+    "rl": SHARED | {"config", "log", "wandb_log", "native", "graph", "bridge", "rundir"},
+    "errors": set(),
+    "version": set(),
+    "types": set(),
+    "stopping": set(),
+    "streams": set(),
+    "files": {"errors"},
+    "seeds": {"types"},
+    "console": {"types"},
+    "rundir": {"errors", "files"},
+    "wandb_log": {"errors", "files", "config"},
+    "log": {"errors", "wandb_log"},
 }
+"""Room, or file that is in none → what it may import besides itself."""
+TOP = {"__init__", "__main__", "cli", "verbs"}
+"""These may import everything."""
 TORCH_ROOMS = {"rl", "bridge"}
 TORCH_FILES = {"compress/passes/fit.py", "compress/passes/finetune.py", "log.py"}
 
 
-def imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "nimbleq")
-    return names
+def name_of(path: Path) -> str:
+    """``nimbleq.graph.ops`` of ``…/graph/ops/__init__.py``."""
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 FILES = sorted(SRC.rglob("*.py"))
+MODULES = {name_of(path): path for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SRC).as_posix())
-def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
-    room = path.relative_to(SRC).parts[0].removesuffix(".py")
-    if room not in ALLOWED:
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports; of ``from a import b`` it is ``a.b`` where that is one of ours, else ``a``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module, names, 0) if module:
+                yield from (full if (full := f"{module}.{alias.name}") in MODULES else module for alias in names)
+            case ast.ImportFrom():
+                raise AssertionError(f"{path}: write imports in full, not relative")
+            case ast.Call(
+                ast.Name("import_module") | ast.Attribute(_, "import_module"), [ast.Constant(str() as name), *_]
+            ):
+                yield name
+
+
+def room_of(module: str) -> str:
+    """``graph`` of ``nimbleq.graph.ops.base``."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def folder_of(module: str) -> str:
+    """``rl/envs`` of ``nimbleq.rl.envs.masks``; a file that lies in a room itself stands for itself."""
+    return "/".join(MODULES[module].relative_to(SRC).parts[:2])
+
+
+EDGES = {name: {used for used in imports(path) if used in MODULES} - {name} for name, path in MODULES.items()}
+
+
+def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one node (Tarjan 1972)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for after in edges.get(node, ()):
+            if after not in number:
+                visit(after)
+                low[node] = min(low[node], low[after])
+            elif after in stack:
+                low[node] = min(low[node], number[after])
+        if low[node] == number[node]:
+            component = [stack.pop()]
+            while component[-1] != node:
+                component.append(stack.pop())
+            found.extend([sorted(component)] if len(component) > 1 else [])
+
+    for node in edges:
+        if node not in number:
+            visit(node)
+    return found
+
+
+def merged(group: Mapping[str, str]) -> dict[str, set[str]]:
+    """The imports between groups of modules."""
+    edges: dict[str, set[str]] = {}
+    for module, used in EDGES.items():
+        edges.setdefault(group[module], set()).update(group[other] for other in used)
+    return {name: used - {name} for name, used in edges.items()}
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"d", "a"}, "d": set()}) == [["a", "b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_every_kind_of_import_counts(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from nimbleq.graph import ops\n"
+        "def f():\n    import nimbleq.cli\n    import_module('nimbleq.types')\n"
+    )
+    assert sorted(imports(path)) == ["nimbleq.cli", "nimbleq.graph.ops", "nimbleq.types", "typing"]
+
+
+@pytest.mark.xfail(strict=True, reason="rl is being redrawn")
+def test_no_circle_between_files() -> None:
+    assert circles(EDGES) == []
+
+
+def test_no_circle_between_rooms() -> None:
+    assert circles(merged({module: room_of(module) for module in MODULES})) == []
+
+
+@pytest.mark.xfail(strict=True, reason="rl is being redrawn")
+def test_no_circle_between_folders_of_a_room() -> None:
+    assert circles(merged({module: folder_of(module) for module in MODULES})) == []
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
+    room = room_of(module)
+    if room in TOP:
         return
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("nimbleq.")}
-    assert used <= ALLOWED[room] | SHARED, f"{room} may not import {used - ALLOWED[room] - SHARED}"
+    used = {room_of(name) for name in imports(MODULES[module]) if name.split(".")[0] == "nimbleq"} - {room}
+    assert used <= ALLOWED[room], f"{room} may not import {used - ALLOWED[room]}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SRC).as_posix())

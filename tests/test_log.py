@@ -28,12 +28,12 @@ def test_resuming_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path) as log:
         log.write(1, x=1.0)
-        kept = log.position
+        position = log.position
         log.write(2, x=2.0)
     with path.open("ab") as stream:
         stream.write(b'{"step": 3, "x"')  # killed in the middle of a line
-    with MetricsLog(path, keep_bytes=kept) as log:
-        assert log.position == kept
+    with MetricsLog(path, keep_bytes=position) as log:
+        assert log.position == position
         log.write(2, x=5.0)
     assert lines(path) == [{"step": 1, "x": 1.0}, {"step": 2, "x": 5.0}]
     with MetricsLog(path):

@@ -14,7 +14,7 @@ import tyro
 
 from nimbleq.cli import VERBS
 from nimbleq.errors import ConfigError
-from nimbleq.verbs.words import registry, whole_number
+from nimbleq.verbs.arguments import registry, whole_number
 
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
 OURS = {"--help", "--version", "--json"}

@@ -30,7 +30,8 @@ from benchmarks.tables import header
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.native import NativeLearner
 from nimbleq.rl.learners.torch import TorchLearner
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 STACKED = 4
 ENGINES = ("native", f"native ×{STACKED}", "torch eager", "torch compiled")

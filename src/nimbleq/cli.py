@@ -1,6 +1,6 @@
-"""The command line: which verb, its arguments, and how errors reach the person.
+"""The command line: which verb, its arguments, and how errors are reported.
 
-Exit codes: 0 done; 1 what was asked does not hold (a certificate refused, a parity mismatch); 2 bad usage or bad input;
+Exit codes: 0 done; 1 the claim does not hold (a certificate refused, a mismatch in verify); 2 bad usage or bad input;
 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
@@ -28,9 +28,9 @@ class Verb(NamedTuple):
     """A row of the table of verbs.
 
     Attributes:
-        purpose: what it does, in the first page of help.
-        stopped: what is left after Ctrl-C or SIGTERM.
-        module: of its code in ``verbs/`` where that cannot bear its name.
+        purpose: what it does, for the first page of help.
+        stopped: what remains after Ctrl-C or SIGTERM.
+        module: its module in ``verbs/`` if that has another name.
     """
 
     purpose: str
@@ -40,25 +40,23 @@ class Verb(NamedTuple):
 
 VERBS = {
     "run": Verb(
-        "the whole line: train → compress → certify → export → verify → bench → report",
-        "what is finished is kept, training up to this step; the same command goes on",
+        "every step: train → compress → certify → export → verify → bench → report",
+        "finished steps are saved, and training up to this point; the same command goes on",
     ),
-    "train": Verb(
-        "train a deep Q-network on a Gymnasium environment", "everything done so far is kept: --resume goes on"
-    ),
-    "tune": Verb("search the settings of training with Optuna", "everything done so far is kept"),
+    "train": Verb("train a deep Q-network on a Gymnasium environment", "everything so far is saved: --resume goes on"),
+    "tune": Verb("search the settings of training with Optuna", "everything so far is saved; the same command goes on"),
     "import": Verb("make a run directory from a Stable-Baselines3 DQN zip", module="import_model"),
-    "compress": Verb("search the smallest policy that keeps a share of the return"),
+    "compress": Verb("find the smallest policy that keeps a share of the return"),
     "certify": Verb(
-        "certify that share, or play on from where that stopped",
-        "every batch played is kept; the same command plays on",
+        "certify that share, or play on where an earlier test stopped",
+        "every batch played is saved; the same command plays on",
     ),
     "export": Verb("write a policy for its targets: C, ONNX …"),
     "verify": Verb("compare an export with the reference on golden and random observations"),
     "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),
     "watch": Verb("play episodes of a policy and write them as a GIF"),
     "report": Verb("write one self-contained HTML file about a run"),
-    "doctor": Verb("say what is installed and which engines work here"),
+    "doctor": Verb("show what is installed and which engines work here"),
 }
 
 EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
@@ -66,11 +64,11 @@ EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx"
 """Optional package → the extra that installs it."""
 
 TRACEBACK = "NIMBLEQ_TRACEBACK"
-"""Environment variable: where it is set, an error that nobody foresaw is raised instead of summed up."""
+"""Environment variable: if it is set, an unexpected error is raised with its traceback."""
 
 
 class Outcome(NamedTuple):
-    """How a command ended: the exit code, and its JSON object (None: nothing is to be printed)."""
+    """How a command ended: the exit code, and its JSON object (None: print nothing)."""
 
     code: int
     result: dict[str, Any] | None = None
@@ -81,7 +79,7 @@ def usage() -> str:
     lines = [
         f"nimbleq {VERSION}: deep Q-networks trained fast, made small, proven, and answering in microseconds",
         "",
-        "usage: nimbleq VERB [OPTIONS]      (nimbleq VERB --help tells more)",
+        "usage: nimbleq VERB [OPTIONS]      (more: nimbleq VERB --help)",
         "",
         *(f"  {name:<10}{verb.purpose}" for name, verb in VERBS.items()),
         "",
@@ -111,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _outcome(words: Sequence[str], as_json: bool) -> Outcome:
-    """Do what the words ask; whatever goes wrong is one line on standard error."""
+    """Run the command; every error is one line on standard error."""
     name = words[0]
     try:
         if name not in VERBS:
@@ -129,7 +127,7 @@ def _outcome(words: Sequence[str], as_json: bool) -> Outcome:
     except KeyboardInterrupt as stop:
         return _stopped(VERBS[name], stop)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing to tell anybody.
+        # The reader of our output has gone (`| head`): nobody would see a message.
         sys.stderr.close()
         return Outcome(0)
     except Exception as error:  # noqa: BLE001 (one line for a person, and the JSON object; see TRACEBACK)
@@ -144,22 +142,22 @@ def _call(name: str, rest: list[str], as_json: bool) -> Outcome:
     args = parse(module.arguments(rest) if hasattr(module, "arguments") else module.Args, name, rest)
     check_ranges(args)
     result, holds = module.main(args, Console(as_json))
-    json.dumps(result, allow_nan=False)  # or the fault would show only where the object is printed
+    json.dumps(result, allow_nan=False)  # fail here, not where the object is printed
     return Outcome(0 if holds else 1, result)
 
 
 def parse(kind: Any, verb: str, words: list[str]) -> Any:
-    """An ``Args`` value from words; ``kind`` is the dataclass, or an instance that carries the defaults.
+    """An ``Args`` value from the command line; ``kind`` is the dataclass, or an instance with the defaults.
 
     Raises:
-        ConfigError: the words do not fit, in one line.
+        ConfigError: the arguments do not fit, in one line.
     """
     import tyro
 
-    from nimbleq.verbs.words import registry
+    from nimbleq.verbs.arguments import registry
 
     prog = f"nimbleq {verb}"
-    plain = bool(os.environ.get("NO_COLOR"))  # tyro colours what it prints to a terminal, and knows no such wish
+    plain = bool(os.environ.get("NO_COLOR"))  # tyro ignores it on a terminal
     page, errors = io.StringIO(), io.StringIO()
     options: dict[str, Any] = {"prog": prog, "args": words, "registry": registry()}
     try:
@@ -175,19 +173,19 @@ def parse(kind: Any, verb: str, words: list[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box: its lines up to the first rule, and what it thinks was meant."""
+    """The message inside tyro's box: its lines up to the first rule, and its suggestions."""
     lines = [line.strip("│ \t") for line in box.splitlines() if line.strip("╭╮╰╯─ ")]
     message: list[str] = []
     for line in lines[1 if box.startswith("╭") else 0 :]:
         if set(line) <= {"─"}:
             break
         message.append(line)
-    said = " ".join(message) or "the arguments do not fit"
+    text = " ".join(message) or "the arguments do not fit"
     if "Perhaps you meant:" not in lines:
-        return said
+        return text
     after = lines[lines.index("Perhaps you meant:") + 1 :]
     meant = [line.split()[0].rstrip(",") for line in after if line.startswith("--")]
-    return f"{said}; did you mean {' or '.join(dict.fromkeys(meant[:3]))}?" if meant else said
+    return f"{text}; did you mean {' or '.join(dict.fromkeys(meant[:3]))}?" if meant else text
 
 
 def _failed(message: str, code: int = 2, mark: str = "nimbleq: ") -> Outcome:
@@ -199,9 +197,9 @@ def _failed(message: str, code: int = 2, mark: str = "nimbleq: ") -> Outcome:
 
 def _stopped(verb: Verb, stop: KeyboardInterrupt) -> Outcome:
     at_once = isinstance(stop, Stopped) and stop.at_once
-    kept = "what the last checkpoint holds is kept" if at_once else verb.stopped
+    state = "the last checkpoint is intact" if at_once else verb.stopped
     code = 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
-    return _failed(f"stopped; {kept}", code, mark="")
+    return _failed(f"stopped; {state}", code, mark="")
 
 
 def _unforeseen(error: Exception) -> Outcome:
@@ -210,6 +208,6 @@ def _unforeseen(error: Exception) -> Outcome:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}, line {frame.lineno}"
     return _failed(
-        f"this is a fault of nimbleq: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows where it comes "
-        "from, please report that"
+        f"this is a bug in nimbleq: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback; "
+        "please report it"
     )

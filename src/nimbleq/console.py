@@ -1,4 +1,4 @@
-"""What a person sees: results on standard output, progress on standard error, nothing in between when piped."""
+"""Output for people: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Console:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Tick]:
-        """A `Tick` that draws a bar with rate and time left on a terminal, and a line now and then elsewhere."""
+        """A `Tick` that draws a bar with rate and time left on a terminal, and prints a line now and then elsewhere."""
         if sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown"):
             with _bar(title) as tick:
                 yield tick
@@ -49,7 +49,7 @@ class Console:
 
 
 class Pace:
-    """How fast work goes now: what was done before this process took it up does not count."""
+    """Current speed: work done before this process started does not count."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
@@ -129,7 +129,7 @@ def duration_text(seconds: float) -> str:
 
 
 def rate_text(per_second: float) -> str:
-    """``"1,562/s"``, or ``"24 s each"`` where little happens in a second."""
+    """``"1,562/s"``, or ``"24 s each"`` if it is below one a second."""
     if per_second <= 0:
         return "–"
     return f"{per_second:,.0f}/s" if per_second >= 1 else f"{1 / per_second:.0f} s each"

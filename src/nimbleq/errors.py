@@ -1,4 +1,4 @@
-"""Errors written for the person who reads them: what is wrong, where, and what to do."""
+"""Errors written for the user: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ConfigError(NimbleqError):
 
 
 class DivergedError(NimbleqError):
-    """Training came to infinity or NaN."""
+    """Training reached infinity or NaN."""
 
 
 class EnvError(NimbleqError):
@@ -36,8 +36,8 @@ class UnsupportedOpError(NimbleqError):
 
     Args:
         op: kind of the op, e.g. ``"LayerNorm"``.
-        target: what was asked to handle it, e.g. ``"onnx"``.
-        hint: what the person can do instead.
+        target: what cannot express it, e.g. ``"onnx"``.
+        hint: what the user can do instead.
     """
 
     def __init__(self, op: str, target: str, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing that cannot leave half a file, and reading that says what is wrong."""
+"""Atomic writes, reads with clear errors, and locks."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # where a file stands in place of a folder there is nothing to delete
+        with contextlib.suppress(OSError):  # there is nothing to delete if a file is in place of a folder
             temporary.unlink()
         raise _unwritable(path, error) from error
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder last through a power failure, as `os.fsync` does the contents of a file."""
+    """Make the names in a folder survive a power failure, as `os.fsync` does for the contents of a file."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -110,10 +110,10 @@ def sha256(data: bytes) -> str:
 
 @contextmanager
 def exclusive_lock(folder: Path, *, read_only: bool = False) -> Iterator[None]:
-    """Keep other commands from writing in ``folder``; the system ends this when the process ends, however it does.
+    """Keep other commands from writing in ``folder``; the system releases the lock when the process ends.
 
     Args:
-        folder: made when missing.
+        folder: created if it is missing.
         read_only: a folder that nobody can write to needs no lock.
 
     Raises:
@@ -136,6 +136,6 @@ def exclusive_lock(folder: Path, *, read_only: bool = False) -> Iterator[None]:
             if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
                 raise FileError(f"cannot lock {path}: {error.strerror or error}") from error
             raise ConfigError(
-                f"another nimbleq command is at work in {folder}: wait until it ends, or choose another folder"
+                f"another nimbleq command is working in {folder}: wait until it ends, or choose another folder"
             ) from None
         yield

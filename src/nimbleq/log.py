@@ -1,4 +1,4 @@
-"""One metrics writer: a line of JSON per record; beside it TensorBoard where that is installed, and W&B when asked."""
+"""Metrics: a line of JSON per record, also to TensorBoard if it is installed, and to W&B on request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` (valid whenever the process dies) and to TensorBoard event files.
+    """Appends to ``metrics.jsonl`` (valid even if the process dies) and to TensorBoard event files.
 
     Args:
         path: the JSONL file.
         tensorboard: folder of the event files (None: JSONL only).
-        keep_bytes: how much of an existing file to keep: where the checkpoint that training resumes from left it.
-        other: another writer that gets the same records; closed with this one.
+        keep_bytes: how much of an existing file to keep: its length at the checkpoint that training resumes from.
+        other: a second writer that gets the same records; closed with this one.
 
     Raises:
         FileError: not writable.

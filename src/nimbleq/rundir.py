@@ -1,4 +1,4 @@
-"""Where things lie in a run directory."""
+"""The files of a run directory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NAME = re.compile(r"\w[\w.+=-]{0,99}")
 
 
 def check_name(name: str) -> str:
-    """``name``, if a compressed artefact may have it: one plain word, so that it names a folder inside ``artefacts``.
+    """``name``, if it is a valid name of a compressed artefact: one plain word that names a folder in ``artefacts``.
 
     Raises:
-        ConfigError: it is empty, could lead out of that folder, is hidden, or is the teacher's.
+        ConfigError: it is empty, hidden, leads out of that folder, or is the teacher's.
     """
     if _NAME.fullmatch(name) is None or name.casefold() == TEACHER:
         raise ConfigError(
@@ -34,7 +34,7 @@ class RunDir:
     ``results/<verb>.json``, ``results/<artefact>/<verb>.json``, ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
-    from it. Before training is over it is made from ``checkpoint/best.safetensors`` when a verb asks for it.
+    from it. Before training ends, a verb that needs it makes it from ``checkpoint/best.safetensors``.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class RunDir:
 
     @property
     def best(self) -> Path:
-        """Weights of the best checked network so far, as safetensors named as in `QNetwork.state_dict`."""
+        """Weights of the best network in a greedy check so far: safetensors, named as in `QNetwork.state_dict`."""
         return self.checkpoint / "best.safetensors"
 
     @property
@@ -78,7 +78,7 @@ class RunDir:
         return self.path / "artefacts" / check_name(name)
 
     def artefacts(self) -> list[str]:
-        """Names of the compressed artefacts that are there, sorted; stray files and folders do not count."""
+        """Names of the compressed artefacts, sorted; stray files and folders do not count."""
         found = sorted(path.parent for path in self.path.glob("artefacts/*/model.json"))
         return [path.name for path in found if _NAME.fullmatch(path.name) and path.name.casefold() != TEACHER]
 
@@ -87,7 +87,7 @@ class RunDir:
         return self.path / "results" / artefact / f"{verb}.json"
 
     def save_result(self, verb: str, value: Mapping[str, Any]) -> None:
-        """Keep what ``verb`` printed, for the report and for resuming: by artefact where it names one as ``artefact``.
+        """Save what ``verb`` printed, for the report and for resuming; by artefact if it names one as ``artefact``.
 
         Raises:
             ConfigError: the artefact cannot have that name.

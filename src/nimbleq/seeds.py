@@ -1,4 +1,4 @@
-"""Episode seeds. Every purpose draws from an interval of its own, so seeds that chose something never judge it."""
+"""Episode seeds. Every purpose draws from an interval of its own, so the seeds that chose a policy never certify it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def episode_seeds(purpose: Purpose, nonce: int, count: int, start: int = 0) -> A
         purpose: what the episodes are for.
         nonce: separates streams of one purpose (a run's seed; fresh entropy for a re-check).
         count: how many.
-        start: how many of the stream were used already.
+        start: how many seeds of the stream are used already.
     """
     stream = np.random.SeedSequence([_PURPOSES.index(purpose), nonce]).generate_state(1, np.uint64)[0]
     # An odd stride walks the whole interval (a power of two) before it repeats.

@@ -1,4 +1,4 @@
-"""Asked to stop: by Ctrl-C (SIGINT), or by SIGTERM, as schedulers and service managers do."""
+"""Stop signals: Ctrl-C (SIGINT) and SIGTERM, which schedulers and service managers send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         signum: which.
-        at_once: it did so a second time, and what was under way is torn apart: only what is on the disk counts.
+        at_once: it was the second request, which interrupts everything: only what is on the disk counts.
     """
 
     def __init__(self, signum: int, at_once: bool = False) -> None:
@@ -30,7 +30,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`; where somebody else handles it already, nothing.
+    """SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`; an existing handler of SIGTERM stays.
 
     Only the main thread can handle signals.
     """
@@ -50,9 +50,9 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Both signals only set a flag, so that nothing is torn apart; yields the flag's reader.
+    """Both signals only set a flag, so that nothing is interrupted; yields the reader of the flag.
 
-    A second request, a second or more later, does not wait: `Stopped` is raised wherever the program is, which helps
+    A second request, a second or more later, does not wait: it raises `Stopped` wherever the program is, which helps
     when an environment hangs. Outside the main thread signals cannot be handled and do not arrive either.
 
     Raises:

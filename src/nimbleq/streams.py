@@ -1,4 +1,4 @@
-"""The standard streams of the command line: whole, able to show every character, and free for one JSON object."""
+"""The standard streams of the command line: open, able to show every character, and clean for one JSON object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ASCII = {
     "Δ": "d", "γ": "gamma", "ε": "eps", "τ": "tau", "α": "alpha", "λ": "lambda", "σ": "sigma", "±": "+-", "²": "^2",
     "\u00a0": " ", "\u202f": " ", "‘": "'", "’": "'", "“": '"', "”": '"', "│": "|", "║": "|", "─": "-", "━": "-",
 }  # fmt: skip
-"""What stands for a character on a terminal that has no such one; others become a question mark, corners a plus."""
+"""Replacements for characters that a terminal cannot show; others become a question mark, corners a plus."""
 _CORNERS = frozenset("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩┃╇")
 _HANDLER = "nimbleq.ascii"
 
@@ -48,7 +48,7 @@ def prepare_streams() -> None:
 
 @contextmanager
 def result_stream() -> Iterator[TextIO]:
-    """Yields standard output; meanwhile what anything else prints there, C code and children too, is sent to stderr."""
+    """Yields standard output; whatever else is printed there meanwhile (also by C code or children) goes to stderr."""
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         if not _is_real(out):

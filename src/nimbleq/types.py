@@ -1,4 +1,4 @@
-"""The values that cross borders between rooms. Numpy only.
+"""The values that pass between rooms. Numpy only.
 
 Shapes: ``B`` batch, ``N`` environments, ``*O`` one observation, ``A`` actions.
 """
@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from nimbleq.graph.interface import Interface
-
 Array = NDArray[Any]
 Policy = Callable[..., Array]
-"""``obs[B, *O] → action int[B]``: a greedy policy over a batch of observations.
+"""``obs[B, *O] → action int[B]``: a greedy policy for a batch of observations.
 
-Where the environment gives action masks it is called with the keyword argument ``mask: bool[B, A]`` (True: legal), and
-answers with legal actions.
+If the environment gives action masks, it is called with the keyword argument ``mask: bool[B, A]`` (True: legal), and
+returns legal actions.
 """
 
 
@@ -31,8 +28,8 @@ class ObsSpec:
     Attributes:
         shape: ``*O``.
         dtype: numpy name, ``"float32"`` or ``"uint8"``.
-        pictures: of a vector that holds pictures beside numbers, one ``(C, H, W)`` each: their values come first, one
-            picture after the other in C order; then the numbers.
+        pictures: for a vector that holds images and numbers, one ``(C, H, W)`` per image: their values come first, one
+            image after the other in C order; then the numbers.
     """
 
     shape: tuple[int, ...]
@@ -41,25 +38,8 @@ class ObsSpec:
 
     @property
     def pixels(self) -> int:
-        """Values of the pictures in a vector, before its numbers."""
+        """Number of image values in a vector, before its numbers."""
         return sum(math.prod(picture.shape) for picture in self.pictures)
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What a network has to know of an environment.
-
-    Attributes:
-        obs: one observation.
-        actions: ``A``; they are 0 … A−1.
-        masked: the environment says which actions are legal.
-        interface: how its observations become ``obs``, and an index its action (None: of no Gymnasium environment).
-    """
-
-    obs: ObsSpec
-    actions: int
-    masked: bool = False
-    interface: Interface | None = field(default=None, compare=False)
 
 
 class Step(NamedTuple):
@@ -121,7 +101,7 @@ class Episodes:
         seeds: ``int64[E]``.
         returns: ``float64[E]`` undiscounted.
         lengths: ``int64[E]`` steps.
-        obs: ``[K, *O]`` observations met on the way when they were asked for, else ``None``.
+        obs: ``[K, *O]`` observations visited, if they were requested, else ``None``.
         masks: ``bool[K, A]`` the actions that were legal in ``obs`` (None: all, always).
     """
 

@@ -1,4 +1,4 @@
-"""Metrics to Weights & Biases (the extra ``wandb``); imported only when somebody asks for it."""
+"""Metrics to Weights & Biases (the extra ``wandb``); imported only on request."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nimbleq.files import read_json, write_json
 
 
 class WandbLog:
-    """A run there that belongs to a run directory: ``wandb.json`` in it remembers the run's id.
+    """The W&B run of a run directory, whose ``wandb.json`` holds the id.
 
-    The horizontal axis is ``env_step``. What is repeated after a resume is there twice, with the same values.
+    The horizontal axis is ``env_step``. Steps repeated after a resume appear twice, with the same values.
 
     Args:
         log: offline or online, and the project.
         folder: run directory.
         config: settings of the run, as plain JSON values.
-        resume: go on with the run that the folder remembers.
+        resume: continue the W&B run of the folder.
 
     Raises:
         ConfigError: the package is not installed.
-        NimbleqError: it cannot begin (no login, no network, …).
+        NimbleqError: it cannot start (no login, no network, …).
     """
 
     def __init__(self, log: LogConfig, folder: Path, config: Mapping[str, Any], resume: bool) -> None:
@@ -49,7 +49,7 @@ class WandbLog:
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
             )
         except Exception as error:
-            raise NimbleqError(f"Weights & Biases cannot begin: {' '.join(str(error).split())}") from error
+            raise NimbleqError(f"Weights & Biases cannot start: {' '.join(str(error).split())}") from error
         write_json(memory, {"id": identity, "project": log.project, "wandb": log.wandb})
         self._run.define_metric("env_step")
         self._run.define_metric("*", step_metric="env_step")
@@ -64,12 +64,12 @@ class WandbLog:
 
 
 def wandb_log(log: LogConfig | None, folder: Path, config: Mapping[str, Any], resume: bool) -> WandbLog | None:
-    """What ``log`` asks for."""
+    """The writer that ``log`` describes."""
     return None if log is None or log.wandb == "off" else WandbLog(log, folder, config, resume)
 
 
 def check_wandb(log: LogConfig) -> None:
-    """Raise `ConfigError` when ``log`` asks for a package that is not installed."""
+    """Raise `ConfigError` if ``log`` needs a package that is not installed."""
     if log.wandb != "off" and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--log.wandb needs the package wandb: pip install 'nimbleq[wandb]'")
 

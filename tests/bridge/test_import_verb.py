@@ -78,7 +78,7 @@ def test_bad_numbers_and_other_environments_are_one_line(
         ((files[0], "--env", ENV, "--episodes", 0), "--episodes"),
         ((files[0], "--env", ENV, "--episodes", -3), "--episodes"),
         ((files[0], "--env", "CartPole-v1"), "float32 (2,), but CartPole-v1 gives float32 (4,)"),
-        ((files[0], "--env", ENV, "--vecnormalize", files[0]), "no pickle"),
+        ((files[0], "--env", ENV, "--vecnormalize", files[0]), "not a pickle"),
         ((files[0], "--env", ENV, "--vecnormalize", tmp_path / "none.pkl"), "none.pkl"),
     ):
         code, out, err = run(capsys, *words, "--out", tmp_path / "run")

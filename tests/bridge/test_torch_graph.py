@@ -560,7 +560,7 @@ UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
     "dictionary given": (Net(lambda net, x: x["obs"]), VECTOR, "torch.export"),
     "misfit": (nn.Sequential(nn.Linear(5, 2)), VECTOR, "reduction dim"),
     "whole numbers": (Net(lambda net, x: (x * 2).float().flatten(1)), RAW, "integer arithmetic"),
-    "remembers": (Remembers(), VECTOR, "written by every call"),
+    "remembers": (Remembers(), VECTOR, "every call writes it"),
     "two inputs": (nn.Bilinear(6, 6, 3), VECTOR, "other arguments"),
     "raises": (vector_net(lambda net, x: net.missing(x)), VECTOR, "no attribute 'missing'"),
     "meta": (nn.Linear(6, 3, device="meta"), VECTOR, "meta device"),

@@ -204,11 +204,11 @@ def test_a_finished_run_is_only_read_and_what_is_damaged_is_named(inline: Any, t
     other.write_text((good / "config.json").read_text().replace('"steps": 640', '"steps": 64'))
     assert "steps = 640, not 64" in one_line(inline("train", "--resume", "--out", good, "--config", other))
     shutil.rmtree(good / "checkpoint")
-    assert "is over and its checkpoint is gone" in one_line(inline("train", "--resume", "--out", good))
+    assert "is finished and its checkpoint is gone" in one_line(inline("train", "--resume", "--out", good))
     (good / "results" / "train.json").unlink()
     anew = inline("train", "--resume", "--out", good)
     assert anew.code == 0, anew.err
-    assert "has no checkpoint yet: training starts anew" in anew.out
+    assert "has no checkpoint yet: training starts from the beginning" in anew.out
 
 
 def test_numbers_that_cannot_be_are_one_line(inline: Any, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_numbers_that_cannot_be_are_one_line(inline: Any, tmp_path: Path) -> Non
         ("learner.adam-eps", "-1"), ("learner.reward-scale", "0"), ("replay.beta-start", "2"),
     ):  # fmt: skip
         line = one_line(inline("train", *BRIEF, "--out", out, f"--{name}", value))
-        assert f"the setting {name.replace('-', '_')} has to be" in line
+        assert f"the setting {name.replace('-', '_')} must be" in line
     assert not out.exists()
     huge = ("--replay.capacity", str(10**13))
     assert "not enough memory (Unable to allocate" in one_line(inline("train", *BRIEF, "--out", out, *huge))

@@ -33,7 +33,7 @@ def test_the_commands_of_the_page(inline: Any, tmp_path: Path, monkeypatch: pyte
     assert len(done.json["returns"]) == 2
     assert done.json["gif"] is None, "it draws no pictures"
     asked = inline(*watch, "--out", "never.gif")
-    assert "draws no pictures" in one_line(asked)
+    assert "draws no images" in one_line(asked)
 
 
 def test_a_gif_of_cart_pole(inline: Any, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def done_before(done: Any) -> tuple[str, ...]:
     assert done.code == 0, done.err
-    return tuple(step for step in STEPS if f"{step}: done before" in done.err)
+    return tuple(step for step in STEPS if f"{step}: already done" in done.err)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_stronger_promise_is_made_anew(inline: Any, words: tuple[Any, ...]) ->
     assert done_before(again) == ("train",)
     assert again.json["certify"]["keep"] == 0.99
     assert again.json["certify"]["reason"] == "certified at 0.99"
-    assert "compress: done again, as keep changed" in again.err
+    assert "compress: repeated, because keep changed" in again.err
     assert done_before(inline(*words, "--keep", "0.99", "--recipe", "int8")) == ("train",)
 
 

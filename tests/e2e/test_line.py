@@ -60,7 +60,7 @@ def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, An
     assert done.code == 0
     assert done.json["train"] == before["train"]
     assert done.json["certify"] == before["certify"]
-    assert done.err.count("done before") == 6
+    assert done.err.count("already done") == 6
 
 
 def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(
@@ -104,7 +104,7 @@ def test_settings_from_a_file_are_those_settings(inline: Any, line: tuple[Path, 
     words = ("run", "--config", run / "config.json", "--out", run)
     done = inline(*words, "--json")
     assert done.code == 0, done.err
-    assert done.err.count("done before") == 6
+    assert done.err.count("already done") == 6
     assert done.json["train"] == before["train"]
     changed = inline(*words, "--seed", "12")
     assert changed.code == 2

@@ -1,4 +1,4 @@
-"""Before a command starts: what cannot go well is refused, leaves nothing, and nobody else is at work in the folder."""
+"""Before a command starts: what cannot go well is refused, leaves nothing, and nobody else is working in the folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REFUSED = [
     (("--replay.capacity", "10000000000000"), "memory"),
     (("--env-engine", "envpool", "--env-kwargs", "a=1"), "envpool"),
     (("--explore.updates", "-1"), "explore.updates"),
-    (("--learn-start", "5000", "--steps", "1e3"), "--learn-start 5000 has to be below --steps"),
+    (("--learn-start", "5000", "--steps", "1e3"), "--learn-start 5000 must be below --steps"),
     (("--preset", ""), "no preset ''"),
     (("--env-kwargs", "nosuch=1"), "nosuch"),
 ]
@@ -40,7 +40,7 @@ def test_a_refused_start_leaves_nothing_behind(inline: Any, tmp_path: Path, word
     out = tmp_path / "runs" / "new"
     line = one_line(inline("train", *BRIEF, *words, "--out", out))
     assert says in line
-    assert "fault of nimbleq" not in line
+    assert "bug in nimbleq" not in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +114,7 @@ def test_two_commands_in_one_run(inline: Any, cli: Any, tmp_path: Path) -> None:
     process = started(*words)
     wait_for(lambda: metrics(run) > 300 and (run / "checkpoint" / "best.safetensors").exists(), process)
     for second in (("train", "--resume", "--out", run), ("run", *WORDS, "--out", run), ("compress", run)):
-        assert "another nimbleq command is at work" in one_line(cli(*second)), second
+        assert "another nimbleq command is working" in one_line(cli(*second)), second
     assert cli("watch", run, "--json").code == 0, "reading is allowed"
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -217,7 +217,7 @@ def test_a_run_that_cannot_be_written_is_still_read(inline: Any, run: Path) -> N
         for folder in folders:
             folder.chmod(0o755)
     assert verified.returncode == 0, verified.stderr
-    assert "not kept for the report: cannot write" in verified.stdout
+    assert "not saved for the report: cannot write" in verified.stdout
     assert resumed.returncode == 0, resumed.stderr
     assert "trained CartPole-v1 in" in resumed.stdout
     assert certified.returncode in (0, 1), certified.stderr

@@ -83,7 +83,7 @@ def test_ctrl_c_leaves_one_object(tmp_path: Path) -> None:
     out, err = process.communicate()
     assert process.returncode == 130, err
     assert json.loads(out)["exit"] == 130
-    assert "everything done so far is kept: --resume goes on" in json.loads(out)["error"]
+    assert "everything so far is saved: --resume goes on" in json.loads(out)["error"]
 
 
 def test_closed_streams(tmp_path: Path) -> None:

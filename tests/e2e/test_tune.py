@@ -84,7 +84,7 @@ def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
         ("seeds", "0", "at least 1"),
     ):  # fmt: skip
         line = one_line(inline("tune", *ENDLESS, "--out", out, f"--{name}", value))
-        assert f"--{name} has to be {wanted}, not {value}" in line
+        assert f"--{name} must be {wanted}, not {value}" in line
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -122,7 +122,7 @@ def test_one_command_at_a_time(inline: Any, tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdin is not None
         other.stdout.read(1)
-        assert "another nimbleq command is at work" in one_line(inline("tune", *SMALL, "--out", tmp_path))
+        assert "another nimbleq command is working" in one_line(inline("tune", *SMALL, "--out", tmp_path))
         assert not (tmp_path / "study.db").exists()
 
 
@@ -151,7 +151,7 @@ def test_trials_that_diverge_are_given_up(inline: Any, tmp_path: Path) -> None:
     words = ("--space", space, "--trials", "2", "--out", tmp_path / "out")
     done = inline("tune", *SMALL, "--steps", "12800", *words)
     assert done.code == 0, done.err
-    assert "every trial was given up" in done.out
+    assert "every trial was pruned" in done.out
     assert inline("tune", *SMALL, "--steps", "12800", *words, "--json").json["trials"] == 2
 
 
@@ -175,14 +175,14 @@ def test_what_cannot_be_searched_is_one_line(inline: Any, tmp_path: Path) -> Non
     for content, says in (
         ({"learner.speed": {"low": 1, "high": 2}}, "no setting 'speed'"),
         ({"learner.lr": {"low": 1}}, "learner.lr has to be"),
-        ({"learner.gamma": {"low": 0.5, "high": 2.0}}, "learner.gamma has to be within 0 and 1"),
+        ({"learner.gamma": {"low": 0.5, "high": 2.0}}, "learner.gamma must be within 0 and 1"),
         ({"learner.target": {"choices": ["often"]}}, "learner.target"),
         ([], "no search space"),
     ):
         path.write_text(json.dumps(content))
         assert says in one_line(inline(*words, "--space", path))
     assert "no.such is not searched" in one_line(inline(*words, "--only", "no.such"))
-    assert "--trials has to be at least 1" in one_line(inline(*words, "--trials", "0"))
+    assert "--trials must be at least 1" in one_line(inline(*words, "--trials", "0"))
     assert "no training settings" in one_line(inline("train", "--config", path, "--out", tmp_path / "run"))
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "study.db").write_text("not a database, " * 100)

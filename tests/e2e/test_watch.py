@@ -41,7 +41,7 @@ def test_what_is_cut_is_said_and_nobody_looks_for_a_screen(cli: Any, run: Path, 
     pytest.importorskip("pygame")
     done = cli("watch", run, "--out", tmp_path / "it.gif", "--max-frames", "3")
     assert done.code == 0, done.err
-    assert "3 pictures (the first of " in done.out
+    assert "3 frames (the first of " in done.out
     assert "--max-frames takes more)" in done.out
     for noise in ("XDG_RUNTIME_DIR", "pygame", "ALSA"):
         assert noise not in done.err

@@ -20,7 +20,8 @@ from nimbleq.graph.space import Box, Dict
 from nimbleq.graph.tensor import TensorType
 from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.replay.packing import Packing
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array
 
 SPACE = Dict(
     (

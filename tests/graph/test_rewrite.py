@@ -34,7 +34,7 @@ def assert_same(graph: Graph, changed: Graph, obs: Array, q: bool = True) -> Non
 
 
 def hidden_dueling_macs(graph: Graph) -> int:
-    """What `join_dueling` may add: V's row for every further action."""
+    """What `fuse_dueling` may add: V's row for every further action."""
     extra = 0
     for node in graph.nodes:
         if isinstance(node.op, ops.Dueling):

@@ -171,12 +171,12 @@ def add_artefacts(run: RunDir) -> None:
     save_artefact(run.artefact("small"), network(32), obs, made | {"parents": {"teacher": "4f" * 32}})
 
 
-def make_run(path: Path, told: dict[str, Json] | None = None, lines: int = 300) -> RunDir:
-    """Write the run directory; ``told`` are the results (default: all)."""
+def make_run(path: Path, given: dict[str, Json] | None = None, lines: int = 300) -> RunDir:
+    """Write the run directory; ``given`` are the results (default: all)."""
     run = RunDir(path)
     config = {"env": {"id": "LunarLander-v3"}, "seed": 3, "evaluation": {"stop_return": 225.0}}
     write_json(run.config, {"format": 1, "nimbleq": "0.1.0", "train": config})
-    for verb, value in (results() if told is None else told).items():
+    for verb, value in (results() if given is None else given).items():
         run.save_result(verb, value)
     if lines:
         run.metrics.write_text("".join(json.dumps(row) + "\n" for row in metrics(lines)))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nimbleq.report.frontier import Candidate, Frontier, draw_frontier, frontier_of
+from nimbleq.report.frontier import Candidate, Frontier, frontier_of
+from nimbleq.report.frontier_plot import draw_frontier
 from nimbleq.report.html import NARROW, WIDE
-from nimbleq.report.read import read_story
+from nimbleq.report.read import read_run
 from nimbleq.report.svg import overlap
 from tests.report.example import make_run
 
@@ -50,7 +51,7 @@ def test_labels_of_the_frontier(width: float, random: float) -> None:
 
 
 def test_labels_of_the_example(tmp_path: Path) -> None:
-    found = frontier_of(read_story(make_run(tmp_path / "run")))
+    found = frontier_of(read_run(make_run(tmp_path / "run")))
     assert found is not None
     for (one, a), (other, b) in combinations(boxes(draw_frontier(found, NARROW)), 2):
         assert not overlap(a, b), (one, other)

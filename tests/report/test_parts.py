@@ -123,8 +123,8 @@ def test_a_short_series_is_drawn_as_it_is() -> None:
 
 def test_pareto_keeps_what_no_smaller_one_beats() -> None:
     sizes = [(10, 5.0), (20, 4.0), (30, 9.0), (30, 8.0), (40, 9.0)]
-    kept = pareto([Candidate("", "passed", size, returns) for size, returns in sizes])
-    assert [(c.size_bytes, c.returns) for c in kept] == [(10, 5.0), (30, 9.0)]
+    best = pareto([Candidate("", "passed", size, returns) for size, returns in sizes])
+    assert [(c.size_bytes, c.returns) for c in best] == [(10, 5.0), (30, 9.0)]
 
 
 def test_margin_is_a_share_of_the_way_from_random_to_teacher() -> None:

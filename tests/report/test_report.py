@@ -17,7 +17,7 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.artefact import attach_certificate, save_artefact
 from nimbleq.report import write_frontier_svg, write_report
 from nimbleq.report.page import render
-from nimbleq.report.read import read_story
+from nimbleq.report.read import read_run
 from nimbleq.report.units import NARROW
 from nimbleq.rundir import RunDir
 from tests.report.example import add_artefacts, certificate, make_run, network, results
@@ -111,7 +111,7 @@ def test_layers_sum_up(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"),
+    ("verbs", "expected"),
     [
         (
             (),
@@ -128,12 +128,12 @@ def test_layers_sum_up(run: RunDir) -> None:
         (("train", "compress", "certify"), ["certified", "No decision has been timed yet. Run nimbleq bench"]),
     ],
 )
-def test_what_is_missing_names_its_command(tmp_path: Path, kept: tuple[str, ...], expected: list[str]) -> None:
-    told = {verb: value for verb, value in results().items() if verb in kept}
-    run = make_run(tmp_path / "run", told, lines=300 if kept else 0)
-    if kept:
+def test_what_is_missing_names_its_command(tmp_path: Path, verbs: tuple[str, ...], expected: list[str]) -> None:
+    given = {verb: value for verb, value in results().items() if verb in verbs}
+    run = make_run(tmp_path / "run", given, lines=300 if verbs else 0)
+    if verbs:
         add_artefacts(run)
-    if "compress" not in kept:
+    if "compress" not in verbs:
         shutil.rmtree(run.artefact("small"), ignore_errors=True)
     _, page = page_of(run)
     words = page.text.replace("  ", " ")
@@ -154,7 +154,7 @@ def test_an_imported_policy_has_no_learning_curve(tmp_path: Path) -> None:
 
 def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
     _, page = page_of(make_run(tmp_path / "run", results() | {"certify": certificate(certified=False)}))
-    assert "The wealth got to 3.4 of the 25 needed: not certified." in page.text
+    assert "The wealth reached 3.4 of the 25 needed: not certified." in page.text
     assert "Reason given: over 1600 paired episodes" in page.text
     assert "more episodes or a larger candidate may do" in page.text
     assert "wealth 3.4, 25 needed" in page.text
@@ -166,9 +166,9 @@ def test_the_certificate_draws_its_wealth_and_says_which_range_was_assumed(run: 
     for words in (
         "returns lie between −500 and 530 (stated with --return-range)",
         "No loss of more than 1 030 was seen in 1 600 episodes: with 95 % confidence at most 0.19 % of the episodes",
-        "a false claim reaches a wealth of 25 with a chance of at most 4 %",
+        "a false claim reaches a wealth of 25 with a probability of at most 4 %",
         "about 870 episodes were expected",
-        "The wealth was reached after 1 208 episodes: certified.",
+        "The wealth reached the needed value after 1 208 episodes: certified.",
         "25 needed",
     ):
         assert words in page.text, words
@@ -177,7 +177,7 @@ def test_the_certificate_draws_its_wealth_and_says_which_range_was_assumed(run: 
 def test_an_older_certificate_certifies_nothing(tmp_path: Path) -> None:
     older = {name: value for name, value in certificate(certified=True).items() if "wealth" not in name}
     _, page = page_of(make_run(tmp_path / "run", results() | {"certify": older}))
-    assert "of an older kind, which did not hold its error" in page.text
+    assert "of an older kind, whose error was larger than stated" in page.text
     assert "not certified yet" in page.text
     assert "nimbleq certify" in page.text
 
@@ -192,11 +192,11 @@ def hostile(value: Any) -> Any:
 
 
 def test_nothing_can_be_injected(tmp_path: Path) -> None:
-    told = {verb: hostile(value) for verb, value in results().items()}
-    for value in told.values():
+    given = {verb: hostile(value) for verb, value in results().items()}
+    for value in given.values():
         value["artefact"] = "../../small"  # its last part counts, so nothing is led out of the run
-    run = make_run(tmp_path / "run", told)
-    run.save_result("train", told["train"] | {"artefact": ""})
+    run = make_run(tmp_path / "run", given)
+    run.save_result("train", given["train"] | {"artefact": ""})
     run.config.write_text(json.dumps({"train": {"env": {"id": HOSTILE}}}))
     obs = np.zeros((1, 8), np.float32)
     attack = {HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}
@@ -234,28 +234,28 @@ def test_values_of_the_wrong_kind_count_as_missing(tmp_path: Path, wrong: Any) -
 
 
 def test_each_number_alone_may_be_odd(tmp_path: Path) -> None:
-    told = results()
-    for row in told["bench"]["rows"]:
+    given = results()
+    for row in given["bench"]["rows"]:
         del row["histogram"]
-    run = make_run(tmp_path / "run", told, lines=20)
-    for verb, value in told.items():
+    run = make_run(tmp_path / "run", given, lines=20)
+    for verb, value in given.items():
         place = run.result(verb, "" if verb == "train" else "small")
         for key in value:
             if isinstance(value[key], int | float):
                 for odd in (0, -3.5, 1e-300):
                     place.write_text(json.dumps(value | {key: odd}))
-                    render(read_story(run))
+                    render(read_run(run))
         run.save_result(verb, value)
 
 
 @pytest.mark.parametrize("odd", [0, -3.5, 1e-300, 1e15])
 @pytest.mark.parametrize("key", ["size_bytes", "macs", "return_mean", "latency_us", "p50_us", "p999_us", "max_q_error"])
 def test_each_column_may_be_odd(tmp_path: Path, key: str, odd: float) -> None:
-    told = results()
-    for rows in (told["compress"]["candidates"], told["bench"]["rows"], told["verify"]["targets"]):
+    given = results()
+    for rows in (given["compress"]["candidates"], given["bench"]["rows"], given["verify"]["targets"]):
         for row in rows[::2]:
             row[key] = odd
-    page_of(make_run(tmp_path / "run", told, lines=20))
+    page_of(make_run(tmp_path / "run", given, lines=20))
 
 
 def test_dark_colours_come_last(run: RunDir) -> None:
@@ -274,9 +274,9 @@ def test_a_long_run_stays_small(tmp_path: Path) -> None:
 
 
 def test_many_candidates_are_limited(tmp_path: Path) -> None:
-    told = results()
-    told["compress"]["candidates"] *= 300
-    source, page = page_of(make_run(tmp_path / "run", told))
+    given = results()
+    given["compress"]["candidates"] *= 300
+    source, page = page_of(make_run(tmp_path / "run", given))
     assert "further candidates" in page.text
     assert len(source) < 1_000_000
 
@@ -294,7 +294,7 @@ def test_a_tampered_artefact_is_not_called_certified(run: RunDir) -> None:
     _, page = page_of(run)
     assert "Cannot be shown" in page.text
     assert "not intact" in page.text
-    assert "Whatever was certified no longer holds" in page.text
+    assert "The certificate no longer holds" in page.text
 
 
 def test_the_verdict_on_the_files_as_they_are_counts(run: RunDir) -> None:

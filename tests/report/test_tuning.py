@@ -45,4 +45,6 @@ def test_what_was_given_up_is_drawn_in_a_colour_that_lines_have() -> None:
 def test_few_trials_explain_nothing() -> None:
     assert enough_trials(12) == 36
     assert enough_trials(1) == 10
-    assert "Too few trials have ended to say which settings matter: 36 are needed" in render_tuning(searched(4))
+    assert "Too few trials have ended to say which settings matter: this many settings need 36." in render_tuning(
+        searched(4)
+    )

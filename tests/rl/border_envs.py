@@ -78,7 +78,7 @@ class Shop(gymnasium.Env[Any, Any]):
                 {"left": self.observation_space, "action_masks": spaces.MultiBinary(4)}
             )
 
-    def _told(self) -> tuple[Any, dict[str, Any]]:
+    def _answer(self) -> tuple[Any, dict[str, Any]]:
         legal = self.left.astype(bool)
         listed, flags = np.flatnonzero(legal).tolist(), legal.astype(np.int8)
         info: dict[str, dict[str, Any]] = {
@@ -96,13 +96,13 @@ class Shop(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.left, self.t = np.ones(4, np.float32), 0
-        return self._told()
+        return self._answer()
 
     def step(self, action: Any) -> Any:
         Shop.illegal += int(not self.left[action])
         self.left[action] = 0
         self.t += 1
-        obs, info = self._told()
+        obs, info = self._answer()
         return obs, 1.0, bool(self.left.sum() == 0), self.t >= 12, info
 
 

@@ -11,8 +11,9 @@ from nimbleq.config import EnvConfig, NetworkConfig
 from nimbleq.errors import FileError
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.zoo import ZooEntry, load_zoo, save_zoo
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.types import ObsSpec
 
 SPEC = EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
 NATURE = NetworkConfig(torso="nature", hidden=(512,), layer_norm=False, dueling=True, normalize_obs=False)

@@ -1,1 +1,1 @@
-"""Between torch, checkpoints of other libraries, and the layer graph."""
+"""Conversion between torch, checkpoints of other libraries, and the layer graph."""

@@ -1,4 +1,4 @@
-"""A graph as a PyTorch user would call it: what nimbleq's own engines are timed beside."""
+"""A graph as a PyTorch user would call it, to compare with nimbleq's engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's optimizers, made without a trace."""
+"""PyTorch's optimizers, made without side effects."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ __all__ = ["GraphModule", "from_module", "to_graph", "to_module"]
 _CHECKED = 5
 """Random observations on which the graph must answer as torch does."""
 _TOLERANCE = {torch.float16: 2.0**-7, torch.bfloat16: 2.0**-4}
-"""Of the largest action value, for modules that compute in halves: their own rounding; else `_EXACT`."""
+"""Tolerance relative to the largest action value, for modules in half precision; else `_EXACT`."""
 _EXACT = 1e-3
 _NO_SUCH_OP = (
     "the graph has no such op: use layers, convolutions, pooling, ReLU, LeakyReLU, PReLU, Hardtanh, Hardsigmoid, "
@@ -41,10 +41,10 @@ _MISUSED = (GraphError, TypeError, ValueError, RuntimeError, IndexError, NotImpl
 def to_graph(module: nn.Module, obs: ObsSpec) -> Graph:
     """The graph of ``module(obs[B, *O]) → q[B, A]`` as it computes in evaluation mode, with the greedy action added.
 
-    The module may be anything that `torch.export` can trace: hooks, writes in place, parametrized and reused layers
-    mean what they mean to torch. It is left as it was. The graph computes in float32; of a module in float16 or
-    bfloat16 it has the stored weights and leaves out the rounding in between, and agrees within 1/128 and 1/16 of
-    the largest action value. That the graph answers as the module does is checked on random observations.
+    The module may be anything that `torch.export` can trace: hooks, in-place writes, parametrized and reused layers
+    work as in torch. The module stays unchanged. The graph computes in float32; of a module in float16 or
+    bfloat16 it has the stored weights without the intermediate rounding, and agrees within 1/128 and 1/16 of
+    the largest action value. Random observations check that the graph agrees with the module.
 
     Raises:
         UnsupportedOpError: names the op, the module it is in, and what to do.
@@ -102,9 +102,9 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
 
 
 def _constant(builder: Builder, node: fx.Node, packet: Any, args: Any, kwargs: Any) -> Any:
-    """What does not depend on the observation is computed here and now, by torch; a moved parameter keeps its name."""
+    """Torch computes what does not depend on the observation; a moved parameter keeps its name."""
     value = node.target(*args, **kwargs)  # type: ignore[operator]
-    if packet is torch.ops.aten.empty:  # a program may fill it only; what was in memory must not get in
+    if packet is torch.ops.aten.empty:  # uninitialised memory must not get in; a program can only fill it
         value = torch.zeros_like(value)
     if packet in MOVES and isinstance(value, torch.Tensor) and isinstance(args[0], torch.Tensor):
         builder.name_constant(value, builder.origin(args[0], "constant"))
@@ -132,7 +132,7 @@ def _unsupported(node: fx.Node, packet: Any, hint: str) -> UnsupportedOpError:
 
 
 def _check(program: Program, graph: Graph, name: str) -> None:
-    """The graph answers as the exported program does; on `BATCH` and other numbers of observations."""
+    """Check that the graph agrees with the exported program, for `BATCH` and other numbers of observations."""
     obs = _random(graph.obs_type, _CHECKED)
     expected = program.run(torch.from_numpy(obs)).cpu().numpy()
     with np.errstate(all="ignore"):
@@ -140,8 +140,8 @@ def _check(program: Program, graph: Graph, name: str) -> None:
     tolerance = _TOLERANCE.get(program.precision, _EXACT) * max(1.0, float(np.abs(expected).max(initial=0)))
     if expected.shape != got.shape or not np.allclose(got, expected, rtol=0, atol=tolerance, equal_nan=True):
         raise UnsupportedOpError(
-            name, "the layer graph", "the graph would answer otherwise than the module: its result may depend on the "
-            "size of the batch, on chance or on rounding; write the network without that"
+            name, "the layer graph", "the graph would differ from the module: its result may depend on the "
+            "size of the batch, on chance or on rounding; write the network without these"
         )  # fmt: skip
 
 

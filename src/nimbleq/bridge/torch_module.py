@@ -15,7 +15,7 @@ from nimbleq.graph.tensor import Float32
 
 
 class GraphModule(nn.Module):
-    """Computes what ``graph`` computes, with its weights as parameters.
+    """A module that computes ``graph``, with its weights as parameters.
 
     Scales and shifts of Affine (observation normalisation, a folded BatchNorm) and the support of an Expectation are
     buffers: they are not trained.
@@ -48,12 +48,12 @@ class GraphModule(nn.Module):
         return tensors[Q]
 
     def weight(self, name: str) -> Tensor:
-        """The parameter or buffer that stands for a weight of the graph."""
+        """The parameter or buffer of a weight of the graph."""
         value: Tensor = getattr(self, self._attributes[name])
         return value
 
     def weights(self) -> dict[str, Tensor]:
-        """Weight name → its present value."""
+        """Weight name → its current value."""
         return {name: self.weight(name).detach() for name in self._attributes}
 
 

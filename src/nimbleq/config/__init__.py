@@ -1,4 +1,4 @@
-"""The settings of training: what they are, which can train, how they are written and changed."""
+"""The settings of training: the dataclasses, the rules for valid ones, JSON, and which may change on resuming."""
 
 from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings

@@ -1,4 +1,4 @@
-"""Settings as plain JSON values and back, and with some of them changed."""
+"""Settings to plain JSON values and back, and copies with changes."""
 
 from __future__ import annotations
 

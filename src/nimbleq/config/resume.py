@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change, and which of two runs' settings differ."""
+"""Which settings a resumed run may change, and how the settings of two runs differ."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nimbleq.errors import ConfigError
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "checkpoint_seconds": "how often the state is saved",
-    "env.workers": "an environment plays the same in whichever process it is",
-    "evaluation.beside": "a check depends on the weights and its seeds, not on when and where it is played",
+    "env.workers": "an environment plays the same in every process",
+    "evaluation.beside": "a check depends on the weights and its seeds, not on when and where it runs",
 }
-"""Settings that change no result, and why. All others do: a run is resumed with the values it was started with.
+"""Settings that change no result, and why. All others do: a run is resumed with the values from its start.
 
 `LogConfig` is not among the settings of training at all. ``replay.compress`` changes no result either, but what is
 saved of the replay is laid out for it.
@@ -58,7 +58,7 @@ def require_same_result(before: Any, now: Any, what: str) -> None:
 def same_settings(saved: Any, config: Any) -> bool:
     """Whether ``saved``, which `to_dict` wrote, gives the result of ``config``.
 
-    Settings it has not are from before there were any.
+    Settings that it lacks did not exist when it was saved.
     """
     try:
         require_same_result(from_dict(type(config), saved), config, "it")

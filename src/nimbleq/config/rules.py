@@ -1,4 +1,4 @@
-"""Which settings can train."""
+"""Rules for valid settings of training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARES = (
 
 
 class _Rule(NamedTuple):
-    """The setting ``name`` (dotted) has to be ``wanted``, and is if ``holds``."""
+    """The setting ``name`` (dotted) must be ``wanted``; it is if ``holds``."""
 
     name: str
     holds: bool
@@ -37,22 +37,22 @@ class _Rule(NamedTuple):
 
 
 def validate(config: TrainConfig) -> None:
-    """Refuse settings that cannot train.
+    """Refuse invalid settings.
 
     Raises:
         ConfigError: names the setting, its value and the range.
     """
     for name, value in _numbers(config):
         if not math.isfinite(value):
-            raise ConfigError(f"the setting {name} has to be a finite number, not {value}")
+            raise ConfigError(f"the setting {name} must be a finite number, not {value}")
     for rule in chain(_ranges(config), _of_networks(config), _of_environments(config)):
         if not rule.holds:
             value = attrgetter(rule.name)(config)
-            raise ConfigError(f"the setting {rule.name.removeprefix('env.')} has to be {rule.wanted}, not {value}")
+            raise ConfigError(f"the setting {rule.name.removeprefix('env.')} must be {rule.wanted}, not {value}")
 
 
 def _ranges(config: TrainConfig) -> Iterator[_Rule]:
-    """Of one setting each, but for the capacity of the replay and the batches of a rollout."""
+    """Rules for one setting each, except for the capacity of the replay and the batches of a rollout."""
     for names, least, most, wanted in (
         (_AT_LEAST_1, 1, math.inf, "at least 1"),
         (_AT_LEAST_0, 0, math.inf, "at least 0"),
@@ -75,11 +75,11 @@ def _ranges(config: TrainConfig) -> Iterator[_Rule]:
 
 
 def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
-    """Parts that go together."""
+    """Combinations of network and learner."""
     network = config.network
     yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
     normed = network.torso == "impala" or not network.spectral_norm
-    yield _Rule("network.spectral_norm", normed, "off but for the torso impala")
+    yield _Rule("network.spectral_norm", normed, "off, except with the torso impala")
     yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
     if config.algorithm == "pqn":

@@ -43,19 +43,19 @@ _Q = HeadName("q")
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and how it is cut.
+    """Which environment, and how it is used.
 
     Attributes:
-        id: Gymnasium id, or package.module:factory for a function of yours that returns an environment.
-        max_episode_steps: time limit in steps in place of the environment's own (None: its own).
-        kwargs: arguments of the environment, each NAME=VALUE with a Python literal or a word as the value.
+        id: Gymnasium id, or package.module:factory for your own function that returns an environment.
+        max_episode_steps: time limit in steps that replaces the environment's own (None: its own).
+        kwargs: arguments of the environment, each NAME=VALUE; the value is a Python literal or a word.
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
-        engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where that is installed and has it.
-        workers: processes that step the environments of training, for slow ones; the outcome is the same.
-        channels: where pictures have their channels, first or last (None: guessed from their shape, and said where it
-            may be wrong); flat takes no part of an observation for a picture.
+        engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where it has the environment.
+        workers: processes that step the training environments, for slow ones; the result is the same.
+        channels: where images have their channels, first or last (None: guessed from the shape, with a line where the
+            guess may be wrong); flat: no part of an observation is an image.
         offsets: what is subtracted in float64 from large numbers in observations, such as a Unix time, each
-            ENTRY[INDEX]=VALUE (found by play where settings come from a preset).
+            ENTRY[INDEX]=VALUE (a preset finds them by random play).
     """
 
     id: Annotated[str, tyro.conf.arg(name="env", prefix_name=False)] = "CartPole-v1"
@@ -121,16 +121,16 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """What is remembered and how it is drawn.
+    """The replay: what it stores and how it is sampled.
 
     Attributes:
-        capacity: transitions kept.
+        capacity: transitions stored.
         n_step: rewards summed before bootstrapping; windows are cut at termination and at truncation.
-        prioritized: draw in proportion to ``|TD error|^alpha`` [1511.05952].
+        prioritized: sample in proportion to ``|TD error|^alpha`` [1511.05952].
         alpha: exponent of the priority.
-        beta_start: exponent of the importance weights when the run begins.
-        beta_end: and when it ends; in between it grows linearly.
-        compress: keep images compressed (lossless): a fraction of the memory, some time per sample.
+        beta_start: exponent of the importance weights at the start of the run.
+        beta_end: their exponent at its end; linear in between.
+        compress: store images compressed (lossless): takes a fraction of the memory and some time per sample.
     """
 
     capacity: int = 50_000
@@ -148,7 +148,7 @@ class LearnerConfig:
 
     Attributes:
         engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything, on the CPU), ``device``
-            (replay and learner together on ``device``), ``auto`` (native where it can, else torch).
+            (replay and learner together on ``device``), ``auto`` (native if it can, else torch).
         device: of the engine ``device``: ``cuda``, ``cpu``, or ``auto``, which is the GPU where there is one.
         precision: of the engine ``device``: ``bf16`` computes torso and fully connected layers in bfloat16; weights,
             heads and losses stay float32.
@@ -167,12 +167,12 @@ class LearnerConfig:
         munchausen_tau: τ, temperature of the policy, in scaled rewards.
         munchausen_clip: l₀, lower bound of ``τ·log π``.
         optimizer: ``adam``, or ``radam``, which warms up by itself [1908.03265].
-        lr: the optimizer's step size (learning rate) at first.
-        lr_end: its step size after ``lr_updates`` updates, reached linearly and constant from there.
+        lr: learning rate at the start.
+        lr_end: learning rate after ``lr_updates`` updates, reached linearly and constant from there.
         lr_updates: length of that ramp, in updates.
         adam_eps: Adam's ε.
         max_grad_norm: clip of the global gradient norm (0: off).
-        reward_clip: each step's reward is cut to within ± this before it is scaled and summed, for learning only
+        reward_clip: each step's reward is clipped to ± this before it is scaled and summed, for learning only
             (0: off; Nature 2015 clips Atari's at 1). Reported returns and checks are as the environment pays.
         reward_scale: rewards are multiplied by this before learning (returns are reported unscaled).
     """
@@ -210,8 +210,8 @@ class ExploreConfig:
         start: ε before learning.
         end: ε after the ramp.
         updates: length of the ramp, in updates.
-        hold: a random action is repeated for a random time, of at most so many steps (1: not repeated), and ε is the
-            probability that one begins [2006.01782]: what has inertia is hardly moved by a new action every step.
+        hold: a random action is repeated for a random time of at most this many steps (1: not repeated), and ε is
+            the probability that one starts [2006.01782]; for systems with inertia.
     """
 
     start: float = 1.0
@@ -242,13 +242,13 @@ class EvalConfig:
     Attributes:
         every: updates between checks.
         episodes: of a check.
-        stop_return: training ends when ``final_episodes`` fresh episodes average at least this (None: never).
+        stop_return: training ends once ``final_episodes`` fresh episodes average at least this (None: never).
         final_episodes: fresh episodes behind the reported mean and its 95 % interval.
-        network: which one is checked, kept and shipped: ``online``, or its ``average`` over the last updates (Polyak &
-            Juditsky 1992), which swings less from check to check.
-        average_updates: over about how many.
-        beside: play checks in a process of their own while training goes on, where there is a second core. The
-            outcome is the same.
+        network: which one is checked and saved: ``online``, or its ``average`` over the last updates (Polyak &
+            Juditsky 1992), which varies less from check to check.
+        average_updates: length of that average, about, in updates.
+        beside: run checks in a process of their own while training goes on, if there is a second core. The
+            result is the same.
     """
 
     every: int = 1_000
@@ -262,12 +262,12 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """Where metrics go beside ``metrics.jsonl`` and TensorBoard; not part of `TrainConfig`, as training is the same.
+    """Where metrics go besides ``metrics.jsonl`` and TensorBoard; not part of `TrainConfig`, as it changes no result.
 
     Attributes:
         wandb: Weights & Biases: ``offline`` writes to the run directory (``wandb sync`` uploads it later), ``online``
-            uploads while training. A resumed run goes on as the same run there.
-        project: the project there.
+            uploads while training. A resumed run continues the same W&B run.
+        project: its project.
     """
 
     wandb: Literal["off", "offline", "online"] = "off"

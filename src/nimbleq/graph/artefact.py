@@ -1,14 +1,14 @@
-"""The artefact: a folder that is the model, with its golden vectors, where it came from, and its certificate.
+"""The artefact: a folder with the model, its golden vectors, its provenance and its certificate.
 
     model.json            the graph without weights
     weights.safetensors   the weights
     golden.npz            observations and the interpreter's answers
     provenance.json       what made it, and the SHA-256 of the three files above
-    certificate.json      what was shown about it, and the digest of the artefact that it was shown for
+    certificate.json      what was certified, and the digest of the artefact that it holds for
 
 `provenance.json` and `certificate.json` carry a digest of their own content. The digests show damage and later edits of
-any one file; they are not signatures, so they do not stop somebody who recomputes them all.
-Nothing in the folder is code, and reading it runs none.
+any one file; they are not signatures: anybody can recompute them all.
+Nothing in the folder is code, and reading it runs no code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import safetensors.numpy
 
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
-from nimbleq.graph.codec import decode, decode_held, decode_weights, encode, weight_arrays
+from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, weight_arrays
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, MASK, Graph, Q
@@ -36,8 +36,8 @@ from nimbleq.types import Array, ObsSpec
 from nimbleq.version import VERSION
 
 FORMAT = 2
-"""Version of the layout; raised when an older nimbleq could no longer read what a newer one writes. 2: the interface,
-masks, and weights of any format and encoding. A file says the oldest version that can read it."""
+"""Version of the layout; it rises when an older nimbleq cannot read what a newer one writes. 2: the interface,
+masks, and weights of any format and encoding. A file has the oldest version that can read it."""
 MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
 PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
 _HASHED = (MODEL, WEIGHTS, GOLDEN)
@@ -50,10 +50,10 @@ class Artefact:
     """Attributes:
     path: the folder.
     graph: the model.
-    interface: what its environment gives and takes; where nothing is known of that, the network's own.
+    interface: what its environment gives and takes; if that is unknown, what the network takes and gives.
     golden: observations and answers.
     provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
-    certificate: what was shown, as it was given to `attach_certificate`; None when nothing was.
+    certificate: as given to `attach_certificate`; None without one.
     digest: over model, weights and golden vectors; see `digest`.
     """
 
@@ -67,9 +67,9 @@ class Artefact:
 
     @property
     def q_meaning(self) -> str:
-        """What the action values are, in words; empty where nothing is known.
+        """What the action values mean, in words; empty if that is unknown.
 
-        A trained network's are discounted returns; distillation and folding keep little more than their order.
+        Those of a trained network are discounted returns; distillation and folding preserve little but their order.
         """
         return str(self.provenance.get("q_meaning", ""))
 
@@ -83,13 +83,13 @@ def save_artefact(
     interface: Interface | None = None,
     golden_mask: Array | None = None,
 ) -> Artefact:
-    """Write an artefact folder, all or nothing; a folder that was there is replaced.
+    """Write an artefact folder, all or nothing; an existing folder is replaced.
 
     Args:
         golden_obs: ``[K, *O]`` at least one observation; the interpreter's answers are stored with them.
-        provenance: JSON values: command line, digests of parents, anything worth knowing.
+        provenance: JSON values: command line, digests of parents, and more.
         interface: what the environment gives and takes (None: the network's own input and indices of actions).
-        golden_mask: ``[K, A]`` legal actions beside the observations, where the graph takes a mask (None: random ones).
+        golden_mask: ``[K, A]`` legal actions for the observations, if the graph takes a mask (None: random ones).
 
     Raises:
         FileError: the place is not writable, or the weights are not finite.
@@ -103,11 +103,11 @@ def save_artefact(
     golden = make_golden(graph, golden_obs, golden_mask)
     if interface is not None and (fault := misfit(interface, graph)):
         raise FileError(f"cannot write {path}: {fault}")
-    told = {} if interface is None else {"interface": to_dict(interface)}
+    extra = {} if interface is None else {"interface": to_dict(interface)}
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or told else 1, **encode(graph), **told}),
+        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or extra else 1, **encode(graph), **extra}),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
@@ -140,7 +140,7 @@ def load_artefact(path: Path | str) -> Artefact:
     with _naming(path / WEIGHTS):
         arrays = _read_arrays(contents[WEIGHTS])
     with _naming(path / MODEL):
-        held = decode_held(model)
+        held = decode_packed(model)
     with _naming(path / WEIGHTS):
         weights = decode_weights(arrays, held)
     with _naming(path / MODEL):
@@ -156,7 +156,7 @@ def load_artefact(path: Path | str) -> Artefact:
 
 
 def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
-    """Store what was shown about the artefact at ``path``, in place of an older certificate.
+    """Store the certificate of the artefact at ``path``, in place of an older one.
 
     Raises:
         FileError: the artefact is not intact, or the place is not writable.
@@ -168,7 +168,7 @@ def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 over model, weights and golden vectors: two artefacts with one digest are the same model.
+    """SHA-256 over model, weights and golden vectors: artefacts with the same digest are the same model.
 
     Raises:
         FileError: one of them is missing.
@@ -186,7 +186,7 @@ def _json(value: Any, indent: int | None = 1) -> bytes:
 
 def _sealed(value: Mapping[str, Any], indent: int | None = 1) -> bytes:
     """A JSON object with its format and the digest of its own content; ``indent`` None puts it on one line."""
-    # Through JSON once, so that the digest is over what a reader will see.
+    # Through JSON once, so that the digest covers what a reader will see.
     content = json.loads(_json({"format": 1, **value}))
     return _json({**content, "digest": _content_digest(content)}, indent)
 
@@ -197,7 +197,7 @@ def _content_digest(content: Mapping[str, Any]) -> str:
 
 
 def _unsealed(path: Path, name: str) -> dict[str, Any]:
-    """What was sealed, without format and digest."""
+    """The content that `_sealed` wrote, without format and digest."""
     content = _parse(path, name, _read(path, name))
     if content.pop("digest", None) != _content_digest(content):
         raise FileError(f"{path / name} was changed after it was written: its content does not match its digest")
@@ -237,7 +237,7 @@ def _no_constant(text: str) -> float:
 
 
 def _model_of(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The model's JSON and the hashed files' bytes. A newer format is told before anything else may look wrong."""
+    """The model's JSON and the hashed files' bytes. A newer format is reported before any other error."""
     contents = {MODEL: _read(path, MODEL)}
     model = _parse(path, MODEL, contents[MODEL])
     return model, contents | {name: _read(path, name) for name in (WEIGHTS, GOLDEN)}
@@ -255,7 +255,7 @@ def _check_hashes(path: Path, provenance: Mapping[str, Any], contents: Mapping[s
 
 
 def _read_arrays(data: bytes) -> dict[str, Array]:
-    """Weights as they are held, from safetensors, whose reader checks offsets and sizes before it hands out bytes."""
+    """Weights as they are stored, from safetensors, whose reader checks offsets and sizes before it gives out bytes."""
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
@@ -282,13 +282,13 @@ def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> tuple
 
 
 def network_interface(graph: Graph) -> Interface:
-    """What a network takes and gives by itself, where nothing is known of its environment."""
+    """What a network takes and gives by itself, if its environment is unknown."""
     dtype = "float32" if isinstance(graph.obs_type.qtype, Float32) else "uint8"
     return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype), graph.actions)
 
 
 def misfit(interface: Interface, graph: Graph) -> str:
-    """Why ``interface`` does not belong to ``graph``; empty when it does."""
+    """Why ``interface`` does not fit ``graph``; empty if it does."""
     kind = TensorType(interface.obs.shape, UINT8 if interface.obs.dtype == "uint8" else FLOAT32)
     if kind != graph.obs_type:
         return f"the interface gives {kind}, the network reads {graph.obs_type}"

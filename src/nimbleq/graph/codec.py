@@ -1,4 +1,4 @@
-"""Graph ⇄ plain JSON values; the weights travel beside them.
+"""Graph ⇄ plain JSON values; the weights are stored separately.
 
 Reading trusts nothing: every field is checked for presence and type before an op is made, and the graph checks itself.
 """
@@ -22,15 +22,15 @@ from nimbleq.graph.weight import Storage, default_storage
 from nimbleq.types import Array
 
 MAX_ENTRIES = 1 << 31
-"""Of one weight."""
+"""Most entries of one weight."""
 MAX_NODES = 10_000
-"""More than any policy has; keeps a hostile file from costing time."""
+"""More than any policy has; limits the time that a hostile file can take."""
 
 
 def encode(graph: Graph) -> dict[str, Any]:
     """The graph as JSON values, without the numbers of its weights: those are in `weight_arrays`; `decode` reads both.
 
-    ``weights`` is there only where some weight is not dense in the format of its type.
+    ``weights`` is present only if some weight is not dense in the format of its type.
     """
     held = {
         name: {"format": str(how.format), "encoding": str(how.encoding), "shape": list(graph.weights[name].shape)}
@@ -50,7 +50,7 @@ def encode(graph: Graph) -> dict[str, Any]:
 
 
 def weight_arrays(graph: Graph) -> dict[str, Array]:
-    """Weights as they are written: arrays of their own type, or (see `encode`) uint8 ``[bytes]`` of packed codes.
+    """Weights as stored: arrays of their own type, or (see `encode`) uint8 ``[bytes]`` of packed codes.
 
     Raises:
         FileError: a weight is not a value of its format (NaN, infinity); names it.
@@ -73,41 +73,41 @@ def _op_fields(op: Op) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Held:
-    """How a weight is held, and its shape."""
+class PackedWeight:
+    """Format, encoding and shape of a weight whose codes are packed into bytes."""
 
     storage: Storage
     shape: tuple[int, ...]
 
 
-def decode_held(value: Any) -> dict[str, Held]:
-    """The weights that `encode` gave ``value`` a format and an encoding for.
+def decode_packed(value: Any) -> dict[str, PackedWeight]:
+    """The packed weights that ``value``, written by `encode`, names.
 
     Raises:
         FileError: see `decode`.
     """
     entries = value.get("weights", {}) if isinstance(value, dict) else {}
-    return {name: _held(entry, f"weights.{name}") for name, entry in _typed(entries, dict, "weights").items()}
+    return {name: _packed(entry, f"weights.{name}") for name, entry in _typed(entries, dict, "weights").items()}
 
 
-def decode_weights(arrays: Mapping[str, Array], held: Mapping[str, Held]) -> dict[str, Array]:
-    """Values of the weights that `weight_arrays` gave ``arrays`` for.
+def decode_weights(arrays: Mapping[str, Array], packed: Mapping[str, PackedWeight]) -> dict[str, Array]:
+    """Values of the weights that `weight_arrays` wrote as ``arrays``.
 
     Raises:
-        FileError: an array is missing, is not what ``held`` says, or holds NaN or infinity.
+        FileError: an array is missing, is not what ``packed`` says, or holds NaN or infinity.
     """
-    for name in held.keys() - arrays.keys():
+    for name in packed.keys() - arrays.keys():
         raise FileError(f"weight {name!r} is missing")
-    return {name: _values(name, array, held.get(name)) for name, array in arrays.items()}
+    return {name: _values(name, array, packed.get(name)) for name, array in arrays.items()}
 
 
 def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
-    """The graph that `encode` gave ``value`` for, with these values of its weights.
+    """The graph that `encode` wrote as ``value``, with these values of its weights.
 
     Raises:
         FileError: a key is missing, unknown or of the wrong type, or the graph is not valid; says where.
     """
-    storage = {name: held.storage for name, held in decode_held(value).items()}
+    storage = {name: weight.storage for name, weight in decode_packed(value).items()}
     optional = {"weights"} if storage else set()
     model = _record(value, "the model", {"inputs", "nodes", "outputs"} | optional)
     inputs = [_input(entry, f"inputs[{at}]") for at, entry in enumerate(_list(model["inputs"], "inputs"))]
@@ -124,7 +124,7 @@ def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
         raise FileError(f"it is not a valid graph: {error}") from None
 
 
-def _held(entry: Any, where: str) -> Held:
+def _packed(entry: Any, where: str) -> PackedWeight:
     record = _record(entry, where, {"format", "encoding", "shape"})
     rows: list[Any] = []
     for key, table in (("format", FORMATS), ("encoding", ENCODINGS)):
@@ -135,18 +135,18 @@ def _held(entry: Any, where: str) -> Held:
     shape = tuple(_typed(extent, int, f"{where}.shape") for extent in _list(record["shape"], f"{where}.shape"))
     if len(shape) > 8 or min(shape, default=1) < 1 or prod(shape) >= MAX_ENTRIES:
         raise FileError(f"{where}.shape {list(shape)} is not a weight's shape")
-    return Held(Storage(*rows), shape)
+    return PackedWeight(Storage(*rows), shape)
 
 
-def _values(name: str, array: Array, held: Held | None) -> Array:
+def _values(name: str, array: Array, packed: PackedWeight | None) -> Array:
     try:
-        if held is None:
+        if packed is None:
             default_storage(array).format.check(array)
             return array
-        number, encoding = held.storage.format, held.storage.encoding
+        number, encoding = packed.storage.format, packed.storage.encoding
         if array.dtype != np.uint8 or array.ndim != 1:
-            raise GraphError(f"is {array.dtype}{list(array.shape)}, {held.storage} is held as bytes")
-        values = number.decode(encoding.unpack(array.tobytes(), held.shape, number))
+            raise GraphError(f"is {array.dtype}{list(array.shape)}, {packed.storage} is stored as bytes")
+        values = number.decode(encoding.unpack(array.tobytes(), packed.shape, number))
         number.check(values)
     except GraphError as error:
         raise FileError(f"weight {name!r} {error}") from None
@@ -192,7 +192,7 @@ def _node(entry: Any, where: str) -> Node:
 
 
 def _field(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as the type that an op's field is declared to have."""
+    """``value`` as the declared type of an op's field."""
     if hint == tuple[int, int]:
         pair = _list(value, where)
         if len(pair) != 2:

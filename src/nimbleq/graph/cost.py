@@ -1,4 +1,4 @@
-"""What one decision costs: multiply-accumulates, bytes of the model, peak bytes of activations; and the layer table."""
+"""The cost of a decision (multiply-accumulates, bytes of the model, peak bytes of activations) and the layer table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nimbleq.graph.graph import Graph, Node
 class Cost:
     """Attributes:
     macs: multiply-accumulates that one decision executes.
-    size_bytes: everything that a deployment needs of the model (weights, biases, scales, indices).
-    peak_ram_bytes: largest total of activations alive at once, freeing each after its last reader.
+    size_bytes: all parts of the model that a deployment needs (weights, biases, scales, indices).
+    peak_ram_bytes: largest total of live activations; each is freed after its last reader.
     """
 
     macs: int
@@ -29,9 +29,9 @@ class LayerCost:
         name: of the tensor that the layer makes.
         op: its kind, e.g. ``"Conv2d"``.
         shape: of its output, without the batch axis.
-        params: numbers it holds.
+        params: number of its parameters.
         macs: multiply-accumulates of one decision.
-        size_bytes: of its weights; those that an earlier layer counted already are not counted again, so the column
+        size_bytes: of its weights; weights that an earlier layer uses are not counted again, so the column
             sums to `Cost.size_bytes`.
     """
 

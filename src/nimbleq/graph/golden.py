@@ -1,7 +1,7 @@
-"""Golden vectors: observations and the interpreter's answers, kept with an artefact so that any engine can be checked.
+"""Golden vectors: observations and the interpreter's answers, saved with an artefact to check any engine.
 
-The file is an ``.npz`` (a zip of ``.npy``). It is read without numpy's own loader: sizes are bounded before anything is
-unpacked, and no object array, so no pickle, is ever touched.
+The file is an ``.npz`` (a zip of ``.npy``). It is read without numpy's own loader: sizes are checked before anything is
+unpacked, and object arrays (pickles) are never read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_golden(graph: Graph, obs: Array, mask: Array | None = None) -> Golden:
     """The interpreter's answers to ``obs[K, *O]``.
 
     Args:
-        mask: bool or uint8 ``[K, A]`` for a policy that takes one; random ones when not given.
+        mask: bool or uint8 ``[K, A]`` for a policy that takes one; random ones if not given.
 
     Raises:
         GraphError: the graph does not take such observations.
@@ -64,7 +64,7 @@ def make_golden(graph: Graph, obs: Array, mask: Array | None = None) -> Golden:
 
 
 def random_masks(rng: np.random.Generator, count: int, actions: int) -> Array:
-    """``uint8[count, actions]`` with ones where an action is legal: each half of the time, at least one a row."""
+    """``uint8[count, actions]`` random masks: each action is legal (1) half of the time, and at least one per row."""
     mask: Array = rng.integers(0, 2, (count, actions), np.uint8)
     mask[np.arange(count), rng.integers(0, actions, count)] = 1
     return mask

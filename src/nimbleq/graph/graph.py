@@ -1,4 +1,4 @@
-"""The graph itself: frozen nodes in execution order over named tensors, checked when it is made."""
+"""The graph: frozen nodes in execution order over named tensors, checked on construction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Q = "q"
 ACTION = "action"
 """Name of the output that holds the greedy action, ``int32[]``."""
 MASK = "mask"
-"""Name of the input that says which actions are legal (not 0), ``uint8[A]``, where a policy takes one."""
+"""Name of the input that says which actions are legal (not 0), ``uint8[A]``, if a policy takes one."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Node:
 class Graph:
     """A policy: observation in, action values `Q` and greedy action `ACTION` out.
 
-    Checked on construction: every graph that exists is valid. A graph equals itself only (so it can be a cache's key).
+    Checked on construction: every graph that exists is valid. A graph equals only itself: it can key a cache.
 
     Attributes:
         inputs: tensor name → type, in order.
         nodes: in execution order.
         outputs: names of the tensors that are results.
-        weights: name → read-only array of values, as arithmetic sees them (float32, int8 or int32).
-        storage: name → format and encoding, of the weights that are not dense in the format that their type is.
+        weights: name → read-only array of values for arithmetic (float32, int8 or int32).
+        storage: name → format and encoding, of the weights that are not dense in the format of their type.
         types: every tensor's type, inferred.
 
     Raises:
@@ -70,7 +70,7 @@ class Graph:
         object.__setattr__(self, "types", MappingProxyType(_infer_types(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Mapping proxies do not pickle; worker processes get plain dicts and check again.
+        # Mapping proxies cannot be pickled; worker processes get plain dicts and check again.
         return (Graph, (dict(self.inputs), self.nodes, self.outputs, dict(self.weights), dict(self.storage)))
 
     def producer(self, tensor: str) -> Node | None:
@@ -94,21 +94,21 @@ class Graph:
         return Weight(how.format.encode(self.weights[name]), how.format, how.encoding)
 
     def with_weights(self, changed: Mapping[str, Array]) -> Graph:
-        """The same graph with some weights replaced, held as their types say."""
+        """The same graph with some weights replaced, in their default storage."""
         storage = {name: how for name, how in self.storage.items() if name not in changed}
         return replace(self, weights={**self.weights, **changed}, storage=storage)
 
     def with_storage(self, storage: Mapping[str, Storage]) -> Graph:
-        """The same graph with some weights held otherwise; their values stay.
+        """The same graph with another storage for some weights; their values stay.
 
         Raises:
-            GraphError: a format does not have those values.
+            GraphError: a format cannot represent the values.
         """
         return replace(self, storage={**self.storage, **storage})
 
     @property
     def obs_name(self) -> str:
-        """Name of the only input beside `MASK`.
+        """Name of the only input besides `MASK`.
 
         Raises:
             GraphError: there is not exactly one.
@@ -120,7 +120,7 @@ class Graph:
 
     @property
     def obs_type(self) -> TensorType:
-        """Type of the only input beside `MASK`."""
+        """Type of the only input besides `MASK`."""
         return self.inputs[self.obs_name]
 
     @property
@@ -135,7 +135,7 @@ class Graph:
 
 
 def _checked_storage(weights: Mapping[str, Array], storage: Mapping[str, Storage]) -> dict[str, Storage]:
-    """``storage`` of the weights that there are, checked against their values."""
+    """``storage`` of the existing weights, checked against their values."""
     present = {name: how for name, how in storage.items() if name in weights}
     for name, how in present.items():
         try:

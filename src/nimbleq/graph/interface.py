@@ -1,4 +1,4 @@
-"""What an environment gives and takes, as one value: training, evaluation, every target and the server use it.
+"""What an environment gives and takes, as one value for training, evaluation and every target.
 
 interface = artefact.interface
 obs = network_input(interface, raw)                   # what the environment gave → what the network reads
@@ -50,23 +50,23 @@ MASKS: Mapping[str, bool] = {
     "method:action_masks": False,
     "method:valid_action_mask": False,
 }
-"""Where an environment says which actions are legal, most usual first → whether it lists them (else one flag each)."""
+"""Places where an environment gives its mask, in order of preference → whether it is a list of actions (else flags)."""
 _COMMAND_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "int8", "int16")
 _MAX_ACTIONS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Interface:
-    """How observations become the network's input, and its answers the environment's actions.
+    """How observations become the network's input, and its output the environment's actions.
 
     Attributes:
-        space: of the raw observations; pictures know the order of their axes.
+        space: of the raw observations; an image has the order of its axes.
         actions: ``A``, the actions that the network chooses among.
         action_start: the environment's action is the index plus this.
-        commands: ``[A, *command]`` the environment's action of each index, where that is no number (None: it is).
+        commands: ``[A, *command]`` the environment's action for each index, if it is not a number (None: it is).
         mask: one of `MASKS` (None: every action is always legal).
         obs: what the network reads.
-        read: an observation → an array of ``obs``; as `network_input`, but NaN and infinity pass.
+        read: an observation → an array of ``obs``; like `network_input`, but it accepts NaN and infinity.
     """
 
     space: Space
@@ -87,7 +87,7 @@ class Interface:
         object.__setattr__(self, "read", reader(seen))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What reads is a closure, which does not pickle.
+        # ``read`` is a closure, which cannot be pickled.
         return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask)
 
     def __eq__(self, other: object) -> bool:
@@ -98,12 +98,12 @@ class Interface:
 
     @classmethod
     def of_spec(cls, obs: ObsSpec, actions: int) -> Interface:
-        """Of a network whose environment is unknown: arrays of ``obs`` as they are, actions 0 … A−1."""
+        """The interface of a network whose environment is unknown: arrays of ``obs``, actions 0 … A−1."""
         return cls(Box(obs.shape, obs.dtype, axes=SAME), actions)
 
     @property
     def plain(self) -> bool:
-        """Observations are the network's input already: arrays of its shape and type, and actions its indices."""
+        """Whether observations are the network's input unchanged, and actions its indices."""
         space = self.space
         as_is = isinstance(space, Box) and not space.offset and (space.axes == SAME or len(space.shape) == 1)
         same = as_is and isinstance(space, Box) and (space.dtype == "float32" or space.axes == SAME)
@@ -133,11 +133,11 @@ def environment_action(interface: Interface, index: int) -> int | Array:
 
 
 def mask_of(interface: Interface, raw: Any, info: Any = None, env: Any = None) -> Array | None:
-    """``bool[A]`` the legal actions where ``interface.mask`` says that they are to be found; None without masks.
+    """``bool[A]`` the legal actions, from the place that ``interface.mask`` names; None without masks.
 
     Args:
         raw: the observation.
-        info: what came with it.
+        info: the environment's info that came with it.
         env: the environment, whose method is called where masks come from one.
 
     Raises:
@@ -153,7 +153,7 @@ def mask_of(interface: Interface, raw: Any, info: Any = None, env: Any = None) -
         if not isinstance(held, Mapping) or name not in held:
             where = "observation" if place == "obs" else "info"
             raise ObservationError(
-                f"the {where} has no {name!r}, which says which actions are legal: it must come every time, "
+                f"the {where} has no {name!r}, which says which actions are legal: it must be there every time, "
                 "from reset on"
             )
         value = held[name]
@@ -161,7 +161,7 @@ def mask_of(interface: Interface, raw: Any, info: Any = None, env: Any = None) -
 
 
 def as_mask(interface: Interface, value: Any, name: str = "mask") -> Array:
-    """``bool[A]`` of a mask as it is written: flags 0 and 1 of any type, or the list of legal actions.
+    """``bool[A]`` of a mask in the environment's form: flags 0 and 1 of any type, or a list of legal actions.
 
     Raises:
         ObservationError: another length, or other values.
@@ -219,7 +219,7 @@ def from_dict(content: Any) -> Interface:
     """What `to_dict` wrote.
 
     Raises:
-        FileError: it is something else; says where.
+        FileError: it is not valid; says where.
     """
     record(content, "interface", {"space", "actions", "action_start", "mask", "commands"})
     actions = whole(content["actions"], "interface.actions", 1)
@@ -233,8 +233,8 @@ def from_dict(content: Any) -> Interface:
         raise FileError(f"interface.space has no entry for the mask {mask}")
     if _without_mask(space, mask).size == 0:
         raise FileError("interface.space has nothing but the mask")
-    alone = len(leaves(_without_mask(space, mask))) == 1
-    if not alone and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
+    single = len(leaves(_without_mask(space, mask))) == 1
+    if not single and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
         raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
     return Interface(space, actions, start, _commands(content["commands"], actions), mask)
 
@@ -258,7 +258,7 @@ def _commands(content: Any, actions: int) -> Array | None:
 
 
 def describe(interface: Interface) -> list[str]:
-    """The interface in words, one line a fact: for the header of emitted code, and for people."""
+    """The interface in words, one fact per line: for the header of emitted code, and for people."""
     lines, at = [], 0
     vector = interface.obs.pictures or len(interface.obs.shape) == 1
     found = leaves(_without_mask(interface.space, interface.mask))
@@ -277,7 +277,9 @@ def describe(interface: Interface) -> list[str]:
         lines.append(f"action: 0..{count - 1}, as the environment takes it")
     if interface.mask is not None:
         lines.append(f"mask: one flag per action, 1 for legal; the environment gives it as {interface.mask}")
-    return [ascii(line)[1:-1].replace("*/", "* /") for line in lines]  # names may hold anything, also ends of comments
+    return [
+        ascii(line)[1:-1].replace("*/", "* /") for line in lines
+    ]  # names may hold anything, even the end of a comment
 
 
 def _form(leaf: Any) -> str:

@@ -1,4 +1,4 @@
-"""The oracle: runs a graph in numpy. C, ONNX and hardware are checked against this.
+"""The reference interpreter: runs a graph in numpy. All targets are checked against it.
 
 Integer graphs are exact. Float results depend in their last bits on the order in which BLAS sums, which may differ
 between batch sizes and machines.
@@ -43,10 +43,10 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None 
     named = inputs if isinstance(inputs, Mapping) else {graph.obs_name: inputs}
     if mask is not None:
         if not graph.masked:
-            raise GraphError("this policy takes no mask: with_mask gives it one")
+            raise GraphError("this policy takes no mask: add one with with_mask")
         named = {**named, MASK: np.asarray(mask).astype(np.uint8) if np.asarray(mask).dtype == bool else mask}
     elif graph.masked and MASK not in named:
-        raise GraphError("this policy needs the mask of the legal actions beside the observation")
+        raise GraphError("this policy needs the mask of the legal actions as well as the observation")
     tensors: dict[str, Array] = {}
     for name, kind in graph.inputs.items():
         if name not in named:
@@ -59,7 +59,7 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None 
 
 @lru_cache(maxsize=16)
 def _plan(graph: Graph) -> tuple[tuple[Kernel, tuple[str, ...], str], ...]:
-    """The nodes with their weights prepared; kept for the graphs used last, since policies are called step by step."""
+    """The nodes with their weights prepared; cached for the graphs used last, as policies are called step by step."""
     return tuple(
         (kernel(node.op, graph.weights, tuple(graph.types[name] for name in node.inputs)), node.inputs, node.output)
         for node in graph.nodes
@@ -70,7 +70,7 @@ def checked(name: str, values: Array, kind: TensorType) -> Array:
     """``values`` as float32 or int32, ``[B, *shape]`` of the tensor ``name``.
 
     Raises:
-        GraphError: ``kind`` cannot hold them: another shape, no numbers, or floats, bools or integers out of range for
+        GraphError: ``kind`` cannot hold them: another shape, not numbers, or floats, bools or integers out of range for
             an integer format.
     """
     array = np.asarray(values)
@@ -84,10 +84,10 @@ def checked(name: str, values: Array, kind: TensorType) -> Array:
 
 @dataclass(frozen=True)
 class GraphPolicy:
-    """The greedy policy ``obs[B, *O] → action int64[B]`` that a graph describes; pickles, so workers can play it.
+    """The greedy policy ``obs[B, *O] → action int64[B]`` of a graph; it can be pickled for worker processes.
 
     With ``mask: bool[B, A]`` it is the best of the legal actions (at least one a row; ties go to the lowest index), by
-    the very ArgMax that runs on every target.
+    the same ArgMax that runs on every target.
     """
 
     graph: Graph

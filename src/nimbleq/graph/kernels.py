@@ -1,4 +1,4 @@
-"""What every op means, in numpy: an op becomes a function of batched arrays with its weights prepared once.
+"""The semantics of every op in numpy: a function of batched arrays, with the weights prepared once.
 
 Integer layers compute exactly. Their sums provably fit int32 (see `ops.accumulator_bound`), so they go through BLAS in
 float32 where every partial sum is below 2²⁴ and in float64 otherwise: exact, and many times faster than integer matmul.
@@ -23,7 +23,7 @@ Kernel = Callable[..., Array]
 
 @singledispatch
 def kernel(op: ops.Op, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    """The function that ``op`` is, for inputs of the types ``sources``."""
+    """The function of ``op``, for inputs of the types ``sources``."""
     raise AssertionError(f"{op.kind} has no semantics")
 
 
@@ -55,7 +55,7 @@ def _linear(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...]) -
 
 
 def _arithmetic(op: ops.Linear | ops.Conv2d, weights: Weights, source: TensorType) -> tuple[type, type]:
-    """Number formats to compute in and to give."""
+    """Number formats of the computation and of the result."""
     weight = weights[op.weight]
     if weight.dtype == FLOAT32.dtype:
         return np.float32, np.float32

@@ -1,4 +1,4 @@
-"""From an observation as the environment gives it to the one array that a network reads."""
+"""Converts an observation from the environment into the one array that a network reads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Read = Callable[[Any], Array]
 """An observation → the network's input; raises `ObservationError`. Does not look for NaN and infinity."""
 _Leaf = Callable[[Any], Array]
 _TO_FIRST = {"HW": (), "CHW": (), "HWC": (2, 0, 1), "SHWC": (0, 3, 1, 2), "SCHW": ()}
-"""The transposition that brings the stack and the channels to the front."""
+"""The transposition that moves the stack and the channels first."""
 _WHOLE = Box((), "int64")
-_SLACK = 1e-5  # of a picture's range: what rounding may add to a float
+_SLACK = 1e-5  # of an image's range: tolerance for rounding of floats
 
 
 def input_spec(space: Space) -> ObsSpec:
-    """What the network reads of ``space``: one picture ``(C, H, W)``, or a vector: pictures, then numbers."""
+    """The network's input for ``space``: one image ``(C, H, W)``, or a vector: images, then numbers."""
     found = [leaf for _, leaf in leaves(space)]
     if len(found) == 1 and isinstance(found[0], Box) and found[0].axes != FLAT:
         return ObsSpec(found[0].picture or found[0].shape, found[0].stored)
@@ -32,7 +32,7 @@ def input_spec(space: Space) -> ObsSpec:
 
 
 def reader(space: Space) -> Read:
-    """What reads observations of ``space``, as fast as its form allows."""
+    """A function that reads observations of ``space``, as fast as its form allows."""
     found = leaves(space)
     if len(found) == 1:
         path, leaf = found[0]
@@ -45,7 +45,7 @@ def reader(space: Space) -> Read:
 
 
 def _joined(space: Space, found: list[tuple[Path, Leaf]]) -> Read:
-    """Many entries as one vector: the pictures first, then everything else, each in the order of the space."""
+    """Many entries as one vector: images first, then everything else, each in the order of the space."""
     order = sorted(range(len(found)), key=lambda at: getattr(found[at][1], "picture", None) is None)  # (stable)
     ends = np.cumsum([found[at][1].size for at in order]).tolist()
     places = dict(
@@ -86,7 +86,7 @@ def _collector(space: Space, path: Path) -> Callable[[Any], list[Any]]:
 
 
 def _getter(space: Space, path: Path) -> Callable[[Any], Any]:
-    """The one leaf of ``space``, which lies at ``path``."""
+    """The only leaf of ``space``, which is at ``path``."""
     collect = _collector(space, ())
     return lambda obs: collect(obs)[0]
 
@@ -134,7 +134,7 @@ def _numbers(leaf: Box, path: Path) -> _Leaf:
             array = array.astype(np.float64) - offset
         if array.dtype.kind != "f" or array.dtype.itemsize <= stored.itemsize:
             return array.astype(stored, copy=False)
-        with np.errstate(over="ignore"):  # infinity is found by who looks for it
+        with np.errstate(over="ignore"):  # the caller checks for infinity
             return array.astype(stored)
 
     return read
@@ -225,7 +225,7 @@ def as_array(value: Any, path: Path = ()) -> Array:
 
 
 def _converted(value: Any, path: Path) -> Array:
-    if hasattr(value, "detach"):  # a tensor of torch, perhaps with a gradient, perhaps on a device
+    if hasattr(value, "detach"):  # a torch tensor, perhaps with a gradient or on a device
         value = value.detach().cpu()
     try:
         return np.asarray(value)
@@ -234,7 +234,7 @@ def _converted(value: Any, path: Path) -> Array:
 
 
 def _checked(array: Array, leaf: Box, path: Path) -> Array:
-    """``array`` when the space's type holds its values; floats of another precision are as good."""
+    """``array`` if the space's type can hold its values; floats of any precision are fine."""
     dtype = np.dtype(leaf.dtype)
     if dtype.kind == "f" or array.dtype == dtype or np.can_cast(array.dtype, dtype):
         return array
@@ -251,7 +251,7 @@ def _checked(array: Array, leaf: Box, path: Path) -> Array:
 
 
 def described(value: Any) -> str:
-    """What a value is, in a few words for a message."""
+    """A value in a few words, for a message."""
     if value is None:
         return "None"
     if isinstance(value, str):

@@ -8,29 +8,29 @@ from dataclasses import replace
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
-from nimbleq.graph.rewrites.affine import affine_into_next, affine_into_previous, join_affines
-from nimbleq.graph.rewrites.edit import drop_dead, maker, rebuild
-from nimbleq.graph.rewrites.linear import join_dueling, join_in_row, join_side_by_side, join_sum
-from nimbleq.graph.rewrites.simple import drop_identity, join_activations, join_twins
+from nimbleq.graph.rewrites.affine import affine_into_next, affine_into_previous, fuse_affines
+from nimbleq.graph.rewrites.edit import drop_dead, rebuild, sole_producer
+from nimbleq.graph.rewrites.linear import fuse_dueling, fuse_linear_chain, fuse_linear_sum, fuse_parallel_layers
+from nimbleq.graph.rewrites.simple import drop_identity, eliminate_common_subexpressions, fuse_activations
 
 RULES: tuple[Callable[[Graph], Graph], ...] = (
     drop_dead,
     drop_identity,
-    join_twins,
-    join_activations,
-    join_affines,
+    eliminate_common_subexpressions,
+    fuse_activations,
+    fuse_affines,
     affine_into_previous,
     affine_into_next,
-    join_in_row,
-    join_sum,
-    join_side_by_side,
-    join_dueling,
+    fuse_linear_chain,
+    fuse_linear_sum,
+    fuse_parallel_layers,
+    fuse_dueling,
 )
-"""Rules that keep every output, up to float rounding. Multiplications never grow, but see `join_dueling`."""
+"""Rules that preserve every output, up to float rounding. Multiplications never grow, but see `fuse_dueling`."""
 
 
 def fold(graph: Graph) -> Graph:
-    """``graph`` with `RULES` applied until none fits: equal outputs up to float rounding, integer nodes untouched."""
+    """Apply `RULES` until none applies: outputs equal up to float rounding, integer nodes unchanged."""
     while True:
         for rule in RULES:
             changed = rule(graph)
@@ -42,11 +42,11 @@ def fold(graph: Graph) -> Graph:
 
 
 def for_deployment(graph: Graph) -> Graph:
-    """`fold` for a graph that only has to act: the value stream and the mean of a dueling head are dropped first.
+    """`fold` for a graph that only needs to act: it first drops the value stream and the mean of a dueling head.
 
     Both add the same number to all actions, so the greedy action stays (up to float rounding of near ties) while the
-    output ``q`` changes: it becomes the advantage. Give it the graph as it was trained: once `fold` has joined a
-    dueling head with hidden layers, its value stream can no longer be told apart.
+    output ``q`` changes: it becomes the advantage. Pass the graph as trained: once `fold` has fused a
+    dueling head with hidden layers, its value stream cannot be recognised.
     """
     return fold(drop_value(graph))
 
@@ -56,7 +56,7 @@ def drop_value(graph: Graph) -> Graph:
     for node in graph.nodes:
         if not isinstance(node.op, ops.Dueling):
             continue
-        advantage = maker(graph, node.inputs[1], node)
+        advantage = sole_producer(graph, node.inputs[1], node)
         if advantage is not None and all(isinstance(reader.op, ops.ArgMax) for reader in graph.consumers(node.output)):
             same = Node(advantage.op, advantage.inputs, node.output)
             return rebuild(graph, {advantage.output: (), node.output: (same,)})
@@ -67,7 +67,7 @@ def with_action(graph: Graph) -> Graph:
     """``graph`` with the greedy action as a second output, taken from its output ``q``.
 
     Raises:
-        GraphError: there is no output ``q``, or the action is there already.
+        GraphError: there is no output ``q``, or it has the action already.
     """
     if Q not in graph.outputs or ACTION in graph.types:
         raise GraphError(f"with_action needs an output {Q!r} and no tensor {ACTION!r}")

@@ -1,6 +1,6 @@
 """Observation spaces as data: what an environment gives, without Gymnasium.
 
-The classes bear the names of Gymnasium's, and mean the same. Every space has an array form of fixed size.
+The classes have the names and meanings of Gymnasium's. Every space has an array form of fixed size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from nimbleq.errors import FileError
 
 AXES = ("HW", "CHW", "HWC", "SHWC", "SCHW")
-"""How the axes of a picture are ordered: channels, height, width; S counts stacked pictures, which become channels."""
+"""Orders of the axes of an image: channels, height, width; S counts stacked images, which become channels."""
 FLAT, SAME = "flat", "same"
 DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"
@@ -29,9 +29,9 @@ class Box:
     Attributes:
         shape: as the environment gives it.
         dtype: numpy name, one of `DTYPES`.
-        low, high: what all values lie between (None: no bound that holds for all).
-        axes: one of `AXES` for a picture, ``"flat"`` for a part of a vector, ``"same"``: taken as it is.
-        offset: subtracted in float64 before anything else, one per value in C order (empty: nothing).
+        low, high: bounds of all values (None: no bound).
+        axes: one of `AXES` for an image, ``"flat"`` for a part of a vector, ``"same"`` for an array as it is.
+        offset: subtracted in float64 first, one per value in C order (empty: none).
     """
 
     shape: tuple[int, ...]
@@ -43,12 +43,12 @@ class Box:
 
     @property
     def size(self) -> int:
-        """Values in it."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
     def picture(self) -> tuple[int, int, int] | None:
-        """``(C, H, W)`` of a picture, else None."""
+        """``(C, H, W)`` of an image, else None."""
         match self.axes, self.shape:
             case "HW", (h, w):
                 return 1, h, w
@@ -64,7 +64,7 @@ class Box:
 
     @property
     def stored(self) -> str:
-        """Type of what the network gets: ``"uint8"`` for pixels that are bytes, else ``"float32"``."""
+        """Type of the network's input: ``"uint8"`` for pixels that are bytes, else ``"float32"``."""
         if self.axes == SAME:
             return "uint8" if self.dtype == "uint8" else "float32"
         whole = self.dtype == "bool" or "int" in self.dtype
@@ -76,7 +76,7 @@ class Box:
 
     @property
     def binary(self) -> bool:
-        """A picture of zeros and ones in whole numbers; the network sees 0 and 255."""
+        """Whether it is an image of integer zeros and ones; the network sees 0 and 255."""
         return self.picture is not None and self.stored == "uint8" and (self.dtype == "bool" or self.high == 1)
 
 
@@ -89,7 +89,7 @@ class Discrete:
 
     @property
     def size(self) -> int:
-        """Values of its one-hot form."""
+        """Number of values in its one-hot form."""
         return self.n
 
 
@@ -103,7 +103,7 @@ class MultiDiscrete:
 
     @property
     def size(self) -> int:
-        """Values of its one-hot form."""
+        """Number of values in its one-hot form."""
         return sum(self.nvec)
 
 
@@ -115,7 +115,7 @@ class MultiBinary:
 
     @property
     def size(self) -> int:
-        """Values in it."""
+        """Number of values."""
         return math.prod(self.shape)
 
 
@@ -127,7 +127,7 @@ class Dict:
 
     @property
     def size(self) -> int:
-        """Values of its flat form."""
+        """Number of values in its flat form."""
         return sum(space.size for _, space in self.entries)
 
 
@@ -139,7 +139,7 @@ class Tuple:
 
     @property
     def size(self) -> int:
-        """Values of its flat form."""
+        """Number of values in its flat form."""
         return sum(space.size for space in self.entries)
 
 
@@ -188,7 +188,7 @@ def space_from_dict(content: Any, where: str = "space", depth: int = 0) -> Space
     """What `space_to_dict` wrote.
 
     Raises:
-        FileError: it is something else; says where.
+        FileError: it is not valid; says where.
     """
     if depth > _MAX_DEPTH:
         raise FileError(f"{where} is nested too deep")
@@ -272,7 +272,7 @@ def record(value: Any, where: str, needed: set[str], possible: set[str] = frozen
 
 
 def items(value: Any, where: str) -> list[Any]:
-    """``value`` if it is a list of a bearable length; raises `FileError`."""
+    """``value`` if it is a list of a reasonable length; raises `FileError`."""
     if not isinstance(value, list) or len(value) > _MAX_SIZE:
         raise FileError(f"{where} must be a list")
     return value

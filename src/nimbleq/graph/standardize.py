@@ -1,4 +1,4 @@
-"""How far features vary, as what to divide them by: for networks in training and for students alike."""
+"""Divisors that standardise features, for networks in training and for students."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 from nimbleq.types import Array
 
 _SMALLEST, _RELATIVE = 1e-4, 1e-6
-"""Deviations below which a feature counts as (nearly) constant: absolute, and beside its mean (float32's rounding)."""
+"""Deviations below which a feature counts as constant: absolute, and relative to its mean (float32's rounding)."""
 
 
 def divisors(mean: Array, deviation: Array, smallest: float = _SMALLEST) -> Array:
-    """``float64[...]`` what to divide each centred feature by: its deviation; infinity for one that never varied.
+    """``float64[...]`` divisor of each centred feature: its deviation, or infinity if it never varied.
 
-    Below a floor ``f`` it is ``f²/deviation``. So the less a feature varied, the less it counts: a value that it never
-    had before (a flag that rises, a drifting sensor) cannot be blown up beyond what training has seen, as division by
-    the deviation or by the floor would.
+    Below a floor ``f`` it is ``f²/deviation``. So the less a feature varied, the less it counts: a new value (a flag
+    that rises, a drifting sensor) is not amplified beyond what training has seen, as it would be by division by the
+    deviation or by the floor.
 
     Args:
         mean, deviation: of each feature, float64.

@@ -1,4 +1,4 @@
-"""A weight as it is held: codes in a number format, laid out by an encoding."""
+"""A weight as stored: codes in a number format, laid out by an encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nimbleq.types import Array
 
 @dataclass(frozen=True)
 class Storage:
-    """How a weight is held.
+    """How a weight is stored.
 
     Attributes:
         format: of its numbers, a row of `FORMATS`.
@@ -30,10 +30,10 @@ _OF_DTYPE = {row.dtype: Storage(row) for row in reversed(FORMATS.values()) if ro
 
 
 def default_storage(values: Array) -> Storage:
-    """How ``values`` are held when nobody says otherwise: dense, in the format that their own type is.
+    """The default storage of ``values``: dense, in the format of their own type.
 
     Raises:
-        GraphError: no format is that type; the message goes on after the weight's name.
+        GraphError: no format has that type; the message continues after the name of the weight.
     """
     if values.dtype not in _OF_DTYPE:
         raise GraphError(f"is {values.dtype}; a model has {', '.join(FORMATS)}")
@@ -53,15 +53,15 @@ class Weight:
 
     @property
     def values(self) -> Array:
-        """What arithmetic sees."""
+        """The values for arithmetic."""
         return self.format.decode(self.codes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a deployment needs of it, packed, indices included."""
+        """Bytes that a deployment needs for it, packed, indices included."""
         return self.encoding.nbytes(self.codes, self.format)
 
     @property
     def multiplied(self) -> int:
-        """Entries that one use of the whole array multiplies with."""
+        """Multiplications in one use of the whole array."""
         return self.encoding.multiplied(self.codes, self.format)

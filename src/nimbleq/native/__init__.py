@@ -1,4 +1,4 @@
-"""C sources: kernels for emitted code, and the compiled extensions (absent when no compiler was there)."""
+"""C sources: kernels for emitted code, and the compiled extensions (missing if there was no compiler)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTML file that shows what a run directory holds: numbers first, then the pictures behind them."""
+"""One HTML file about a run directory: numbers first, then the plots behind them."""
 
 from nimbleq.report.page import write_report
 from nimbleq.report.picture import write_frontier_svg

@@ -1,4 +1,4 @@
-"""The certificate in plain words, and its pictures: the wealth of the bet, and the difference with its bound."""
+"""The certificate in plain words, and its plots: the wealth of the bet, and the difference with its bound."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nimbleq.report.read import Record, as_number
 from nimbleq.report.svg import Frame, Point, Scale, axes, line, marker, padded, polyline, rect, svg, text, tipped
 
 _DRAWN = (-6.0, 12.0)
-"""Powers of ten between which wealth is drawn; what lies beyond is drawn at the edge."""
+"""Powers of ten between which wealth is drawn; values beyond are drawn at the edge."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is drawn.
+    """The numbers of the plot.
 
     Attributes:
         mean: of student minus teacher over paired episodes.
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def verdict_of(certificate: Record) -> Verdict | None:
-    """The numbers of the picture, or None when one is missing."""
+    """The numbers of the plot, or None if one is missing."""
     mean, bound, margin = (certificate.number(key) for key in ("difference_mean", "difference_lower95", "margin"))
     if mean is None or bound is None or margin is None:
         return None
@@ -87,7 +87,7 @@ class Wealth:
     curve: ``((episodes, log₁₀ W), …)`` from the start.
     needed: wealth at which the claim is certified, ``1/α``.
     certified: the verdict.
-    episodes: at which it was certified; None when it was not.
+    episodes: at which it was certified; None if it was not.
     """
 
     curve: tuple[Point, ...]
@@ -97,7 +97,7 @@ class Wealth:
 
 
 def wealth_of(certificate: Record) -> Wealth | None:
-    """The wealth over the episodes, or None when it is not there."""
+    """The wealth over the episodes, or None if it is missing."""
     points = certificate.fields.get("wealth_curve")
     needed = certificate.number("wealth_needed")
     if not isinstance(points, list) or needed is None or needed <= 1:
@@ -111,7 +111,7 @@ def wealth_of(certificate: Record) -> Wealth | None:
 
 
 def draw_wealth(wealth: Wealth, width: float) -> Markup:
-    """The plot on a logarithmic axis, ``width`` pixels wide, with the line that has to be reached."""
+    """The plot on a logarithmic axis, ``width`` pixels wide, with the line that it must reach."""
     frame = Frame(width, 240, left=64, right=20, top=30)
     goal = log10(wealth.needed)
     powers = [min(max(y, _DRAWN[0]), _DRAWN[1]) for _, y in wealth.curve]
@@ -119,7 +119,7 @@ def draw_wealth(wealth: Wealth, width: float) -> Markup:
     x = Scale(wealth.curve[0][0], wealth.curve[-1][0], *frame.x)
     y = Scale(low, high, *frame.y)
     class_ = "passed" if wealth.certified else "refused"
-    said = f"{units.trimmed(wealth.needed)} needed"
+    caption = f"{units.trimmed(wealth.needed)} needed"
     parts = [
         axes(
             frame, x, y, x_label="episodes", y_label="wealth", x_format=units.compact,
@@ -127,7 +127,7 @@ def draw_wealth(wealth: Wealth, width: float) -> Markup:
         ),
         line((frame.x[0], y(0)), (frame.x[1], y(0)), "zero"),
         line((frame.x[0], y(goal)), (frame.x[1], y(goal)), "margin"),
-        text(frame.x[1], y(goal) - 6, said, anchor="end", class_="label strong"),
+        text(frame.x[1], y(goal) - 6, caption, anchor="end", class_="label strong"),
         polyline([(x(n), y(p)) for (n, _), p in zip(wealth.curve, powers, strict=True)], f"line {class_}"),
     ]  # fmt: skip
     if wealth.episodes is not None and wealth.curve[0][0] <= wealth.episodes <= wealth.curve[-1][0]:
@@ -139,7 +139,7 @@ def draw_wealth(wealth: Wealth, width: float) -> Markup:
 def plain_words(certificate: Record) -> list[str]:
     """The certificate as sentences: what was played, what the test is, what was assumed, what came out, what to do."""
     if is_older(certificate):
-        return ["This certificate is of an older kind, which did not hold its error: certify the policy again."]
+        return ["This certificate is of an older kind, whose error was larger than stated: certify the policy again."]
     words = (
         _played(certificate),
         _bet(certificate),
@@ -159,18 +159,18 @@ def _played(certificate: Record) -> str:
     episodes = certificate.number("episodes_played")
     if episodes is None:
         return ""
-    said = (
+    words = (
         f"The teacher, the compressed policy and random play each played the same {units.count(episodes)} episodes: the"
         " same seeds, hence the same starts and the same chance events. The seeds follow from the finished policy;"
-        " none had helped to choose it."
+        " none of them helped to choose it."
     )
     teacher, student, random = (
         certificate.number(key) for key in ("teacher_return_mean", "student_return_mean", "random_return_mean")
     )
     if teacher is not None and student is not None:
-        said += f" The teacher averaged {units.value(teacher)}, the compressed policy {units.value(student)}"
-        said += f"; random play averages {units.value(random)}." if random is not None else "."
-    return said
+        words += f" The teacher averaged {units.value(teacher)}, the compressed policy {units.value(student)}"
+        words += f"; random play averages {units.value(random)}." if random is not None else "."
+    return words
 
 
 def _bet(certificate: Record) -> str:
@@ -178,72 +178,72 @@ def _bet(certificate: Record) -> str:
     needed, alpha = certificate.number("wealth_needed"), certificate.number("alpha")
     if margin is None:
         return ""
-    said = "The claim"
+    words = "The claim"
     if keep is not None:
-        said += f", that {units.percent(keep)} of the way from random play to the teacher is kept,"
-    said += f" allows an average loss of at most {units.value(abs(margin))} (the margin)."
+        words += f", that the policy keeps {units.percent(keep)} of the teacher's gain over random play,"
+    words += f" allows an average loss of at most {units.value(abs(margin))} (the margin)."
     if needed is not None and alpha is not None and 0 < alpha < 1:
-        said += (
+        words += (
             " The test is a bet that starts with a wealth of 1 and wins on average only when the claim is true: a false"
-            f" claim reaches a wealth of {units.trimmed(needed)} with a chance of at most {units.percent(alpha)},"
-            " whatever the returns are like and whenever one stops."
+            f" claim reaches a wealth of {units.trimmed(needed)} with a probability of at most {units.percent(alpha)},"
+            " whatever the returns look like and whenever you stop."
         )
     attempt = certificate.number("attempt")
     if attempt is not None and attempt > 1:
-        said += (
+        words += (
             f" It is attempt {units.count(attempt)} about this policy; every attempt needs more wealth than the last."
         )
     first = next((row.number("episodes") for row in certificate.records("forecast")), None)
     if first is not None:
-        said += f" Before it began, about {units.count(first)} episodes were expected for a policy that loses nothing."
-    return said
+        words += f" Before it began, about {units.count(first)} episodes were expected for a policy that loses nothing."
+    return words
 
 
 def _assumed(certificate: Record) -> str:
     ends = certificate.numbers("return_range")
     if len(ends) != 2:
         return ""
-    said = f"It was assumed beforehand that returns lie between {units.value(ends[0])} and {units.value(ends[1])}"
+    words = f"The range assumed beforehand: returns lie between {units.value(ends[0])} and {units.value(ends[1])}"
     source = certificate.text("return_range_source", 300)
-    said += f" ({source})." if source else "."
+    words += f" ({source})." if source else "."
     rare, episodes = certificate.number("beyond_range_frequency_at_most"), certificate.number("episodes_played")
     if rare is not None and episodes is not None:
-        said += (
+        words += (
             f" No loss of more than {units.value(ends[1] - ends[0])} was seen in {units.count(episodes)} episodes: with"
             f" 95 % confidence at most {units.percent(rare)} of the episodes have one."
         )
-    return said
+    return words
 
 
 def _outcome(certificate: Record) -> str:
     wealth, needed = certificate.number("wealth"), certificate.number("wealth_needed")
     mean, bound = certificate.number("difference_mean"), certificate.number("difference_lower95")
-    said = ""
+    words = ""
     if mean is not None:
-        said = f"Measured difference: {units.value(mean)}"
-        said += "." if bound is None else f", with 95 % confidence no less than {units.value(bound)}."
+        words = f"Measured difference: {units.value(mean)}"
+        words += "." if bound is None else f", with 95 % confidence no less than {units.value(bound)}."
     if certificate.flag("certified") is True:
         episodes = certificate.number("episodes")
         after = "" if episodes is None else f" after {units.count(episodes)} episodes"
-        return f"{said} The wealth was reached{after}: certified."
+        return f"{words} The wealth reached the needed value{after}: certified."
     if wealth is None or needed is None:
-        return said
-    return f"{said} The wealth got to {units.trimmed(wealth)} of the {units.trimmed(needed)} needed: not certified."
+        return words
+    return f"{words} The wealth reached {units.trimmed(wealth)} of the {units.trimmed(needed)} needed: not certified."
 
 
 def _advice(certificate: Record) -> str:
     if certificate.flag("certified") is not False:
         return ""
     reason = (certificate.text("reason", 600) or "").removeprefix("refused: ").rstrip(".")
-    said = f"Reason given: {reason}. " if reason else ""
+    words = f"Reason given: {reason}. " if reason else ""
     verdict = verdict_of(certificate)
     if verdict is not None and verdict.mean > -verdict.margin:
-        return said + "The measured loss itself is within the margin: more episodes or a larger candidate may do."
-    return said + "A larger candidate, longer distillation, or a lower --keep is needed."
+        return words + "The measured loss itself is within the margin: more episodes or a larger candidate may do."
+    return words + "A larger candidate, longer distillation, or a lower --keep is needed."
 
 
 def figures(certificate: Record) -> list[tuple[str, str, str]]:
-    """The numbers beside the verdict: name, value, what it means."""
+    """More numbers of the certificate: name, value, what it means."""
     rows: list[tuple[str, str, str]] = []
     teacher, student = certificate.number("teacher_worst_decile"), certificate.number("student_worst_decile")
     if student is not None:
@@ -265,7 +265,7 @@ def figures(certificate: Record) -> list[tuple[str, str, str]]:
             (
                 "dead actions",
                 ", ".join(listed) or "none",
-                "actions that the teacher uses and the compressed policy never",
+                "actions that the teacher uses and the compressed policy never uses",
             )
         )
     return rows

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup, join
-from nimbleq.report.read import Record, Story
+from nimbleq.report.read import Record, RunData
 from nimbleq.report.svg import (
     Frame,
     Point,
@@ -40,7 +40,7 @@ class Thinned:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn; ``seconds`` are ``(step, wall-clock)``, ``threshold`` the return that ends training."""
+    """The series of the plot; ``seconds`` are ``(step, wall-clock)``, ``threshold`` the return that ends training."""
 
     training: Thinned
     checks: Thinned
@@ -49,15 +49,15 @@ class Curve:
     final: Record
 
 
-def curve_of(story: Story) -> Curve | None:
+def curve_of(data: RunData) -> Curve | None:
     """The curve of a run, or None when fewer than two points of either series were written."""
-    training = story.metrics.series("return_mean")
-    checks = story.metrics.series("check_return")
+    training = data.metrics.series("return_mean")
+    checks = data.metrics.series("check_return")
     if max(len(training), len(checks)) < 2:
         return None
-    threshold = story.config.record("train").record("evaluation").number("stop_return")
+    threshold = data.config.record("train").record("evaluation").number("stop_return")
     return Curve(
-        thinned(training), thinned(checks), thinned(story.metrics.series("seconds")).means, threshold, story.train
+        thinned(training), thinned(checks), thinned(data.metrics.series("seconds")).means, threshold, data.train
     )
 
 

@@ -1,49 +1,47 @@
-"""The top of the page: what was asked and what came out, in numbers."""
+"""The top of the page: the request and the results, in numbers."""
 
 from __future__ import annotations
 
 from nimbleq.report import units
 from nimbleq.report.latency import headline_row, rows_of
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import Story
+from nimbleq.report.read import RunData
 
 
-def headline(story: Story) -> Markup:
+def headline(data: RunData) -> Markup:
     """Title, one sentence, and the tiles."""
     return tag(
         "header",
-        tag("h1", story.env),
-        tag("p", _sentence(story), class_="lead"),
-        tag("div", *_tiles(story), class_="tiles"),
+        tag("h1", data.env),
+        tag("p", _sentence(data), class_="lead"),
+        tag("div", *_tiles(data), class_="tiles"),
     )
 
 
-def verdict_words(story: Story) -> tuple[str, str]:
-    """The verdict in a word, and its class."""
-    if story.child.problem:
+def verdict_words(data: RunData) -> tuple[str, str]:
+    """The verdict in a word, and its CSS class."""
+    if data.student.problem:
         return "not intact", "bad"
-    return {True: ("certified", "good"), False: ("refused", "bad"), None: ("not certified yet", "open")}[
-        story.certified
-    ]
+    return {True: ("certified", "good"), False: ("refused", "bad"), None: ("not certified yet", "open")}[data.certified]
 
 
-def _sentence(story: Story) -> str:
-    steps, seconds = story.train.number("steps"), story.train.number("train_seconds")
+def _sentence(data: RunData) -> str:
+    steps, seconds = data.train.number("steps"), data.train.number("train_seconds")
     if steps is not None:
         said = f"A policy was trained for {units.count(steps)} environment steps in {units.duration(seconds)}"
-    elif story.imported:
+    elif data.imported:
         said = "A trained policy was imported"
     else:
         said = "The policy has not finished training"
-    keep = story.compress.number("keep")
+    keep = data.compress.number("keep")
     if keep is None:
         return said + "."
-    return said + f" and made as small as a promise allows: to keep {units.percent(keep)} of its return."
+    return said + f" and made as small as possible while keeping {units.percent(keep)} of its return."
 
 
-def _tiles(story: Story) -> list[Markup]:
-    tiles = [_return_tile(story)]
-    found = story.compress
+def _tiles(data: RunData) -> list[Markup]:
+    tiles = [_return_tile(data)]
+    found = data.compress
     if found:
         before, after = found.number("teacher_size_bytes"), found.number("size_bytes")
         tiles.append(
@@ -52,19 +50,19 @@ def _tiles(story: Story) -> list[Markup]:
         macs = found.number("teacher_macs"), found.number("macs")
         note = f"{units.count(macs[0])} → {units.count(macs[1])} MACs a decision"
         tiles.append(_tile(units.times(units.ratio(*macs)), "less arithmetic", note))
-    row = headline_row(rows_of(story))
+    row = headline_row(rows_of(data))
     if row is not None:
         tiles.append(
             _tile(units.latency(row.p50_us), "a decision, median", f"{row.engine}, p99 {units.latency(row.p99_us)}")
         )
-    if found or story.certified is not None:
-        word, class_ = verdict_words(story)
-        tiles.append(_tile(word, "verdict", _promise(story), class_))
+    if found or data.certified is not None:
+        word, class_ = verdict_words(data)
+        tiles.append(_tile(word, "verdict", _promise(data), class_))
     return tiles
 
 
-def _return_tile(story: Story) -> Markup:
-    certificate, found, train = story.certificate, story.compress, story.train or story.imported
+def _return_tile(data: RunData) -> Markup:
+    certificate, found, train = data.certificate, data.compress, data.train or data.imported
     before = _first(
         certificate.number("teacher_return_mean"), found.number("teacher_return_mean"), train.number("return_mean")
     )
@@ -77,7 +75,7 @@ def _return_tile(story: Story) -> Markup:
     bounds = train.numbers("return_ci95")
     if before is not None or bounds:
         return _tile(units.value(before), "return", f"95 % interval {units.interval(bounds)}")
-    best = max(story.metrics.series("check_return"), key=lambda point: point[1], default=None)
+    best = max(data.metrics.series("check_return"), key=lambda point: point[1], default=None)
     if best is None:
         return _tile(units.MISSING, "return", "no evaluation yet")
     return _tile(
@@ -85,11 +83,11 @@ def _return_tile(story: Story) -> Markup:
     )
 
 
-def _promise(story: Story) -> str:
-    if story.child.problem:
+def _promise(data: RunData) -> str:
+    if data.student.problem:
         return "the artefact's files were changed or damaged"
-    keep = _first(story.certificate.number("keep"), story.compress.number("keep"))
-    wealth, needed = story.certificate.number("wealth"), story.certificate.number("wealth_needed")
+    keep = _first(data.certificate.number("keep"), data.compress.number("keep"))
+    wealth, needed = data.certificate.number("wealth"), data.certificate.number("wealth_needed")
     if wealth is not None and needed is not None:
         return f"keep {units.percent(keep)}: wealth {units.trimmed(wealth)}, {units.trimmed(needed)} needed"
     return f"keep {units.percent(keep)}"

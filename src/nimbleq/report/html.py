@@ -17,7 +17,7 @@ def section(key: str, heading: str, *parts: str) -> Markup:
 
 
 def figure(draw: Callable[[float], Markup], caption: str) -> Markup:
-    """A plot for wide and for narrow windows, and what to see in it."""
+    """A plot for wide and for narrow windows, with a caption."""
     wide = tag("div", draw(WIDE), class_="wide")
     narrow = tag("div", draw(NARROW), class_="narrow")
     return tag("figure", wide, narrow, tag("figcaption", caption))
@@ -48,7 +48,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> Markup:
 
 
 def missing(words: str, command: str | None = None) -> Markup:
-    """One calm sentence where something is not there yet, and the command that makes it."""
+    """One sentence for something that does not exist yet, and the command that makes it."""
     return tag("p", words, *((" Run ", tag("code", command), ".") if command else ()), class_="missing")
 
 

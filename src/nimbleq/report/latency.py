@@ -1,4 +1,4 @@
-"""How long a decision takes, beside the peers: one row per engine on a logarithmic axis."""
+"""How long a decision takes, compared with peers: one row per engine on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import log10
 
 from nimbleq.report import units
 from nimbleq.report.markup import Markup, join
-from nimbleq.report.read import Record, Story
+from nimbleq.report.read import Record, RunData
 from nimbleq.report.svg import (
     Frame,
     Point,
@@ -38,7 +38,7 @@ class Row:
         engine: its name.
         what: ``"artefact"`` (compressed) or ``"teacher"``.
         p50_us, p99_us, p999_us: percentiles.
-        ratio: p50 beside that of our C, as the benchmark measured it side by side; None when it did not.
+        ratio: p50 divided by that of our C, measured side by side by the benchmark; None if it was not.
         histogram: ``(low_us, high_us, count)`` per bin; empty when there is none.
     """
 
@@ -62,14 +62,14 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Engine, and what it ran where that is not the artefact."""
+        """Engine, and what it ran if that is not the artefact."""
         return self.engine if self.what == "artefact" else f"{self.engine}, {self.what}"
 
 
-def rows_of(story: Story) -> tuple[Row, ...]:
+def rows_of(data: RunData) -> tuple[Row, ...]:
     """The timed engines, fastest first, then the empty loops."""
-    ratios = story.bench.record("ratios")
-    found = [row for row in (_row(record, ratios) for record in story.bench.records("rows")) if row is not None]
+    ratios = data.bench.record("ratios")
+    found = [row for row in (_row(record, ratios) for record in data.bench.records("rows")) if row is not None]
     return tuple(sorted(found, key=lambda row: (row.idle, row.p50_us))[:MOST])
 
 

@@ -1,4 +1,4 @@
-"""The layer tables: what teacher and child compute, and what that costs."""
+"""The layer tables: the layers of teacher and student, and their cost."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from shlex import quote, split
 from nimbleq.report import units
 from nimbleq.report.html import pairs, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import Model, Record, Story, shortened
+from nimbleq.report.read import Model, Record, RunData, shortened
 
 
 def verify_table(verify: Record) -> Markup:
@@ -40,11 +40,11 @@ def verify_words(verify: Record) -> str:
 
 
 def provenance(model: Model) -> Markup:
-    """What an artefact says of its making."""
+    """The provenance of an artefact."""
     if model.path is None or model.problem:
         return Markup("")
     rows = [(name, tag("code", value)) for name, value in _flat(model.provenance)]
-    shown = pairs(rows) if rows else tag("p", "It says nothing of its making.", class_="missing")
+    shown = pairs(rows) if rows else tag("p", "It has no provenance.", class_="missing")
     return join(tag("h3", f"Artefact {model.path.name}"), shown)
 
 
@@ -69,22 +69,22 @@ def _plain(value: object) -> str:
 
 
 def certificate_seeds(certificate: Record) -> list[tuple[str, str]]:
-    """Seeds of the certificate, when it says which."""
+    """Seeds of the certificate, if it has them."""
     seeds = certificate.fields.get("seeds")
     return [("certificate seeds", shortened(_plain(seeds)))] if seeds is not None else []
 
 
-def recipe(story: Story) -> list[str]:
-    """The commands that make this run again, beside it: the same settings, artefact and promise."""
-    place = quote(f"{story.run.path}-again")
-    name = story.name or "small"
-    keep, asked = story.compress.number("keep"), story.compress.text("recipe")
-    artefact, build = quote(f"{story.run.path}-again/artefacts/{name}"), quote(f"{story.run.path}-again/build")
+def reproduce(data: RunData) -> list[str]:
+    """The commands that reproduce this run in a new folder: the same settings, artefact and keep."""
+    place = quote(f"{data.run.path}-again")
+    name = data.name or "small"
+    keep, asked = data.compress.number("keep"), data.compress.text("recipe")
+    artefact, build = quote(f"{data.run.path}-again/artefacts/{name}"), quote(f"{data.run.path}-again/build")
     options = [f"--keep {0.99 if keep is None else keep:g}"]
     options += [f"--recipe {quote(asked)}"] if asked not in (None, "auto") else []
     options += [f"--name {quote(name)}"] if name != "small" else []
     return [
-        _start(story, place),
+        _start(data, place),
         f"nimbleq compress {place} {' '.join(options)}",
         f"nimbleq certify {artefact}",
         f"nimbleq export {artefact} --to c --out {build}",
@@ -94,48 +94,48 @@ def recipe(story: Story) -> list[str]:
     ]
 
 
-def _start(story: Story, place: str) -> str:
-    """The command that makes the teacher again: of an import the one it was, with another ``--out``."""
-    if story.config.record("train"):
-        return f"nimbleq train --config {quote(str(story.run.config))} --out {place}"
+def _start(data: RunData, place: str) -> str:
+    """The command that reproduces the teacher; for an import, the original one with another ``--out``."""
+    if data.config.record("train"):
+        return f"nimbleq train --config {quote(str(data.run.config))} --out {place}"
     try:
-        words = split(story.teacher.provenance.text("command", 4096) or "")
+        words = split(data.teacher.provenance.text("command", 4096) or "")
     except ValueError:
         words = []
     if words[:2] != ["nimbleq", "import"]:
-        return f"nimbleq import model.zip --env {quote(story.env)} --out {place}"
+        return f"nimbleq import model.zip --env {quote(data.env)} --out {place}"
     if "--out" in words[:-1]:
         at = words.index("--out")
         words[at : at + 2] = []
     return f"{join_words(words)} --out {place}"
 
 
-def next_train(story: Story) -> str | None:
-    """What goes on with the training of this run; None when it was imported, so there is none."""
-    return f"nimbleq train --resume --out {quote(str(story.run.path))}" if story.config.record("train") else None
+def next_train(data: RunData) -> str | None:
+    """The command that resumes the training of this run; None for an imported one."""
+    return f"nimbleq train --resume --out {quote(str(data.run.path))}" if data.config.record("train") else None
 
 
-def next_compress(story: Story) -> str | None:
-    """What compresses this run; before there is a policy, what trains one."""
-    if story.teacher.graph is None:
-        return next_train(story)
-    keep = story.compress.number("keep")
-    name = f" --name {quote(story.name)}" if story.name not in ("", "small") else ""
-    return f"nimbleq compress {quote(str(story.run.path))} --keep {0.99 if keep is None else keep:g}{name}"
+def next_compress(data: RunData) -> str | None:
+    """The command that compresses this run; without a policy, the one that trains one."""
+    if data.teacher.graph is None:
+        return next_train(data)
+    keep = data.compress.number("keep")
+    name = f" --name {quote(data.name)}" if data.name not in ("", "small") else ""
+    return f"nimbleq compress {quote(str(data.run.path))} --keep {0.99 if keep is None else keep:g}{name}"
 
 
-def next_of_artefact(story: Story, verb: str) -> str | None:
-    """What certifies or times the compressed artefact; before there is one, what makes it."""
-    return f"nimbleq {verb} {_artefact(story)}" if story.child.graph is not None else next_compress(story)
+def next_of_artefact(data: RunData, verb: str) -> str | None:
+    """The command that certifies or times the artefact; without one, the command that makes it."""
+    return f"nimbleq {verb} {_artefact(data)}" if data.student.graph is not None else next_compress(data)
 
 
-def next_verify(story: Story) -> str | None:
-    """What exports and verifies the compressed artefact; before there is one, what makes it."""
-    if story.child.graph is None:
-        return next_compress(story)
-    build = quote(str(story.run.path / "build"))
-    return f"nimbleq export {_artefact(story)} --out {build} && nimbleq verify {build}"
+def next_verify(data: RunData) -> str | None:
+    """The commands that export and verify the artefact; without one, the command that makes it."""
+    if data.student.graph is None:
+        return next_compress(data)
+    build = quote(str(data.run.path / "build"))
+    return f"nimbleq export {_artefact(data)} --out {build} && nimbleq verify {build}"
 
 
-def _artefact(story: Story) -> str:
-    return quote(str(story.run.artefact(story.name)))
+def _artefact(data: RunData) -> str:
+    return quote(str(data.run.artefact(data.name)))

@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, from the JSON of a run directory."""
+"""The report: one self-contained file, from the JSON of a run directory."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from nimbleq.files import write_bytes
-from nimbleq.report import certificate, curve, frontier, latency, layers, origin, units
+from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, units
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
-from nimbleq.report.read import Story, main_artefact, read_story
+from nimbleq.report.read import RunData, main_artefact, read_run
 from nimbleq.rundir import RunDir
 from nimbleq.version import VERSION
 
 
 def write_report(run: RunDir, artefact: str | None = None) -> Path:
-    """Write the report of a run directory, from whatever has been done in it so far.
+    """Write the report of a run directory, about everything done in it so far.
 
     Args:
         run: where.
-        artefact: the compressed one that it tells of (None: ``small``, or the only one).
+        artefact: name of the compressed artefact (None: ``small``, or the only one).
 
     Returns:
         Path of the report: ``report.html``, for another artefact than that ``report-<artefact>.html``.
@@ -32,11 +32,11 @@ def write_report(run: RunDir, artefact: str | None = None) -> Path:
     """
     main = artefact is None or artefact == main_artefact(run)
     path = run.report if main else run.report.with_name(f"report-{artefact}.html")
-    write_bytes(path, render(read_story(run, artefact)).encode())
+    write_bytes(path, render(read_run(run, artefact)).encode())
     return path
 
 
-def render(story: Story) -> str:
+def render(data: RunData) -> str:
     """The page as HTML source."""
     script = package_file("tips.js")
     pinned = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -51,53 +51,53 @@ def render(story: Story) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
-        tag("title", f"{story.env} · nimbleq report"),
+        tag("title", f"{data.env} · nimbleq report"),
         tag("style", Markup(package_file("plot.css") + package_file("style.css"))),
     )
     body = tag(
         "body",
-        tag("main", headline(story), *_sections(story), tag("footer", f"Made by nimbleq {VERSION}.")),
+        tag("main", headline(data), *_sections(data), tag("footer", f"Made by nimbleq {VERSION}.")),
         tag("script", Markup(script)),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
 def package_file(name: str) -> str:
-    """A file that lies beside this module."""
+    """A file in the folder of this module."""
     return files("nimbleq.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _sections(story: Story) -> list[Markup]:
+def _sections(data: RunData) -> list[Markup]:
     return [
-        section("curve", "Learning", _learning(story)),
-        section("frontier", "What was tried", _tried(story)),
-        section("certificate", "The certificate", _certificate(story)),
-        section("latency", "Time to decide", _latency(story)),
-        section("layers", "Layers", _layers(story)),
-        section("origin", "Checks and origin", _origin(story)),
+        section("curve", "Learning", _learning(data)),
+        section("frontier", "Candidates", _tried(data)),
+        section("certificate", "The certificate", _certificate(data)),
+        section("latency", "Time to decide", _latency(data)),
+        section("layers", "Layers", _layers(data)),
+        section("origin", "Checks and origin", _origin(data)),
     ]
 
 
-def _learning(story: Story) -> Markup:
-    drawn = curve.curve_of(story)
+def _learning(data: RunData) -> Markup:
+    drawn = curve.curve_of(data)
     if drawn is None:
-        if story.imported and not story.train:
+        if data.imported and not data.train:
             return missing("This policy was imported, so there is no learning curve.")
-        return missing("No learning curve has been recorded yet.", origin.next_train(story))
+        return missing("No learning curve has been recorded yet.", origin.next_train(data))
     caption = "Greedy checks play without exploration; training episodes explore."
     if drawn.training.band:
-        recorded = units.count(len(story.metrics.series("return_mean")))
+        recorded = units.count(len(data.metrics.series("return_mean")))
         caption += f" The training line averages the {recorded} points recorded; the band is their range."
-    if story.metrics.unreadable:
-        noun = "line" if story.metrics.unreadable == 1 else "lines"
-        caption += f" {units.count(story.metrics.unreadable)} {noun} of metrics.jsonl could not be read."
+    if data.metrics.unreadable:
+        noun = "line" if data.metrics.unreadable == 1 else "lines"
+        caption += f" {units.count(data.metrics.unreadable)} {noun} of metrics.jsonl could not be read."
     return figure(lambda width: curve.draw_curve(drawn, width), caption)
 
 
-def _tried(story: Story) -> Markup:
-    found = frontier.frontier_of(story)
+def _tried(data: RunData) -> Markup:
+    found = frontier.frontier_of(data)
     if found is None:
-        return missing("Nothing has been compressed yet.", origin.next_compress(story))
+        return missing("Nothing has been compressed yet.", origin.next_compress(data))
     caption = (
         "Further left is smaller, further up is better. Vertical bars are 95 % intervals over the screening episodes."
     )
@@ -106,10 +106,10 @@ def _tried(story: Story) -> Markup:
     caption += frontier.latency_note(found)
     if found.hidden:
         caption += f" {units.count(found.hidden)} further candidates are not drawn."
-    parts = [figure(lambda width: frontier.draw_frontier(found, width), caption)]
-    if frontier.draw_close_up(found, 820.0) is not None:
+    parts = [figure(lambda width: frontier_plot.draw_frontier(found, width), caption)]
+    if frontier_plot.draw_close_up(found, 820.0) is not None:
         closer = "The same, enlarged around the margin: nothing in the shaded part may be chosen."
-        parts.append(figure(lambda width: frontier.draw_close_up(found, width) or Markup(""), closer))
+        parts.append(figure(lambda width: frontier_plot.draw_close_up(found, width) or Markup(""), closer))
     everyone = sorted(found.candidates, key=lambda c: c.size_bytes)
     rows = [
         (
@@ -124,20 +124,20 @@ def _tried(story: Story) -> Markup:
     return join(*parts, tag("details", summary, table(headings, rows, text_columns=2, strong=chosen)))
 
 
-def _certificate(story: Story) -> Markup:
-    found = story.certificate
-    if story.child.problem:
-        return missing(f"Whatever was certified no longer holds: {story.child.problem}.", origin.next_compress(story))
+def _certificate(data: RunData) -> Markup:
+    found = data.certificate
+    if data.student.problem:
+        return missing(f"The certificate no longer holds: {data.student.problem}.", origin.next_compress(data))
     if not found:
-        return missing("Nothing has been certified yet.", origin.next_of_artefact(story, "certify"))
+        return missing("Nothing has been certified yet.", origin.next_of_artefact(data, "certify"))
     verdict = certificate.verdict_of(found)
     parts = [paragraph(sentence) for sentence in certificate.plain_words(found)]
     if certificate.is_older(found):
-        return join(*parts, missing("Nothing is certified.", origin.next_of_artefact(story, "certify")))
+        return join(*parts, missing("Nothing is certified.", origin.next_of_artefact(data, "certify")))
     wealth = certificate.wealth_of(found)
     if verdict is not None:
         caption = (
-            "The line runs from the lower bound (95 % confidence) upwards: that is where the true difference lies."
+            "The line starts at the lower bound (95 % confidence): the true difference lies on it."
             " The shaded loss is more than the claim allows."
         )
         parts.insert(0, figure(lambda width: certificate.draw_verdict(verdict, width), caption))
@@ -146,20 +146,20 @@ def _certificate(story: Story) -> Markup:
         parts.insert(0, figure(lambda width: certificate.draw_wealth(wealth, width), caption))
     rows = certificate.figures(found)
     if rows:
-        parts.append(table(("beside it", "", "meaning"), rows, text_columns=3))
+        parts.append(table(("also measured", "", "meaning"), rows, text_columns=3))
     return join(*parts)
 
 
-def _latency(story: Story) -> Markup:
-    rows = latency.rows_of(story)
+def _latency(data: RunData) -> Markup:
+    rows = latency.rows_of(data)
     if not rows:
-        return missing("No decision has been timed yet.", origin.next_of_artefact(story, "bench"))
+        return missing("No decision has been timed yet.", origin.next_of_artefact(data, "bench"))
     ours = latency.headline_row(rows)
     caption = "Dots are medians, long ticks the 99th, short ticks the 99.9th percentile."
     if any(row.what != "artefact" for row in rows):
         caption += " Open dots ran the teacher, filled dots the compressed policy."
     if any(row.idle for row in rows):
-        caption += " The empty loops show what timing itself and interruptions by the machine cost."
+        caption += " The empty loops show the cost of timing itself and of interruptions by the machine."
     lines = [
         (
             row.engine,
@@ -177,27 +177,27 @@ def _latency(story: Story) -> Markup:
     return join(figure(lambda width: latency.draw_latency(rows, width), caption), shown)
 
 
-def _layers(story: Story) -> Markup:
+def _layers(data: RunData) -> Markup:
     parts = []
-    for heading, model in (("Teacher", story.teacher), ("Compressed", story.child)):
-        if model.path is not None and not (heading == "Compressed" and model.path == story.teacher.path):
+    for heading, model in (("Teacher", data.teacher), ("Compressed", data.student)):
+        if model.path is not None and not (heading == "Compressed" and model.path == data.teacher.path):
             shown = layers.layer_table(model.graph) if model.graph else missing(f"Cannot be shown: {model.problem}")
             parts += [tag("h3", heading), shown]
-    return join(*parts) if parts else missing("There is no model yet.", origin.next_train(story))
+    return join(*parts) if parts else missing("There is no model yet.", origin.next_train(data))
 
 
-def _origin(story: Story) -> Markup:
+def _origin(data: RunData) -> Markup:
     parts = []
-    if story.verify:
-        parts += [paragraph(origin.verify_words(story.verify)), origin.verify_table(story.verify)]
+    if data.verify:
+        parts += [paragraph(origin.verify_words(data.verify)), origin.verify_table(data.verify)]
     else:
-        parts.append(missing("No emitted program has been verified yet.", origin.next_verify(story)))
-    models = {model.path: model for model in (story.teacher, story.child)}
+        parts.append(missing("No emitted program has been verified yet.", origin.next_verify(data)))
+    models = {model.path: model for model in (data.teacher, data.student)}
     parts += [origin.provenance(model) for model in models.values()]
-    parts.append(pairs([(name, tag("code", value)) for name, value in origin.certificate_seeds(story.certificate)]))
-    if story.others:
-        pages = ", ".join(f"report-{name}.html" if name != main_artefact(story.run) else "report.html"
-                          for name in story.others)  # fmt: skip
-        parts.append(paragraph(f"This page is about the artefact {story.name}. Others of this run: {pages}."))
-    parts += [tag("h3", "Do it again"), commands(origin.recipe(story))]
+    parts.append(pairs([(name, tag("code", value)) for name, value in origin.certificate_seeds(data.certificate)]))
+    if data.others:
+        pages = ", ".join(f"report-{name}.html" if name != main_artefact(data.run) else "report.html"
+                          for name in data.others)  # fmt: skip
+        parts.append(paragraph(f"This page is about the artefact {data.name}. Others of this run: {pages}."))
+    parts += [tag("h3", "Reproduce it"), commands(origin.reproduce(data))]
     return join(*parts)

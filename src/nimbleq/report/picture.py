@@ -1,4 +1,4 @@
-"""The frontier as a picture of its own, for a README."""
+"""The frontier as a standalone SVG, for a README."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from nimbleq.errors import ConfigError
 from nimbleq.files import write_bytes
-from nimbleq.report.frontier import draw_frontier, frontier_of
+from nimbleq.report.frontier import frontier_of
+from nimbleq.report.frontier_plot import draw_frontier
 from nimbleq.report.markup import Markup, tag
 from nimbleq.report.page import package_file
-from nimbleq.report.read import read_story
+from nimbleq.report.read import read_run
 from nimbleq.report.svg import rect
 from nimbleq.rundir import RunDir
 
@@ -17,13 +18,13 @@ _PLOT_STYLE = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaV
 
 
 def write_frontier_svg(run: RunDir, path: Path, width: float = 820) -> Path:
-    """Write the frontier of a run as a standalone SVG on white paper, legible whatever lies behind it.
+    """Write the frontier of a run as a standalone SVG on a white background.
 
     Raises:
         ConfigError: nothing has been compressed in this run.
         FileError: a file of the run is not valid JSON, or ``path`` cannot be written.
     """
-    found = frontier_of(read_story(run))
+    found = frontier_of(read_run(run))
     if found is None:
         raise ConfigError(f"{run.path} holds no frontier: run nimbleq compress {run.path} first")
     drawing = draw_frontier(found, width)

@@ -1,4 +1,4 @@
-"""What a run directory says, read without trusting it: a value of the wrong type counts as missing."""
+"""Reads a run directory without trusting it: a value of the wrong type counts as missing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def shortened(value: str, longest: int = 160) -> str:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number of a size that can be drawn (what is smaller counts as 0), or None."""
+    """A finite number that can be drawn (a smaller one counts as 0), or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not abs(value) <= _LARGEST or not isfinite(value):
@@ -100,10 +100,10 @@ class Model:
 
     Attributes:
         path: its folder; None when there is no such artefact.
-        graph: None when it is missing or not intact.
-        provenance: what it says of its making.
-        certificate: what was shown about it; bound to its files by their digests.
-        problem: why it cannot be trusted; empty when it is intact.
+        graph: None if it is missing or not intact.
+        provenance: where it comes from.
+        certificate: bound to its files by their digests.
+        problem: why it cannot be trusted; empty if it is intact.
     """
 
     path: Path | None = None
@@ -114,10 +114,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Story:
-    """Everything the report tells, one `Record` per verb (empty: it has not run).
+class RunData:
+    """Everything in the report, one `Record` per verb (empty: it has not run).
 
-    ``name`` is that of the compressed artefact it tells of, ``child``; ``others`` are those it does not.
+    ``name`` is the name of the compressed artefact that it is about, ``student``; ``others`` names the rest.
     """
 
     run: RunDir
@@ -130,7 +130,7 @@ class Story:
     bench: Record
     metrics: Metrics
     teacher: Model
-    child: Model
+    student: Model
     name: str = ""
     others: tuple[str, ...] = ()
 
@@ -143,40 +143,40 @@ class Story:
 
     @property
     def certificate(self) -> Record:
-        """What was shown about the compressed artefact as it is now; empty when its files are not intact."""
-        return Record() if self.child.problem else self.child.certificate or self.certify
+        """The certificate of the compressed artefact; empty if its files are not intact."""
+        return Record() if self.student.problem else self.student.certificate or self.certify
 
     @property
     def certified(self) -> bool | None:
-        """The verdict, or None when there is none yet."""
-        if self.child.problem:
+        """The verdict, or None without a certificate."""
+        if self.student.problem:
             return False
         if self.certificate and "wealth" not in self.certificate.fields:
-            return None  # of an older kind, which did not hold its error
+            return None  # of an older kind, whose error was larger than stated
         verdict = self.certificate.flag("certified")
         return self.compress.flag("certified") if verdict is None else verdict
 
 
-def read_story(run: RunDir, artefact: str | None = None) -> Story:
+def read_run(run: RunDir, artefact: str | None = None) -> RunData:
     """Read a run directory.
 
     Args:
         run: where.
-        artefact: the compressed one that is told of (None: see `main_artefact`). Results about what had its name before
-            are left out.
+        artefact: name of the compressed artefact (None: see `main_artefact`). Results about an earlier artefact of that
+            name are left out.
 
     Raises:
         FileError: a file in it is not valid JSON.
     """
     name = artefact or main_artefact(run)
-    child = _read_model(run.artefact(name)) if name else Model()
+    student = _read_model(run.artefact(name)) if name else Model()
     about = {verb: as_record(run.load_result(verb, name)) if name else Record() for verb in OF_ARTEFACT}
-    digest = child.provenance.text("digest")
+    digest = student.provenance.text("digest")
     for verb, result in about.items():
         stated = result.text("artefact_digest")
         if digest and stated and stated != digest:
             about[verb] = Record()
-    return Story(
+    return RunData(
         run=run,
         config=as_record(read_json(run.config)),
         train=as_record(run.load_result("train")),
@@ -184,19 +184,19 @@ def read_story(run: RunDir, artefact: str | None = None) -> Story:
         **about,
         metrics=_read_metrics(run.metrics),
         teacher=_read_model(run.teacher),
-        child=child,
+        student=student,
         name=name,
         others=tuple(other for other in run.artefacts() if other != name),
     )
 
 
 def main_artefact(run: RunDir) -> str:
-    """The compressed artefact that ``report.html`` tells of: ``small``, else the first; empty where there is none.
+    """The compressed artefact that ``report.html`` is about: ``small``, else the first; empty without one.
 
-    One that is damaged, or gone while its results are there, is told of, too.
+    It may be damaged, or gone while its results exist.
     """
-    told = {path.parent.name for verb in OF_ARTEFACT for path in run.path.glob(f"results/*/{verb}.json")}
-    names = run.artefacts() or sorted(name for name in told if _may_name(name))
+    with_results = {path.parent.name for verb in OF_ARTEFACT for path in run.path.glob(f"results/*/{verb}.json")}
+    names = run.artefacts() or sorted(name for name in with_results if _may_name(name))
     return "small" if "small" in names else names[0] if names else ""
 
 

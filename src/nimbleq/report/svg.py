@@ -1,4 +1,4 @@
-"""Scales, ticks, axes and marks: what every plot is made of.
+"""Scales, ticks, axes and marks: the parts of every plot.
 
 Coordinates are SVG user units, which are CSS pixels at natural size; colours come from classes in ``plot.css``.
 """
@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 class Scale:
     """Maps ``low..high`` of the data to ``start..end`` of the page.
 
-    ``log`` maps the logarithm (data > 0); ``whole`` has ticks at whole numbers only, for what is counted.
+    ``log`` maps the logarithm (data > 0); ``whole`` has ticks only at whole numbers, for counts.
     """
 
     low: float
@@ -145,7 +145,7 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def tipped(mark: str, tip: str) -> Markup:
-    """A mark that says ``tip`` under the pointer (lines separated by newlines)."""
+    """A mark that shows ``tip`` under the pointer (lines separated by newlines)."""
     return tag("g", tag("title", tip), mark, class_="tip")
 
 
@@ -202,7 +202,7 @@ def place_labels(
     character: float = 6.9,
     height: float = 14,
 ) -> list[tuple[float, float, str]]:
-    """Baseline positions ``(x, y, text-anchor)`` for labels beside points, where they collide with least.
+    """Baseline positions ``(x, y, text-anchor)`` for labels next to points, with the fewest collisions.
 
     Args:
         anchors: ``(x, y, words)`` in order of importance.
@@ -225,7 +225,7 @@ def place_labels(
             (box, option) for box, option in boxes
             if box[0] >= frame.x[0] and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.y[0]
         ]  # fmt: skip
-        # The first of the places that fewest things lie in.
+        # The first place with the fewest collisions.
         box, option = min(inside or boxes, key=lambda entry: sum(overlap(entry[0], other) for other in taken))
         taken.append(box)
         placed.append(option)

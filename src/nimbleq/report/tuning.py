@@ -20,9 +20,9 @@ class Trial:
     """One trial.
 
     Attributes:
-        number: of it.
-        value: mean return (the last check of one that was given up; None: there was none).
-        complete: it was not given up.
+        number: from 0.
+        value: mean return (for a pruned trial its last check; None: there was none).
+        complete: it was not pruned.
         values: its settings, by name.
     """
 
@@ -38,10 +38,10 @@ class Tuning:
 
     Attributes:
         title: environment and budget.
-        trials: finished ones.
+        trials: the finished ones.
         importances: share by setting.
         lines: commands that use the best settings.
-        enough: trials played to their end from which on importances say something.
+        enough: complete trials needed before importances mean something.
     """
 
     title: str
@@ -77,7 +77,7 @@ def render_tuning(tuning: Tuning) -> str:
 def _history(tuning: Tuning) -> Markup:
     if not any(trial.value is not None for trial in tuning.trials):
         return missing("No trial has ended yet.")
-    caption = "Each mark is a trial; the line is the best so far. Those given up stand at their last greedy check."
+    caption = "Each mark is a trial; the line is the best so far. Pruned trials are drawn at their last greedy check."
     return figure(lambda width: _draw_history(tuning.trials, width), caption)
 
 
@@ -85,7 +85,7 @@ def _draw_history(trials: Sequence[Trial], width: float) -> Markup:
     known = [(trial, trial.value) for trial in trials if trial.value is not None]
     entries = [
         (marker("circle", 0, 0, 3.2, "check"), "trial"),
-        (marker("cross", 0, 0, 4, "refused"), "given up"),
+        (marker("cross", 0, 0, 4, "refused"), "pruned"),
         (line((-7, 0), (7, 0), "line check"), "best so far"),
     ]
     key, key_height = legend(entries, 14, 10, width - 14)
@@ -102,15 +102,15 @@ def _draw_history(trials: Sequence[Trial], width: float) -> Markup:
     for trial, value in known:
         shape, radius, class_ = ("circle", 3.2, "check") if trial.complete else ("cross", 4.0, "refused")
         mark = marker(shape, x(trial.number), y(value), radius, class_)
-        told = "\n".join(f"{name} {shown}" for name, shown in trial.values.items())
-        parts.append(tipped(mark, f"trial {trial.number}\nreturn {units.value(value)}\n{told}"))
+        settings = "\n".join(f"{name} {shown}" for name, shown in trial.values.items())
+        parts.append(tipped(mark, f"trial {trial.number}\nreturn {units.value(value)}\n{settings}"))
     return svg(frame.width, frame.height, "Return of every trial, and the best so far", *parts, key)
 
 
 def _importance(tuning: Tuning) -> Markup:
     if not tuning.importances:
         return missing(
-            f"Too few trials have ended to say which settings matter: {tuning.enough} are needed for as many settings."
+            f"Too few trials have ended to say which settings matter: this many settings need {tuning.enough}."
         )
     caption = "Share of the difference between good and bad trials that each setting explains (PED-ANOVA)."
     return figure(lambda width: _draw_importance(tuning.importances, width), caption)
@@ -132,9 +132,9 @@ def _draw_importance(importances: Mapping[str, float], width: float) -> Markup:
 def _best(tuning: Tuning) -> Markup:
     complete = sorted((t for t in tuning.trials if t.complete), key=lambda t: -(t.value or 0.0))[:10]
     if not complete:
-        return missing("No trial was played to its end yet.")
+        return missing("No trial is complete yet.")
     names = list(complete[0].values)
     rows = [(str(t.number), units.value(t.value), *(t.values.get(name, "–") for name in names)) for t in complete]
     given_up = sum(not trial.complete for trial in tuning.trials)
-    note = paragraph(f"{len(tuning.trials)} trials, of which {given_up} were given up early.")
+    note = paragraph(f"{len(tuning.trials)} trials, of which {given_up} were pruned early.")
     return join(note, table(("trial", "return", *names), rows, strong=[0]))

@@ -50,7 +50,7 @@ def size(value: float | None, digits: int = 3) -> str:
 
 
 def latency(value_us: float | None) -> str:
-    """Microseconds in the unit that suits: 83 ns, 3.4 µs, 1.2 ms."""
+    """Microseconds in a suitable unit: 83 ns, 3.4 µs, 1.2 ms."""
     if value_us is None:
         return MISSING
     for step, unit in ((1e6, "s"), (1e3, "ms"), (1.0, "µs")):
@@ -95,7 +95,7 @@ def value(number: float | None) -> str:
 
 
 def interval(bounds: tuple[float, ...]) -> str:
-    """``[lo, hi]``, or nothing when there is none."""
+    """``[lo, hi]``, or nothing without bounds."""
     return f"{value(bounds[0])} to {value(bounds[1])}" if len(bounds) == 2 else MISSING
 
 

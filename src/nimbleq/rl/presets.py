@@ -25,7 +25,7 @@ from nimbleq.rl.envs.probe import find_offsets, probe
 from nimbleq.rl.fit import NATURE_MIN_PIXELS
 from nimbleq.rl.replay.packing import Packing
 from nimbleq.rl.replay.shared_frames import shares_frames
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
 

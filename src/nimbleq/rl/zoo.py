@@ -18,7 +18,8 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rl.learners.torch_state import named_arrays
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import QNetwork, initial_network
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import ObsSpec
 
 _FORMAT = 1
 

@@ -1,4 +1,4 @@
-"""``nimbleq bench``: how long one decision takes, beside ONNX Runtime and PyTorch."""
+"""``nimbleq bench``: how long one decision takes, compared with ONNX Runtime and PyTorch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nimbleq.verbs.common import Output, artefact_and_run, keep_result, load_tea
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Time single decisions of an artefact and of its teacher, engines taking turns on one core.
+    """Time single decisions of an artefact and of its teacher, with the engines taking turns on one core.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
@@ -34,7 +34,7 @@ class Args(Output):
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Time and show."""
+    """Time the engines and print the table."""
     path, run = artefact_and_run(args.artefact)
     result = bench_run(path, run, console, args.rounds)
     keep_result(run, "bench", result, console)
@@ -42,14 +42,14 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 def bench_run(artefact: Path, run: RunDir | None, console: Console, rounds: int = 7) -> dict[str, Any]:
-    """Time one artefact, beside the teacher of its ``run`` where it has one; returns the verb's JSON object."""
+    """Time one artefact, and the teacher of its ``run`` if it has one; returns the verb's JSON object."""
     from nimbleq.deploy.bench import bench
 
     small = load_artefact(artefact)
     graphs = {"artefact": small.graph}
     if run is not None:
         graphs["teacher"] = load_teacher(run).graph
-    obs = small.golden.obs.copy()  # of its own: PyTorch warns of arrays that it could not write to
+    obs = small.golden.obs.copy()  # a copy: PyTorch warns about read-only arrays
     with console.progress("bench") as tick:
         result = bench(graphs, obs, _in_torch(graphs), rounds=rounds, tick=tick)
     rows = [
@@ -62,7 +62,7 @@ def bench_run(artefact: Path, run: RunDir | None, console: Console, rounds: int 
 
 
 def _in_torch(graphs: dict[str, Graph]) -> dict[tuple[str, str], Callable[[Array], object]]:
-    """The last of the graphs as a PyTorch user would run it, where PyTorch is installed and can: it has no int8."""
+    """The last of the graphs as a PyTorch user would run it, if PyTorch is installed and can run it (not int8)."""
     what, graph = list(graphs.items())[-1]
     if importlib.util.find_spec("torch") is None or any(w.dtype != np.float32 for w in graph.weights.values()):
         return {}

@@ -1,4 +1,4 @@
-"""``nimbleq certify``: show on fresh seeds that an artefact keeps its share of the teacher's return, or refuse."""
+"""``nimbleq certify``: certify on fresh seeds that an artefact keeps its share of the teacher's return, or refuse."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MAX_EPISODES = 4_000
 class Args(Output):
     """Play teacher, artefact and random play on the same new seeds and certify the artefact, or not (exit 1).
 
-    A test that was not finished plays on where it stopped; every return is kept in certificate.json.
+    An unfinished test plays on where it stopped; certificate.json holds every return.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
         keep: share of the teacher's return (above random play) to keep (default: what it was compressed for).
-        return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
-            what was seen before, and more).
-        fresh: an independent test on seeds that nobody could foresee; it stands beside the certificate.
-        max_episodes: play at most this many more.
-        workers: processes that play.
+        return_range: low,high: the range of the returns (default: by the rules of the environment, else wider than the
+            returns seen before).
+        fresh: an independent test on unpredictable seeds; the certificate keeps both.
+        max_episodes: play at most this many more episodes.
+        workers: processes that play episodes.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
@@ -47,7 +47,7 @@ class Args(Output):
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Play on, or begin."""
+    """Play on, or start."""
     path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
     with exclusive_lock(run.path, read_only=True):
         result = certify_run(
@@ -68,7 +68,7 @@ def certify_run(
     *,
     fresh: bool = False,
 ) -> dict[str, Any]:
-    """Certify one artefact of ``run`` and keep what was played with it; returns the verb's JSON object."""
+    """Certify one artefact of ``run`` and save every return in it; returns the verb's JSON object."""
     from nimbleq.compress.certify import certify, check_keep, record
     from nimbleq.rl.training.evaluate import Evaluator
 
@@ -83,13 +83,13 @@ def certify_run(
 
     unwritten: list[FileError] = []
 
-    def keep_it(made: Certificate) -> None:
+    def save(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
         try:
             attach_certificate(artefact, record([*others, made]) | {"teacher_digest": teacher_digest})
-        except FileError as error:  # what was asked is the verdict: it is shown even where it cannot be kept
+        except FileError as error:  # the verdict is shown even if it cannot be saved
             if not unwritten:
-                console.say(f"{error}; what is played now is shown and not kept")
+                console.say(f"{error}; the verdict is shown but not saved")
             unwritten.append(error)
 
     with Evaluator(env, workers=workers) as evaluate, console.progress("certify") as tick:
@@ -103,7 +103,7 @@ def certify_run(
             fresh=fresh,
             max_episodes=max_episodes,
             on_start=lambda begun: say_start(begun, console),
-            on_batch=keep_it,
+            on_batch=save,
             tick=tick,
         )
     console.say(made.reason)
@@ -117,7 +117,7 @@ def certify_run(
 
 
 def range_of(stated: str | None, env: EnvConfig) -> ReturnRange | None:
-    """The range that a person stated, else the one that the environment's rules say, else None."""
+    """The range that the user stated, else the one from the rules of the environment, else None."""
     from nimbleq.compress.certify import ReturnRange, stated_range
     from nimbleq.rl.envs.return_range import known_range
 
@@ -133,29 +133,30 @@ def summary(made: Certificate) -> dict[str, Any]:
 
 
 def say_start(begun: Certificate, console: Console, of: str = "") -> None:
-    """Before the first episode: what is known already, what is assumed, and about how many episodes it will take."""
+    """Before the first episode: print what is known, the assumed range, and about how many episodes it takes."""
     claim, played = begun.claim, len(begun.returns)
     low, high = claim.return_range.ends
-    console.say(f"{of}returns are taken to lie in {low:.6g} … {high:.6g}: {claim.return_range.source}")
+    console.say(f"{of}assumed range of returns: {low:.6g} … {high:.6g}: {claim.return_range.source}")
     needed = [
         f"{row['episodes']:,} at keep = {row['keep']:g}" if row["episodes"] else f"no number at keep = {row['keep']:g}"
         for row in begun.forecast
     ]
     if needed:
-        console.say(f"a student that loses nothing takes about {', '.join(needed)} (attempt {claim.attempt})")
+        console.say(f"a student without loss needs about {', '.join(needed)} (attempt {claim.attempt})")
     if played:
-        done = "certified already" if begun.certified else "it plays on from there"
+        done = "already certified" if begun.certified else "the test plays on from there"
         console.say(f"{played:,} episodes of this test have been played; {done} (--fresh: an independent test)")
 
 
 def _attempts(student: Artefact, console: Console) -> list[Certificate]:
-    """The attempts so far; an older kind of certificate counts for nothing."""
+    """The attempts so far; a certificate of the older kind does not count."""
     from nimbleq.compress.certify import attempts_of, verify_certificate
 
     stored = student.certificate
     if stored is not None and "returns" not in stored:
         console.say(
-            f"{student.path}: its certificate is of an older kind, which did not hold its error: it is certified again"
+            f"{student.path}: its certificate is of an older kind, whose error was larger than stated: "
+            "it is certified again"
         )
         return []
     try:

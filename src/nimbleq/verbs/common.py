@@ -1,4 +1,4 @@
-"""What several verbs need."""
+"""Functions that several verbs share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Output:
 
 
 def provenance(parents: Mapping[str, str], **facts: Any) -> dict[str, Any]:
-    """Where an artefact comes from: the command, versions, and the digests of what it was made from."""
+    """Where an artefact comes from: the command, versions, and the digests of its parents."""
     packages = ("numpy", "safetensors", "torch", "gymnasium")
     versions = {"nimbleq": VERSION, "python": platform.python_version()}
     for package in packages:
@@ -97,7 +97,7 @@ def _from_file(kind: type, value: Any, run: RunDir) -> Any:
 
 
 def read_settings(path: Path) -> TrainConfig:
-    """The settings in the ``config.json`` of a run, or in what `nimbleq tune` found.
+    """The settings in the ``config.json`` of a run, or in the ``best.json`` of `nimbleq tune`.
 
     Raises:
         FileError: it is missing, damaged, or has no such settings.
@@ -117,10 +117,10 @@ def run_seed(run: RunDir) -> int:
 
 
 def load_teacher(run: RunDir) -> Artefact:
-    """The artefact that compression starts from; of a run that is not over, the best network so far.
+    """The artefact that compression starts from; for an unfinished run, the best network so far.
 
     Raises:
-        FileError: nothing has been checked yet, or the artefact is damaged.
+        FileError: there was no greedy check yet, or the artefact is damaged.
     """
     renew_teacher(run)
     if not run.teacher.exists():
@@ -129,7 +129,7 @@ def load_teacher(run: RunDir) -> Artefact:
 
 
 def renew_teacher(run: RunDir) -> None:
-    """While training is not over: make the teacher from the best network of the last checkpoint, when that is new.
+    """For an unfinished run: make the teacher from the best network of the last checkpoint, if that is new.
 
     Raises:
         FileError: a file of the run is damaged.
@@ -152,9 +152,9 @@ def renew_teacher(run: RunDir) -> None:
 
 
 def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluator, **facts: Any) -> Artefact:
-    """Keep a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from.
+    """Save a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from.
 
-    Where the environment has masks the policy takes them, too.
+    If the environment has masks, the policy takes them, too.
     """
     seeds = episode_seeds("distill", config.seed, 8, start=1 << 20)
     if evaluate.spec.masked:
@@ -165,25 +165,25 @@ def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evalu
 
 
 def q_meaning(learner: LearnerConfig) -> str:
-    """What the values of a trained network are, for the header of its C."""
-    cut = f" of rewards cut to +-{learner.reward_clip:g}" if learner.reward_clip else ""
+    """What the action values of a trained network mean, for the C header."""
+    cut = f" of rewards clipped to +-{learner.reward_clip:g}" if learner.reward_clip else ""
     cut += f" times {learner.reward_scale:g}" if learner.reward_scale != 1 else ""
     soft = ", with the bonus that Munchausen DQN adds" if learner.munchausen else ""
     return f"expected discounted return{cut}, discount {learner.gamma:g} per step{soft}"
 
 
 COMPRESSED_MEANING = (
-    "order the actions, and no more: compression may have moved all values of a state by the same amount, and the "
+    "only order the actions: compression may have moved all values of a state by the same amount, and the "
     "teacher's discounted returns are only imitated"
 )
-"""What the values of a compressed network are."""
+"""What the action values of a compressed network mean."""
 
 
 _RANDOM_EPISODES = 100
 
 
 def require_better_than_random(run: RunDir, workers: int = 1) -> None:
-    """Refuse to compress what has learnt nothing: there would be no return to keep.
+    """Refuse to compress a policy that has learnt nothing.
 
     Raises:
         ConfigError: random play averages as much as the teacher; names both figures.
@@ -205,7 +205,7 @@ def require_better_than_random(run: RunDir, workers: int = 1) -> None:
 
 
 def artefact_and_run(path: Path) -> tuple[Path, RunDir | None]:
-    """An artefact folder, and its run where it lies in one.
+    """An artefact folder, and its run if it is inside one.
 
     Args:
         path: an artefact's folder, or a run directory with exactly one compressed artefact.
@@ -214,7 +214,7 @@ def artefact_and_run(path: Path) -> tuple[Path, RunDir | None]:
         FileError: there is no such artefact.
         ConfigError: the run has several.
     """
-    whole = Path(os.path.normpath(path.absolute()))  # so that "." and ".." have names, too
+    whole = Path(os.path.normpath(path.absolute()))  # "." and ".." get names, too
     if (path / MODEL).exists() or whole.parent.name == "artefacts":
         if not path.is_dir():
             raise FileError(f"{path} is not an artefact: there is no such folder")
@@ -233,10 +233,10 @@ def artefact_and_run(path: Path) -> tuple[Path, RunDir | None]:
 
 
 def artefact_of_run(path: Path, why: str) -> tuple[Path, RunDir]:
-    """As `artefact_and_run`, for a verb that needs the run: ``why`` says what of it.
+    """As `artefact_and_run`, for a verb that needs the run; ``why`` says what is missing without it.
 
     Raises:
-        FileError: the artefact lies in no run.
+        FileError: the artefact is not in a run.
     """
     artefact, run = artefact_and_run(path)
     if run is None:
@@ -248,13 +248,13 @@ def artefact_of_run(path: Path, why: str) -> tuple[Path, RunDir]:
 
 
 def keep_result(run: RunDir | None, verb: str, result: Mapping[str, Any], console: Console) -> None:
-    """Keep what ``verb`` found in its run; where that cannot be written the result stands, and that is said."""
+    """Save the result of ``verb`` in its run; if that fails, print one line and go on."""
     if run is None:
         return
     try:
         run.save_result(verb, result)
     except FileError as error:
-        console.say(f"not kept for the report: {error}")
+        console.say(f"not saved for the report: {error}")
 
 
 def golden_observations(evaluate: Evaluate, policy: Policy, seeds: Array, count: int = 256) -> Array:

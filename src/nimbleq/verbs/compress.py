@@ -45,11 +45,11 @@ class Args(Output):
     Attributes:
         run: run directory with a trained or imported policy.
         keep: share of the teacher's return (above random play) to keep, above 0 and at most 1.
-        recipe: auto tries int8 and float32.
+        recipe: which passes to use; auto tries int8 and float32.
         name: of the artefact.
-        max_episodes: that a certificate may take; what needs more is refused, and says how many.
-        return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
-            what the selection showed, and more).
+        max_episodes: most episodes of a certificate; a candidate that needs more is refused, with the number.
+        return_range: low,high: the range of the returns (default: by the rules of the environment, else wider than the
+            returns seen in the selection).
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
@@ -87,7 +87,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 def check(keep: float, recipe: str) -> None:
-    """Raise `ConfigError` for what cannot be asked."""
+    """Raise `ConfigError` for an invalid keep or recipe."""
     check_keep(keep)
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
@@ -128,7 +128,7 @@ def compress_run(
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):
-        console.say(f"{run.artefact(name)} is certified and stays as it is: what follows goes to {path}")
+        console.say(f"{run.artefact(name)} is certified and stays as it is: the new policy goes to {path}")
     certificate = record([found.certificate]) | {"teacher_digest": teacher.digest}
     facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
     saved = save_artefact(
@@ -141,12 +141,12 @@ def compress_run(
     result["teacher_latency_us"] = decision_us(teacher.graph, found.golden_obs)
     result["baselines"]["scratch"] = baseline
     result["seconds"] = time.monotonic() - start
-    _tell(result, console)
+    _print_result(result, console)
     return result
 
 
 def certified_keep(path: Path) -> tuple[float, str] | None:
-    """Of the artefact at ``path``: the keep it is certified for, and the digest of the teacher; None when it is not.
+    """The keep that the artefact at ``path`` is certified for, and its teacher's digest; None if it is not certified.
 
     Raises:
         FileError: the artefact is damaged.
@@ -161,22 +161,23 @@ def certified_keep(path: Path) -> tuple[float, str] | None:
 
 
 def place(run: RunDir, name: str, *, certified: bool) -> Path:
-    """Where a policy is saved: what is certified is never replaced by what is not."""
+    """Where a policy is saved: an uncertified one never replaces a certified one."""
     path = run.artefact(name)
     return path if certified or certified_keep(path) is None else run.artefact(f"{name}-refused")
 
 
 def _check_not_weaker(path: Path, keep: float, teacher_digest: str) -> None:
-    """Raise `ConfigError` where a certificate of more would be replaced by one of less, for the same teacher."""
+    """Raise `ConfigError` if a weaker certificate would replace a stronger one for the same teacher."""
     known = certified_keep(path)
     if known is not None and known[1] == teacher_digest and keep < known[0]:
         raise ConfigError(
-            f"{path} is certified at keep = {known[0]:g}, which is more than {keep:g}: give the new one another --name"
+            f"{path} is certified at keep = {known[0]:g}, which is more than {keep:g}: "
+            "choose another --name for the new one"
         )
 
 
 def decision_us(graph: Graph, obs: Array) -> float | None:
-    """Median microseconds of one decision in C, timed inside C; None without a compiler."""
+    """Median time of one decision in C, in microseconds, timed inside C; None without a compiler."""
     from nimbleq.deploy.decider import TimedDecider
     from nimbleq.deploy.runtime import Runtime
 
@@ -212,7 +213,7 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     }  # fmt: skip
 
 
-def _tell(result: dict[str, Any], console: Console) -> None:
+def _print_result(result: dict[str, Any], console: Console) -> None:
     rows = [
         [row["name"], str(row["bits"]), size_text(row["size_bytes"]), f"{row['macs']:,}", f"{row['return_mean']:.1f}",
          "–" if row["latency_us"] is None else f"{row['latency_us']:.3f}", row["status"], row["why"]]
@@ -226,7 +227,9 @@ def _tell(result: dict[str, Any], console: Console) -> None:
     if smaller < _HARDLY_SMALLER:
         failed = [row for row in result["candidates"] if row["why"]]
         why = f"; {failed[-1]['name']} {failed[-1]['why']} (what would help: {failed[-1]['advice']})" if failed else ""
-        console.say(f"warning: the policy is hardly smaller than its teacher: nothing smaller was certified{why}")
+        console.say(
+            f"warning: the policy is hardly smaller than its teacher, because no smaller one was certified{why}"
+        )
     console.say(
         f"{result['artefact']}: {size_text(result['size_bytes'])} (×{smaller:.0f} smaller), {result['macs']:,} "
         f"multiply-accumulates (×{fewer:.0f} fewer), {verdict} at keep = {result['keep']:g}"

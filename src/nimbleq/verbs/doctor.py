@@ -1,4 +1,4 @@
-"""``nimbleq doctor``: what works here. Everything is tried: compiled, imported and timed, not looked up by name."""
+"""``nimbleq doctor``: what works on this machine. Everything is tried: compiled, imported and timed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Args(Output):
 
 
 class Check(NamedTuple):
-    """One thing to try: ``attempt`` returns what was found; whatever it raises is why it does not work."""
+    """One thing to try: ``attempt`` returns what was found, or raises the reason why it does not work."""
 
     kind: str
     name: str
@@ -83,7 +83,7 @@ class Finding:
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Try everything and list it; what does not work is no failure of this verb."""
+    """Try everything and list it; the verb succeeds even if something does not work."""
     findings = []
     with console.progress("doctor") as tick:
         checks = [*_packages(), *_compilers(), *_extensions(), *_targets(), *_engines(), *_learners()]

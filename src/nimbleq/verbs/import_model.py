@@ -1,4 +1,4 @@
-"""``nimbleq import``: somebody else's trained model → a run directory that every other verb takes."""
+"""``nimbleq import``: a model trained elsewhere → a run directory that every other verb takes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from nimbleq.version import VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Make a run directory from a trained model. Nothing in a file is run: only tensors, JSON and numbers are read.
+    """Make a run directory from a trained model. No code in the file runs: only tensors, JSON and numbers are read.
 
     Attributes:
         model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
         source: which library wrote it.
         env: the environment the model was trained on.
         out: run directory to make (default runs/ENV/imported).
-        vecnormalize: what VecNormalize.save wrote, where the model was trained behind one (its pickle is read, not
+        vecnormalize: the file that VecNormalize.save wrote, if the model was trained with one (its pickle is read, not
             run): the policy then takes the environment's own observations.
         episodes: greedy episodes that measure the model's return.
     """
@@ -50,10 +50,10 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.rl.training.evaluate import Evaluator, interval95
 
     if args.episodes < 1:
-        raise ConfigError(f"--episodes has to be at least 1, not {args.episodes}")
+        raise ConfigError(f"--episodes must be at least 1, not {args.episodes}")
     run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
     if run.config.exists():
-        raise ConfigError(f"{run.path} holds a run already: choose another --out")
+        raise ConfigError(f"{run.path} already holds a run: choose another --out")
     imported = import_sb3(args.model, args.vecnormalize)
     graph, warnings = imported.graph, imported.info["warnings"]
     with Evaluator(args.env) as evaluate:
@@ -61,12 +61,12 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
         if (spec.obs.shape, spec.obs.dtype) != (imported.obs.shape, imported.obs.dtype):
             raise ConfigError(
                 f"{args.model} takes observations {_shown(imported.obs)}, but {args.env.id} gives {_shown(spec.obs)}: "
-                "name the environment that it was trained on with --env"
+                "give the environment it was trained on with --env"
             )
         if spec.actions != imported.actions:
             raise ConfigError(
                 f"{args.model} chooses among {imported.actions} actions, but {args.env.id} has {spec.actions}: "
-                "name the environment that it was trained on with --env"
+                "give the environment it was trained on with --env"
             )
         if spec.masked:
             graph = with_mask(graph)
@@ -77,7 +77,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     parents = {args.model.name: digest}
     if args.vecnormalize is not None:
         parents[args.vecnormalize.name] = sha256(read_bytes(args.vecnormalize))
-    facts = {"env": to_dict(args.env), "q_meaning": "expected discounted return, as the imported model learnt it"}
+    facts = {"env": to_dict(args.env), "q_meaning": "expected discounted return, as learnt by the imported model"}
     save_artefact(run.teacher, graph, obs, provenance(parents, **facts), interface=spec.interface)
     write_json(
         run.config,

@@ -1,4 +1,4 @@
-"""The numbers that verbs take beside the settings of training (those are in `nimbleq.config.rules`)."""
+"""Ranges of the verbs' numeric options (those of training settings are in `nimbleq.config.rules`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHARES = ("keep",)
 
 
 def check_ranges(args: Any) -> None:
-    """Refuse what cannot be asked of a verb, before it starts.
+    """Refuse options out of range, before the verb starts.
 
     Args:
         args: the ``Args`` of any verb.
@@ -41,7 +41,7 @@ def check_ranges(args: Any) -> None:
             continue
         wanted = _wanted(name, value)
         if wanted:
-            raise ConfigError(f"--{name.replace('_', '-')} has to be {wanted}, not {value}")
+            raise ConfigError(f"--{name.replace('_', '-')} must be {wanted}, not {value}")
 
 
 def _wanted(name: str, value: float) -> str:

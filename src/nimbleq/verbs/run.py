@@ -1,4 +1,4 @@
-"""``nimbleq run``: the whole line, a step skipped where its result is there and nothing that it starts from changed."""
+"""``nimbleq run``: every step; a step is skipped if its result exists and its inputs have not changed."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SMALL = "small"
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """The whole line: train → compress → certify → export → verify → bench → report.
+    """Every step: train → compress → certify → export → verify → bench → report.
 
-    Stopped at any point, the same command goes on from there. Every training setting can be given as for nimbleq train.
+    If you stop it, the same command goes on from there. It takes every training setting of nimbleq train.
 
     Attributes:
         preset: which algorithm's settings to start from.
-        from_file: settings to start from in place of a preset: the config.json of a run, or the best.json of nimbleq
-            tune. What else is given on the command line wins.
+        from_file: settings to start from instead of a preset: the config.json of a run, or the best.json of nimbleq
+            tune. Other options override them.
         out: run directory (default runs/ENV/PRESET-seedN).
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
         recipe: auto, or one of the recipes of nimbleq compress.
@@ -57,7 +57,7 @@ class Args(Output):
 
 
 def arguments(words: Sequence[str]) -> Args:
-    """Defaults for the options, from the preset or the file."""
+    """Defaults of the options, from the preset or the file."""
     known = train.arguments([word for word in words if word != "--resume"])
     return Args(preset=known.preset, from_file=known.from_file, config=known.config)
 
@@ -115,15 +115,15 @@ def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bo
 
 
 def _place(run: RunDir, result: dict[str, Any]) -> Path:
-    """Where the artefact lies that a result is about."""
+    """Folder of the artefact that a result is about."""
     return run.artefact(Path(result["artefact"]).name)
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps done in a run: in its ledger, each with everything that was asked and the digest of what was made.
+    """The finished steps of a run: its ledger has the inputs and the digest of the output of each.
 
-    A step is done again when anything else is asked, or when its result or what it made is not what it left.
+    A step is repeated if its inputs changed, or if its result or output is not what it left.
     """
 
     run: RunDir
@@ -136,13 +136,13 @@ class _Steps:
         work: Callable[[], dict[str, Any]],
         made: Callable[[dict[str, Any]], str] = lambda _: "",
     ) -> dict[str, Any]:
-        """The verb's result: the one of before where it still holds, else from ``work``.
+        """The verb's result: the saved one if it is still valid, else that of ``work``.
 
         Args:
             verb: the step.
-            asked: settings and digests of everything that it starts from.
+            asked: its inputs: settings, and digests of what it starts from.
             work: does it.
-            made: digest of what it leaves beside its result.
+            made: digest of its output.
         """
         path = self.run.result("inputs")
         ledger = read_json(path) if path.exists() else {}
@@ -150,9 +150,9 @@ class _Steps:
         if before is not None:
             result = self.run.load_result(verb, before.about)
             if before.same(asked) and isinstance(result, dict) and before.left == _left(result, made):
-                self.console.say(f"{verb}: done before, kept")
+                self.console.say(f"{verb}: already done, unchanged")
                 return result
-            self.console.say(f"{verb}: done again, as {before.reason(asked)}")
+            self.console.say(f"{verb}: repeated, because {before.reason(asked)}")
         result = work()
         self.run.save_result(verb, result)
         entry = _Entry(asked, _left(result, made), Path(result.get("artefact", "")).name)
@@ -166,7 +166,7 @@ class _Entry:
 
     Attributes:
         asked: see `_Steps.do`.
-        left: digest of the result and of what was made.
+        left: digest of the result and the output.
         about: the artefact that the result is about; empty: the run.
     """
 
@@ -176,7 +176,7 @@ class _Entry:
 
     @classmethod
     def read(cls, value: Any) -> Self | None:
-        """None where nothing, or nothing like it, was written."""
+        """None if there is no valid entry."""
         kinds = {"asked": dict, "left": str, "about": str}
         if not isinstance(value, dict) or value.keys() != kinds.keys():
             return None
@@ -184,19 +184,19 @@ class _Entry:
         return cls(**value) if fits and value["about"] in ("", Path(value["about"]).name) else None
 
     def same(self, asked: dict[str, Any]) -> bool:
-        """Whether the same was asked; an earlier nimbleq may have known fewer settings of training."""
+        """Whether the inputs are the same; an earlier nimbleq may have had fewer settings of training."""
         if "config" not in asked:
             return self.asked == asked
         return same_settings(self.asked.get("config"), from_dict(TrainConfig, asked["config"]))
 
     def reason(self, asked: dict[str, Any]) -> str:
-        """What is not as it was, in words."""
+        """What changed, in words."""
         changed = [key for key in asked if self.asked.get(key) != asked[key]]
-        return f"{' and '.join(changed)} changed" if changed else "what it made was changed since"
+        return f"{' and '.join(changed)} changed" if changed else "its output was changed since"
 
 
 def _left(result: dict[str, Any], made: Callable[[dict[str, Any]], str]) -> str:
-    """Digest of a step's result and of what it made; nothing equals it where that is missing or damaged."""
+    """Digest of a step's result and output; if the output is missing or damaged, no other digest equals it."""
     try:
         return sha256(f"{json.dumps(result, sort_keys=True)} {made(result)}".encode())
     except FileError as error:
@@ -217,7 +217,7 @@ def _file_digest(path: Path) -> str:
 
 
 def _summary(result: dict[str, Any], console: Console) -> None:
-    """The table that ``make demo`` ends with."""
+    """The table at the end of ``make demo``."""
     small, certificate, timed = result["compress"], result["certify"], result["bench"]
     p50 = {(row["engine"], row["what"]): row["p50_us"] for row in timed["rows"]}
 
@@ -225,7 +225,7 @@ def _summary(result: dict[str, Any], console: Console) -> None:
         return f"{p50[engine, what]:.2f} µs" if (engine, what) in p50 else "–"
 
     console.table(
-        f"{result['train']['env']}: teacher and the policy to ship",
+        f"{result['train']['env']}: teacher and compressed policy",
         ("", "teacher", "small", "ratio"),
         [
             ["size", size_text(small["teacher_size_bytes"]), size_text(small["size_bytes"]),

@@ -21,8 +21,8 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.native import missing_extensions
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rundir import RunDir
+from nimbleq.verbs.arguments import whole_number
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
-from nimbleq.verbs.words import whole_number
 from nimbleq.version import VERSION
 from nimbleq.wandb_log import check_wandb, remembered_log
 
@@ -33,8 +33,8 @@ class Args(Output):
 
     Attributes:
         preset: which algorithm's settings to start from (for small images pqn learns much faster on a CPU than dqn).
-        from_file: settings to start from in place of a preset: the config.json of a run, or the best.json of nimbleq
-            tune. What else is given on the command line wins.
+        from_file: settings to start from instead of a preset: the config.json of a run, or the best.json of nimbleq
+            tune. Other options override them.
         out: run directory (default runs/ENV/PRESET-seedN).
         resume: go on with the run in OUT from its last checkpoint.
     """
@@ -48,10 +48,10 @@ class Args(Output):
 
 
 def arguments(words: Sequence[str]) -> Args:
-    """Defaults of the options: from the file of ``--config``, else from the run that is resumed, else from a preset.
+    """Defaults of the options: from the file of ``--config``, else from the resumed run, else from a preset.
 
     Raises:
-        ConfigError: both a file and a preset are given, or there is no such preset; learning starts after the end.
+        ConfigError: a file and a preset are given, there is no such preset, or learning starts after the end.
         FileError: the file, or the run that is resumed, is damaged.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -76,7 +76,7 @@ def arguments(words: Sequence[str]) -> Args:
     if start is not None and _too_late(
         with_changes(args.config, {"learn_start": start, "steps": steps or args.config.steps})
     ):
-        raise ConfigError(f"nothing would be learnt: --learn-start {start} has to be below --steps")
+        raise ConfigError(f"nothing would be learnt: --learn-start {start} must be below --steps")
     return args
 
 
@@ -112,14 +112,14 @@ def preset_for(env: EnvConfig, name: str) -> TrainConfig:
 
 
 def default_out(preset: str, from_file: Path | None, config: TrainConfig) -> Path:
-    """Where a run lies when nobody says."""
+    """The default run directory."""
     name = preset if from_file is None else from_file.stem
     limit = f"-{config.env.max_episode_steps}" if config.env.max_episode_steps else ""
     return Path("runs") / f"{config.env.id.replace('/', '_').replace(':', '.')}{limit}" / f"{name}-seed{config.seed}"
 
 
 def _number_or_none(word: str) -> int | None:
-    """What is not a number here is refused by the parser later, with more words."""
+    """What is not a number is refused by the parser later, with a better message."""
     try:
         return whole_number(word)
     except ValueError:
@@ -134,21 +134,21 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     check_wandb(args.log)
     check_settings(args.config)
     if run.config.exists() and not args.resume:
-        raise ConfigError(f"{run.path} holds a run already: go on with --resume, or choose another --out")
+        raise ConfigError(f"{run.path} already holds a run: resume it with --resume, or choose another --out")
     with working_in(run, finished=args.resume and run.load_result("train") is not None):
         return train_run(args.config, run, console, resume=args.resume, log_to=args.log), True
 
 
 @contextmanager
 def working_in(run: RunDir, finished: bool = False) -> Iterator[None]:
-    """Have the run directory to oneself. A start that fails before there is a checkpoint leaves nothing behind.
+    """Lock the run directory. A start that fails before the first checkpoint leaves nothing behind.
 
     Args:
-        run: made when it is missing.
-        finished: it is only read, so it may be read-only.
+        run: created if it is missing.
+        finished: the run is only read, so its folder may be read-only.
 
     Raises:
-        ConfigError: another command is at work in it; FileError: it cannot be written.
+        ConfigError: another command is working in it; FileError: it cannot be written.
     """
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     before = set(run.path.iterdir()) if run.path.is_dir() else set()
@@ -163,14 +163,14 @@ def working_in(run: RunDir, finished: bool = False) -> Iterator[None]:
                 raise
     finally:
         for path in missing:
-            with contextlib.suppress(OSError):  # it is missing still, or something was made in it
+            with contextlib.suppress(OSError):  # it is still missing, or not empty
                 path.rmdir()
 
 
 def train_run(
     config: TrainConfig, run: RunDir, console: Console, resume: bool, log_to: LogConfig | None = None
 ) -> dict[str, Any]:
-    """Train ``config`` into ``run`` and keep the policy as ``artefacts/teacher``; returns the verb's JSON object."""
+    """Train ``config`` into ``run`` and save the policy as ``artefacts/teacher``; returns the verb's JSON object."""
     from nimbleq.rl.envs.remarks import remarks
     from nimbleq.rl.rules import check_settings
     from nimbleq.rl.training.evaluate import Evaluator
@@ -181,9 +181,9 @@ def train_run(
         require_same_result(saved_config(run), config, str(run.path))
         done = _finished(config, run)
         if done is not None:
-            _tell(done, run, console)
+            _print_result(done, run, console)
             return done
-        _tell_start(run, console)
+        _check_start(run, console)
     if not run.config.exists() or saved_config(run) != config:
         write_json(run.config, {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)})
     for remark in remarks(config.env):
@@ -195,12 +195,12 @@ def train_run(
         teacher = save_teacher(run, config, trained.graph, evaluate)
     result = {"run": str(run.path), "env": config.env.id, "teacher_digest": teacher.digest, **trained.summary()}
     run.save_result("train", result)
-    _tell(result, run, console)
+    _print_result(result, run, console)
     return result
 
 
 def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
-    """The result of a run that is over; None where it is not, or where its policy has to be made again.
+    """The result of a finished run; None if it is not finished, or if its policy must be made again.
 
     Raises:
         FileError: its checkpoint or its policy is damaged.
@@ -215,7 +215,7 @@ def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
 
 
 def _warn(config: TrainConfig, console: Console) -> None:
-    """Say so where nothing will be learnt, or slowly for want of the compiled extensions."""
+    """Print a line if nothing will be learnt, or slowly because the compiled extensions are missing."""
     if _too_late(config):
         console.say(
             f"nothing will be learnt: learning starts after {config.learn_start:,} steps (--learn-start), and training "
@@ -229,7 +229,7 @@ def _warn(config: TrainConfig, console: Console) -> None:
         )
 
 
-def _tell(result: dict[str, Any], run: RunDir, console: Console) -> None:
+def _print_result(result: dict[str, Any], run: RunDir, console: Console) -> None:
     low, high = result["return_ci95"]
     console.say(
         f"trained {result['env']} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
@@ -238,10 +238,10 @@ def _tell(result: dict[str, Any], run: RunDir, console: Console) -> None:
     )
 
 
-def _tell_start(run: RunDir, console: Console) -> None:
-    """Where there is no checkpoint, training starts anew; that would cost a run that is over what it has."""
+def _check_start(run: RunDir, console: Console) -> None:
+    """Without a checkpoint training starts from the beginning; that must not overwrite a finished run."""
     if has_checkpoint(run.checkpoint):
         return
     if run.load_result("train") is not None:
-        raise FileError(f"{run.path} is over and its checkpoint is gone: to train anew choose another --out")
-    console.say(f"{run.path} has no checkpoint yet: training starts anew")
+        raise FileError(f"{run.path} is finished and its checkpoint is gone: to train again, choose another --out")
+    console.say(f"{run.path} has no checkpoint yet: training starts from the beginning")

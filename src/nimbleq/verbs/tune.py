@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Search settings with Optuna: each trial trains, fresh greedy episodes judge it, hopeless ones are given up early.
+    """Search settings with Optuna: each trial trains, fresh greedy episodes score it, hopeless ones are pruned early.
 
-    The same command goes on with the search: after Ctrl-C or a kill, also with the trial that was under way, as well as
-    with more trials. It leaves best.json, which nimbleq train --config and nimbleq run --config take, and tune.html:
-    the search and what mattered. Both are renewed after every trial.
+    The same command continues the search after Ctrl-C or a kill, with the trial that was running, or with more trials.
+    It writes best.json, which nimbleq train --config and nimbleq run --config take, and tune.html, which shows the
+    search and what mattered. Both are updated after every trial.
 
         nimbleq tune --env LunarLander-v3 --trials 40 --steps 200000
         nimbleq tune --env LunarLander-v3 --trials 40 --seconds-per-trial 30 --only learner.lr replay.n_step
@@ -39,16 +39,16 @@ class Args(Output):
     Attributes:
         env: the environment.
         preset: which algorithm's settings to start from; they are the first trial.
-        config: settings to start from in place of a preset: the config.json of a run, or an earlier best.json. An
-            environment that is given as well wins.
-        trials: finished trials to reach, those of earlier sittings included.
+        config: settings to start from instead of a preset: the config.json of a run, or an earlier best.json. An
+            environment given as well overrides its environment.
+        trials: number of finished trials to reach, including those of earlier commands.
         steps: budget of a trial in environment steps (default: the preset's).
-        seconds_per_trial: budget of a training in seconds in place of steps, which are then an upper bound only: finds
+        seconds_per_trial: budget of a training in seconds instead of steps, which are then only an upper bound: finds
             what learns fast on this machine.
-        seeds: trainings of each trial, averaged: several tell luck from settings.
+        seeds: trainings per trial, averaged: several separate luck from settings.
         seed: of the search.
-        only: search these settings of the default space only.
-        space: JSON file of what to search in place of the default, e.g. {"learner.lr": {"low": 1e-4, "high": 1e-2,
+        only: search only these settings of the default space.
+        space: JSON file of what to search instead of the default, e.g. {"learner.lr": {"low": 1e-4, "high": 1e-2,
             "log": true}, "replay.n_step": {"choices": [1, 3, 5]}}.
         eval_every: updates between the greedy checks that pruning looks at (default: the preset's).
         out: folder of the search (default runs/tune/ENV).
@@ -75,7 +75,7 @@ def arguments(words: Sequence[str]) -> Args:
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Search and tell."""
+    """Search and print the best."""
     from nimbleq.rl.tuning.tune import finished, open_study, search
 
     config = search_of(args)
@@ -89,25 +89,25 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
                     result = _written(study, config, out)
         except KeyboardInterrupt:
             console.say(
-                f"stopped after {len(finished(study))} trials: the same command goes on, also with the last one"
+                f"stopped after {len(finished(study))} trials: the same command goes on, with the last trial too"
             )
             raise
-    _tell(result, console)
+    _print_result(result, console)
     return result, True
 
 
 def search_of(args: Args) -> TuneConfig:
-    """The search that the options ask for.
+    """The search that the options describe.
 
     Raises:
-        ConfigError, FileError: a setting, a preset or the space is not what it has to be.
+        ConfigError, FileError: a setting, a preset or the space is not valid.
     """
     from nimbleq.rl.rules import check_settings
     from nimbleq.rl.tuning.space import default_space, narrowed, read_space
     from nimbleq.rl.tuning.tune import TuneConfig
 
     base = read_settings(args.config) if args.config is not None else train.preset_for(args.env, args.preset)
-    # The whole budget is used: a trial that stopped early could not be compared by its return.
+    # Every trial uses its whole budget: one that stopped early could not be compared by its return.
     changes: dict[str, Any] = {"env": args.env, "evaluation.stop_return": None, "checkpoint_seconds": 1e9}
     changes |= {} if args.steps is None else {"steps": args.steps}
     changes |= {} if args.eval_every is None else {"evaluation.every": args.eval_every}
@@ -156,7 +156,7 @@ def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, An
 
 
 def _stop_return(config: TuneConfig) -> float | None:
-    """Where training with the best settings may stop: what the environment's preset says."""
+    """Return at which training with the best settings may stop, from the environment's preset."""
     return train.preset_for(config.base.env, "dqn").evaluation.stop_return
 
 
@@ -177,12 +177,12 @@ def _options(values: dict[str, Any] | None) -> str:
     return " ".join(words)
 
 
-def _tell(result: dict[str, Any], console: Console) -> None:
+def _print_result(result: dict[str, Any], console: Console) -> None:
     ranked = sorted(result["importances"].items(), key=lambda item: -item[1])
     if ranked:
         console.table("what mattered", ("setting", "share"), [[name, f"{100 * share:.0f} %"] for name, share in ranked])
     if result["best"] is None:
-        console.say("every trial was given up: raise --trials, or the budget of a trial")
+        console.say("every trial was pruned: raise --trials, or the budget of a trial")
         return
     console.say(
         f"best of {result['trials']} trials: return {result['return_mean']:.1f} with {_options(result['best'])}"

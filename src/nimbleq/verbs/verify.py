@@ -21,7 +21,7 @@ class Args(Output):
 
     Attributes:
         build: folder that nimbleq export wrote.
-        observations: random observations beside the golden ones.
+        observations: random observations, in addition to the golden ones.
     """
 
     build: Annotated[Path, tyro.conf.Positional]
@@ -38,7 +38,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 def run_of_build(build: Path) -> RunDir | None:
-    """The run that a build lies in."""
+    """The run that a build is inside."""
     run = RunDir(build.parent)
     return run if run.config.exists() else None
 
@@ -65,6 +65,6 @@ def verify_folder(build: Path, console: Console, observations: int = 100_000) ->
 
 
 def _artefact_with(run: RunDir, wanted: str) -> dict[str, str]:
-    """Which artefact of the run was exported; nothing when it is not there any more."""
+    """Name of the run's artefact that was exported; empty if it is gone."""
     names = [name for name in run.artefacts() if digest(run.artefact(name)) == wanted]
     return {"artefact": str(run.artefact(names[0]))} if names else {}

@@ -24,23 +24,23 @@ from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Policy, Tick
 from nimbleq.verbs.common import Output, artefact_of_run, renew_teacher, run_env
 
-_MIN_PIXELS = 160  # smaller pictures are enlarged: MinAtar draws 10 × 10
-_FPS, _ATARI_FPS = 25.0, 15.0  # pictures a second where the environment says nothing; Atari acts on every fourth of 60
-_GIF_MS = 10  # a GIF counts in these; players slow down what is shorter than two
+_MIN_PIXELS = 160  # smaller frames are enlarged: MinAtar draws 10 × 10
+_FPS, _ATARI_FPS = 25.0, 15.0  # frames per second if the environment does not say; Atari acts on every fourth of 60
+_GIF_MS = 10  # the time unit of GIF; players slow down frames shorter than two units
 _QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-"""Environment variables that keep pygame from looking for a screen and complaining that there is none."""
+"""Environment variables that make pygame work without a screen, in silence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Play greedy episodes and write a GIF of them (where the environment draws pictures), with their returns.
+    """Play greedy episodes, print their returns, and write a GIF if the environment draws images.
 
     Attributes:
         artefact: artefact folder or run directory (its compressed policy, else the trained one).
-        episodes: how many.
-        seed: which episodes.
+        episodes: number of episodes.
+        seed: of the episodes.
         out: the GIF (default watch.gif in the run directory).
-        max_frames: pictures at most; the rest is played without, and that is said.
+        max_frames: most frames in the GIF; the rest is played without drawing, and a line says so.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
@@ -52,7 +52,7 @@ class Args(Output):
 
 @dataclass
 class _Playing:
-    """What has been played so far.
+    """The episodes played so far.
 
     Attributes:
         returns: of the finished episodes.
@@ -64,7 +64,7 @@ class _Playing:
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Play, draw, tell."""
+    """Play, draw, print."""
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.seeds import episode_seeds
 
@@ -89,7 +89,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
         console.say(f"episode {number}: return {total:g} in {length} steps")
     if gif is not None:
         cut = f" (the first of {drawn}: --max-frames takes more)" if drawn > len(frames) else ""
-        console.say(f"{len(frames)} pictures{cut} → {gif}")
+        console.say(f"{len(frames)} frames{cut} → {gif}")
     result = {
         "artefact": str(path), "env": env.id, "episodes": args.episodes, "returns": played.returns,
         "lengths": played.lengths, "return_mean": float(np.mean(played.returns)), "gif": gif and str(gif),
@@ -100,7 +100,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 @contextmanager
 def _without_screen() -> Iterator[None]:
-    """pygame draws into memory, and the complaints of the libraries behind it on standard error are not shown."""
+    """pygame draws into memory, and its libraries print nothing on standard error."""
     before = {name: os.environ.get(name) for name in _QUIET}
     os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})
     try:
@@ -114,11 +114,11 @@ def _without_screen() -> Iterator[None]:
 def _policy_of(path: Path) -> tuple[Path, RunDir]:
     run = RunDir(path)
     if not run.config.exists():
-        return artefact_of_run(path, "nothing says in which environment it plays")
+        return artefact_of_run(path, "there is nothing that says in which environment it plays")
     renew_teacher(run)
     if not run.teacher.exists():
         raise FileError(
-            f"{path} has no policy yet, its training stopped before the first check: go on with "
+            f"{path} has no policy yet, because training stopped before the first check: resume it with "
             f"nimbleq train --resume --out {path}"
         )
     return (run.teacher, run) if not run.artefacts() else artefact_of_run(path, "")
@@ -145,10 +145,10 @@ def _enlarged(frame: Array) -> Array:
 
 
 def _written(frames: list[Array], fps: float, out: Path | None, run: RunDir, env: str, console: Console) -> Path | None:
-    """The GIF; without ``out`` a missing picture or package is only told."""
+    """Write the GIF; without ``out`` a missing image or package is only reported."""
     try:
         if not frames:
-            raise EnvError(f"{env} draws no pictures, so there is no GIF; its returns are told without --out")
+            raise EnvError(f"{env} draws no images, so there is no GIF; without --out its returns are printed")
         path = out or run.path / "watch.gif"
         with console.progress("write the GIF") as tick:
             write_bytes(path, _gif(frames, fps, tick))

@@ -109,7 +109,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     for path, message in (
         (others, "statistics of (3,)"),
         (tmp_path / "missing.pkl", "missing.pkl"),
-        (zip_file, "no pickle"),
+        (zip_file, "not a pickle"),
         (bomb, "would call"),
         (number, "not the VecNormalize"),
     ):

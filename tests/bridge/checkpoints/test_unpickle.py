@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimbleq.bridge.checkpoints.unpickle import Record, read_pickle
+from nimbleq.bridge.checkpoints.pickle_values import Record
+from nimbleq.bridge.checkpoints.unpickle import read_pickle
 from nimbleq.errors import FileError
 
 PLAIN = st.recursive(

@@ -13,10 +13,11 @@ from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.heads.table import HEADS
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec, Step
+from nimbleq.types import Array, Batch, ObsSpec, Step
 
 MIXED = EnvConfig("tests.rl.own_envs:Mixed")  # it refuses illegal actions itself
 PQN = {"algorithm": "pqn", "learner.target": "none", "pqn.rollout": 8, "pqn.epochs": 1}

@@ -15,13 +15,14 @@ from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.masks import best_legal, nth_legal
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.presets import preset
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.explore import epsilon_greedy
 from nimbleq.rl.training.state import load_state
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 from tests.rl.saved import assert_same_run
 
 HERE = "tests.rl.own_envs"

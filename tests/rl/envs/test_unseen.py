@@ -11,10 +11,11 @@ from nimbleq.errors import EnvError
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.probe import Probe, discounted, probe
 from nimbleq.rl.presets import preset
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.state import load_state
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 from tests.rl.own_envs import Mine
 
 MINE = EnvConfig("tests.rl.own_envs:Mine")

@@ -95,7 +95,7 @@ def test_a_failing_environment_is_one_clear_line(how: str, told: str) -> None:
 def test_what_cannot_be_made_is_told_at_once() -> None:
     with pytest.raises(EnvError, match="no Python module 'nowhere'"):
         VectorEnv(EnvConfig("nowhere:Env", workers=2), 4, 0)
-    with pytest.raises(ConfigError, match="workers has to be within 1 and envs"):
+    with pytest.raises(ConfigError, match="workers must be within 1 and envs"):
         validate(with_changes(TrainConfig(), {"env.workers": 17}))
 
 

@@ -15,10 +15,11 @@ from nimbleq.rl.learners.engines import ENGINES, engine_for, make_learner
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.rules import check_settings
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 
 class Counting(TorchLearner):

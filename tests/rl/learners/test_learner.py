@@ -11,7 +11,8 @@ from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.learners.learner import greedy_policy, learning_rate
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets.network import QNetwork
-from nimbleq.types import Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec
 
 SPEC = EnvSpec(ObsSpec((5,)), 3)
 CONFIG = TrainConfig(

@@ -15,7 +15,8 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.learners import native as native_learner
 from nimbleq.rl.learners.native import NativeLearner, native_available
 from nimbleq.rl.learners.torch import TorchLearner
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 pytestmark = pytest.mark.skipif(
     native_available(NetworkConfig()) is not None, reason="the native learner was not compiled"

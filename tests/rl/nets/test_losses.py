@@ -9,7 +9,8 @@ import torch
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.nets import losses
-from nimbleq.types import Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec
 
 
 def test_bellman_target_of_greedy_double_and_terminal_transitions() -> None:

@@ -18,7 +18,8 @@ from nimbleq.rl import presets
 from nimbleq.rl.learners.torch_state import named_arrays
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import QNetwork
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, ObsSpec
 
 VECTOR, IMAGE = EnvSpec(ObsSpec((4,)), 3), EnvSpec(ObsSpec((2, 40, 36), "uint8"), 3)
 CAMERA, MAP = ObsSpec((3, 40, 36), "uint8"), ObsSpec((2, 8, 8), "uint8")

@@ -7,7 +7,8 @@ from torch import fx
 from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
 from nimbleq.rl.nets.network import QNetwork
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import ObsSpec
 
 VECTOR = EnvSpec(ObsSpec((7,)), 3)
 IMAGE = EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)

@@ -8,7 +8,8 @@ from nimbleq.graph import ops
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.spectral import SpectralConv2d
-from nimbleq.types import Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec
 
 SPEC = EnvSpec(ObsSpec((2, 12, 12), "uint8"), 3)
 CHANGES = {

@@ -10,7 +10,8 @@ from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
 from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.nets.torsos import make_torso
-from nimbleq.types import EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import ObsSpec
 
 ATARI = (4, 84, 84)
 

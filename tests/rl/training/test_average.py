@@ -16,10 +16,11 @@ from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.learners.native import NativeLearner, native_available
 from nimbleq.rl.learners.torch import TorchLearner
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 
 ENGINES = [
     TorchLearner,

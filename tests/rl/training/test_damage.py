@@ -83,10 +83,10 @@ def test_no_damage_to_any_file_of_a_checkpoint_is_resumed_from(
             if bad == whole or (kind == "longer" and path.suffix == ".log"):  # what a killed process left: not read
                 continue
             path.write_bytes(bad)
-            with pytest.raises(FileError) as told:
+            with pytest.raises(FileError) as raised:
                 load_state(config, folder)
-            assert "\n" not in str(told.value), (path.name, offset)
-            assert str(path) in str(told.value) or str(folder) in str(told.value), (path.name, offset)
+            assert "\n" not in str(raised.value), (path.name, offset)
+            assert str(path) in str(raised.value) or str(folder) in str(raised.value), (path.name, offset)
             tried += 1
         path.write_bytes(whole)
     assert tried >= (2 if kind == "longer" else 2 * OFFSETS)

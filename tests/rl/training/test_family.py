@@ -16,7 +16,8 @@ from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.heads.iqn import cosine_features
 from nimbleq.rl.nets.heads.quantiles import midpoints
 from nimbleq.rl.nets.heads.table import HEADS
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 CERTAIN = torch.ones(1, 1), torch.zeros(1, 1)  # one action, taken for sure
 

@@ -8,11 +8,12 @@ import pytest
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.pqn import lambda_returns, rollout_batches
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, EnvSpec, ObsSpec, Step
+from nimbleq.types import Array, ObsSpec, Step
 from tests.rl.training.test_train import Stop, assert_same_run
 
 PQN = {
@@ -104,9 +105,9 @@ def test_a_run_too_short_for_a_check_keeps_what_it_learnt(small: TrainConfig, tm
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learner.batch_size": 7}, r"batch_size has to be a divisor of envs · pqn\.rollout, 32"),
-        ({"network.head": "c51"}, r"network\.head has to be q"),
-        ({"learner.munchausen": True}, r"learner\.munchausen has to be off"),
+        ({"learner.batch_size": 7}, r"batch_size must be a divisor of envs · pqn\.rollout, 32"),
+        ({"network.head": "c51"}, r"network\.head must be q"),
+        ({"learner.munchausen": True}, r"learner\.munchausen must be off"),
     ],
 )
 def test_what_pqn_cannot_do_is_refused(

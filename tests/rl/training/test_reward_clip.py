@@ -12,11 +12,12 @@ from nimbleq.rl import presets
 from nimbleq.rl.envs.probe import Probe
 from nimbleq.rl.presets import preset
 from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.state import load_state
 from nimbleq.rl.training.train import Trained, train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.types import Array, ObsSpec
 from tests.rl.own_envs import Counter
 from tests.rl.saved import assert_same_arrays
 from tests.rl.training.test_train import Stop
@@ -120,5 +121,5 @@ def test_settings_and_checkpoints_from_before_there_was_clipping_go_on(small: Tr
 
 @pytest.mark.parametrize("limit", [-1.0, float("nan")])
 def test_limits_that_mean_nothing_are_named(small: TrainConfig, limit: float) -> None:
-    with pytest.raises(ConfigError, match=r"learner\.reward_clip has to be"):
+    with pytest.raises(ConfigError, match=r"learner\.reward_clip must be"):
         validate(with_changes(small, {"learner.reward_clip": limit}))

@@ -1,4 +1,4 @@
-"""A graph under construction: nodes and weights so far, and how an expression becomes a tensor of the graph."""
+"""A graph under construction: its nodes and weights, and how an expression becomes a tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from nimbleq.bridge.aten.convolve import shifted_kernel
 from nimbleq.bridge.aten.values import (
     Expr,
-    Picked,
+    Gathered,
     Scaled,
     Softmax,
     Tensor,
@@ -38,7 +38,7 @@ _NOT_FIRST = "the batch must be the first axis here"
 
 
 class Builder:
-    """Nodes, weights and types so far.
+    """The nodes, weights and types so far.
 
     Args:
         obs: type of the observation.
@@ -50,20 +50,20 @@ class Builder:
         self._types = {OBS: obs}
         self._nodes: list[Node] = []
         self._weights: dict[str, Array] = {}
-        self._settled: dict[int, tuple[Expr, Tensor]] = {}
+        self._materialized: dict[int, tuple[Expr, Tensor]] = {}
         self._name = ""
         self._origins: dict[int, str] = {}
 
     def enter(self, name: str) -> None:
-        """Start on the op ``name``: the nodes and weights that follow are named after it."""
+        """Start the op ``name``: the following nodes and weights are named after it."""
         self._name = name
 
     def name_constant(self, value: Any, name: str) -> None:
-        """``value`` is the module's parameter or buffer ``name``, which the weight that it becomes is called."""
+        """Note that ``value`` is the module's parameter or buffer ``name``, which names its weight."""
         self._origins[id(value)] = name
 
     def origin(self, value: Any, otherwise: str) -> str:
-        """The name of the parameter that ``value`` is, else the present op's with ``otherwise``."""
+        """The name of the parameter ``value``, else a name from the current op and ``otherwise``."""
         return self._origins.get(id(value), f"{self._name}.{otherwise}")
 
     def add(self, op: Op, *sources: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Builder:
         return Tensor(output, kind)
 
     def weight(self, value: Any, name: str) -> str:
-        """Store an array as float32 under ``name``; the same one is stored once."""
+        """Store an array as float32 under ``name``; equal arrays are stored once."""
         array = np.asarray(value, np.float32)
         unique, count = name, 0
         while unique in self._weights and not _same(self._weights[unique], array):
@@ -112,7 +112,7 @@ class Builder:
         return Tensor(made.output, self._types[made.output]) if made else self.add(ops.Flatten(), source)
 
     def aligned(self, value: Value) -> Expr:
-        """``value`` as an expression of the shape that it has per observation.
+        """``value`` as an expression of its shape per observation.
 
         Raises:
             GraphError: the batch is not the first axis, or observations are mixed.
@@ -126,7 +126,7 @@ class Builder:
             return rows(value.expr, index, shape)
         scaled = all(isinstance(term, Scaled) and isinstance(term.source, Tensor) for term in value.expr.terms)
         if shape != value.expr.shape and len(shape) == 1 and scaled:
-            return plain(self.flat(self.settle(value.expr)))
+            return plain(self.flat(self.materialize(value.expr)))
         return reshaped(value.expr, shape)
 
     def flattened(self, expr: Expr) -> Expr:
@@ -138,34 +138,35 @@ class Builder:
         expr = self.aligned(value)
         if len(expr.shape) != 1:
             raise GraphError(f"it needs a vector per observation, not {expr.shape}: flatten first")
-        return self.flat(self.settle(expr))
+        return self.flat(self.materialize(expr))
 
     def image(self, value: Value) -> Tensor | None:
-        """``value[B, C, H, W]`` as an image of the graph, or None where the graph has no op that makes it one."""
+        """``value[B, C, H, W]`` as an image of the graph, or None if no op of the graph makes it one."""
         expr = self.aligned(value)
-        tensor = self.settle(expr) if len(expr.shape) == 3 and self._stays_image(expr) else None
+        tensor = self.materialize(expr) if len(expr.shape) == 3 and self._stays_image(expr) else None
         return tensor if tensor is not None and tensor.shape == expr.shape else None
 
     def _stays_image(self, expr: Expr) -> bool:
         return all(
             isinstance(term.source, Tensor)
             and (
-                isinstance(term, Scaled) or (isinstance(term, Picked) and shifted_kernel(term, expr.shape) is not None)
+                isinstance(term, Scaled)
+                or (isinstance(term, Gathered) and shifted_kernel(term, expr.shape) is not None)
             )
             for term in expr.terms
         )
 
-    def settle(self, expr: Expr) -> Tensor:
-        """The tensor of the graph that holds ``expr``, of its shape or, in the same order, a vector.
+    def materialize(self, expr: Expr) -> Tensor:
+        """The graph tensor for ``expr``: of its shape, or a vector in the same order.
 
         Raises:
             GraphError: the graph has no op for it.
         """
-        if id(expr) not in self._settled:
-            self._settled[id(expr)] = expr, self._settle(expr)
-        return self._settled[id(expr)][1]
+        if id(expr) not in self._materialized:
+            self._materialized[id(expr)] = expr, self._materialize(expr)
+        return self._materialized[id(expr)][1]
 
-    def _settle(self, expr: Expr) -> Tensor:
+    def _materialize(self, expr: Expr) -> Tensor:
         if not expr.terms:
             raise GraphError("it does not depend on the observation")
         if all(isinstance(term, Scaled) and isinstance(term.source, Tensor) for term in expr.terms):
@@ -176,19 +177,19 @@ class Builder:
                 ]
             )
         if len(expr.shape) == 3:
-            image = self._settle_image(expr)
+            image = self._materialize_image(expr)
             if image is not None:
                 return image
-        return self._settle_vector(reshaped(expr, (expr.size,)))
+        return self._materialize_vector(reshaped(expr, (expr.size,)))
 
-    def _settle_image(self, expr: Expr) -> Tensor | None:
-        """Elements of images chosen along their axes: convolutions with kernels of zeros and ones."""
+    def _materialize_image(self, expr: Expr) -> Tensor | None:
+        """Elements selected along the axes of images: convolutions with kernels of zeros and ones."""
         parts = []
         for first, term in _marked(expr.terms):
             if isinstance(term, Scaled) and isinstance(term.source, Tensor):
                 parts.append(self._part(term, expr.shift if first else np.zeros(()), expr.shape))
                 continue
-            kernel = shifted_kernel(term, expr.shape) if isinstance(term, Picked) else None
+            kernel = shifted_kernel(term, expr.shape) if isinstance(term, Gathered) else None
             if kernel is None or not isinstance(term.source, Tensor):
                 return None
             weight = self.weight(kernel.weight, f"{self._name}.pick")
@@ -197,7 +198,7 @@ class Builder:
             parts.append(self.affine(tensor, 1.0, expr.shift) if first and expr.is_shifted else tensor)
         return self._sum(parts)
 
-    def _settle_vector(self, expr: Expr) -> Tensor:
+    def _materialize_vector(self, expr: Expr) -> Tensor:
         dueling = self._dueling(expr)
         if dueling is not None:
             return dueling
@@ -211,7 +212,7 @@ class Builder:
                 parts.append(self._part(term, shift, expr.shape))
                 shift = np.zeros_like(shift)
                 continue
-            if isinstance(term, Picked) and _is_flattened(term):
+            if isinstance(term, Gathered) and _is_flattened(term):
                 parts.append(self.flat(self.as_float(term.source)))
                 continue
             weight = self.weight(matrix_of(term, expr.shape), f"{self._name}.map")
@@ -234,7 +235,7 @@ class Builder:
         return total
 
     def _dueling(self, expr: Expr) -> Tensor | None:
-        """``v + a − mean(a)`` as the one op that it is [1511.06581 eq. 9]."""
+        """``v + a − mean(a)`` as one Dueling op [1511.06581 eq. 9]."""
         if len(expr.terms) != 2 or expr.is_shifted or expr.size < 2:
             return None
         if any(isinstance(term.source, Softmax) or term.source.is_integer for term in expr.terms):
@@ -250,10 +251,10 @@ class Builder:
         return None
 
     def _expectations(self, source: Softmax, matrix: Array) -> list[Tensor]:
-        """``matrix @ softmax``: one `Expectation` for each support in the matrix; of most networks that is one.
+        """``matrix @ softmax``: one `Expectation` per support in the matrix (most networks have one).
 
         Raises:
-            GraphError: of a log-softmax, or there are too many supports.
+            GraphError: for a log-softmax, or for too many supports.
         """
         if source.log:
             raise GraphError("the graph has no log-softmax: give action values, e.g. (log_softmax(x).exp() * z).sum")
@@ -282,7 +283,7 @@ class Builder:
         expr = self.aligned(result)
         if len(expr.shape) != 1:
             raise GraphError(f"it must be one vector of action values per observation, not of shape {expr.shape}")
-        last = self.flat(self.settle(expr))
+        last = self.flat(self.materialize(expr))
         if last == self.obs or last.is_integer:
             raise GraphError("it must be one vector of action values per observation, not the observation itself")
         rename = {last.name: Q}
@@ -297,9 +298,9 @@ class Builder:
 
 
 def elementwise(builder: Builder, value: Value) -> tuple[Value, Tensor]:
-    """``value`` with an expression that is the tensor of the graph which is given beside it."""
+    """``value`` over a single graph tensor, and that tensor."""
     value = normal(value)
-    tensor = builder.as_float(builder.settle(value.expr))
+    tensor = builder.as_float(builder.materialize(value.expr))
     return Value(value.layout, plain(tensor)), tensor
 
 
@@ -308,7 +309,7 @@ def tensor_value(tensor: Tensor) -> Value:
     return in_order(plain(tensor))
 
 
-def _is_flattened(term: Picked) -> bool:
+def _is_flattened(term: Gathered) -> bool:
     size = term.source.type.size if isinstance(term.source, Tensor) else -1
     return np.array_equal(term.index, np.arange(size)) and bool(np.all(term.scale == 1))
 

@@ -1,4 +1,4 @@
-"""Chosen and padded elements of an image as a convolution: crops, strides, zero padding, channel and pixel shuffles."""
+"""Selected and padded elements of an image as convolutions: crops, strides, padding, channel and pixel shuffles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.bridge.aten.values import Picked
+from nimbleq.bridge.aten.values import Gathered
 from nimbleq.types import Array
 
 _MAX_KERNEL = 16
@@ -33,8 +33,8 @@ class Shift:
     scale: Array
 
 
-def shift_of(term: Picked, shape: tuple[int, ...]) -> Shift | None:
-    """The regular way in which ``term`` chooses from an image, or None where there is none."""
+def shift_of(term: Gathered, shape: tuple[int, ...]) -> Shift | None:
+    """The regular shift by which ``term`` selects from an image, or None."""
     if len(term.source.shape) != 3 or len(shape) != 3:
         return None
     _, height, width = term.source.shape
@@ -59,14 +59,14 @@ def shift_of(term: Picked, shape: tuple[int, ...]) -> Shift | None:
 
 
 def _step(at: Array, inside: Array, axis: int) -> int:
-    """Distance in the source of neighbours along ``axis``; 1 where there are none."""
+    """Distance in the source between neighbours along ``axis``; 1 without neighbours."""
     both = np.take(inside, range(1, at.shape[axis]), axis) & np.take(inside, range(at.shape[axis] - 1), axis)
     steps = np.diff(at, axis=axis)[both]
     return max(1, int(steps[0])) if steps.size else 1
 
 
-def shifted_kernel(term: Picked, shape: tuple[int, ...]) -> Kernel | None:
-    """The convolution that makes ``term``, of image ``shape``, from its source; None where there is none."""
+def shifted_kernel(term: Gathered, shape: tuple[int, ...]) -> Kernel | None:
+    """The convolution that makes ``term``, of image ``shape``, from its source; None if there is none."""
     shift = shift_of(term, shape)
     if shift is None:
         return None

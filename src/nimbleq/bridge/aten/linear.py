@@ -14,7 +14,7 @@ from torch import Tensor
 from nimbleq.bridge.aten import convolve
 from nimbleq.bridge.aten.builder import Builder, tensor_value
 from nimbleq.bridge.aten.elementwise import add, mul, to_array
-from nimbleq.bridge.aten.values import MAX_MATRIX, Expr, Picked, Softmax, Value, in_order, mapped, regroup, rows
+from nimbleq.bridge.aten.values import MAX_MATRIX, Expr, Gathered, Softmax, Value, in_order, mapped, regroup, rows
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.types import Array
@@ -29,38 +29,38 @@ def pair(value: Any) -> Pair:
     return int(both[0]), int(both[1])
 
 
-def addmm(low: Builder, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+def addmm(builder: Builder, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Value:
     """``beta·bias + alpha·a @ b``."""
     if beta == alpha == 1 and isinstance(bias, Tensor) and bias.ndim == 1 and _is_layer(a, b):
-        return _layer(low, a, b, bias)
-    product = mm(low, a, b)
-    product = product if alpha == 1 else mul(low, product, alpha)
-    scaled = mul(low, bias, beta) if isinstance(bias, Value) else to_array(bias) * beta
-    return add(low, product, scaled)
+        return _layer(builder, a, b, bias)
+    product = mm(builder, a, b)
+    product = product if alpha == 1 else mul(builder, product, alpha)
+    scaled = mul(builder, bias, beta) if isinstance(bias, Value) else to_array(bias) * beta
+    return add(builder, product, scaled)
 
 
-def mm(low: Builder, a: Any, b: Any) -> Value:
+def mm(builder: Builder, a: Any, b: Any) -> Value:
     """``a @ b`` of matrices, one of them constant."""
     if isinstance(a, Value) and isinstance(b, Value):
         raise GraphError(_TWO)
     if isinstance(b, Value):
-        product = mm(low, Value(np.ascontiguousarray(b.layout.T), b.expr), a.T)
+        product = mm(builder, Value(np.ascontiguousarray(b.layout.T), b.expr), a.T)
         return Value(np.ascontiguousarray(product.layout.T), product.expr)
-    return _layer(low, a, b, None) if _is_layer(a, b) else _rows_times(a, to_array(b))
+    return _layer(builder, a, b, None) if _is_layer(a, b) else _rows_times(a, to_array(b))
 
 
-def bmm(low: Builder, a: Any, b: Any) -> Value:
+def bmm(builder: Builder, a: Any, b: Any) -> Value:
     """``a[i] @ b[i]``, one of them constant and the same for all ``i``."""
     if isinstance(a, Value) and isinstance(b, Value):
         raise GraphError(_TWO)
     if isinstance(b, Value):
-        product = bmm(low, Value(np.ascontiguousarray(b.layout.transpose(0, 2, 1)), b.expr), a.transpose(1, 2))
+        product = bmm(builder, Value(np.ascontiguousarray(b.layout.transpose(0, 2, 1)), b.expr), a.transpose(1, 2))
         return Value(np.ascontiguousarray(product.layout.transpose(0, 2, 1)), product.expr)
     matrices = to_array(b)
     if np.any(matrices != matrices[0]):
         raise GraphError("its matrices differ within the batch: use one linear layer for each")
     batch, height, width = a.layout.shape
-    product = mm(low, Value(a.layout.reshape(batch * height, width), a.expr), b[0])
+    product = mm(builder, Value(a.layout.reshape(batch * height, width), a.expr), b[0])
     return Value(product.layout.reshape(batch, height, -1), product.expr)
 
 
@@ -72,10 +72,10 @@ def _is_layer(a: Any, b: Any) -> bool:
     return a.layout.ndim == 2 and bool(np.all(owner == np.arange(len(a.layout))[:, None]))
 
 
-def _layer(low: Builder, x: Value, weight: Any, bias: Any) -> Value:
-    names = low.weight(to_array(weight).T, low.origin(weight, "weight"))
-    offset = None if bias is None else low.weight(to_array(bias), low.origin(bias, "bias"))
-    return tensor_value(low.add(ops.Linear(names, offset), low.as_float(low.vector(x))))
+def _layer(builder: Builder, x: Value, weight: Any, bias: Any) -> Value:
+    names = builder.weight(to_array(weight).T, builder.origin(weight, "weight"))
+    offset = None if bias is None else builder.weight(to_array(bias), builder.origin(bias, "bias"))
+    return tensor_value(builder.add(ops.Linear(names, offset), builder.as_float(builder.vector(x))))
 
 
 def _rows_times(x: Value, matrix: Array) -> Value:
@@ -83,7 +83,7 @@ def _rows_times(x: Value, matrix: Array) -> Value:
     layout, index = regroup(x.layout, x.expr.size)
     inner, outer = matrix.shape
     if np.any(layout[:, -1] - layout[:, 0] != inner - 1):
-        raise GraphError("it mixes the observations of a batch; each must be answered by itself")
+        raise GraphError("it mixes the observations of a batch: compute each by itself")
     count = len(index) // inner
     if count * inner * count * outer > MAX_MATRIX:
         raise GraphError(f"a matrix of {count * outer} x {count * inner} is too large: use convolutions or layers")
@@ -92,13 +92,13 @@ def _rows_times(x: Value, matrix: Array) -> Value:
     return Value(first[:, None] + np.arange(outer), expr)
 
 
-def linear_map(low: Builder, x: Value, function: Callable[[Tensor], Tensor]) -> Value:
-    """A linear function of ``[B, *shape]`` as the matrix that it is.
+def linear_map(builder: Builder, x: Value, function: Callable[[Tensor], Tensor]) -> Value:
+    """A linear function of ``[B, *shape]`` as its matrix.
 
     Raises:
         GraphError: that matrix is too large.
     """
-    expr = low.aligned(x)
+    expr = builder.aligned(x)
     offset = function(torch.zeros(1, *expr.shape, dtype=torch.float64))
     shape = tuple(offset.shape[1:])
     if offset.numel() * expr.size > MAX_MATRIX:
@@ -113,45 +113,45 @@ def linear_map(low: Builder, x: Value, function: Callable[[Tensor], Tensor]) -> 
 
 
 def convolution(
-    low: Builder, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    builder: Builder, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
     output_padding: Any, groups: int,
 ) -> Value:  # fmt: skip
-    """A convolution of an image; other kinds as the matrix that they are."""
+    """A convolution of an image; other kinds as a matrix."""
     if not isinstance(x, Value) or isinstance(weight, Value) or isinstance(bias, Value):
         raise GraphError("its weights depend on the observation")
     if not transposed and weight.ndim == 4:
-        result = _conv2d(low, x, weight, bias, pair(stride), pair(padding), pair(dilation), groups)
+        result = _conv2d(builder, x, weight, bias, pair(stride), pair(padding), pair(dilation), groups)
         if result is not None:
             return result
     double = weight.double(), None if bias is None else bias.double()
     return linear_map(
-        low, x,
+        builder, x,
         lambda t: torch.convolution(t, *double, stride, padding, dilation, transposed, output_padding, groups),
     )  # fmt: skip
 
 
 def _conv2d(
-    low: Builder, x: Value, weight: Tensor, bias: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    builder: Builder, x: Value, weight: Tensor, bias: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Value | None:
     kernel = _dilated(to_array(weight), dilation)
-    offset = None if bias is None else low.weight(to_array(bias), low.origin(bias, "bias"))
-    joined = _padded_kernel(low.aligned(x), kernel, stride, padding, groups)
+    offset = None if bias is None else builder.weight(to_array(bias), builder.origin(bias, "bias"))
+    joined = _padded_kernel(builder.aligned(x), kernel, stride, padding, groups)
     if joined is not None:
         source, moved = joined
-        name = low.weight(moved.weight, low.origin(weight, "weight"))
+        name = builder.weight(moved.weight, builder.origin(weight, "weight"))
         op = ops.Conv2d(name, offset, moved.stride, moved.padding, groups)
-        return tensor_value(low.add(op, low.as_float(source)))
-    image = low.image(x)
+        return tensor_value(builder.add(op, builder.as_float(source)))
+    image = builder.image(x)
     if image is None:
         return None
-    name = low.weight(kernel, low.origin(weight, "weight"))
-    return tensor_value(low.add(ops.Conv2d(name, offset, stride, padding, groups), low.as_float(image)))
+    name = builder.weight(kernel, builder.origin(weight, "weight"))
+    return tensor_value(builder.add(ops.Conv2d(name, offset, stride, padding, groups), builder.as_float(image)))
 
 
 def _padded_kernel(expr: Expr, kernel: Array, stride: Pair, padding: Pair, groups: int) -> Any:
-    """The image under a zero-padded one, and the kernel that has the padding in it."""
+    """The image without its zero padding, and the kernel that includes the padding."""
     term = expr.terms[0] if len(expr.terms) == 1 and not expr.is_shifted else None
-    if not isinstance(term, Picked):
+    if not isinstance(term, Gathered):
         return None
     shift = convolve.shift_of(term, expr.shape)
     source = term.source
@@ -181,7 +181,7 @@ def _dilated(kernel: Array, dilation: Pair) -> Array:
 
 
 def avg_pool2d(
-    low: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+    builder: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Value:  # fmt: skip
     """Averages of windows."""
@@ -191,17 +191,17 @@ def avg_pool2d(
     def whole(t: Tensor) -> Tensor:
         return F.avg_pool2d(t, kernel, step, pad, ceil_mode, count_include_pad, divisor_override)
 
-    image = low.image(x) if x.layout.ndim == 4 else None
+    image = builder.image(x) if x.layout.ndim == 4 else None
     if image is None or (ceil_mode and not _ceil_is_floor(x.layout.shape[-2:], kernel, step, pad)):
-        return linear_map(low, x, whole)
-    pooled = tensor_value(low.add(ops.Pool("average", kernel, step, pad), low.as_float(image)))
+        return linear_map(builder, x, whole)
+    pooled = tensor_value(builder.add(ops.Pool("average", kernel, step, pad), builder.as_float(image)))
     ones = torch.ones(1, 1, *image.shape[1:], dtype=torch.float64)
     share = (whole(ones) / F.avg_pool2d(ones, kernel, step, pad)).numpy()
-    return mul(low, pooled, share) if np.any(share != 1) else pooled
+    return mul(builder, pooled, share) if np.any(share != 1) else pooled
 
 
 def max_pool2d(
-    low: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+    builder: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> tuple[Value, None]:  # fmt: skip
     """Maxima of windows, without their indices."""
@@ -213,33 +213,33 @@ def max_pool2d(
         raise GraphError(
             "max-pooling with ceil_mode: use ceil_mode=False (pad the image where the last windows matter)"
         )
-    return _pooled(low, x, "max", kernel, step, pad), None
+    return _pooled(builder, x, "max", kernel, step, pad), None
 
 
-def adaptive_avg_pool2d(low: Builder, x: Value, output_size: Any) -> Value:
+def adaptive_avg_pool2d(builder: Builder, x: Value, output_size: Any) -> Value:
     """Averages of windows that share an image evenly."""
     windows = _adaptive_windows(x.layout.shape[-2:], output_size)
-    if windows is None or x.layout.ndim != 4 or low.image(x) is None:
-        return linear_map(low, x, lambda t: F.adaptive_avg_pool2d(t, output_size))
-    return _pooled(low, x, "average", *windows, (0, 0))
+    if windows is None or x.layout.ndim != 4 or builder.image(x) is None:
+        return linear_map(builder, x, lambda t: F.adaptive_avg_pool2d(t, output_size))
+    return _pooled(builder, x, "average", *windows, (0, 0))
 
 
-def adaptive_max_pool2d(low: Builder, x: Value, output_size: Any) -> tuple[Value, None]:
+def adaptive_max_pool2d(builder: Builder, x: Value, output_size: Any) -> tuple[Value, None]:
     """Maxima of windows that share an image evenly."""
     windows = _adaptive_windows(x.layout.shape[-2:], output_size)
     if windows is None:
         raise GraphError("its windows differ in size: choose divisors of the image")
-    return _pooled(low, x, "max", *windows, (0, 0)), None
+    return _pooled(builder, x, "max", *windows, (0, 0)), None
 
 
 def _pooled(
-    low: Builder, x: Value, function: Literal["max", "average"], kernel: Pair, stride: Pair, padding: Pair
+    builder: Builder, x: Value, function: Literal["max", "average"], kernel: Pair, stride: Pair, padding: Pair
 ) -> Value:
-    image = low.image(x)
+    image = builder.image(x)
     if image is None:
-        raise GraphError("it pools what is not an image of the graph")
+        raise GraphError("it pools a tensor that is not an image of the graph")
     op = ops.Pool(function, kernel, stride, padding)
-    return tensor_value(low.add(op, low.as_float(image) if function == "average" else image))
+    return tensor_value(builder.add(op, builder.as_float(image) if function == "average" else image))
 
 
 def _ceil_is_floor(extents: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> bool:

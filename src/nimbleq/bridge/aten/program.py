@@ -1,4 +1,4 @@
-"""A torch module as an exported program in Core ATen, without a word from torch and without a trace on the module."""
+"""A torch module as an exported program in Core ATen; torch prints nothing, and the module stays unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Program:
         constants: placeholder → the module's name for it, and its value (halves as float32).
         obs: placeholder of the observation.
         result: what the network returns.
-        precision: of the module's arithmetic; float32 unless all of its weights are narrower.
+        precision: of the module's arithmetic: float32 unless all of its weights are narrower.
     """
 
     runner: nn.Module
@@ -56,7 +56,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
     """``module(obs[B, *O])`` in evaluation mode.
 
     Raises:
-        UnsupportedOpError: torch cannot export it, or it is no function of one observation; says what to do.
+        UnsupportedOpError: torch cannot export it, or it is not a function of one observation; says what to do.
     """
     module = _plain_module(module)
     name = type(module).__name__
@@ -83,7 +83,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
 
 
 def _plain_module(module: Any) -> nn.Module:
-    """The module under ``torch.compile`` or ``DataParallel``; what cannot be exported is refused."""
+    """The module under ``torch.compile`` or ``DataParallel``; refuses modules that cannot be exported."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         module = module.module
     module = getattr(module, "_orig_mod", module)
@@ -117,7 +117,7 @@ def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgr
                 if precision == torch.float32 or dtype == torch.uint8:
                     raise
                 return *_traced(module, example.to(precision)), precision
-        except Exception as error:  # torch.export runs foreign code and may raise anything
+        except Exception as error:  # torch.export runs the module's code, which may raise anything
             raise _refused(name, _reason(error)) from error
 
 
@@ -125,17 +125,17 @@ def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Mod
     exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
     exported = exported.run_decompositions(dict(_decompositions()))
     runner = exported.module()
-    for path, buffer in list(runner.named_buffers()):  # they are the module's own, which a run must not write
+    for path, buffer in list(runner.named_buffers()):  # they are the module's own; a run must not change them
         owner, _, name = path.rpartition(".")
         setattr(runner.get_submodule(owner), name, buffer.clone())
     with torch.no_grad():
-        runner(example)  # formats that do not fit each other show only here
+        runner(example)  # mismatched formats fail only here
     return exported, runner
 
 
 @cache
 def _decompositions() -> dict[Any, Any]:
-    """Torch's table to Core ATen, but for PReLU, which becomes a where() of products there."""
+    """Torch's table to Core ATen, except PReLU, which would become a where() of products."""
     table: dict[Any, Any] = dict(torch.export.default_decompositions().materialize())
     table.pop(torch.ops.aten._prelu_kernel.default, None)
     return table
@@ -166,7 +166,7 @@ def _result(exported: ExportedProgram, name: str) -> fx.Node:
         raise _refused(f"{name}'s result", f"it returns a {kind}: return one tensor of action values [batch, actions]")
     (result,) = results
     if not isinstance(result, fx.Node) or not isinstance(result.meta.get("val"), Tensor):
-        raise _refused(f"{name}'s result", "it is no tensor: return action values [batch, actions]")
+        raise _refused(f"{name}'s result", "it is not a tensor: return action values [batch, actions]")
     return result
 
 
@@ -183,12 +183,12 @@ def _needed(graph: fx.Graph, result: fx.Node) -> tuple[fx.Node, ...]:
 def _check_memory(
     exported: ExportedProgram, constants: dict[fx.Node, tuple[str, Any]], nodes: tuple[fx.Node, ...], name: str
 ) -> None:
-    """A buffer that a call writes and the action values read: the network remembers."""
+    """Refuse a network with memory: a buffer that a call writes and the action values read."""
     written = {spec.target for spec in exported.graph_signature.output_specs if spec.kind == OutputKind.BUFFER_MUTATION}
     for node in nodes:
         if node in constants and constants[node][0] in written:
             raise _refused(
-                f"{name}.{constants[node][0]}", "it is written by every call and read by the next: give it as an input"
+                f"{name}.{constants[node][0]}", "every call writes it and the next call reads it: make it an input"
             )
 
 
@@ -201,7 +201,7 @@ def _wide(value: Any) -> Any:
 
 @contextmanager
 def _untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards everything that the modules hold is what it was."""
+    """Evaluation mode inside; afterwards the modules are as before."""
     modules = list(module.modules())
     before = [
         {key: copy.copy(value) if isinstance(value, dict) else value for key, value in vars(child).items()}
@@ -219,7 +219,7 @@ def _untouched(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, log lines or listings of torch's on the terminal: what goes wrong is raised."""
+    """Torch prints no warnings, log lines or listings; errors are raised."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

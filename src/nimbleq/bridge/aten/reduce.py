@@ -17,31 +17,31 @@ from nimbleq.graph import ops
 from nimbleq.types import Array
 
 _MAX_GROUPS = 64
-_MIXED = "it mixes the observations of a batch; each must be answered by itself"
+_MIXED = "it mixes the observations of a batch: compute each by itself"
 
 
-def mean(low: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+def mean(builder: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
     """The mean over axes."""
     axes = _axes(x, dim)
     if x.layout.ndim == 4 and axes in ((2, 3), (1,)):
-        image = low.image(x)
+        image = builder.image(x)
         if image is not None:
-            return _image_mean(low, low.as_float(image), axes, keepdim)
+            return _image_mean(builder, builder.as_float(image), axes, keepdim)
     count = prod(x.layout.shape[axis] for axis in axes)
-    return mul(low, total(low, x, dim, keepdim), 1 / count)
+    return mul(builder, total(builder, x, dim, keepdim), 1 / count)
 
 
-def _image_mean(low: Builder, image: Tensor, axes: tuple[int, ...], keepdim: bool) -> Value:
+def _image_mean(builder: Builder, image: Tensor, axes: tuple[int, ...], keepdim: bool) -> Value:
     channels, height, width = image.shape
     if axes == (2, 3):
-        made = low.add(ops.Pool("average", (height, width), (height, width)), image)
+        made = builder.add(ops.Pool("average", (height, width), (height, width)), image)
         return tensor_value(made) if keepdim else in_order(tensor_value(made).expr, (channels,))
-    weight = low.weight(np.full((1, channels, 1, 1), 1 / channels), low.origin(None, "mean"))
-    made = low.add(ops.Conv2d(weight), image)
+    weight = builder.weight(np.full((1, channels, 1, 1), 1 / channels), builder.origin(None, "mean"))
+    made = builder.add(ops.Conv2d(weight), image)
     return tensor_value(made) if keepdim else in_order(tensor_value(made).expr, (height, width))
 
 
-def total(low: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+def total(builder: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
     """The sum over axes."""
     if x.is_integer:
         raise GraphError("integer arithmetic: call .float() on the observation first")
@@ -67,32 +67,32 @@ def total(low: Builder, x: Value, dim: Any = None, keepdim: bool = False, *, dty
     return Value(made.reshape(shape), mapped(x.expr, matrix, (size,)))
 
 
-def amax(low: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
-    """The largest over axes."""
+def amax(builder: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    """The maximum over axes."""
     axes = _axes(x, dim)
-    image = low.image(x) if x.layout.ndim == 4 and axes == (2, 3) else None
+    image = builder.image(x) if x.layout.ndim == 4 and axes == (2, 3) else None
     if image is not None:
-        made = tensor_value(low.add(ops.Pool("max", image.shape[1:], image.shape[1:]), image))  # type: ignore[arg-type]
+        made = tensor_value(builder.add(ops.Pool("max", image.shape[1:], image.shape[1:]), image))  # type: ignore[arg-type]
         return made if keepdim else in_order(made.expr, image.shape[:1])
-    return _tournament(low, x, axes, keepdim, maximum)
+    return _tournament(builder, x, axes, keepdim, maximum)
 
 
-def amin(low: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
-    """The smallest over axes."""
-    return _tournament(low, x, _axes(x, dim), keepdim, minimum)
+def amin(builder: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    """The minimum over axes."""
+    return _tournament(builder, x, _axes(x, dim), keepdim, minimum)
 
 
-def max_dim(low: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
-    """The largest along an axis, without its index."""
-    return amax(low, x, dim, keepdim), None
+def max_dim(builder: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
+    """The maximum along an axis, without its index."""
+    return amax(builder, x, dim, keepdim), None
 
 
-def min_dim(low: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
-    """The smallest along an axis, without its index."""
-    return amin(low, x, dim, keepdim), None
+def min_dim(builder: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, None]:
+    """The minimum along an axis, without its index."""
+    return amin(builder, x, dim, keepdim), None
 
 
-def _tournament(low: Builder, x: Value, axes: tuple[int, ...], keepdim: bool, better: Any) -> Value:
+def _tournament(builder: Builder, x: Value, axes: tuple[int, ...], keepdim: bool, better: Any) -> Value:
     layout = _last(x.layout, axes)
     if np.any(layout // x.expr.size != layout[..., :1] // x.expr.size):
         raise GraphError(_MIXED)
@@ -100,7 +100,7 @@ def _tournament(low: Builder, x: Value, axes: tuple[int, ...], keepdim: bool, be
     while value.layout.shape[-1] > 1:
         half = value.layout.shape[-1] // 2
         pairs = better(
-            low, Value(value.layout[..., :half], value.expr), Value(value.layout[..., half : 2 * half], value.expr)
+            builder, Value(value.layout[..., :half], value.expr), Value(value.layout[..., half : 2 * half], value.expr)
         )
         if value.layout.shape[-1] % 2:
             pairs = joined([pairs, Value(value.layout[..., -1:], value.expr)], -1)
@@ -110,46 +110,48 @@ def _tournament(low: Builder, x: Value, axes: tuple[int, ...], keepdim: bool, be
 
 
 def layer_norm(
-    low: Builder, x: Value, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
+    builder: Builder, x: Value, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Value, None, None]:
-    """Over the last axes: one LayerNorm, or one for each of a few rows."""
-    expr = low.aligned(x)
+    """LayerNorm over the last axes: one op, or one for each of a few rows."""
+    expr = builder.aligned(x)
     count = expr.size // prod(normalized_shape)
     if count == 1:
-        tensor = low.as_float(low.settle(expr))
+        tensor = builder.as_float(builder.materialize(expr))
         names = [
-            None if value is None else low.weight(to_array(value).reshape(tensor.shape), low.origin(value, name))
+            None
+            if value is None
+            else builder.weight(to_array(value).reshape(tensor.shape), builder.origin(value, name))
             for value, name in ((weight, "weight"), (bias, "bias"))
         ]
-        made = tensor_value(low.add(ops.LayerNorm(names[0], names[1], eps), tensor))
+        made = tensor_value(builder.add(ops.LayerNorm(names[0], names[1], eps), tensor))
         return in_order(made.expr, expr.shape), None, None
-    return _scaled(low, _in_groups(low, x, count, eps), weight, bias), None, None
+    return _scaled(builder, _in_groups(builder, x, count, eps), weight, bias), None, None
 
 
 def group_norm(
-    low: Builder, x: Value, weight: Any, bias: Any, batch: int, channels: int, pixels: int, groups: int, eps: float
+    builder: Builder, x: Value, weight: Any, bias: Any, batch: int, channels: int, pixels: int, groups: int, eps: float
 ) -> tuple[Value, None, None]:
     """A LayerNorm for each group of channels [1803.08494]."""
     shape = (-1,) + (1,) * (x.layout.ndim - 2)
     scale, shift = (None if value is None else to_array(value).reshape(shape) for value in (weight, bias))
-    return _scaled(low, _in_groups(low, x, groups, eps), scale, shift), None, None
+    return _scaled(builder, _in_groups(builder, x, groups, eps), scale, shift), None, None
 
 
-def _scaled(low: Builder, x: Value, weight: Array | None, bias: Array | None) -> Value:
-    x = x if weight is None else mul(low, x, weight)
-    return x if bias is None else add(low, x, bias)
+def _scaled(builder: Builder, x: Value, weight: Array | None, bias: Array | None) -> Value:
+    x = x if weight is None else mul(builder, x, weight)
+    return x if bias is None else add(builder, x, bias)
 
 
-def _in_groups(low: Builder, x: Value, count: int, eps: float) -> Value:
-    expr = low.aligned(x)
+def _in_groups(builder: Builder, x: Value, count: int, eps: float) -> Value:
+    expr = builder.aligned(x)
     if count > _MAX_GROUPS:
         raise GraphError(f"it normalises {count} parts apart, the graph's LayerNorm spans an observation")
     shape = (expr.shape[0] // count, *expr.shape[1:]) if expr.shape[0] % count == 0 else (expr.size // count,)
     parts = [
-        low.add(ops.LayerNorm(eps=eps), low.as_float(low.settle(rows(expr, index, shape))))
+        builder.add(ops.LayerNorm(eps=eps), builder.as_float(builder.materialize(rows(expr, index, shape))))
         for index in np.arange(expr.size).reshape(count, -1)
     ]
-    made = parts[0] if count == 1 else low.add(ops.Concat(), *parts)
+    made = parts[0] if count == 1 else builder.add(ops.Concat(), *parts)
     return in_order(tensor_value(made).expr, expr.shape)
 
 

@@ -17,7 +17,7 @@ from nimbleq.types import Array
 
 
 def move(target: Any, args: Any, kwargs: Any) -> Any:
-    """An op that only moves elements: torch does it on the layout."""
+    """An op that only moves elements: torch applies it to the layout."""
     values = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Value)]
     if len(values) != 1:
         raise GraphError("it must be given one tensor that depends on the observation")
@@ -32,27 +32,27 @@ def move(target: Any, args: Any, kwargs: Any) -> Any:
     return tuple(Value(each.contiguous().numpy(), value.expr) for each in moved)
 
 
-def cat(low: Builder, tensors: Sequence[Any], dim: int = 0) -> Value:
-    """Join along an axis: Concat along the first of an observation, else a choice of elements."""
+def cat(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Value:
+    """Join along an axis: Concat along the first axis of an observation, else a selection of elements."""
     values = [value if isinstance(value, Value) else constant_value(value) for value in tensors]
     if len(values) == 1:
         return values[0]
     rank = values[0].layout.ndim
     if dim % rank == 1 and rank in (2, 4) and all(isinstance(value, Value) for value in tensors):
-        parts = [_whole(low, value) for value in values]
+        parts = [_whole(builder, value) for value in values]
         if all(part is not None for part in parts):
             integer = all(part.is_integer for part in parts if part is not None)
-            made = [part if integer else low.as_float(part) for part in parts if part is not None]
-            return tensor_value(low.add(ops.Concat(), *made))
+            made = [part if integer else builder.as_float(part) for part in parts if part is not None]
+            return tensor_value(builder.add(ops.Concat(), *made))
     return joined(values, dim)
 
 
-def _whole(low: Builder, value: Value) -> Any:
+def _whole(builder: Builder, value: Value) -> Any:
     if any(isinstance(term.source, Softmax) for term in value.expr.terms):
         return None
     if value.layout.ndim == 4:
-        return low.image(value)
-    return low.vector(value)
+        return builder.image(value)
+    return builder.vector(value)
 
 
 def joined(values: Sequence[Value], dim: int) -> Value:
@@ -76,12 +76,12 @@ def _together(values: Sequence[Value]) -> tuple[list[Array], Expr]:
     return layouts, whole
 
 
-def slice_scatter(low: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
-    """``x`` with a slice replaced: what a write in place on a slice becomes."""
+def slice_scatter(builder: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
+    """``x`` with a slice replaced: an in-place write to a slice."""
     return _scattered(torch.ops.aten.slice_scatter, x, part, where, options)
 
 
-def select_scatter(low: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
+def select_scatter(builder: Builder, x: Any, part: Any, *where: Any, **options: Any) -> Value:
     """``x`` with one index of an axis replaced."""
     return _scattered(torch.ops.aten.select_scatter, x, part, where, options)
 
@@ -93,7 +93,7 @@ def _scattered(target: Any, x: Any, part: Any, where: Any, options: Any) -> Valu
     return normal(Value(made.contiguous().numpy(), whole))
 
 
-def copy(low: Builder, x: Any, source: Any, non_blocking: bool = False) -> Any:
+def copy(builder: Builder, x: Any, source: Any, non_blocking: bool = False) -> Any:
     """``source`` in the shape of ``x``."""
     shape = x.layout.shape if isinstance(x, Value) else tuple(x.shape)
     if not isinstance(source, Value):
@@ -101,9 +101,9 @@ def copy(low: Builder, x: Any, source: Any, non_blocking: bool = False) -> Any:
     return Value(np.array(np.broadcast_to(source.layout, shape)), source.expr)
 
 
-def pad(low: Builder, x: Value, widths: Sequence[int], value: float = 0.0) -> Value:
+def pad(builder: Builder, x: Value, widths: Sequence[int], value: float = 0.0) -> Value:
     """Constants around the last axes; negative widths cut."""
-    expr = low.aligned(x)
+    expr = builder.aligned(x)
     index = torch.arange(expr.size).reshape(1, *expr.shape)
     padded = torch.constant_pad_nd(index, list(widths), -1)
     if padded.shape[0] != 1:
@@ -114,11 +114,11 @@ def pad(low: Builder, x: Value, widths: Sequence[int], value: float = 0.0) -> Va
     return in_order(Expr(made.shape, made.terms, full(made.shift, made.shape).reshape(made.shape) + border))
 
 
-def sym_size(low: Builder, x: Any, dim: int) -> int:
+def sym_size(builder: Builder, x: Any, dim: int) -> int:
     """An extent; the batch is `BATCH`."""
     return int(x.layout.shape[dim] if isinstance(x, Value) else x.shape[dim])
 
 
-def full_like(low: Builder, x: Value, value: float, **options: Any) -> torch.Tensor:
+def full_like(builder: Builder, x: Value, value: float, **options: Any) -> torch.Tensor:
     """A constant of the shape of ``x``."""
     return torch.full(x.layout.shape, float(value))

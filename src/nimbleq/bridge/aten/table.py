@@ -1,4 +1,4 @@
-"""Core ATen op → how it becomes graph ops. What is not here has no graph form."""
+"""Core ATen op → its handler, which makes graph ops. An op that is not here has no graph form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOVES = frozenset(
         aten.upsample_nearest2d,
     )
 )  # fmt: skip
-"""Ops that move, repeat or leave out elements."""
+"""Ops that move, repeat or drop elements."""
 
 OPS: dict[Any, Callable[..., Any]] = {
     aten.add: elementwise.add,
@@ -73,4 +73,4 @@ OPS: dict[Any, Callable[..., Any]] = {
 """Op → handler ``(builder, *arguments) → Value``."""
 
 INTEGER_OPS = frozenset((aten.max_pool2d_with_indices, aten.cat, aten._to_copy, aten.sym_size))
-"""Ops besides the moves that may give the integers of a raw image on."""
+"""Ops besides the moves that may pass on the integers of a raw image."""

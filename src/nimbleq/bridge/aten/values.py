@@ -1,7 +1,7 @@
-"""What an exported tensor is while its graph is built: an affine map of graph tensors, and where its elements lie.
+"""An exported tensor while its graph is built: an affine map of graph tensors, and the layout of its elements.
 
 Views, broadcasts, means and products with constants stay exact algebra here and become nodes only when an op needs a
-tensor of the graph. So ``v + a - a.mean(1)`` is the same value in all of its spellings.
+tensor of the graph. So all spellings of ``v + a - a.mean(1)`` are the same value.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from nimbleq.graph.tensor import Float32, TensorType
 from nimbleq.types import Array
 
 BATCH = 3
-"""Observations in a layout: enough to see whether an op mixes them."""
+"""Number of observations in a layout: enough to see whether an op mixes them."""
 MAX_MATRIX = 1 << 22
-"""Most elements of a matrix that is made to express a linear op."""
+"""Most elements of a matrix for a linear op."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Without the batch."""
+        """Shape without the batch."""
         return self.type.shape
 
     @property
@@ -41,7 +41,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Softmax:
-    """``softmax`` over rows of ``atoms`` logits, or its logarithm. The graph has only its products with a support."""
+    """``softmax`` over rows of ``atoms`` logits, or its logarithm. The graph only has its product with a support."""
 
     logits: Tensor
     atoms: int
@@ -49,7 +49,7 @@ class Softmax:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Without the batch."""
+        """Shape without the batch."""
         return self.logits.shape
 
 
@@ -65,7 +65,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, eq=False)
-class Picked:
+class Gathered:
     """``scale[r]·source[index[r]]``; index −1 gives 0. Both are ``[m]``, over the flattened source."""
 
     source: Source
@@ -81,7 +81,7 @@ class Dense:
     matrix: Array
 
 
-Term = Scaled | Picked | Dense
+Term = Scaled | Gathered | Dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +118,14 @@ class Value:
 
     @property
     def source(self) -> Source | None:
-        """The one source that the expression equals, if it is one."""
+        """The source that the expression equals, if there is one."""
         terms = self.expr.terms
         plain = len(terms) == 1 and isinstance(terms[0], Scaled) and not self.expr.is_shifted
         return terms[0].source if plain and bool(np.all(terms[0].scale == 1)) else None  # type: ignore[union-attr]
 
     @property
     def is_integer(self) -> bool:
-        """Whether it is made of the integers of a raw image."""
+        """Whether its elements are integers of a raw image."""
         sources = (term.source for term in self.expr.terms)
         return any(isinstance(source, Tensor) and source.is_integer for source in sources)
 
@@ -186,27 +186,27 @@ def times(expr: Expr, scale: Array) -> Expr:
         match term:
             case Scaled(source, own):
                 terms.append(Scaled(source, own * scale))
-            case Picked(source, index, own):
-                terms.append(Picked(source, index, own * flat))
+            case Gathered(source, index, own):
+                terms.append(Gathered(source, index, own * flat))
             case Dense(source, matrix):
                 terms.append(Dense(source, matrix * flat[:, None]))
     return Expr(expr.shape, tuple(terms), expr.shift * scale)
 
 
 def regroup(layout: Array, size: int) -> tuple[Array, Array]:
-    """A layout in which each observation's elements follow each other, and which elements of the old one they are.
+    """A layout with each observation's elements together, and their indices in the old layout.
 
     Raises:
-        GraphError: what the tensor holds for one observation differs from what it holds for another.
+        GraphError: the tensor holds different elements for different observations.
     """
     flat = layout.reshape(-1)
     owner = flat // size
     if flat.size % BATCH or np.any(np.bincount(owner, minlength=BATCH) != flat.size // BATCH):
-        raise GraphError("it mixes the observations of a batch; each must be answered by itself")
+        raise GraphError("it mixes the observations of a batch: compute each by itself")
     order = np.argsort(owner, kind="stable")
     index = (flat % size)[order].reshape(BATCH, -1)
     if np.any(index != index[0]):
-        raise GraphError("it mixes the observations of a batch; each must be answered by itself")
+        raise GraphError("it mixes the observations of a batch: compute each by itself")
     grouped = np.empty_like(flat)
     grouped[order] = np.arange(flat.size)
     return grouped.reshape(layout.shape), index[0]
@@ -246,8 +246,8 @@ def matrix_of(term: Term, shape: tuple[int, ...]) -> Array:
         case Dense(_, matrix):
             return matrix
         case Scaled(_, scale):
-            picked = Picked(term.source, np.arange(size), full(scale, shape))
-        case Picked():
+            picked = Gathered(term.source, np.arange(size), full(scale, shape))
+        case Gathered():
             picked = term
     _check_size(len(picked.index), size)
     matrix = np.zeros((len(picked.index), size))
@@ -260,9 +260,9 @@ def _term_rows(term: Term, shape: tuple[int, ...], index: Array) -> Term:
     used = index >= 0
     match term:
         case Scaled(source, scale):
-            return Picked(source, index, full(scale, shape)[index] * used)
-        case Picked(source, own, scale):
-            return Picked(source, np.where(used, own[index], -1), scale[index] * used)
+            return Gathered(source, index, full(scale, shape)[index] * used)
+        case Gathered(source, own, scale):
+            return Gathered(source, np.where(used, own[index], -1), scale[index] * used)
         case Dense(source, matrix):
             _check_size(len(index), matrix.shape[1])
             return Dense(source, matrix[index] * used[:, None])
@@ -274,8 +274,8 @@ def _product(matrix: Array, term: Term, shape: tuple[int, ...]) -> Array:
     match term:
         case Scaled(_, scale):
             return matrix * full(scale, shape)
-        case Picked(_, index, scale):
-            product = np.zeros((size + 1, len(matrix)))  # the last row collects what index −1 gives
+        case Gathered(_, index, scale):
+            product = np.zeros((size + 1, len(matrix)))  # the last row collects index −1
             np.add.at(product, index, (matrix * scale).T)
             return product[:size].T
         case Dense(_, own):
@@ -290,15 +290,15 @@ def _joined(left: Term, right: Term, shape: tuple[int, ...]) -> Term:
 
 
 def _simple(term: Term, shape: tuple[int, ...]) -> Term:
-    """An elementwise scale where the map is one, else a choice of elements where it is one."""
+    """The map as an elementwise scale or a selection of elements, if it is one."""
     size = prod(term.source.shape)
     if isinstance(term, Dense):
         used = term.matrix != 0
         if int(used.sum(axis=1).max(initial=0)) > 1:
             return term
         index = np.where(used.any(axis=1), used.argmax(axis=1), -1)
-        term = Picked(term.source, index, term.matrix[np.arange(len(index)), index] * (index >= 0))
-    if isinstance(term, Picked) and shape == term.source.shape and np.array_equal(term.index, np.arange(size)):
+        term = Gathered(term.source, index, term.matrix[np.arange(len(index)), index] * (index >= 0))
+    if isinstance(term, Gathered) and shape == term.source.shape and np.array_equal(term.index, np.arange(size)):
         return Scaled(term.source, term.scale.reshape(shape))
     return term
 

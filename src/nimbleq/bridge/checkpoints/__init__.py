@@ -1,1 +1,1 @@
-"""Other libraries' checkpoint files: read without running any of their code."""
+"""Readers of other libraries' checkpoints, which run none of their code."""

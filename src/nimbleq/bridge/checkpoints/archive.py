@@ -1,6 +1,6 @@
-"""Opening a Stable-Baselines3 zip without running anything that is in it.
+"""Opens a Stable-Baselines3 zip without running anything in it.
 
-A zip holds ``data`` (JSON in which objects are base64 pickles beside a readable copy of their attributes) and
+A zip holds ``data`` (JSON with objects as base64 pickles and a readable copy of their attributes) and
 ``policy.pth`` (tensors). The pickles are never decoded; tensors go through torch's weights-only reader, which builds
 tensors and nothing else. Sizes are checked before anything is unpacked.
 """
@@ -37,10 +37,10 @@ _BAD_TENSORS = (
 
 @dataclass(frozen=True)
 class Archive:
-    """What a zip says.
+    """The content of a zip.
 
     Attributes:
-        settings: the JSON of ``data``; values under ``:serialized:`` are pickles and not for reading.
+        settings: the JSON of ``data``; values under ``:serialized:`` are pickles and are not read.
         tensors: float32 arrays of the policy, by their name in torch.
         version: of Stable-Baselines3, or ``unknown``.
     """
@@ -51,7 +51,7 @@ class Archive:
 
 
 def read_archive(path: Path) -> Archive:
-    """Read the parts of an SB3 zip that are data.
+    """Read the data in an SB3 zip.
 
     Raises:
         FileError: missing, not a zip, not SB3's, truncated, or far larger than a policy can be.

@@ -45,14 +45,14 @@ Layer = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Imported:
-    """A foreign policy as a graph.
+    """An imported policy as a graph.
 
     Attributes:
         graph: outputs ``q`` and ``action``, preprocessing included.
-        obs: what the graph takes: uint8 images channels first as they are, anything else a flat float32 vector.
+        obs: the graph's input: uint8 images with channels first, anything else as a flat float32 vector.
         actions: number of actions.
         info: plain values for a run's config: ``sb3_version``, ``policy``, ``hidden``, ``activation``, ``observation``,
-            ``training`` (SB3's own names), ``notes`` and ``warnings`` for the person. The environment's id is not in
+            ``training`` (SB3's own names), ``notes`` and ``warnings`` for the user. The environment's id is not in
             the file.
     """
 

@@ -1,4 +1,4 @@
-"""What the readable half of an SB3 zip's ``data`` says about observations, activation and training."""
+"""Reads observations, activation and training from the plain JSON in an SB3 zip's ``data``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _TRAINING = (
 
 @dataclass(frozen=True)
 class Observation:
-    """What SB3's policy is given.
+    """The input of SB3's policy.
 
     Attributes:
-        kind: ``box`` numbers, ``image`` numbers that SB3 divides by 255 (unless told not to), ``one_hot`` an index.
+        kind: ``box`` numbers, ``image`` numbers that SB3 divides by 255 (by default), ``one_hot`` an index.
         shape: of the space; channels first for images, as SB3 transposes them.
         dtype: numpy name.
         is_clipped_image: float numbers within ±10, which is how VecNormalize describes the images that it gives.
@@ -136,7 +136,7 @@ def normalizes_images(settings: Mapping[str, Any], path: Path) -> bool:
     """Whether SB3 divides images by 255.
 
     Raises:
-        FileError: the file gives no yes or no.
+        FileError: the value is not true or false.
     """
     value = _policy_kwargs(settings, path).get("normalize_images", True)
     if not isinstance(value, bool):
@@ -164,7 +164,7 @@ def _space(settings: Mapping[str, Any], key: str, path: Path) -> Mapping[str, An
 
 
 def _type_name(space: Mapping[str, Any]) -> str:
-    """``Box`` from ``<class 'gymnasium.spaces.box.Box'>``; a subclass of one's own has no name here."""
+    """``Box`` from ``<class 'gymnasium.spaces.box.Box'>``; empty for a custom subclass."""
     found = re.fullmatch(r"<class 'gym(?:nasium)?\.spaces\.\w+\.(\w+)'>", str(space.get(":type:")))
     return found.group(1) if found else ""
 

@@ -1,27 +1,34 @@
-"""Reading a foreign pickle without running it: numbers, text, containers and arrays come out, and nothing else can.
+"""Reads a pickle without running it: it can give numbers, text, containers and arrays, and nothing else.
 
-The opcodes are interpreted here, by a machine that has no way to import or call anything. A call is done only where
-`_CALLS` has our own version of it (numpy's arrays, types and scalars); a few more give an inert `Record`. Any other is
-refused, and named.
+A machine of our own interprets the opcodes; it cannot import or call anything. A call happens only if `CALLS` has our
+own version of it (numpy's arrays, types and scalars). A few more give an inert `Record`. Any other call is refused by
+name.
 """
 
 from __future__ import annotations
 
 import io
 import pickletools
-import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nimbleq.bridge.checkpoints.pickle_values import (
+    CALLS,
+    INERT,
+    Name,
+    PendingArray,
+    Record,
+    filled,
+    ordered,
+    resolved,
+    shown_name,
+)
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes
-from nimbleq.types import Array
 
 _MAX_BYTES = 64 << 20
 _BAD = (
@@ -35,35 +42,6 @@ _BAD = (
     MemoryError,
     RecursionError,
 )
-_DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c(?:8|16))")
-_INERT = ("stable_baselines3.", "gymnasium.", "gym.", "numpy.random.")
-"""Modules whose objects become a `Record`."""
-
-
-@dataclass(frozen=True)
-class Name:
-    """A class or function that the pickle names."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass
-class Record:
-    """An object that was not made: what it is an object of, and the state that it would have been given."""
-
-    name: Name
-    state: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class _Array:
-    """An array whose bytes come later, with BUILD."""
-
-    value: Array | None = None
 
 
 class _Mark:
@@ -74,10 +52,10 @@ _MARK = _Mark()
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle holds; objects of known libraries as `Record`.
+    """The content of a pickle; objects of known libraries become `Record`.
 
     Raises:
-        FileError: missing, damaged, too large, or it would call or make something that is no plain value; names it.
+        FileError: missing, damaged, too large, or it would call or make something other than a plain value; names it.
     """
     data = read_bytes(path)
     if len(data) > _MAX_BYTES:
@@ -86,14 +64,14 @@ def read_pickle(path: Path) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
             machine.step(opcode.name, argument)
-        return _finished(machine.result())
+        return resolved(machine.result())
     except _BAD as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise FileError(f"{path} is no pickle, or a damaged one ({reason})") from error
+        raise FileError(f"{path} is not a pickle, or is damaged ({reason})") from error
 
 
 class _Machine:
-    """Stack and memo."""
+    """Stack and memo of the pickle protocol."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -101,7 +79,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def result(self) -> Any:
-        """The one value that is left."""
+        """The one value left on the stack."""
         (value,) = self._stack
         return value
 
@@ -165,7 +143,7 @@ class _Machine:
         target.update(_plain_keys(items))
 
     def name(self, module: Any, name: Any) -> None:
-        """GLOBAL and STACK_GLOBAL: a name, nothing is imported."""
+        """GLOBAL and STACK_GLOBAL: a name; nothing is imported."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError("a name that is no text")
         self._stack.append(Name(module, name))
@@ -174,37 +152,37 @@ class _Machine:
         """REDUCE."""
         function, arguments = self._pop(2)
         if isinstance(function, Name) and isinstance(arguments, tuple):
-            known = _CALLS.get(str(function))
+            known = CALLS.get(str(function))
             if known is not None:
                 self._stack.append(known(*arguments))
                 return
             if str(function).startswith("numpy.random."):
                 self._stack.append(Record(function))
                 return
-        raise FileError(f"{self._path}: its pickle would call {_called(function)}: refused, nothing was run")
+        raise FileError(f"{self._path}: its pickle would call {shown_name(function)}: refused, nothing was run")
 
     def make(self, count: int) -> None:
         """NEWOBJ and NEWOBJ_EX: an object of a known library, as a record."""
         kind = self._pop(count)[0]
-        if not isinstance(kind, Name) or not str(kind).startswith(_INERT):
-            raise FileError(f"{self._path}: its pickle would make {_called(kind)}: refused, nothing was run")
+        if not isinstance(kind, Name) or not str(kind).startswith(INERT):
+            raise FileError(f"{self._path}: its pickle would make {shown_name(kind)}: refused, nothing was run")
         self._stack.append(Record(kind))
 
     def build(self) -> None:
-        """BUILD: the state of what was made last."""
+        """BUILD: the state of the last object."""
         (state,) = self._pop(1)
         target = self._stack[-1]
-        if isinstance(target, _Array):
-            target.value = _filled(state)
+        if isinstance(target, PendingArray):
+            target.value = filled(state)
         elif isinstance(target, np.dtype):
-            self._stack[-1] = self._replaced(target, _ordered(target, state))
+            self._stack[-1] = self._replaced(target, ordered(target, state))
         elif isinstance(target, Record):
             target.state.update(state if isinstance(state, dict) else {})
         else:
             raise FileError(f"{self._path}: its pickle would change a {type(target).__name__}: refused")
 
     def _replaced(self, old: Any, new: Any) -> Any:
-        """``new``, also wherever the memo has ``old``: a dtype cannot be changed in place."""
+        """Put ``new`` wherever the memo has ``old``, as a dtype cannot be changed in place."""
         for key, value in self._memo.items():
             if value is old:
                 self._memo[key] = new
@@ -232,74 +210,11 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 
 def _plain_keys(keys: list[Any]) -> list[Any]:
-    """Keys that are cheap to hash: nested tuples that share their parts can take for ever."""
+    """Keys that are cheap to hash: nested tuples with shared parts can take exponential time."""
     if not all(key is None or isinstance(key, str | bytes | int | float | Name) for key in keys):
         raise TypeError("a key that is neither text nor number")
     return keys
 
-
-def _called(value: Any) -> str:
-    """A name for a message; what is no name is not printed, it may be of any size."""
-    return ascii(str(value)[:100])[1:-1] if isinstance(value, Name) else f"a {type(value).__name__}"
-
-
-def _dtype(text: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
-    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        raise ValueError("an array of something else than numbers")
-    return np.dtype(text)
-
-
-def _ordered(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
-    """A dtype with the byte order that its state names."""
-    if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-        raise ValueError("a dtype without byte order")
-    return dtype if state[1] == "|" else dtype.newbyteorder(state[1])
-
-
-def _filled(state: Any) -> Array:
-    """The array of ``(version, shape, dtype, is_fortran, bytes)``."""
-    _, shape, dtype, fortran, data = state
-    return _from_bytes(data, dtype, shape, "F" if fortran else "C")
-
-
-def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
-        raise ValueError("an array that is no array of numbers")
-    if any(not isinstance(extent, int) or extent < 0 for extent in shape) or prod(shape) * dtype.itemsize != len(data):
-        raise ValueError(f"an array of {len(data)} bytes that do not fit its shape")
-    return np.frombuffer(bytes(data), dtype).reshape(shape, order=order).copy()
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _from_bytes(data, dtype, (), "C")[()]
-
-
-def _encoded(text: Any, encoding: Any) -> bytes:
-    """``_codecs.encode``, by which protocol 2 writes bytes."""
-    if encoding != "latin1" or not isinstance(text, str):
-        raise ValueError("text in an unknown encoding")
-    return text.encode("latin1")
-
-
-def _same_record(kind: Any, base: Any, state: Any) -> Record:
-    """``copyreg._reconstructor``, by which protocol 0 and 1 make objects."""
-    if not isinstance(kind, Name) or not str(kind).startswith(_INERT):
-        raise ValueError(f"it would make {_called(kind)}")
-    return Record(kind)
-
-
-_CALLS: Mapping[str, Callable[..., Any]] = {
-    "numpy.dtype": _dtype,
-    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: _Array() for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": _from_bytes for core in ("core", "_core")},
-    "_codecs.encode": _encoded,
-    "copyreg._reconstructor": _same_record,
-    "copy_reg._reconstructor": _same_record,
-    "collections.OrderedDict": dict,
-    "__builtin__.bytes": lambda: b"",  # protocol 2 writes empty bytes so
-}
-"""What REDUCE may call → our own version of it."""
 
 _LITERALS = frozenset(
     (
@@ -344,21 +259,3 @@ _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "NEWOBJ_EX": lambda machine, _: machine.make(3),
     "BUILD": lambda machine, _: machine.build(),
 }
-
-
-def _finished(value: Any) -> Any:
-    """Records hold arrays, not the makers of arrays; only what hangs on attributes is followed."""
-    if isinstance(value, _Array):
-        if value.value is None:
-            raise ValueError("an array without content")
-        return value.value
-    return value
-
-
-def attribute(record: Record, name: str) -> Any:
-    """An attribute of an object that was read.
-
-    Raises:
-        KeyError: there is none; ValueError: it is an array without content.
-    """
-    return _finished(record.state[name])

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.bridge.checkpoints.unpickle import Record, attribute, read_pickle
+from nimbleq.bridge.checkpoints.pickle_values import Record, attribute
+from nimbleq.bridge.checkpoints.unpickle import read_pickle
 from nimbleq.errors import FileError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node

@@ -1,4 +1,4 @@
-"""Layouts of weight arrays. A new one is a file beside this and a line in `ENCODINGS`."""
+"""Layouts of weight arrays. A new one is a file in this folder and a line in `ENCODINGS`."""
 
 from nimbleq.graph.encodings.base import Encoding
 from nimbleq.graph.encodings.dense import Dense

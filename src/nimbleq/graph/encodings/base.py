@@ -9,7 +9,7 @@ from nimbleq.types import Array
 
 
 class Encoding(ABC):
-    """How the codes of a weight array are laid out in bytes. Rows are frozen values without state."""
+    """How the codes of a weight array are laid out in bytes. A row is a frozen value without state."""
 
     @abstractmethod
     def pack(self, codes: Array, number: Format) -> bytes:
@@ -17,10 +17,10 @@ class Encoding(ABC):
 
     @abstractmethod
     def unpack(self, data: bytes, shape: tuple[int, ...], number: Format) -> Array:
-        """The codes that `pack` gave ``data`` for, in ``shape``.
+        """The codes that `pack` wrote as ``data``, in ``shape``.
 
         Raises:
-            GraphError: ``data`` is not such an array; the message goes on after the weight's name.
+            GraphError: ``data`` is not such an array; the message continues after the name of the weight.
         """
 
     @abstractmethod
@@ -29,4 +29,4 @@ class Encoding(ABC):
 
     @abstractmethod
     def multiplied(self, codes: Array, number: Format) -> int:
-        """How many entries of ``codes`` one use of the whole array multiplies with."""
+        """How many multiplications one use of the whole array takes."""

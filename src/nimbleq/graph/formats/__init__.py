@@ -1,4 +1,4 @@
-"""Number formats. A weight's format is a row of `FORMATS`; a new one is a file beside this and a line in the table."""
+"""Number formats. A weight's format is a row of `FORMATS`; a new one is a file here and a line in the table."""
 
 from nimbleq.graph.formats.base import Format
 from nimbleq.graph.formats.float32 import Float32

@@ -12,9 +12,9 @@ from nimbleq.types import Array
 
 
 class Format(ABC):
-    """A number format of weights or activations. Rows are frozen values without state.
+    """A number format of weights or activations. A row is a frozen value without state.
 
-    A weight is held as codes; arithmetic sees the *values* that they decode to. Values of an integer format are
+    A weight is stored as codes; arithmetic uses the *values* that they decode to. Values of an integer format are
     integers, and sums of them accumulate in int32; values of a real format are float32.
 
     Attributes:
@@ -45,7 +45,7 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, values: Array) -> Array:
-        """Codes of the nearest values that the format has; exact for values that `decode` gave."""
+        """Codes of the nearest values of the format; exact for values from `decode`."""
 
     @abstractmethod
     def decode(self, codes: Array) -> Array:
@@ -56,7 +56,7 @@ class Format(ABC):
         """Values from outside (an observation) as float32 or int32.
 
         Raises:
-            GraphError: the format cannot hold them; the message goes on after the name of what they are.
+            GraphError: the format cannot hold them; the message continues after the name of the values.
         """
 
     @property

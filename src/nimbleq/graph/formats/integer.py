@@ -14,7 +14,7 @@ from nimbleq.types import Array
 
 @dataclass(frozen=True)
 class Int(Format):
-    """A two's-complement or unsigned integer; the op that makes it knows its scale and zero point.
+    """A two's-complement or unsigned integer; its scale and zero point belong to the op that makes it.
 
     Attributes:
         bits: width, 2 to 32 (31 when unsigned: every value fits an int32).

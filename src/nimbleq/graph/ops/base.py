@@ -1,4 +1,4 @@
-"""What every op is, and the checks that their rules share."""
+"""The base class of ops, and checks that their rules share."""
 
 from __future__ import annotations
 

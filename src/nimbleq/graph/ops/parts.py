@@ -1,4 +1,4 @@
-"""Ops that take an observation apart: a vector that holds pictures beside numbers becomes pictures and numbers."""
+"""Ops that split an observation vector into images and numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Slice(Op):
 
 @dataclass(frozen=True)
 class Unflatten(Op):
-    """A vector in C order as an image ``(C, H, W)``: Flatten undone."""
+    """A vector in C order as an image ``(C, H, W)``: the inverse of Flatten."""
 
     channels: int
     height: int
@@ -34,5 +34,5 @@ class Unflatten(Op):
         (source,) = sources
         shape = (self.channels, self.height, self.width)
         fits = min(shape) >= 1 and source.shape == (self.channels * self.height * self.width,)
-        require(fits, f"Unflatten to {shape} needs a vector of as many values, got {source}")
+        require(fits, f"Unflatten to {shape} needs a vector with that many values, got {source}")
         return TensorType(shape, source.qtype)

@@ -103,7 +103,7 @@ class Dueling(Op):
 
 @dataclass(frozen=True)
 class Expectation(Op):
-    """``y_a = Σ_i softmax(x_a)_i·z_i``: action values from the logits of histograms over one support.
+    """``y_a = Σ_i softmax(x_a)_i·z_i``: action values from logits of histograms over a common support.
 
     The input holds ``N`` logits per action, one action after the other; ``support`` is float32 ``[N]``.
     Bellemare et al. 2017 [1707.06887], section 4.

@@ -1,1 +1,1 @@
-"""Rewrites of a graph: functions ``Graph → Graph`` that change the first place they fit, or return their argument."""
+"""Rewrites of a graph: functions ``Graph → Graph`` that change the first match, or return their argument."""

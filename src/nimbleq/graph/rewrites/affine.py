@@ -9,7 +9,7 @@ import numpy as np
 
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
-from nimbleq.graph.rewrites.edit import doubles, maker, real_layer, rebuild, weight_name, with_layer
+from nimbleq.graph.rewrites.edit import float64_parameters, float_layer, rebuild, sole_producer, weight_name, with_layer
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
@@ -18,10 +18,10 @@ def _constants(graph: Graph, op: ops.Affine) -> tuple[Array, Array]:
     return graph.weights[op.scale].astype(np.float64), graph.weights[op.shift].astype(np.float64)
 
 
-def join_affines(graph: Graph) -> Graph:
-    """One Affine for two in a row, where that holds no more numbers."""
+def fuse_affines(graph: Graph) -> Graph:
+    """One Affine for two in a row, if that needs no more numbers."""
     for second in graph.nodes:
-        first = maker(graph, second.inputs[0], second)
+        first = sole_producer(graph, second.inputs[0], second)
         if first is None or not isinstance(second.op, ops.Affine) or not isinstance(first.op, ops.Affine):
             continue
         (scale1, shift1), (scale2, shift2) = _constants(graph, first.op), _constants(graph, second.op)
@@ -38,7 +38,7 @@ def join_affines(graph: Graph) -> Graph:
 def affine_into_next(graph: Graph) -> Graph:
     """``W·(s∘x + t) + b = (W·s)∘x + (b + W·t)``, also through a Flatten.
 
-    Only where every reader of the Affine can take it, so that it goes. A shift cannot pass into a padded convolution:
+    Only if every reader of the Affine can absorb it. A shift cannot pass into a padded convolution:
     its border is zeros, not shifted zeros.
     """
     for affine in graph.nodes:
@@ -60,7 +60,7 @@ def affine_into_next(graph: Graph) -> Graph:
 
 
 def _readers(graph: Graph, affine: Node) -> list[tuple[Node, Node | None]]:
-    """Readers of an Affine, each with the Flatten that lies between, if one does."""
+    """Readers of an Affine, each with the Flatten in between, if there is one."""
     readers: list[tuple[Node, Node | None]] = []
     for reader in graph.consumers(affine.output):
         if isinstance(reader.op, ops.Flatten) and reader.output not in graph.outputs:
@@ -71,7 +71,7 @@ def _readers(graph: Graph, affine: Node) -> list[tuple[Node, Node | None]]:
 
 
 def _per_input(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | None:
-    """Scale and shift for each input feature of a Linear or channel of a Conv2d; None when pixels differ."""
+    """Scale and shift for each input feature of a Linear or channel of a Conv2d; None if pixels differ."""
     assert isinstance(affine.op, ops.Affine)
     shape = graph.types[affine.output].shape
     full = [np.broadcast_to(constant, shape) for constant in _constants(graph, affine.op)]
@@ -83,14 +83,14 @@ def _per_input(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] |
 
 
 def _absorbed(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | None:
-    """Weight and bias of ``layer`` with the Affine before it taken in; None when it cannot be."""
-    op = real_layer(graph, layer)
+    """Weight and bias of ``layer`` with the Affine before it folded in; None if that is impossible."""
+    op = float_layer(graph, layer)
     constants = None if op is None else _per_input(graph, affine, layer)
     if op is None or constants is None:
         return None
     if isinstance(op, ops.Conv2d) and any(op.padding) and constants[1].any():
         return None
-    weight, bias = doubles(graph, op)
+    weight, bias = float64_parameters(graph, op)
     if isinstance(op, ops.Linear):
         scale, shift = constants
         return weight * scale, bias + weight @ shift
@@ -105,22 +105,22 @@ def _absorbed(graph: Graph, affine: Node, layer: Node) -> tuple[Array, Array] | 
 def affine_into_previous(graph: Graph) -> Graph:
     """``s∘(W·x + b) + t = (s·W)·x + (s∘b + t)``: BatchNorm after a Linear or Conv2d."""
     for affine in graph.nodes:
-        layer = maker(graph, affine.inputs[0], affine)
-        op = real_layer(graph, layer)
+        layer = sole_producer(graph, affine.inputs[0], affine)
+        op = float_layer(graph, layer)
         if layer is None or op is None or not isinstance(affine.op, ops.Affine):
             continue
         constants = _per_output(graph, affine)
         if constants is None:
             continue
         scale, shift = constants
-        weight, bias = doubles(graph, op)
+        weight, bias = float64_parameters(graph, op)
         scaled = weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1))
         return with_layer(graph, layer, scaled, bias * scale + shift, layer.inputs[0], affine.output)
     return graph
 
 
 def _per_output(graph: Graph, affine: Node) -> tuple[Array, Array] | None:
-    """Scale and shift for each output of the layer before; None when pixels differ."""
+    """Scale and shift for each output of the layer before; None if pixels differ."""
     assert isinstance(affine.op, ops.Affine)
     kind = graph.types[affine.output]
     assert isinstance(kind.qtype, Float32)

@@ -1,4 +1,4 @@
-"""Changing a frozen graph: replace nodes, keep what is still used."""
+"""Edits of a frozen graph: replace nodes, remove what is unused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rebuild(graph: Graph, changes: Mapping[str, tuple[Node, ...]], weights: Mapp
 
 
 def drop_dead(graph: Graph) -> Graph:
-    """Without nodes that no output needs and weights that no node reads."""
+    """``graph`` without nodes that no output needs and weights that no node reads."""
     pruned = _pruned(graph, graph.nodes, graph.weights)
     same = len(pruned.nodes) == len(graph.nodes) and len(pruned.weights) == len(graph.weights)
     return graph if same else pruned
@@ -40,12 +40,12 @@ def _pruned(graph: Graph, nodes: tuple[Node, ...], weights: Mapping[str, Array])
             needed.update(node.inputs)
             alive.append(node)
     used = {name for node in alive for name in node.op.weight_names()}
-    kept = {name: array for name, array in weights.items() if name in used}
-    return replace(graph, nodes=tuple(reversed(alive)), weights=kept)
+    used_weights = {name: array for name, array in weights.items() if name in used}
+    return replace(graph, nodes=tuple(reversed(alive)), weights=used_weights)
 
 
 def bypass(graph: Graph, node: Node) -> Graph:
-    """Without ``node``, whose readers get its (only) input; the same graph where an input would become an output."""
+    """``graph`` without ``node``, whose readers get its only input; unchanged if an input would become an output."""
     source = node.inputs[0]
     if node.output not in graph.outputs:
         names = {node.output: source}
@@ -61,8 +61,8 @@ def bypass(graph: Graph, node: Node) -> Graph:
     return _pruned(graph, nodes, graph.weights)
 
 
-def maker(graph: Graph, tensor: str, reader: Node) -> Node | None:
-    """The node that makes ``tensor``, when ``reader`` alone needs it."""
+def sole_producer(graph: Graph, tensor: str, reader: Node) -> Node | None:
+    """The node that makes ``tensor``, if ``reader`` is the only one that needs it."""
     private = tensor not in graph.outputs and graph.consumers(tensor) == (reader,)
     return graph.producer(tensor) if private else None
 
@@ -77,13 +77,13 @@ def fresh(graph: Graph, stem: str) -> str:
 
 
 def weight_name(graph: Graph, name: str | None, stem: str) -> str:
-    """The name for a changed weight: its own where nobody else reads it."""
+    """The name for a changed weight: its own if no other node reads it."""
     readers = sum(node.op.weight_names().count(name) for node in graph.nodes if name is not None)
     return name if name is not None and readers == 1 else fresh(graph, name or stem)
 
 
 def unshare(graph: Graph) -> Graph:
-    """``graph`` where every node has weights of its own; the same graph where that is so already."""
+    """``graph`` with separate weights for every node; unchanged if they are separate already."""
     for node in graph.nodes:
         for field in node.op.weight_fields:
             name = getattr(node.op, field)
@@ -93,14 +93,14 @@ def unshare(graph: Graph) -> Graph:
     return graph
 
 
-def real_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:
+def float_layer(graph: Graph, node: Node | None) -> ops.Linear | ops.Conv2d | None:
     """The op of a Linear or Conv2d with float32 weights."""
     if node is None or not isinstance(node.op, ops.Linear | ops.Conv2d):
         return None
     return node.op if graph.weights[node.op.weight].dtype == np.float32 else None
 
 
-def doubles(graph: Graph, op: ops.Linear | ops.Conv2d) -> tuple[Array, Array]:
+def float64_parameters(graph: Graph, op: ops.Linear | ops.Conv2d) -> tuple[Array, Array]:
     """Weight and bias (zeros where there is none) in double precision, for arithmetic that is rounded once."""
     weight = graph.weights[op.weight].astype(np.float64)
     bias = np.zeros(len(weight)) if op.bias is None else graph.weights[op.bias].astype(np.float64)
@@ -121,9 +121,9 @@ def with_layer(
     """``graph`` where ``node`` (Linear or Conv2d), with new weights, takes the place of the node that makes ``output``.
 
     Args:
-        weight, bias: rounded to float32 here; a bias of zeros is left out when there was none.
+        weight, bias: rounded to float32 here; a bias of zeros is left out if there was none.
         source: what it reads now.
-        before: nodes to put in front of it.
+        before: nodes to put before it.
         then: an activation to put after it.
     """
     op = node.op

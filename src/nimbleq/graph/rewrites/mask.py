@@ -11,7 +11,7 @@ from nimbleq.graph.tensor import UINT8, TensorType
 
 
 def with_mask(graph: Graph) -> Graph:
-    """``graph`` with the input `MASK` that its greedy action obeys; a graph that has it stays as it is.
+    """``graph`` with an input `MASK` that its greedy action obeys; unchanged if it has one.
 
     Raises:
         GraphError: the action is not made by an ArgMax, or a tensor has the mask's name.

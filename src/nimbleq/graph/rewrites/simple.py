@@ -1,4 +1,4 @@
-"""Nodes that do nothing, twice the same, or can be said more shortly. Results stay bit for bit."""
+"""Removes nodes that do nothing or repeat another, and fuses activations. Results stay the same bit for bit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from math import inf
 
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
-from nimbleq.graph.rewrites.edit import bypass, maker, rebuild
+from nimbleq.graph.rewrites.edit import bypass, rebuild, sole_producer
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
 
 def drop_identity(graph: Graph) -> Graph:
-    """Without a node that gives what it gets."""
+    """``graph`` without a node that returns its input."""
     for node in graph.nodes:
         if _is_identity(graph, node):
             changed = bypass(graph, node)
@@ -38,10 +38,10 @@ def _is_identity(graph: Graph, node: Node) -> bool:
     return False
 
 
-def join_activations(graph: Graph) -> Graph:
+def fuse_activations(graph: Graph) -> Graph:
     """One Activation for two in a row: relu∘relu, clip∘relu, clip∘clip …"""
     for second in graph.nodes:
-        first = maker(graph, second.inputs[0], second)
+        first = sole_producer(graph, second.inputs[0], second)
         if first is None or not isinstance(second.op, ops.Activation) or not isinstance(first.op, ops.Activation):
             continue
         joined = _joined(first.op, second.op)
@@ -62,7 +62,7 @@ def _joined(first: ops.Activation, second: ops.Activation) -> ops.Activation | N
     return ops.Activation("relu") if (low, high) == (0.0, inf) else ops.Activation("clip", low=low, high=high)
 
 
-def join_twins(graph: Graph) -> Graph:
+def eliminate_common_subexpressions(graph: Graph) -> Graph:
     """One node for two that do the same to the same tensors (weights compared by value)."""
     seen: dict[tuple[object, ...], Node] = {}
     for node in graph.nodes:

@@ -18,7 +18,8 @@ from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box
 from nimbleq.rl.envs.find import find_env, keyword_arguments
 from nimbleq.rl.envs.uniform import quiet
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array
 
 _CUT_STEPS = 27_000
 _DEFAULTS: dict[str, Any] = {"repeat_action_probability": 0.25, "full_action_space": False}

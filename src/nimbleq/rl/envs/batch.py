@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from nimbleq.errors import EnvError
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array
 
 Outcome = tuple[Array, Array, Array, Array]
 """``next_obs[L, *O]``, ``reward float32[L]``, ``terminated bool[L]``, ``truncated bool[L]`` of what was stepped."""

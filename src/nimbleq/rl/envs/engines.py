@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import atari, cartpole, lunarlander, serial
 from nimbleq.rl.envs.batch import EnvBatch
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 
 @dataclass(frozen=True)

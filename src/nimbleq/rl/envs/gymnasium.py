@@ -12,7 +12,7 @@ from nimbleq.graph.interface import Interface
 from nimbleq.rl.envs.find import find_env
 from nimbleq.rl.envs.interfaces import interface_of
 from nimbleq.rl.envs.uniform import UniformEnv, quiet
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 CUT_STEPS = 10_000  # of episodes of environments without a time limit of their own: an evaluation has to end
 

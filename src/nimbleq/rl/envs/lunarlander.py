@@ -18,7 +18,8 @@ from nimbleq.rl.envs.batch import EnvBatch, Outcome
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
 from nimbleq.rl.envs.serial import SerialEnvBatch
 from nimbleq.rl.envs.uniform import UniformEnv, quiet
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array
 
 # The constants of Gymnasium's environment, in its units: pixels, frames per second, and impulses.
 _SCALE, _FPS, _WIDTH, _HEIGHT = 30.0, 50.0, 600.0, 400.0

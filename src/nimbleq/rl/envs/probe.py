@@ -21,8 +21,9 @@ from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.masks import MANY, nth_legal
 from nimbleq.rl.envs.offsets import large, offsets_of, values_of, wide
 from nimbleq.rl.envs.uniform import UniformEnv
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array
 
 _STEPS = 1_000
 _PATIENCE = 20.0  # seconds

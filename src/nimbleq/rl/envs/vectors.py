@@ -10,7 +10,8 @@ from nimbleq.config import EnvConfig
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs.envpool import PoolEnv
 from nimbleq.rl.envs.vector import VectorEnv
-from nimbleq.types import Array, EnvSpec, Step
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Step
 
 
 class Environments(Protocol):

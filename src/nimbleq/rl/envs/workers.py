@@ -21,8 +21,9 @@ from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.envs.batch import Outcome
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.stopping import ignore_stop_signals
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array
 
 _ALIGN = 64  # bytes: no two arrays share a line of cache
 _PATIENCE = 1.0  # seconds after which a waiting worker checks whether its parent still runs

@@ -13,7 +13,8 @@ from nimbleq.config import TrainConfig
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.replay.ring import Replay
-from nimbleq.types import Array, Batch, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch
 
 L = TypeVar("L", bound=Learner)
 R = TypeVar("R", bound=ReplayBuffer)

@@ -12,7 +12,7 @@ from nimbleq.rl.learners import native, torch
 from nimbleq.rl.learners.device import learner as device
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.learner import Learner
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 ENGINES: Mapping[str, Engine[Any, Any]] = {row.name: row for row in (native.ENGINE, torch.ENGINE, device.ENGINE)}
 """By name. ``auto`` takes the first row that can train."""

@@ -21,7 +21,8 @@ from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import initial_network
 from nimbleq.rl.replay.ring import Replay
-from nimbleq.types import Array, Batch, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
 _MAX_HIDDEN = 63

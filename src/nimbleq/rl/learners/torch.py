@@ -19,7 +19,8 @@ from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.network import initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.replay.ring import Replay
-from nimbleq.types import Array, Batch, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch
 
 
 def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -13,7 +13,8 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import ObsNorm, QNetwork, initial_network
 from nimbleq.rl.nets.torsos import MixedTorso
-from nimbleq.types import Array, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array
 
 
 def as_array(tensor: Tensor) -> Array:

@@ -18,7 +18,8 @@ from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.rl.fit import fitting
 from nimbleq.rl.nets.builder import GraphBuilder
 from nimbleq.rl.nets.heads.table import head_named
-from nimbleq.types import Array, EnvSpec, ObsSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, ObsSpec
 
 _SHUFFLE_GROUPS = 4
 _RELU = ops.Activation("relu")

@@ -13,7 +13,7 @@ from nimbleq.rl.nets.heads.head import HeadedNetwork
 from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
 from nimbleq.rl.nets.torsos import MixedTorso, make_torso
-from nimbleq.types import EnvSpec
+from nimbleq.rl.spec import EnvSpec
 
 
 class ObsNorm(nn.Module):

@@ -9,8 +9,9 @@ from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
 from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.sealed import read_sealed, write_sealed
-from nimbleq.types import Array, EnvSpec
+from nimbleq.types import Array
 
 _WHAT = "the best network"
 

@@ -23,8 +23,9 @@ from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.envs.masks import MANY, nth_legal
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.explore import epsilon_greedy
-from nimbleq.types import Array, EnvSpec, Episodes, Policy
+from nimbleq.types import Array, Episodes, Policy
 
 _NOISE_BLOCK = 256  # steps of exploration noise drawn at once
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

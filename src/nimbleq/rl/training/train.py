@@ -16,6 +16,7 @@ from nimbleq.rl.learners.engine import measured
 from nimbleq.rl.learners.learner import greedy_policy, training_threads
 from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.rules import check_settings
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
@@ -25,7 +26,7 @@ from nimbleq.rl.training.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
-from nimbleq.types import Array, EnvSpec, Episodes, Tick, no_tick
+from nimbleq.types import Array, Episodes, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
 

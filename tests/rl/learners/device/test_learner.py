@@ -18,7 +18,8 @@ from nimbleq.rl.learners.device.replay import DeviceReplay
 from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.rules import check_settings
-from nimbleq.types import Batch, EnvSpec, ObsSpec, Step
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Batch, ObsSpec, Step
 
 SPEC = EnvSpec(ObsSpec((5,)), 3)
 IMAGE = EnvSpec(ObsSpec((2, 12, 12), "uint8"), 3)

@@ -23,7 +23,8 @@ from nimbleq.rl.nets.heads.head import Errors, HeadLoss, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
-from nimbleq.types import Array, Batch, EnvSpec
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Batch
 
 
 class HalfNetwork(QNetwork):

@@ -1,4 +1,4 @@
-"""How words on the command line become values."""
+"""How arguments on the command line become values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_DIGITS = 30
 
 
 def whole_number(text: str) -> int:
-    """An integer as people write it: ``100000``, ``100_000``, ``1e5``.
+    """An integer in any common spelling: ``100000``, ``100_000``, ``1e5``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an integer.
     """
     try:
         number = Decimal(text)
@@ -31,7 +31,7 @@ def whole_number(text: str) -> int:
 
 @cache
 def registry() -> ConstructorRegistry:
-    """What tyro is told about our types."""
+    """The constructors of our types, for tyro."""
     made = ConstructorRegistry()
 
     @made.primitive_rule
