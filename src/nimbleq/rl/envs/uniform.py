@@ -18,7 +18,7 @@ from nimbleq.graph.interface import MASKS, Interface, environment_action, mask_o
 from nimbleq.graph.reading import as_array, described
 from nimbleq.types import Array
 
-_OURS = (Path(__file__).parents[1], Path(gymnasium.__file__).parent)
+_OURS = (Path(__file__).parents[2], Path(gymnasium.__file__).parent)
 _IN_INFO = frozenset(where.partition(":")[2] for where in MASKS if where.startswith("info:"))
 _STEP = "step must return five values: observation, reward, terminated, truncated, info (Gymnasium's API, not gym's)"
 _RESET = "reset must return two values: observation, info (a dict)"

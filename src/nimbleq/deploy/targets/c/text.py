@@ -12,7 +12,7 @@ import numpy as np
 from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
-KERNELS = Path(__file__).parent.parent / "native" / "kernels"
+KERNELS = Path(__file__).parents[3] / "native" / "kernels"
 KERNEL_ORDER = (
     "finite", "activate", "requantize", "quantize", "real", "norm", "expectation",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
