@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -339,6 +340,7 @@ RAW_CALLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "adaptive max": lambda net, x: net.four(F.adaptive_max_pool2d(x / 255, 1).flatten(1)),
     "global mean": lambda net, x: net.four((x / 255).mean((2, 3))),
     "channels joined": lambda net, x: net.eight(torch.cat([x / 255, 1 - x / 255], 1).mean(dim=(-2, -1))),
+    "enlarged": lambda net, x: net.four(F.interpolate(x.float(), scale_factor=2)[:, :, 1:, ::3].mean((2, 3))),
 }
 
 
@@ -483,6 +485,11 @@ class Hidden(nn.Module):
         return self.layers[0](obs)
 
 
+def with_inference_weights() -> nn.Module:
+    with torch.inference_mode():
+        return plain()
+
+
 WRAPPED: dict[str, tuple[Callable[[], nn.Module], torch.dtype, float]] = {
     "float64": (lambda: plain().double(), torch.float64, 1e-5),
     "float16": (lambda: plain().half(), torch.float16, 2.0**-7),
@@ -494,6 +501,8 @@ WRAPPED: dict[str, tuple[Callable[[], nn.Module], torch.dtype, float]] = {
     "fx": (lambda: torch.fx.symbolic_trace(plain()), torch.float32, 1e-5),
     "plain list": (Hidden, torch.float32, 1e-5),
     "counts its calls": (Twice, torch.float32, 1e-5),
+    "averaged": (lambda: torch.optim.swa_utils.AveragedModel(plain()), torch.float32, 1e-5),
+    "copied inference weights": (lambda: copy.deepcopy(with_inference_weights()), torch.float32, 1e-5),
 }
 
 
@@ -530,6 +539,17 @@ def result(function: Callable[[Tensor], Any]) -> nn.Module:
     return vector_net(lambda net, x: function(net.out(x)))
 
 
+def test_a_raw_image_for_layers_that_take_floats() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 5, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 5, 3))
+    graph = to_graph(net, RAW)
+    assert graph.obs_type.qtype == UINT8
+    obs = observations(RAW)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(obs).float()).numpy()
+    np.testing.assert_allclose(interpret(graph, obs)["q"], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
     "ceil mode": (nn.Sequential(nn.Sequential(nn.MaxPool2d(2, ceil_mode=True))), IMAGE, r"in 0\.0, Max.*ceil_mode"),
     "unknown layer": (nn.Sequential(nn.Linear(6, 2), nn.Tanh()), VECTOR, r"tanh \(in 1, Tanh\)"),
@@ -546,7 +566,9 @@ UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
     "divided by the batch": (vector_net(lambda net, x: net.out(x) / x.shape[0]), VECTOR, "size of the batch"),
     "reversed batch": (vector_net(lambda net, x: net.out(x).flip(0)), VECTOR, "first axis|mixes"),
     "one batch": (vector_net(lambda net, x: net.out(x).view(7, 3)), VECTOR, "batch of 7"),
-    "chance": (vector_net(lambda net, x: net.out(x) + torch.randn(3)), VECTOR, "randn|chance"),
+    "chance": (vector_net(lambda net, x: net.out(x) + torch.randn(3)), VECTOR, "randn.*chance"),
+    "little chance": (vector_net(lambda net, x: net.out(x) + 1e-5 * torch.rand_like(x)[:, :3]), VECTOR, "rand.*chance"),
+    "dropout always": (vector_net(lambda net, x: F.dropout(net.out(x), 1e-9)), VECTOR, "dropout.*chance"),
     "image result": (nn.Sequential(nn.Conv2d(4, 2, 3)), IMAGE, "one vector"),
     "observation": (nn.Identity(), VECTOR, "observation itself"),
     "constant": (vector_net(lambda net, x: net.out.bias.expand(x.shape[0], 3)), VECTOR, "does not depend"),
@@ -565,6 +587,7 @@ UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
     "raises": (vector_net(lambda net, x: net.missing(x)), VECTOR, "no attribute 'missing'"),
     "meta": (nn.Linear(6, 3, device="meta"), VECTOR, "meta device"),
     "lazy": (nn.LazyLinear(3), VECTOR, "call the module once"),
+    "inference": (with_inference_weights(), VECTOR, "inference_mode"),
     "no module": (lambda x: x, VECTOR, "torch.nn.Module"),
     "last channels": (
         nn.Sequential(Net(lambda net, x: x.permute(0, 3, 1, 2)), nn.Conv2d(3, 8, 8, 4), nn.Flatten()),
@@ -575,7 +598,14 @@ UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-@pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.zeros(1, 6))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.jit.script,
+        lambda module: torch.jit.trace(module, torch.zeros(1, 6)),
+        lambda module: nn.Sequential(torch.jit.script(module)),
+    ],
+)
 def test_scripted_modules_are_refused(make: Callable[[nn.Module], Any]) -> None:
     with pytest.raises(UnsupportedOpError, match="scripted or traced"):
         to_graph(make(plain()), VECTOR)

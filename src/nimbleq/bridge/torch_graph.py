@@ -44,7 +44,8 @@ def to_graph(module: nn.Module, obs: ObsSpec) -> Graph:
     The module may be anything that `torch.export` can trace: hooks, in-place writes, parametrized and reused layers
     work as in torch. The module stays unchanged. The graph computes in float32; of a module in float16 or
     bfloat16 it has the stored weights without the intermediate rounding, and agrees within 1/128 and 1/16 of
-    the largest action value. Random observations check that the graph agrees with the module.
+    the largest action value. A module that cannot take a uint8 observation is given its values 0 … 255 as floats.
+    Random observations check that the graph agrees with the module.
 
     Raises:
         UnsupportedOpError: names the op, the module it is in, and what to do.
@@ -58,7 +59,9 @@ def to_graph(module: nn.Module, obs: ObsSpec) -> Graph:
 
 def _lowered(program: Program, obs: ObsSpec) -> Graph:
     builder = Builder(TensorType(obs.shape, UINT8 if obs.dtype == "uint8" else FLOAT32))
-    values = {program.obs: tensor_value(builder.obs)}
+    builder.enter("pixels")
+    wants_floats = program.obs.meta["val"].dtype.is_floating_point
+    values = {program.obs: tensor_value(builder.as_float(builder.obs) if wants_floats else builder.obs)}
     for node in program.nodes:
         if node is not program.obs:
             values[node] = _lower(builder, program, node, values)
@@ -83,6 +86,8 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
     packet = getattr(node.target, "overloadpacket", node.target)
     builder.enter(node.name)
     try:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise GraphError("it draws by chance, also in evaluation mode: leave it out, or draw in training only")
         if not _holds_value((args, kwargs)):
             return _constant(builder, node, packet, args, kwargs)
         if getattr(node.target, "__name__", "") == "getitem":

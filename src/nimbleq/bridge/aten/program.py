@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import logging
 import warnings
@@ -21,6 +22,7 @@ from nimbleq.errors import UnsupportedOpError
 from nimbleq.types import ObsSpec
 
 _EXAMPLES = 7  # observations in the example; any number above 1 stands for every number
+_SCRIPTED = "torch.jit modules cannot be exported: give the module that it was scripted or traced from"
 _DATA_DEPENDENT = ("data-dependent", "unbacked", "GuardOnDataDependent")
 
 
@@ -89,14 +91,14 @@ def _plain_module(module: Any) -> nn.Module:
     module = getattr(module, "_orig_mod", module)
     name = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        raise _refused(
-            name, "torch.jit modules cannot be exported: give the module that it was scripted or traced from"
-        )
+        raise _refused(name, _SCRIPTED)
     if not isinstance(module, nn.Module):
         raise _refused(name, "give a torch.nn.Module")
     for path, value in (*module.named_parameters(), *module.named_buffers()):
         if torch.nn.parameter.is_lazy(value):
             raise _refused(f"{name}.{path}", "it has no shape yet: call the module once on an observation")
+        if value.is_inference():
+            raise _refused(f"{name}.{path}", "it was made in torch.inference_mode: give copy.deepcopy(module)")
         if value.is_meta:
             raise _refused(f"{name}.{path}", "it is on the meta device and has no values: load the weights first")
     return module
@@ -114,15 +116,22 @@ def _exported(module: nn.Module, obs: ObsSpec, name: str) -> tuple[ExportedProgr
             try:
                 return *_traced(module, example), precision
             except Exception:
-                if precision == torch.float32 or dtype == torch.uint8:
+                if precision == dtype:
                     raise
                 return *_traced(module, example.to(precision)), precision
         except Exception as error:  # torch.export runs the module's code, which may raise anything
+            for path, child in module.named_modules():
+                if isinstance(child, torch.jit.ScriptModule):
+                    raise _refused(f"{name}.{path}", _SCRIPTED) from error
             raise _refused(name, _reason(error)) from error
 
 
 def _traced(module: nn.Module, example: Tensor) -> tuple[ExportedProgram, nn.Module]:
-    exported = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    sizes: Any = ({0: Dim.AUTO},)
+    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        sizes = (sizes,)
+    exported = torch.export.export(module, (example,), dynamic_shapes=sizes)
     exported = exported.run_decompositions(dict(_decompositions()))
     runner = exported.module()
     for path, buffer in list(runner.named_buffers()):  # they are the module's own; a run must not change them

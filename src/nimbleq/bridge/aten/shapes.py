@@ -22,14 +22,14 @@ def move(target: Any, args: Any, kwargs: Any) -> Any:
     if len(values) != 1:
         raise GraphError("it must be given one tensor that depends on the observation")
     (value,) = values
-    layout = torch.from_numpy(np.array(value.layout))
+    layout = torch.from_numpy(value.layout.astype(np.float64))  # not every op moves integers
     moved = target(
         *[layout if arg is value else arg for arg in args],
         **{name: layout if arg is value else arg for name, arg in kwargs.items()},
     )
     if isinstance(moved, torch.Tensor):
-        return Value(moved.contiguous().numpy(), value.expr)
-    return tuple(Value(each.contiguous().numpy(), value.expr) for each in moved)
+        return Value(moved.long().contiguous().numpy(), value.expr)
+    return tuple(Value(each.long().contiguous().numpy(), value.expr) for each in moved)
 
 
 def cat(builder: Builder, tensors: Sequence[Any], dim: int = 0) -> Value:
