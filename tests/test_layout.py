@@ -133,7 +133,6 @@ def test_every_kind_of_import_counts(tmp_path: Path) -> None:
     assert sorted(imports(path)) == ["nimbleq.cli", "nimbleq.graph.ops", "nimbleq.types", "typing"]
 
 
-@pytest.mark.xfail(strict=True, reason="rl is being redrawn")
 def test_no_circle_between_files() -> None:
     assert circles(EDGES) == []
 
@@ -142,7 +141,6 @@ def test_no_circle_between_rooms() -> None:
     assert circles(merged({module: room_of(module) for module in MODULES})) == []
 
 
-@pytest.mark.xfail(strict=True, reason="rl is being redrawn")
 def test_no_circle_between_folders_of_a_room() -> None:
     assert circles(merged({module: folder_of(module) for module in MODULES})) == []
 

@@ -10,11 +10,11 @@ from gymnasium import spaces
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.cartpole import NativeEnvBatch, VectorEntryEnvBatch
+from nimbleq.rl.envs.extension import environment_extension
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
 from nimbleq.rl.envs.serial import SerialEnvBatch
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.spec import EnvSpec
-from nimbleq.rl.training.explore import environment_extension
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import ObsSpec
 

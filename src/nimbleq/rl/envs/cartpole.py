@@ -15,9 +15,9 @@ from gymnasium.utils import seeding
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs.batch import EnvBatch, Outcome
+from nimbleq.rl.envs.extension import environment_extension
 from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
 from nimbleq.rl.spec import EnvSpec
-from nimbleq.rl.training.explore import environment_extension
 from nimbleq.types import Array
 
 

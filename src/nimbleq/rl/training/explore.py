@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
 
 import numpy as np
 
 from nimbleq.config import ExploreConfig
+from nimbleq.rl.envs.extension import environment_extension
 from nimbleq.rl.envs.masks import MANY, nth_legal
 from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array
-
-
-def environment_extension() -> ModuleType | None:
-    """The compiled half of exploration and of CartPole, or None."""
-    try:
-        return importlib.import_module("nimbleq.native._envs")
-    except ModuleNotFoundError:
-        return None
-
 
 _NATIVE = environment_extension()
 
