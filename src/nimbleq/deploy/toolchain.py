@@ -1,4 +1,4 @@
-"""Compiling emitted C into shared libraries, and the private cache that keeps them.
+"""Compiling emitted C into shared libraries, and the private cache that holds them.
 
 The cache holds code that will be executed, so nobody else may be able to write there: its folder is 0700, owned by the
 user, not a link, and every library is checked for its owner and mode before it is opened. A library is built under a

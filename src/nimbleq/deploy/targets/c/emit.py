@@ -1,6 +1,6 @@
 """A policy as one freestanding C99 file and its header: constants, a planned arena, no allocation, no library.
 
-Images are kept as ``(H, W, C)`` inside; the caller's observation is ``(C, H, W)``, as everywhere. Integer graphs give
+Images are stored as ``(H, W, C)`` inside; the caller's observation is ``(C, H, W)``, as everywhere. Integer graphs give
 the interpreter's integers with every compiler and on every processor; float graphs may differ by rounding.
 
 Two passes: `plan` decides steps, constants, scratch and places; `write` puts the text together. Inside, C names begin

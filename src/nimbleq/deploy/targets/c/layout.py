@@ -37,7 +37,7 @@ def c_type(kind: TensorType) -> str:
 
 
 def is_image(kind: TensorType) -> bool:
-    """True for ``(C, H, W)``, which is kept as ``(H, W, C)`` in the arena."""
+    """True for ``(C, H, W)``, which lies as ``(H, W, C)`` in the arena."""
     return len(kind.shape) == 3
 
 
@@ -122,7 +122,7 @@ def _sparse(graph: Graph) -> frozenset[str]:
     for node in graph.nodes:
         relu = isinstance(node.op, ops.Activation) and node.op.function == "relu"
         floor = isinstance(node.op, ops.Requantize) and node.op.zero_point == node.op.low == 0
-        keeps = isinstance(node.op, ops.Flatten) and node.inputs[0] in sparse
-        if relu or floor or keeps:
+        moved = isinstance(node.op, ops.Flatten) and node.inputs[0] in sparse
+        if relu or floor or moved:
             sparse.add(node.output)
     return frozenset(sparse)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nimbleq.errors import NimbleqError, UnsupportedOpError
 from nimbleq.graph.graph import Graph, Node
-from nimbleq.graph.tensor import INT32, Float32, Int, QType
+from nimbleq.graph.tensor import INT32, QType
 from nimbleq.types import Array
 
 TARGET = "onnx"
@@ -33,7 +33,7 @@ def level_offset(qtype: QType) -> int:
     Signed levels are stored with an offset of 128, and int8 weights too: ONNX Runtime's kernels for uint8 × int8
     saturate intermediate sums at 16 bits on x86 processors without VNNI, those for uint8 × uint8 never do.
     """
-    return 128 if isinstance(qtype, Int) and qtype.signed else 0
+    return 128 if qtype.is_integer and qtype.low < 0 else 0
 
 
 class Build:
@@ -117,7 +117,7 @@ class Build:
             UnsupportedOpError: it has more than 8 bits.
         """
         qtype = self.qtype(node.inputs[0])
-        if isinstance(qtype, Int) and qtype.bits <= 8:
+        if qtype.is_integer and qtype.bits <= 8:
             return self.source(node)
         raise UnsupportedOpError(f"{node.op.kind} on {qtype}", TARGET, "its integer layers take at most 8 bits")
 
@@ -128,4 +128,4 @@ class Build:
 
 def storable(qtype: QType) -> bool:
     """Whether a tensor of this format has a place in the ONNX graph."""
-    return isinstance(qtype, Float32) or qtype == INT32 or qtype.bits <= 8
+    return not qtype.is_integer or qtype == INT32 or qtype.bits <= 8

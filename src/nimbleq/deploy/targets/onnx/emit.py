@@ -27,7 +27,6 @@ from nimbleq.errors import ConfigError, UnsupportedOpError
 from nimbleq.files import write_bytes
 from nimbleq.graph import ops
 from nimbleq.graph.graph import MASK, Graph, Node
-from nimbleq.graph.tensor import Float32, Int
 from nimbleq.version import VERSION
 
 OPSET = 17
@@ -118,8 +117,8 @@ def _input(build: Build, tensor: str) -> Any:
     if not storable(kind.qtype):
         raise UnsupportedOpError(f"input {kind}", TARGET, "an input is float32 or has at most 8 bits")
     dtype: Any = np.float32
-    if isinstance(kind.qtype, Int):
-        dtype = np.int8 if kind.qtype.signed else np.uint8
+    if kind.qtype.is_integer:
+        dtype = np.int8 if kind.qtype.low < 0 else np.uint8
     build.stored[tensor] = tensor
     if offset := level_offset(kind.qtype):
         shifted = build.add("Add", build.cast(tensor, np.int32), build.constant(offset, np.int32, f"{tensor}/offset"))
@@ -143,14 +142,14 @@ def _emit(build: Build, node: Node) -> None:
 def _is_real(build: Build, node: Node) -> bool:
     """Whether ``node`` computes in float32: its weights are, or everything that it touches."""
     if isinstance(node.op, ops.Linear | ops.Conv2d):
-        return build.graph.weights[node.op.weight].dtype == np.float32
-    return all(isinstance(build.qtype(tensor), Float32) for tensor in (*node.inputs, node.output) if tensor != MASK)
+        return not build.graph.stored(node.op.weight).format.is_integer
+    return all(not build.qtype(tensor).is_integer for tensor in (*node.inputs, node.output) if tensor != MASK)
 
 
 def _output(build: Build, tensor: str) -> Any:
     producer = build.graph.producer(tensor)
     is_action = producer is not None and isinstance(producer.op, ops.ArgMax)
-    if not is_action and not isinstance(build.qtype(tensor), Float32):
+    if not is_action and build.qtype(tensor).is_integer:
         kind = producer.op.kind if producer is not None else "input"
         raise UnsupportedOpError(
             f"{kind} as output {tensor!r}", TARGET, "give out float32 values (Dequantize) or an ArgMax"

@@ -10,7 +10,7 @@ import numpy as np
 from nimbleq.deploy.targets.onnx.build import Build, level_offset
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
-from nimbleq.graph.tensor import FLOAT32, INT32, Float32, Int, QType
+from nimbleq.graph.tensor import FLOAT32, INT32, QType
 
 Emit = Callable[[Build, Node, Any], None]
 """``(build, node, node.op)``: adds the nodes of one op."""
@@ -22,7 +22,7 @@ def _affine(build: Build, node: Node, op: ops.Affine) -> None:
     dtype = np.float64 if build.exact and feeds_quantize else np.float32
     qtype = build.qtype(node.inputs[0])
     x = build.source(node)
-    if dtype == np.float64 or isinstance(qtype, Int):
+    if dtype == np.float64 or qtype.is_integer:
         x = build.cast(x, dtype)
     if offset := level_offset(qtype):
         x = build.add("Sub", x, build.constant(offset, dtype, f"{node.output}/offset"))
@@ -47,7 +47,7 @@ def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
 def _numbers(build: Build, node: Node) -> str:
     """The input as float32, also where it is stored as levels (a raw image whose /255 is in the weights)."""
     qtype, x = build.qtype(node.inputs[0]), build.source(node)
-    if isinstance(qtype, Float32):
+    if not qtype.is_integer:
         return x
     x = build.cast(x, np.float32)
     if offset := level_offset(qtype):
@@ -75,7 +75,7 @@ def convolution_input(build: Build, node: Node, op: ops.Conv2d, x: str, qtype: Q
     pads = [rows, cols, rows, cols]
     if op.pad_value and any(pads):
         build.needs(11, node)
-        dtype = np.float32 if isinstance(qtype, Float32) else np.uint8
+        dtype = np.uint8 if qtype.is_integer else np.float32
         extents = build.constant([0, 0, rows, cols, 0, 0, rows, cols], np.int64, f"{node.output}/pads")
         border = build.constant(op.pad_value + level_offset(qtype), dtype, f"{node.output}/border")
         x, pads = build.add("Pad", x, extents, border), [0, 0, 0, 0]
@@ -132,7 +132,7 @@ def _pool(build: Build, node: Node, op: ops.Pool) -> None:
     }
     if op.function == "average":
         build.add("AveragePool", x, out=node.output, count_include_pad=1, **window)
-    elif not isinstance(build.qtype(node.inputs[0]), Float32) and build.opset < 12:
+    elif build.qtype(node.inputs[0]).is_integer and build.opset < 12:
         build.needs(12, node)
     elif build.qtype(node.inputs[0]) == INT32 and build.exact:
         # MaxPool does not take int32; doubles hold every int32.
@@ -196,7 +196,7 @@ def _argmax(build: Build, node: Node, _: ops.ArgMax) -> None:
 
 def _legal(build: Build, node: Node, x: str) -> str:
     """``x`` with the lowest value that there is where the mask forbids, and a higher one elsewhere."""
-    real = isinstance(build.qtype(node.inputs[0]), Float32) or not build.exact
+    real = not build.qtype(node.inputs[0]).is_integer or not build.exact
     if real:
         x = build.cast(x, np.float32)
         x = build.add("Max", x, build.constant(np.finfo(np.float32).min, np.float32, f"{node.output}/least"))

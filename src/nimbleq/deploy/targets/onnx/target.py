@@ -5,9 +5,9 @@ The QDQ model rounds its own way, so `verify` does not open it.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,19 @@ def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Ti
 
 
 def _cannot_emit() -> str | None:
-    return None if find_spec("onnx") else "the target onnx needs the package onnx: pip install 'nimbleq[onnx]'"
+    return (
+        None
+        if importlib.util.find_spec("onnx")
+        else "the target onnx needs the package onnx: pip install 'nimbleq[onnx]'"
+    )
 
 
 def _cannot_open() -> str | None:
-    return None if find_spec("onnxruntime") else "running ONNX models needs onnxruntime: pip install 'nimbleq[onnx]'"
+    return (
+        None
+        if importlib.util.find_spec("onnxruntime")
+        else "running ONNX models needs onnxruntime: pip install 'nimbleq[onnx]'"
+    )
 
 
 ONNX = Target(
