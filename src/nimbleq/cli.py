@@ -48,7 +48,10 @@ VERBS = {
     ),
     "tune": Verb("search the settings of training with Optuna", "everything done so far is kept"),
     "import": Verb("make a run directory from a Stable-Baselines3 DQN zip", module="import_model"),
-    "compress": Verb("search the smallest policy that keeps a share of the return"),
+    "compress": Verb(
+        "search the smallest policy that keeps a share of the return",
+        "every candidate that was finished is saved; the same command goes on with them",
+    ),
     "certify": Verb(
         "certify that share, or play on from where that stopped",
         "every batch played is kept; the same command plays on",
