@@ -46,7 +46,10 @@ VERBS = {
     "train": Verb("train a deep Q-network on a Gymnasium environment", "everything so far is saved: --resume goes on"),
     "tune": Verb("search the settings of training with Optuna", "everything so far is saved; the same command goes on"),
     "import": Verb("make a run directory from a Stable-Baselines3 DQN zip", module="import_model"),
-    "compress": Verb("find the smallest policy that keeps a share of the return"),
+    "compress": Verb(
+        "find the smallest policy that keeps a share of the return",
+        "every finished candidate is saved; the same command goes on with them",
+    ),
     "certify": Verb(
         "certify that share, or play on where an earlier test stopped",
         "every batch played is saved; the same command plays on",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nimbleq.compress.search.config import CompressConfig
 from nimbleq.graph.artefact import attach_certificate, load_artefact
 from nimbleq.verbs import bench, certify, compress
 from nimbleq.verbs import run as line
@@ -21,11 +22,11 @@ STEPS = ("train", "compress", "certify", "export", "verify", "bench")
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line without search and episodes: the same artefact whatever is asked, certified for what is asked."""
 
-    def compressed(run: Any, name: str, keep: float, recipe: str, *_: Any, **__: Any) -> dict[str, Any]:
+    def compressed(run: Any, name: str, config: CompressConfig, *_: Any, **__: Any) -> dict[str, Any]:
         place = add_artefact(run.path, name)
         found = {"size_bytes": 80, "teacher_size_bytes": 160, "macs": 8, "teacher_macs": 16, "return_mean": 9.0}
         more = {"teacher_return_mean": 9.0, "certified": True, "candidates": [], "baselines": {}}
-        return {"artefact": str(place), "keep": keep, "recipe": recipe, **found, **more}
+        return {"artefact": str(place), "keep": config.keep, "recipe": config.recipe, **found, **more}
 
     def certified(artefact: Path, run: Any, console: Any, keep: float, *_: Any, **__: Any) -> dict[str, Any]:
         found = {"certified": True, "keep": keep, "episodes": 9, "teacher_return_mean": 9.0, "student_return_mean": 9.0}

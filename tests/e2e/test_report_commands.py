@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nimbleq.compress.search.config import CompressConfig
 from nimbleq.graph.artefact import digest, load_artefact, save_artefact
 from nimbleq.verbs import compress
 from tests.e2e.conftest import add_artefact
@@ -52,10 +53,16 @@ def obey(inline: Any, command: str) -> None:
 def fast_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """compress without its search."""
 
-    def compressed(run: Any, name: str, keep: float, recipe: str, *_: Any, **__: Any) -> dict[str, Any]:
+    def compressed(run: Any, name: str, config: CompressConfig, *_: Any, **__: Any) -> dict[str, Any]:
         place = add_artefact(run.path, name)
         row = {"name": f"only-{name}", "size_bytes": 80, "macs": 8, "return_mean": 9.0, "status": "chosen"}
-        facts = {"keep": keep, "recipe": recipe, "candidates": [row], "teacher_return_mean": 9.0, "certified": True}
+        facts = {
+            "keep": config.keep,
+            "recipe": config.recipe,
+            "candidates": [row],
+            "teacher_return_mean": 9.0,
+            "certified": True,
+        }
         return {"artefact": str(place), "artefact_digest": digest(place), **facts}
 
     monkeypatch.setattr(compress, "compress_run", compressed)
@@ -72,10 +79,13 @@ def test_the_settings_of_a_run_reproduce_it(inline: Any, brief_run: Path, tmp_pa
 
 
 def test_doing_it_again_works(inline: Any, run: Path, fast_search: None) -> None:
-    assert inline("compress", run, "--keep", "0.5", "--recipe", "int8", "--name", "tiny").code == 0
+    assert (
+        inline("compress", run, "--keep", "0.5", "--recipe", "int8", "--name", "tiny", "--hidden", "linear", "8").code
+        == 0
+    )
     shutil.rmtree(run / "artefacts" / "small")
     commands = recipe(inline, run)
-    assert "--keep 0.5 --recipe int8 --name tiny" in commands[1]
+    assert "--keep 0.5 --recipe int8 --name tiny --hidden linear 8" in commands[1]
     for command in commands:
         verb = command.split()[1]
         obey(inline, f"{command} --keep 0.01 --workers 1" if verb == "certify" else command)

@@ -83,6 +83,8 @@ def reproduce(data: RunData) -> list[str]:
     options = [f"--keep {0.99 if keep is None else keep:g}"]
     options += [f"--recipe {quote(asked)}"] if asked not in (None, "auto") else []
     options += [f"--name {quote(name)}"] if name != "small" else []
+    more = data.compress.fields.get("options")
+    options += map(quote, more) if isinstance(more, list) and all(isinstance(word, str) for word in more) else []
     return [
         _start(data, place),
         f"nimbleq compress {place} {' '.join(options)}",

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-from nimbleq.compress.certify import attempts_of, check_keep, record, standing
-from nimbleq.config import with_changes
+from nimbleq.compress.certify import attempts_of, record, standing
+from nimbleq.compress.passes.recipe import describe, parse_recipe
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.passes.student import parse_widths
+from nimbleq.compress.search.config import SELECT_EPISODES, CompressConfig, check_config
+from nimbleq.compress.search.ladder import RECIPES
+from nimbleq.compress.search.store import Store
+from nimbleq.config import EnvConfig, flat_settings, to_dict, with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
-from nimbleq.files import exclusive_lock
+from nimbleq.files import exclusive_lock, sha256
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.golden import random_masks
 from nimbleq.graph.graph import Graph
@@ -35,7 +43,12 @@ from nimbleq.verbs.common import (
 )
 
 _HARDLY_SMALLER = 1.5
-RECIPES = ("auto", "int8", "float32")
+_PURPOSES = "; ".join(f"{name}: {row.purpose}" for name, row in RECIPES.items())
+if TYPE_CHECKING:
+    Recipe = str
+else:
+    Recipe = Annotated[Literal[tuple(RECIPES)], tyro.conf.arg(help=_PURPOSES)]
+"""A name in `RECIPES`: an option with these choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,96 +58,113 @@ class Args(Output):
     Attributes:
         run: run directory with a trained or imported policy.
         keep: share of the teacher's return (above random play) to keep, above 0 and at most 1.
-        recipe: which passes to use; auto tries int8 and float32.
+        passes: in place of a recipe, the passes of the only candidate in order, e.g. fold prune=0.5 distill fold int8.
+        hidden: widths of the students to try from small to large, e.g. linear 16 16-16 (default: a ladder of sizes).
+        seed: of students and episodes (default: that of the run).
         name: of the artefact.
+        select_episodes: paired episodes that a candidate has to pass before it may be certified.
         max_episodes: most episodes of a certificate; a candidate that needs more is refused, with the number.
-        return_range: low,high: the range of the returns (default: by the rules of the environment, else wider than the
-            returns seen in the selection).
+        return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
+            what the selection showed, and more).
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     keep: float = 0.99
-    recipe: Literal["auto", "int8", "float32"] = "auto"
+    recipe: Recipe = "auto"
+    passes: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    seed: int | None = None
     name: str = "small"
+    select_episodes: int = SELECT_EPISODES
     max_episodes: int = MAX_EPISODES
     return_range: str | None = None
     scratch: bool = True
     workers: int = 2
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+    def config(self, run: RunDir) -> CompressConfig:
+        """What is asked of the search for ``run``.
+
+        Raises:
+            ConfigError: a setting is out of range.
+        """
+        if self.passes and self.recipe != "auto":
+            raise ConfigError("--recipe and --passes both say what to try: leave out one of them")
+        asked = CompressConfig(
+            keep=self.keep,
+            recipe=parse_recipe(self.passes) if self.passes else self.recipe,
+            hidden=tuple(map(parse_widths, self.hidden)) or None,
+            seed=run_seed(run) if self.seed is None else self.seed,
+            select_episodes=self.select_episodes,
+            max_episodes=self.max_episodes,
+            return_range=range_of(self.return_range, run_env(run)),
+            distill=self.distill,
+        )
+        check_config(asked)
+        return asked
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Compress one run."""
-    check(args.keep, args.recipe)
     check_name(args.name)
     run = open_run(args.run)
+    config = args.config(run)
     with exclusive_lock(run.path):
         require_better_than_random(run, args.workers)
-        result = compress_run(
-            run,
-            args.name,
-            args.keep,
-            args.recipe,
-            console,
-            args.scratch,
-            args.workers,
-            args.max_episodes,
-            args.return_range,
-        )
+        result = compress_run(run, args.name, config, console, args.scratch, args.workers)
+        result["options"] = options(args)
         run.save_result("compress", result)
     return result, bool(result["certified"])
 
 
-def check(keep: float, recipe: str) -> None:
-    """Raise `ConfigError` for an invalid keep or recipe."""
-    check_keep(keep)
-    if recipe not in RECIPES:
-        raise ConfigError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+def options(args: Args) -> list[str]:
+    """The options that make the same search again, beside ``--keep``, ``--recipe`` and ``--name``."""
+    own = ("json", "run", "keep", "recipe", "name", "workers")
+    asked, usual = (flat_settings(to_dict(each)) for each in (args, Args(run=args.run)))
+    words: list[str] = []
+    for name, value in asked.items():
+        if name in own or value == usual[name]:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 def compress_run(
-    run: RunDir,
-    name: str,
-    keep: float,
-    recipe: Any,
-    console: Console,
-    scratch: bool = True,
-    workers: int = 2,
-    max_episodes: int = MAX_EPISODES,
-    return_range: str | None = None,
+    run: RunDir, name: str, config: CompressConfig, console: Console, scratch: bool = True, workers: int = 2
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
-    from nimbleq.compress.search.config import CompressConfig
     from nimbleq.compress.search.search import compress_policy
     from nimbleq.rl.training.evaluate import Evaluator
 
     start = time.monotonic()
     teacher = load_teacher(run)
-    _check_not_weaker(run.artefact(name), keep, teacher.digest)
+    _check_not_weaker(run.artefact(name), config.keep, teacher.digest)
     env = run_env(run)
-    config = CompressConfig(
-        keep=keep,
-        recipe=recipe,
-        seed=run_seed(run),
-        max_episodes=max_episodes,
-        return_range=range_of(return_range, env),
-    )
+    store = candidates_of(run, config, env, teacher.digest)
+    if store.folder.exists():
+        console.say("going on with the candidates that the same command had finished when it was stopped")
     with Evaluator(env, workers=workers) as evaluate:
         with console.progress("compress") as tick:
             found = compress_policy(
-                teacher.graph, evaluate, config, tick, lambda name, begun: say_start(begun, console, f"{name}: ")
+                teacher.graph, evaluate, config, tick, lambda name, begun: say_start(begun, console, f"{name}: "), store
             )
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):
         console.say(f"{run.artefact(name)} is certified and stays as it is: the new policy goes to {path}")
     certificate = record([found.certificate]) | {"teacher_digest": teacher.digest}
-    facts = {"recipe": found.best.recipe, "keep": keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
+    facts = {"recipe": found.best.recipe, "keep": config.keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
     saved = save_artefact(
         path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate,
         teacher.interface,
     )  # fmt: skip
+    recipe = config.recipe if isinstance(config.recipe, str) else None
     result = {"artefact": str(path), "artefact_digest": saved.digest, "recipe": recipe, **found.to_dict()}
     for row, candidate in zip(result["candidates"], found.candidates, strict=True):
         row["latency_us"] = decision_us(candidate.graph, found.golden_obs)
@@ -142,7 +172,21 @@ def compress_run(
     result["baselines"]["scratch"] = baseline
     result["seconds"] = time.monotonic() - start
     _print_result(result, console)
+    shutil.rmtree(store.folder, ignore_errors=True)
     return result
+
+
+def candidates_of(run: RunDir, config: CompressConfig, env: EnvConfig, teacher_digest: str) -> Store:
+    """Where the candidates of this very search are stored until it is over: any other setting, teacher or version is
+    another search."""
+    recipe = config.recipe if isinstance(config.recipe, str) else describe(config.recipe)
+    asked = {
+        "config": to_dict(replace(config, recipe=recipe)),
+        "env": to_dict(env),
+        "teacher": teacher_digest,
+        "versions": provenance({})["versions"],
+    }
+    return Store(run.candidates / sha256(json.dumps(asked, sort_keys=True).encode())[:16])
 
 
 def certified_keep(path: Path) -> tuple[float, str] | None:

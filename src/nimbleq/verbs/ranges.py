@@ -14,6 +14,7 @@ AT_LEAST: dict[str, float] = {
     "observations": 0,
     "rounds": 1,
     "seed": 0,
+    "select_episodes": 2,
     "seeds": 1,
     "trials": 1,
     "steps": 1,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tyro
 
+from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
 from nimbleq.console import Console, size_text
 from nimbleq.deploy.export import MANIFEST, check_targets, load_build
@@ -20,7 +21,7 @@ from nimbleq.graph.artefact import CERTIFICATE, digest
 from nimbleq.report import write_report
 from nimbleq.rundir import RunDir
 from nimbleq.verbs import bench, certify, compress, export, train, verify
-from nimbleq.verbs.common import Output, require_better_than_random
+from nimbleq.verbs.common import Output, require_better_than_random, run_env
 
 _SMALL = "small"
 
@@ -37,7 +38,6 @@ class Args(Output):
             tune. Other options override them.
         out: run directory (default runs/ENV/PRESET-seedN).
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
-        recipe: auto, or one of the recipes of nimbleq compress.
         max_episodes: that a certificate may take.
         return_range: low,high between which returns lie; see nimbleq compress.
         to: targets.
@@ -48,7 +48,7 @@ class Args(Output):
     from_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     out: Path | None = None
     keep: float = 0.99
-    recipe: str = "auto"
+    recipe: compress.Recipe = "auto"
     max_episodes: int = certify.MAX_EPISODES
     return_range: str | None = None
     to: export.To = STANDARD
@@ -66,15 +66,16 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """All steps in order."""
     from nimbleq.rl.rules import check_settings
 
-    compress.check(args.keep, args.recipe)
+    asked = CompressConfig(keep=args.keep, recipe=args.recipe, seed=args.config.seed, max_episodes=args.max_episodes)
+    check_config(asked)
     check_settings(args.config)
     check_targets(args.to, args.name)
     run = RunDir(args.out or train.default_out(args.preset, args.from_file, args.config))
     with train.working_in(run):
-        return _line(args, run, console)
+        return _line(args, asked, run, console)
 
 
-def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bool]:
+def _line(args: Args, config: CompressConfig, run: RunDir, console: Console) -> tuple[dict[str, Any], bool]:
     build = run.path / "build"
     limit, extent = args.max_episodes, args.return_range
     promise = {"keep": args.keep, "recipe": args.recipe, "max_episodes": limit, "return_range": extent}
@@ -82,9 +83,11 @@ def _line(args: Args, run: RunDir, console: Console) -> tuple[dict[str, Any], bo
 
     def compressed() -> dict[str, Any]:
         require_better_than_random(run)
-        return compress.compress_run(
-            run, _SMALL, args.keep, args.recipe, console, max_episodes=limit, return_range=extent
-        )
+        searched = replace(config, return_range=certify.range_of(extent, run_env(run)))
+        result = compress.compress_run(run, _SMALL, searched, console)
+        return result | {
+            "options": compress.options(compress.Args(run=run.path, max_episodes=limit, return_range=extent))
+        }
 
     steps = _Steps(run, console)
     trained = steps.do("train", {"config": to_dict(args.config)},

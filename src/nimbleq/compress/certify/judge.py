@@ -67,7 +67,7 @@ def certify(
         alpha: chance of certifying a student that is worse than allowed, all attempts together.
         max_episodes: played at most by this call.
         on_start: receives the certificate, with its forecast, before the first episode of this call.
-        on_batch: receives it after every batch: what was played can be kept.
+        on_batch: receives it after every batch: what was played can be saved.
         tick: progress in episodes.
 
     Raises:

@@ -60,7 +60,7 @@ def observed_range(*returns: Array, of: str) -> ReturnRange:
         of: which episodes these are, for ``source``.
     """
     low, high = min(float(r.min()) for r in returns), max(float(r.max()) for r in returns)
-    if low == high:  # nothing can be kept of this; what follows refuses
+    if low == high:  # all returns are equal, so there is none to keep; what follows refuses
         return ReturnRange(low - 1, high + 1, f"{of} all returned {low:.6g}")
     more = (WIDENED - 1) / 2 * (high - low)
     source = f"{of} returned {low:.6g} to {high:.6g}; that range was made {WIDENED:g} times as wide"

@@ -66,9 +66,9 @@ def verify_certificate(stored: Mapping[str, Any]) -> Verdict:
             ("wealth", verdict.wealth),
             ("alpha", made.claim.alpha),
         ):
-            told = one.get(name)
-            if told != value and not (isinstance(told, float) and isclose(told, value, rel_tol=1e-9)):
-                raise FileError(f"the certificate says {name} = {told}, its returns give {value}")
+            stated = one.get(name)
+            if stated != value and not (isinstance(stated, float) and isclose(stated, value, rel_tol=1e-9)):
+                raise FileError(f"the certificate says {name} = {stated}, its returns give {value}")
     return _from_dict(stored).verdict
 
 

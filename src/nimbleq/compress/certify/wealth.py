@@ -1,8 +1,8 @@
-"""The bet: a fortune that cannot grow unless the student keeps its share of the teacher's return.
+"""The bet: wealth that cannot grow unless the student keeps its share of the teacher's return.
 
 Teacher, student and random play each play the same seeds. ``X_i = student_i − keep·teacher_i − (1 − keep)·random_i``;
 the claim is ``E[X] ≥ 0``. Returns lie in ``[low, high]`` and ``R = high − low``, so ``X ≥ −R``. Somebody who doubts the
-claim's opposite bets a fixed share of a fortune on every episode::
+claim's opposite bets a fixed share of the wealth on every episode::
 
     W_n = Σ_k w_k Π_{i≤n} (1 + λ_k X_i),   λ = (0.3, 0.6, 0.97) / R,   w = (0.1, 0.2, 0.7)
 
@@ -25,9 +25,9 @@ from nimbleq.types import Array
 ALPHA = 0.05
 """Chance of a false certificate, all attempts about one student together."""
 FRACTIONS = (0.3, 0.6, 0.97)
-"""Shares of the fortune at stake in an episode that loses all of R."""
+"""Shares of the wealth at stake in an episode that loses all of R."""
 SHARES = (0.1, 0.2, 0.7)
-"""Of the first fortune, given to each of the three."""
+"""Of the first wealth, given to each of the three."""
 _LARGEST_LOG = 709.0  # e^709 is nearly the largest float64
 _HALVINGS = 48
 

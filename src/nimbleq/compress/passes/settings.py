@@ -10,17 +10,19 @@ from nimbleq.errors import ConfigError
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Attributes:
-    rounds: of playing and training.
-    updates: gradient steps per round.
-    last_updates: gradient steps of the last round, on all that was collected.
-    batch_size: states per step, half of them student-visited from the second round on.
-    lr: peak of Adam's step size; cosine to zero over each round, the peak halves by the last round.
-    episodes: played by the student for each round's states.
-    states: at most this many of these episodes are trained on, per round.
-    epsilon: share of random actions while playing.
-    temperature: in median action gaps of the teacher.
-    advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
+    """Distillation: rounds of playing the student and training it on what it met.
+
+    Attributes:
+        rounds: of playing and training.
+        updates: gradient steps per round.
+        last_updates: gradient steps of the last round, on all that was collected.
+        batch_size: states per step, half of them student-visited from the second round on.
+        lr: peak of Adam's step size; cosine to zero over each round, the peak halves by the last round.
+        episodes: played by the student for each round's states.
+        states: at most this many of these episodes are trained on, per round.
+        epsilon: share of random actions while playing.
+        temperature: in median action gaps of the teacher.
+        advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
     """
 
     rounds: int = 6

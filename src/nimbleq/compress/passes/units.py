@@ -130,12 +130,12 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
         means: input tensor of a Linear or Conv2d → mean over states of each entry of its first axis; what a removed
             input was on average goes into the bias (exactly, for a unit that never changes).
     """
-    kept = {name: np.isin(groups, keep) | (groups == FIXED) for name, groups in units.of.items() if len(groups)}
+    stays = {name: np.isin(groups, keep) | (groups == FIXED) for name, groups in units.of.items() if len(groups)}
     graph = _with_biases(unshare(graph))
     weights = dict(graph.weights)
     for node in graph.nodes:
-        weights |= _sliced(graph, node, kept, means)
-    nodes = tuple(_regrouped(node, kept) for node in graph.nodes)
+        weights |= _sliced(graph, node, stays, means)
+    nodes = tuple(_regrouped(node, stays) for node in graph.nodes)
     return Graph(graph.inputs, nodes, graph.outputs, weights)
 
 
@@ -150,11 +150,11 @@ def _with_biases(graph: Graph) -> Graph:
     return graph
 
 
-def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, Array]) -> dict[str, Array]:
+def _sliced(graph: Graph, node: Node, stays: dict[str, Array], means: dict[str, Array]) -> dict[str, Array]:
     """The weights of one node after removal."""
     op = node.op
     if isinstance(op, ops.Linear | ops.Conv2d):
-        source, out = kept[node.inputs[0]], kept[node.output]
+        source, out = stays[node.inputs[0]], stays[node.output]
         weight = graph.weights[op.weight]
         assert op.bias is not None
         bias = graph.weights[op.bias]
@@ -164,9 +164,9 @@ def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, A
         constant = gone.sum(axis=tuple(range(2, gone.ndim))) @ means[node.inputs[0]][~source]
         return {op.weight: weight[out][:, source], op.bias: (bias + constant).astype(np.float32)[out]}
     if isinstance(op, ops.LayerNorm | ops.Affine):
-        extent = len(kept[node.output])
+        extent = len(stays[node.output])
         return {
-            name: graph.weights[name][kept[node.output]]
+            name: graph.weights[name][stays[node.output]]
             for name in op.weight_names()
             if graph.weights[name].ndim == len(graph.types[node.output].shape)
             and graph.weights[name].shape[0] == extent
@@ -174,9 +174,9 @@ def _sliced(graph: Graph, node: Node, kept: dict[str, Array], means: dict[str, A
     return {}
 
 
-def _regrouped(node: Node, kept: dict[str, Array]) -> Node:
+def _regrouped(node: Node, stays: dict[str, Array]) -> Node:
     """The node with as many convolution groups as are left."""
     op = node.op
-    if isinstance(op, ops.Conv2d) and op.groups > 1 and op.groups == len(kept[node.output]):
-        return Node(replace(op, groups=int(kept[node.output].sum())), node.inputs, node.output)
+    if isinstance(op, ops.Conv2d) and op.groups > 1 and op.groups == len(stays[node.output]):
+        return Node(replace(op, groups=int(stays[node.output].sum())), node.inputs, node.output)
     return node

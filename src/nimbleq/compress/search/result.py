@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Any, Literal
 
 from nimbleq.compress.certify.certificate import Certificate
+from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -109,3 +110,15 @@ class Compression:
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "baselines": {"linear": self.linear.to_dict(), "scratch": None},
         }
+
+
+def hidden_widths(graph: Graph) -> tuple[int, ...]:
+    """Units or channels of the layers before the last."""
+    widths = [graph.types[n.output].shape[0] for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
+    return tuple(widths[:-1])
+
+
+def weight_bits(graph: Graph) -> int:
+    """Bits of a weight in the layer that has the fewest."""
+    layers = (node.op for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d))
+    return min(8 * graph.weights[op.weight].itemsize for op in layers)

@@ -19,12 +19,11 @@ from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
-from nimbleq.compress.search.result import Candidate, Compression, Status
+from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, weight_bits
 from nimbleq.compress.search.select import LARGER, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
 from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
-from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
@@ -207,12 +206,8 @@ class _Search:
         return Candidate(
             name=trial.name,
             recipe=describe(trial.recipe),
-            hidden=_hidden(graph),
-            bits=min(
-                8 * graph.weights[n.op.weight].itemsize
-                for n in graph.nodes
-                if isinstance(n.op, ops.Linear | ops.Conv2d)
-            ),
+            hidden=hidden_widths(graph),
+            bits=weight_bits(graph),
             graph=graph,
             size_bytes=spent.size_bytes,
             macs=spent.macs,
@@ -302,8 +297,3 @@ class _Search:
             teacher_macs=teacher_cost.macs,
             teacher_return_mean=float(certificate.returns.teacher.mean()),
         )
-
-
-def _hidden(graph: Graph) -> tuple[int, ...]:
-    widths = [graph.types[n.output].shape[0] for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
-    return tuple(widths[:-1])
