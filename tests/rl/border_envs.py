@@ -42,6 +42,7 @@ class Old(gymnasium.Env[Any, Any]):
             "done_array": (obs, 1.0, np.array([over]), np.array(False), {}),
             "done_torch": (obs, torch.tensor(1.0, requires_grad=True), torch.tensor(over), 0, {}),
             "reward_none": (obs, None, over, False, {}), "reward_text": (obs, "1.0", over, False, {}),
+            "reward_huge": (obs, 10**400, over, False, {}),
             "reward_two": (obs, [1.0, 2.0], over, False, {}), "reward_array": (obs, np.array([1.0]), over, False, {}),
             "late_mask": (obs, 1.0, over, False, {"action_mask": [1, 1]}),
         }.get(self.how, fine)  # fmt: skip
@@ -60,6 +61,9 @@ class NoSeed(Old):
         return np.zeros(3, np.float32), {}
 
 
+DICTS = {"dict": "action_masks", "strange_dict": "avail_actions"}
+
+
 class Shop(gymnasium.Env[Any, Any]):
     """Four shelves; an item can be taken once, which ``how`` says in one of many ways; illegal takes are counted."""
 
@@ -73,10 +77,8 @@ class Shop(gymnasium.Env[Any, Any]):
             setattr(self, how, lambda: self.left.astype(bool).tolist())
         if how == "broken_method":
             self.action_masks = lambda: {}["nothing"]
-        if how == "dict":
-            self.observation_space = spaces.Dict(
-                {"left": self.observation_space, "action_masks": spaces.MultiBinary(4)}
-            )
+        if how in DICTS:
+            self.observation_space = spaces.Dict({"left": self.observation_space, DICTS[how]: spaces.MultiBinary(4)})
 
     def _answer(self) -> tuple[Any, dict[str, Any]]:
         legal = self.left.astype(bool)
@@ -89,9 +91,14 @@ class Shop(gymnasium.Env[Any, Any]):
             "gone": {} if self.t == 2 else {"action_mask": legal}, "short": {"action_mask": flags[:3]},
             "logits": {"action_mask": np.where(legal, 0.0, -1e9)}, "indices": {"action_mask": listed},
             "none": {"action_mask": flags if self.t < 2 else 0 * flags}, "null": {"action_mask": None},
+            "available": {"available_actions": listed}, "moves": {"legal_moves": set(listed)},
+            "valid": {"valid_actions": legal}, "mask": {"mask": flags}, "deep": {"player": {"action_mask": flags}},
+            "harmless": {"valid": [0.5, 2.0], "invalid_actions": 0, "valid_moves": ["e2e4"], "damask": "red"},
         }  # fmt: skip
         left = self.left.copy()
-        return {"left": left, "action_masks": flags} if self.how == "dict" else left, info.get(self.how, {})
+        if self.how in DICTS:
+            return {"left": left, DICTS[self.how]: flags}, {}
+        return left, info.get(self.how, {})
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -104,6 +111,13 @@ class Shop(gymnasium.Env[Any, Any]):
         self.t += 1
         obs, info = self._answer()
         return obs, 1.0, bool(self.left.sum() == 0), self.t >= 12, info
+
+
+class Advised(Shop):
+    """Has a method that may be asked for the legal actions."""
+
+    def legal_actions(self) -> list[int]:
+        return np.flatnonzero(self.left).tolist()
 
 
 class Steered(gymnasium.Env[Any, Any]):

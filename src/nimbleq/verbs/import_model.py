@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,8 @@ from nimbleq.seeds import episode_seeds
 from nimbleq.types import ObsSpec
 from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance
 from nimbleq.version import VERSION
+
+_NAME_IT = "give the environment it was trained on with --env"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +62,15 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     with Evaluator(args.env) as evaluate:
         spec = evaluate.spec
         if (spec.obs.shape, spec.obs.dtype) != (imported.obs.shape, imported.obs.dtype):
+            flat = (spec.obs.dtype, imported.obs) == ("float32", ObsSpec((math.prod(spec.obs.shape),)))
             raise ConfigError(
                 f"{args.model} takes observations {_shown(imported.obs)}, but {args.env.id} gives {_shown(spec.obs)}: "
-                "give the environment it was trained on with --env"
+                + ("--channels flat gives its pictures as numbers" if flat else _NAME_IT)
             )
         if spec.actions != imported.actions:
             raise ConfigError(
                 f"{args.model} chooses among {imported.actions} actions, but {args.env.id} has {spec.actions}: "
-                "give the environment it was trained on with --env"
+                + _NAME_IT
             )
         if spec.masked:
             graph = with_mask(graph)

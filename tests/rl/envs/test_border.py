@@ -51,6 +51,7 @@ def play(config: EnvConfig, steps: int = 100) -> VectorEnv:
         ("done_none", "returned None as truncated"),
         ("reward_none", "returned None as its reward: it must be one number"),
         ("reward_text", "returned the text '1.0' as its reward"),
+        ("reward_huge", "returned infinity in its reward"),
         ("reward_two", "returned a list as its reward"),
         ("late_mask", r"gives info\['action_mask'\] now, but gave none after its first reset"),
         ("key", r"failed in step: KeyError: 'gear' \(border_envs.py, line \d+\)"),
@@ -127,12 +128,28 @@ def test_masks_are_found_wherever_they_are(how: str) -> None:
         ("none", "says that no action is legal"),
         ("null", "action_mask is None"),
         ("broken_method", "failed in action_masks: KeyError: 'nothing'"),
+        ("available", "gives info 'available_actions', which looks like a mask of its actions"),
+        ("moves", "gives info 'legal_moves', which looks like a mask"),
+        ("valid", "gives info 'valid_actions', which looks like a mask"),
+        ("mask", "gives info 'mask', which looks like a mask"),
+        ("deep", "gives info 'player' 'action_mask', which looks like a mask.*at the top"),
+        ("strange_dict", "gives the observation's entry 'avail_actions', which looks like a mask"),
     ],
 )
 def test_masks_that_cannot_be_meant_are_one_line(how: str, words: str) -> None:
     with pytest.raises(EnvError, match=words) as caught:
         play(EnvConfig(f"{HERE}:Shop", kwargs=(f"how={how}",)))
     assert "\n" not in str(caught.value)
+
+
+def test_what_only_sounds_like_a_mask_is_left_alone() -> None:
+    assert not spec_of(EnvConfig(f"{HERE}:Shop", kwargs=("how=harmless",))).masked
+
+
+def test_a_method_that_may_know_the_legal_actions_is_named() -> None:
+    (remark,) = remarks(EnvConfig(f"{HERE}:Advised", kwargs=("how=unmasked",)))
+    assert "a method legal_actions() that is not called" in remark
+    assert remarks(EnvConfig(f"{HERE}:Advised", kwargs=("how=info",))) == []
 
 
 def test_actions_begin_where_the_environment_says() -> None:

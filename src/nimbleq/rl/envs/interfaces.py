@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -10,8 +12,9 @@ import numpy as np
 from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
-from nimbleq.errors import EnvError
+from nimbleq.errors import EnvError, ObservationError
 from nimbleq.graph.interface import MASKS, Interface
+from nimbleq.graph.reading import as_array
 from nimbleq.graph.space import Box, Space, leaves
 from nimbleq.rl.envs.observe import space_of
 from nimbleq.rl.envs.offsets import with_offsets
@@ -19,6 +22,8 @@ from nimbleq.rl.envs.uniform import reset
 from nimbleq.types import Array
 
 _MAX_ACTIONS = 4_096  # of a discretisation
+LIKE_MASK = re.compile(r"masks?$|(legal|valid|avail|admissible|allowed|possible|feasible)\w*(action|move)", re.I)
+"""Names of what may say which actions are legal."""
 
 
 def interface_of(env: gymnasium.Env[Any, Any], config: EnvConfig) -> Interface:
@@ -31,7 +36,7 @@ def interface_of(env: gymnasium.Env[Any, Any], config: EnvConfig) -> Interface:
     start, commands = _actions(acts, config)
     actions = int(acts.n) if commands is None else len(commands)
     space = _observations(observed, config)
-    mask = _mask_source(env, observed, actions, config)
+    mask = _mask_source(env, observed, actions, start, config)
     interface = Interface(space, actions, start, commands, mask)
     if isinstance(observed, spaces.Dict) and mask is not None and mask.startswith("obs:") and len(observed) == 1:
         raise EnvError(f"{config.id} observes nothing but {mask.removeprefix('obs:')}")
@@ -107,10 +112,10 @@ def _bins(space: spaces.Box, bins: int) -> Array:
     return commands
 
 
-def _mask_source(env: gymnasium.Env[Any, Any], space: Any, actions: int, config: EnvConfig) -> str | None:
+def _mask_source(env: gymnasium.Env[Any, Any], space: Any, actions: int, start: int, config: EnvConfig) -> str | None:
     """The most usual place (see `MASKS`) where ``env`` says which actions are legal."""
     entries = space.spaces if isinstance(space, spaces.Dict) else {}
-    _, info = reset(env, config.id, seed=0)
+    observed_now, info = reset(env, config.id, seed=0)
     for where in MASKS:
         place, _, name = where.partition(":")
         if place == "obs" and name in entries:
@@ -124,7 +129,35 @@ def _mask_source(env: gymnasium.Env[Any, Any], space: Any, actions: int, config:
             return where
         if place == "method" and callable(_method(env, name)):
             return where
+    for where, value in (*_named(observed_now, "the observation's entry"), *_named(info, "info")):
+        if _marks_actions(value, actions, start):
+            raise EnvError(
+                f"{config.id} gives {where}, which looks like a mask of its actions but has no name that is read, so "
+                "illegal actions would be played: call it action_mask, at the top of a Dict observation or in info, or "
+                "leave it out in a wrapper"
+            )
     return None
+
+
+def _named(held: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """What is called like a mask in ``held``, at any depth: where it is, and its value."""
+    for name, value in held.items() if isinstance(held, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{where} {name!r}")
+        elif isinstance(name, str) and LIKE_MASK.search(name):
+            yield f"{where} {name!r}", value
+
+
+def _marks_actions(value: Any, actions: int, start: int) -> bool:
+    """Whether ``value`` has a flag for each action, or lists some of them."""
+    try:
+        array = as_array(list(value) if isinstance(value, set | frozenset) else value)
+    except ObservationError:
+        return False
+    if array.size == actions and np.isin(array, (0, 1)).all():
+        return True
+    listed = array.dtype.kind in "iu" and array.ndim == 1 and len(np.unique(array)) == len(array) > 0
+    return bool(listed and ((array >= start) & (array < start + actions)).all())
 
 
 def _method(env: gymnasium.Env[Any, Any], name: str) -> Any:

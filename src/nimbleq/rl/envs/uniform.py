@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -145,7 +146,10 @@ def step(env: gymnasium.Env[Any, Any], name: str, action: Any) -> tuple[Any, flo
 
 def _number(name: str, reward: Any) -> float:
     if isinstance(reward, int | float | np.integer | np.floating):
-        return float(reward)
+        try:
+            return float(reward)
+        except OverflowError:  # of a Python integer; infinity is told below
+            return math.inf
     try:
         array = as_array(reward)
     except ObservationError:
