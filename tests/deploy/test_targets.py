@@ -58,7 +58,7 @@ def emit_json(source: Source, name: str, options: JsonOptions) -> Files:
 def open_json(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
     """The interpreter."""
     model = json.loads(files[f"{name}.json"])
-    weights = codec.decode_weights(load(files[f"{name}.safetensors"]), codec.decode_held(model))
+    weights = codec.decode_weights(load(files[f"{name}.safetensors"]), codec.decode_packed(model))
     graph = codec.decode(model, weights)
 
     def run(obs: Array, mask: Array | None) -> tuple[Array, Array]:
