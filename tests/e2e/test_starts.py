@@ -88,7 +88,7 @@ def test_run_knows_before_it_trains_what_cannot_be_exported(
     out = tmp_path / "run"
     assert "unknown target foo" in one_line(inline("run", *BRIEF, "--to", "foo", "--out", out))
     assert "identifier" in one_line(inline("run", *BRIEF, "--name", "9x", "--out", out))
-    assert "no recipe" in one_line(inline("run", *BRIEF, "--recipe", "zip", "--out", out))
+    assert "zip" in one_line(inline("run", *BRIEF, "--recipe", "zip", "--out", out))
     assert "--keep" in one_line(inline("run", *BRIEF, "--keep", "2", "--out", out))
     here = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "onnx" else here(name, *more))
