@@ -59,7 +59,7 @@ def test_a_new_way_to_step_is_used(small: TrainConfig, monkeypatch: pytest.Monke
     check_settings(config)
     new_state(config).envs.close()
     assert made == [4]
-    with pytest.raises(ConfigError, match="workers has to be 1 with toy, which is a toy, not 2"):
+    with pytest.raises(ConfigError, match="workers must be 1 with toy, which is a toy, not 2"):
         check_settings(with_changes(config, {"env.workers": 2}))
 
 

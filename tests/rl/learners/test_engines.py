@@ -81,7 +81,7 @@ def test_the_command_line_has_a_choice_for_each_row(
 @pytest.mark.usefixtures("toy")
 def test_settings_of_an_engine_are_refused_with_another(small: TrainConfig) -> None:
     changed = with_changes(small, {"learner.target_every": 7, "learner.double": False})
-    with pytest.raises(ConfigError, match=r"learner\.target_every has to be .* without learner\.engine toy, not 7"):
+    with pytest.raises(ConfigError, match=r"learner\.target_every must be .* without learner\.engine toy, not 7"):
         check_settings(changed)
     check_settings(with_changes(changed, {"learner.engine": "toy"}))
 

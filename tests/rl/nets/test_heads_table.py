@@ -91,9 +91,9 @@ def test_the_command_line_takes_it_and_says_what_it_needs(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"network.head": "c51", "network.atoms": 1}, r"network\.atoms has to be at least 2 with c51, not 1"),
-        ({"network.head": "iqn", "network.atoms": 0}, r"network\.atoms has to be at least 1, not 0"),
-        ({"network.head": "ensemble", "algorithm": "pqn"}, r"network\.head has to be q, which is what pqn learns"),
+        ({"network.head": "c51", "network.atoms": 1}, r"network\.atoms must be at least 2 with c51, not 1"),
+        ({"network.head": "iqn", "network.atoms": 0}, r"network\.atoms must be at least 1, not 0"),
+        ({"network.head": "ensemble", "algorithm": "pqn"}, r"network\.head must be q, which is what pqn learns"),
         ({"network.head": "none"}, r"no network\.head 'none'; choose from q, c51, qr, iqn, ensemble"),
     ],
 )

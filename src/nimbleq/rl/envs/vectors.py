@@ -81,4 +81,4 @@ def check_vector_engine(config: EnvConfig) -> None:
         raise ConfigError(f"there is no env.engine {config.engine!r}; choose from {', '.join(VECTOR_ENGINES)}")
     reason = VECTOR_ENGINES[config.engine].no_workers
     if reason and config.workers > 1:
-        raise ConfigError(f"the setting workers has to be 1 with {config.engine}, {reason}, not {config.workers}")
+        raise ConfigError(f"the setting workers must be 1 with {config.engine}, {reason}, not {config.workers}")

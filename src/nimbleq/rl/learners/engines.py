@@ -58,7 +58,7 @@ def check_engine(config: TrainConfig) -> None:
             value, wanted = (attrgetter(name)(each) for each in (config, default))
             if value != wanted:
                 word = "off" if wanted is False else wanted
-                raise ConfigError(f"the setting {name} has to be {word} without learner.engine {row.name}, not {value}")
+                raise ConfigError(f"the setting {name} must be {word} without learner.engine {row.name}, not {value}")
     engine_for(config, None)
 
 

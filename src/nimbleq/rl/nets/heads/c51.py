@@ -52,7 +52,7 @@ def _add_layers(network: HeadedNetwork, width: int) -> None:
 
 
 def _why_not(config: NetworkConfig) -> str | None:
-    return None if config.atoms >= 2 else f"the setting network.atoms has to be at least 2 with c51, not {config.atoms}"
+    return None if config.atoms >= 2 else f"the setting network.atoms must be at least 2 with c51, not {config.atoms}"
 
 
 HEAD = Head("c51", _loss, _q, _graph, lambda config: config.atoms, _add_layers, why_not=_why_not)

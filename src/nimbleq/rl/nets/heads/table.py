@@ -41,7 +41,7 @@ def check_head(config: TrainConfig) -> None:
     head = head_named(config.network.head)
     if config.algorithm == "pqn" and head.return_loss is None:
         able = " or ".join(row.name for row in HEADS.values() if row.return_loss is not None)
-        raise ConfigError(f"the setting network.head has to be {able}, which is what pqn learns, not {head.name}")
+        raise ConfigError(f"the setting network.head must be {able}, which is what pqn learns, not {head.name}")
     reason = head.why_not(config.network)
     if reason is not None:
         raise ConfigError(reason)
