@@ -75,7 +75,7 @@ def room_of(module: str) -> str:
 
 
 def folder_of(module: str) -> str:
-    """``rl/envs`` of ``nimbleq.rl.envs.masks``; a file that lies in a room itself stands for itself."""
+    """``rl/envs`` of ``nimbleq.rl.masks``; a file that lies in a room itself stands for itself."""
     return "/".join(MODULES[module].relative_to(SRC).parts[:2])
 
 

@@ -13,10 +13,10 @@ from nimbleq.rl.envs.atari_names import advice
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.interfaces import interface_of
-from nimbleq.rl.envs.masks import nth_legal
 from nimbleq.rl.envs.probe import find_offsets
 from nimbleq.rl.envs.remarks import remarks
 from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.masks import nth_legal
 from nimbleq.rl.presets import preset
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.train import train

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbleq.config import EnvConfig, ReplayConfig
-from nimbleq.rl.envs.masks import nth_legal
 from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.masks import nth_legal
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array

@@ -12,8 +12,8 @@ from nimbleq.errors import EnvError
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.envs.gymnasium import make_env
-from nimbleq.rl.envs.masks import best_legal, nth_legal
 from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.masks import best_legal, nth_legal
 from nimbleq.rl.presets import preset
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.evaluate import Evaluator

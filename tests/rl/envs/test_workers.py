@@ -13,9 +13,9 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, validate, with_changes
 from nimbleq.errors import ConfigError, EnvError
-from nimbleq.rl.envs.masks import nth_legal
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.envs.workers import WorkerEnvBatch
+from nimbleq.rl.masks import nth_legal
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir

@@ -18,9 +18,9 @@ from nimbleq.graph.space import Box, Path
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.engines import env_engine, make_env_batch
 from nimbleq.rl.envs.gymnasium import make_env
-from nimbleq.rl.envs.masks import MANY, nth_legal
 from nimbleq.rl.envs.offsets import large, offsets_of, values_of, wide
 from nimbleq.rl.envs.uniform import UniformEnv
+from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array

@@ -10,7 +10,7 @@ import torch
 
 from nimbleq.config import LearnerConfig
 from nimbleq.graph.graph import Graph
-from nimbleq.rl.envs.masks import best_legal
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array, Batch, Policy

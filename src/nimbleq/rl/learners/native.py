@@ -16,8 +16,8 @@ import numpy as np
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.graph import Graph
-from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import initial_network
 from nimbleq.rl.replay.ring import Replay

@@ -10,10 +10,10 @@ import torch
 
 from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
-from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.learner import learning_rate
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.network import initial_network

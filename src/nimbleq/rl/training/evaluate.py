@@ -22,7 +22,7 @@ from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
-from nimbleq.rl.envs.masks import MANY, nth_legal
+from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.explore import epsilon_greedy
 from nimbleq.types import Array, Episodes, Policy

@@ -8,7 +8,7 @@ import numpy as np
 
 from nimbleq.config import ExploreConfig
 from nimbleq.rl.envs.extension import environment_extension
-from nimbleq.rl.envs.masks import MANY, nth_legal
+from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.ramp import ramp
 from nimbleq.types import Array
 

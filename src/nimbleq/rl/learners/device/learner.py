@@ -12,12 +12,12 @@ from torch import Tensor
 
 from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
-from nimbleq.rl.envs.masks import best_legal
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
 from nimbleq.rl.learners.device.transfer import choose_device, missing_device, to_device, to_host
 from nimbleq.rl.learners.engine import Engine, Measure
+from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Errors, HeadLoss, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
