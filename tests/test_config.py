@@ -8,7 +8,9 @@ from typing import Any, get_type_hints
 import pytest
 
 from nimbleq.config import (
+    EngineName,
     TrainConfig,
+    VectorName,
     from_dict,
     require_same_result,
     same_settings,
@@ -117,3 +119,10 @@ def test_a_run_goes_on_with_other_settings_only_where_they_change_no_result(name
 
 def test_settings_without_effect_exist() -> None:
     assert dotted(TrainConfig()).keys() >= WITHOUT_EFFECT.keys()
+
+
+def test_names_of_tables_stay_such_names() -> None:
+    changed = with_changes(TrainConfig(), {"learner.engine": "native", "env.engine": "envpool"})
+    for config in (changed, from_dict(TrainConfig, to_dict(changed))):
+        assert isinstance(config.learner.engine, EngineName), "else the command line warns about its own default"
+        assert isinstance(config.env.engine, VectorName)

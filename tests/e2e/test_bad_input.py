@@ -199,7 +199,7 @@ def test_a_finished_run_is_only_read_and_what_is_damaged_is_named(inline: Any, t
         assert "was started with" in one_line(inline("train", "--resume", "--out", good, *changed))
     for changed in (("--checkpoint-seconds", "3"), ("--workers", "2"), ("--evaluation.beside",)):
         assert inline("train", "--resume", "--out", good, *changed).code == 0, changed
-    assert '"checkpoint_seconds": 3.0' in (good / "config.json").read_text(), "remembered for the next time"
+    assert '"checkpoint_seconds": 3.0' not in (good / "config.json").read_text(), "a run that is over is only read"
     other = tmp_path / "other.json"
     other.write_text((good / "config.json").read_text().replace('"steps": 640', '"steps": 64'))
     assert "steps = 640, not 64" in one_line(inline("train", "--resume", "--out", good, "--config", other))
@@ -248,7 +248,7 @@ def test_rewards_that_are_no_single_number(
     words = ("train", *BRIEF[2:], "--env", "broken_envs:Paying", "--workers", workers)
     assert inline(*words, "--env-kwargs", "count=1", "--out", tmp_path / "one").code == 0, "an array of one number"
     line = one_line(inline(*words, "--env-kwargs", "count=2", "--out", tmp_path / "two"))
-    assert "returned a reward that is no number" in line
+    assert "as its reward: it must be one number" in line
 
 
 def test_files_that_are_no_sb3_zip(inline: Any, tmp_path: Path) -> None:

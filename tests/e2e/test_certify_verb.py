@@ -121,7 +121,7 @@ def test_a_certificate_that_says_more_than_its_returns_is_refused(inline: Any, r
         (("--return-range", "5"), "low,high"),
         (("--return-range", "9,3"), "low below high"),
         (("--return-range", "100,500"), "does not hold"),
-        (("--max-episodes", "0"), "--max-episodes has to be at least 2"),
+        (("--max-episodes", "0"), "--max-episodes must be at least 2"),
         (("--keep", "2"), "keep"),
     ],
 )

@@ -81,9 +81,9 @@ def test_recipes_are_the_rows_of_their_table(run: Path, name: str) -> None:
         (("--passes", "prun=1"), "no pass 'prun'"),
         (("--passes", "fold", "--recipe", "int8"), "leave out one of them"),
         (("--hidden", "16x16"), "give e.g. 16-16, or linear for none"),
-        (("--distill.rounds", "0"), "distill.rounds has to be at least 1, not 0"),
-        (("--select-episodes", "1"), "--select-episodes has to be at least 2, not 1"),
-        (("--seed", "-1"), "--seed has to be at least 0, not -1"),
+        (("--distill.rounds", "0"), "distill.rounds must be at least 1, not 0"),
+        (("--select-episodes", "1"), "--select-episodes must be at least 2, not 1"),
+        (("--seed", "-1"), "--seed must be at least 0, not -1"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_and_leaves_nothing(
@@ -118,7 +118,7 @@ def test_stopped_it_keeps_its_candidates_and_goes_on(
         stopped = inline("compress", run, "--name", "other", *FAST)
     assert stopped.code == 130
     assert f"stopped; {VERBS['compress'].stopped}" in stopped.err
-    assert "every candidate that was finished is saved" in stopped.err
+    assert "every finished candidate is saved" in stopped.err
     assert not (run / "artefacts" / "other").exists()
     (folder,) = (run / "candidates").iterdir()
     assert {path.name for path in folder.iterdir()} >= {row["name"] for row in whole.json["candidates"]}

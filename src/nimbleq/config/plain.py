@@ -20,8 +20,15 @@ def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
         head, _, rest = dotted.partition(".")
         if head not in {f.name for f in fields(config)}:
             raise ConfigError(f"there is no setting {dotted!r} in {type(config).__name__}")
-        config = replace(config, **{head: with_changes(getattr(config, head), {rest: value}) if rest else value})
+        before = getattr(config, head)
+        changed = with_changes(before, {rest: value}) if rest else _as_kind(type(before), value)
+        config = replace(config, **{head: changed})
     return config
+
+
+def _as_kind(kind: Any, value: Any) -> Any:
+    """``value``, as ``kind`` where that is a kind of text of its own (`nimbleq.config.TableName`)."""
+    return kind(value) if isinstance(kind, type) and issubclass(kind, str) and isinstance(value, str) else value
 
 
 def to_dict(config: Any) -> Any:
@@ -55,7 +62,7 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
         elif get_origin(hint) is tuple and isinstance(inner, list):
             plain[name] = tuple(inner)
         elif _fits(hint, inner):
-            plain[name] = inner
+            plain[name] = _as_kind(hint, inner)
         else:
             raise ConfigError(f"the setting {path} cannot be {inner!r}")
     return kind(**plain)

@@ -93,10 +93,10 @@ def test_rows_describe_themselves(mlp):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"rounds": 0}, "distill.rounds has to be at least 1, not 0"),
-        ({"batch_size": 1}, "distill.batch_size has to be at least 2, not 1"),
-        ({"lr": float("nan")}, "distill.lr has to be positive, not nan"),
-        ({"epsilon": 1.5}, "distill.epsilon has to be between 0 and 1, not 1.5"),
+        ({"rounds": 0}, "distill.rounds must be at least 1, not 0"),
+        ({"batch_size": 1}, "distill.batch_size must be at least 2, not 1"),
+        ({"lr": float("nan")}, "distill.lr must be positive, not nan"),
+        ({"epsilon": 1.5}, "distill.epsilon must be between 0 and 1, not 1.5"),
         ({"advantage_weight": -1.0}, "distill.advantage_weight cannot be negative, not -1.0"),
     ],
 )

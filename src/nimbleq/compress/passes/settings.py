@@ -43,10 +43,10 @@ _POSITIVE = ("lr", "temperature")
 
 def check_distill(config: DistillConfig) -> None:
     """Raise `ConfigError` for a setting that is out of range; names the option."""
-    wrong = [f"{name} has to be at least {low}" for name, low in _AT_LEAST.items() if getattr(config, name) < low]
-    wrong += [f"{name} has to be positive" for name in _POSITIVE if not 0 < getattr(config, name) < inf]
+    wrong = [f"{name} must be at least {low}" for name, low in _AT_LEAST.items() if getattr(config, name) < low]
+    wrong += [f"{name} must be positive" for name in _POSITIVE if not 0 < getattr(config, name) < inf]
     if not 0 <= config.epsilon <= 1:
-        wrong.append("epsilon has to be between 0 and 1")
+        wrong.append("epsilon must be between 0 and 1")
     if not 0 <= config.advantage_weight < inf:
         wrong.append("advantage_weight cannot be negative")
     if wrong:
