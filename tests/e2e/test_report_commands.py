@@ -34,9 +34,9 @@ def hints(inline: Any, run: Path) -> list[str]:
 
 
 def recipe(inline: Any, run: Path) -> list[str]:
-    """The commands under "Do it again"."""
+    """The commands under "Reproduce it"."""
     inline("report", run)
-    block = re.search(r"Do it again</h3><pre><code>(.*?)</code>", (run / "report.html").read_text(), re.DOTALL)
+    block = re.search(r"Reproduce it</h3><pre><code>(.*?)</code>", (run / "report.html").read_text(), re.DOTALL)
     assert block is not None
     return html.unescape(block[1]).splitlines()
 

@@ -65,7 +65,7 @@ def test_sigterm_stops_like_ctrl_c(inline: Any, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate()
     assert process.returncode == 143, told
-    assert "stopped; everything done so far is kept" in told
+    assert "stopped; everything so far is saved" in told
     assert "Traceback" not in told
     assert steps_of(run) > 0
     assert "steps = 100000000, not 9" in one_line(inline("train", "--out", run, "--resume", "--steps", "9"))
@@ -87,7 +87,7 @@ def test_an_environment_that_hangs_can_be_stopped(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=300)
     assert process.returncode == 130, told
     assert "once more: at once" in told
-    assert "stopped; what the last checkpoint holds is kept" in told
+    assert "stopped; the last checkpoint is intact" in told
     assert steps_of(run) > 0
 
 
