@@ -82,6 +82,13 @@ def test_a_budget_in_which_nothing_is_learnt_is_said(inline: Any, tmp_path: Path
     assert "nothing will be learnt: learning starts after 1,000 steps" in done.out
 
 
+def test_a_run_that_is_not_there_is_not_resumed_as_another(inline: Any, tmp_path: Path) -> None:
+    line = one_line(inline("train", "--resume", "--out", tmp_path / "misspelt"))
+    assert "there is no run in" in line
+    assert "--env" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_run_knows_before_it_trains_what_cannot_be_exported(
     inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

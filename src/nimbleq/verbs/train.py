@@ -51,11 +51,12 @@ def arguments(words: Sequence[str]) -> Args:
     """Defaults of the options: from the file of ``--config``, else from the resumed run, else from a preset.
 
     Raises:
-        ConfigError: a file and a preset are given, there is no such preset, or learning starts after the end.
+        ConfigError: a file and a preset are given, there is no such preset, no run to resume, or learning starts after
+            the end.
         FileError: the file, or the run that is resumed, is damaged.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--env", default="CartPole-v1")
+    first.add_argument("--env", default=None)
     first.add_argument("--max-episode-steps", "--max_episode_steps", default="")
     first.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     first.add_argument("--discretize", default="")
@@ -90,9 +91,16 @@ def _start(known: argparse.Namespace) -> Args:
         return Args(from_file=known.config, log=log, config=read_settings(known.config))
     if resumed:
         return Args(preset=preset, log=log, config=saved_config(RunDir(known.out)))
+    if known.resume and known.out is not None and known.env is None:
+        raise ConfigError(f"there is no run in {known.out} to resume; to start one there, name its --env")
     limit, bins = map(_number_or_none, (known.max_episode_steps, known.discretize))
     env = EnvConfig(
-        known.env, limit, tuple(known.env_kwargs), bins, channels=known.channels, offsets=tuple(known.obs_offsets)
+        known.env or EnvConfig().id,
+        limit,
+        tuple(known.env_kwargs),
+        bins,
+        channels=known.channels,
+        offsets=tuple(known.obs_offsets),
     )
     return Args(preset=preset, config=preset_for(env, preset))
 
