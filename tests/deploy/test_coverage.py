@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.verify import verify
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
-from nimbleq.graph.encodings import ENCODINGS
+from nimbleq.graph.encodings import DENSE, ENCODINGS
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
@@ -20,15 +22,25 @@ from nimbleq.graph.ops import OPS
 from nimbleq.graph.tensor import INT32, UINT8, TensorType
 from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
-from tests.graph.test_formats import CASES
+from tests.graph.test_formats import CASES, held
 from tests.strategies import random_obs
 
 CANNOT: set[tuple[str, str]] = set()
 """Target and op that it cannot express."""
 
 
-def policy_around(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[str, Array]) -> Graph:
-    """One observation is taken apart into what ``op`` reads; what it makes becomes action values."""
+def policy_around(
+    op: ops.Op,
+    sources: tuple[TensorType, ...],
+    weights: dict[str, Array],
+    variants: Sequence[tuple[ops.Op, dict[str, Array]]] = (),
+) -> Graph:
+    """One observation is taken apart into what ``op`` reads; what it makes becomes action values.
+
+    Args:
+        variants: ops of the same kind and their weights, side by side, in place of ``op`` alone.
+    """
+    variants = variants or [(op, weights)]
     nodes: list[Node] = []
     more: dict[str, Array] = {}
     names = [f"x{index}" for index in range(len(sources))]
@@ -51,12 +63,14 @@ def policy_around(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[str
     if isinstance(op, ops.ArgMax):
         nodes += [Node(ops.Activation("relu"), tuple(names), Q), Node(op, (Q,), ACTION)]
         return Graph({"obs": obs}, tuple(nodes), (Q, ACTION), weights | more)
-    nodes.append(Node(op, tuple(names), "y"))
-    made, last = Graph({"obs": obs}, tuple(nodes), ("y",), weights | more).types["y"], "y"
-    if len(made.shape) == 3:
-        nodes.append(Node(ops.Flatten(), (last,), "flat"))
-        last = "flat"
-    if made.qtype.is_integer:
+    for index, (other, _) in enumerate(variants):
+        nodes += [Node(other, tuple(names), f"y{index}"), Node(ops.Flatten(), (f"y{index}",), f"flat{index}")]
+    weights = {name: array for _, held in variants for name, array in held.items()}
+    last = "flat0"
+    if len(variants) > 1:
+        last = "together"
+        nodes.append(Node(ops.Concat(), tuple(f"flat{index}" for index in range(len(variants))), last))
+    if Graph({"obs": obs}, tuple(nodes), (last,), weights | more).types[last].qtype.is_integer:
         more |= {"end.scale": np.full(1, 0.125, np.float32), "end.zero": np.zeros(1, np.int32)}
         nodes += [Node(ops.ArgMax(), (last,), ACTION), Node(ops.Dequantize("end.scale", "end.zero"), (last,), Q)]
     else:
@@ -66,19 +80,34 @@ def policy_around(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[str
 
 
 def policies(kind: str) -> list[Graph]:
-    """The cases of an op, and each with every weight held in every other way that has its values."""
-    found: list[Graph] = []
-    for op, sources, weights in CASES[kind]:
-        graph = policy_around(op, sources, weights)
-        found.append(graph)
-        for name in weights:
-            for how in (Storage(number, encoding) for number in FORMATS.values() for encoding in ENCODINGS.values()):
-                try:
-                    other = graph.with_storage({name: how})
-                except GraphError:
-                    continue
-                found += [other] if other.storage else []
-    return found
+    """The cases of an op, each side by side with copies that hold one weight in another way each."""
+    return [_held_otherwise(*case) for case in CASES[kind]]
+
+
+def _held_otherwise(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[str, Array]) -> Graph:
+    """Every weight in every format and encoding that it can have, rounded to that format, side by side."""
+    inputs = {f"x{index}": source for index, source in enumerate(sources)}
+    variants, storage = [(op, weights)], dict[str, Storage]()
+    for name in weights:
+        for how in (Storage(number, encoding) for number in FORMATS.values() for encoding in ENCODINGS.values()):
+            changed = weights | {name: held(weights[name], how.format)}
+            try:
+                Graph(inputs, (Node(op, tuple(inputs), "y"),), ("y",), changed, {name: how})
+            except GraphError:  # not a format for this place
+                continue
+            names = {old: f"{old}.{len(variants)}" for old in weights}
+            fields = {field: names[getattr(op, field)] for field in op.weight_fields if getattr(op, field)}
+            variants.append((replace(op, **fields), {names[old]: array for old, array in changed.items()}))
+            storage[names[name]] = how
+    return policy_around(op, sources, weights, variants).with_storage(storage)
+
+
+def test_weights_of_every_format_are_tried() -> None:
+    """A row that no op can take has no test."""
+    tried = {how for kind in OPS for graph in policies(kind) for how in graph.storage.values()}
+    plain = {"float32", "int8", "int32"}  # what arrays are stored as when nothing else is said
+    others = (Storage(number, encoding) for number in FORMATS.values() for encoding in ENCODINGS.values())
+    assert tried == {how for how in others if str(how.format) not in plain or how.encoding != DENSE}
 
 
 @pytest.mark.parametrize("kind", OPS)

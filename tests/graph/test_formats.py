@@ -247,7 +247,7 @@ def test_storage_stays_with_the_weight_that_it_is_of() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "int4"}, "knows no format 'int4'"),
+        ({"format": "int9"}, "knows no format 'int9'"),
         ({"encoding": "zip"}, "knows no encoding 'zip'"),
         ({"shape": [5, 21]}, "bytes|length"),
         ({"shape": [-5, -20]}, "not a weight's shape"),

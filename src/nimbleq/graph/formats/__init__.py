@@ -13,8 +13,9 @@ FORMATS: dict[str, Format] = {
     str(row): row
     for row in (
         FLOAT32,
-        INT8,
         INT32,
+        INT8,
+        *(Int(bits, signed=True) for bits in range(7, 1, -1)),
     )
 }
 """Name in files → format that weights may have."""

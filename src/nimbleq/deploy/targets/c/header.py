@@ -42,7 +42,7 @@ def title(graph: Graph, name: str, source: str, plans: Sequence[Plan]) -> str:
 
 def _memory(plan: Plan) -> str:
     where = "on the stack" if plan.on_stack else "static"
-    padded = ", padded to whole vectors" if plan.isa.lanes > 1 else ""
+    padded = ", unpacked and padded to whole vectors" if plan.isa.lanes > 1 else ""
     return f"   {plan.isa.name}: constants {plan.constant_bytes} bytes{padded}; RAM {plan.arena_bytes} bytes, {where}"
 
 

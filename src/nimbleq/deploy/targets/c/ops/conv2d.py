@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.readers import Stored, stored
 from nimbleq.deploy.targets.c.ops.sums import activated, as_float, bias, check_int_source, real_weights, requantized
 
 
@@ -14,23 +15,23 @@ def conv2d(layer: Layer) -> list[str]:
     channels, _, width = layer.source_type.shape
     out, rows, cols = layer.node_type.shape
     _, group_in, kh, kw = weight.shape
-    w = layer.constant("weight", weight.transpose(0, 2, 3, 1))
+    w = stored(layer, "weight", op.weight, weight.transpose(0, 2, 3, 1))
     start = bias(layer)
-    kind, result = ("float", activated(layer, "sum")) if real else ("int8_t", requantized(layer))
-    product = f"{as_float(layer, 'pixel[i]')} * *w++" if real else "(uint32_t)((int32_t)pixel[i] * *w++)"
+    result = activated(layer, "sum") if real else requantized(layer)
+    product = f"{as_float(layer, 'pixel[i]')} * {w.next}" if real else f"(uint32_t)((int32_t)pixel[i] * {w.next})"
     group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
     place = f"{layer.x} + (h * {width} + v) * {channels}{group}"
     return [
         f"for (int r = 0; r < {rows}; ++r)",
         f"for (int s = 0; s < {cols}; ++s) {{",
-        f"    const {kind} *w = {w};",
+        f"    {w.start}",
         f"    for (int o = 0; o < {out}; ++o) {{",
         f"        {'float' if real else 'uint32_t'} sum = {start};",
         f"        for (int a = 0; a < {kh}; ++a)",
         f"        for (int b = 0; b < {kw}; ++b) {{",
         f"            const int h = r * {op.stride[0]} + a - {op.padding[0]};",
         f"            const int v = s * {op.stride[1]} + b - {op.padding[1]};",
-        *(f"            {line}" for line in _border(layer, group_in, real)),
+        *(f"            {line}" for line in _border(layer, w, group_in, real)),
         f"            const {layer.source_element} *const pixel = {place};",
         f"            for (int i = 0; i < {group_in}; ++i) sum += {product};",
         "        }",
@@ -40,12 +41,12 @@ def conv2d(layer: Layer) -> list[str]:
     ]
 
 
-def _border(layer: Layer, count: int, real: bool) -> list[str]:
+def _border(layer: Layer, w: Stored, count: int, real: bool) -> list[str]:
     """Lines for a pixel outside of the image; the weights of its ``count`` channels are passed."""
     op, (_, height, width) = layer.op, layer.source_type.shape
     if not any(op.padding):
         return []
-    product = f"{op.pad_value}.0f * *w++" if real else f"(uint32_t)((int32_t){op.pad_value} * *w++)"
+    product = f"{op.pad_value}.0f * {w.next}" if real else f"(uint32_t)((int32_t){op.pad_value} * {w.next})"
     passing = f"for (int i = 0; i < {count}; ++i) sum += {product};" if op.pad_value else f"w += {count};"
     return [
         f"if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",

@@ -7,6 +7,7 @@ turn into whatever vectors the processor has.
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.readers import stored
 from nimbleq.deploy.targets.c.ops.sums import (
     activated,
     as_float,
@@ -23,8 +24,8 @@ def linear(layer: Layer) -> list[str]:
     weight, x, y = columns(layer), layer.x, layer.y
     n_out, n_in = weight.shape
     if real_weights(layer):
-        w = layer.constant("weight", weight.T)
-        product = f"{as_float(layer, f'{x}[k]')} * {w}[k * {n_out} + o]"
+        w = stored(layer, "weight", layer.op.weight, weight.T)
+        product = f"{as_float(layer, f'{x}[k]')} * {w.at(f'k * {n_out} + o')}"
         result = activated(layer, f"{y}[o]")
         return [
             f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {bias(layer)};",
@@ -33,11 +34,12 @@ def linear(layer: Layer) -> list[str]:
             *([f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {result};"] if layer.step.epilogue else []),
         ]
     check_int_source(layer)
+    w = stored(layer, "weight", layer.op.weight, weight)
     return [
-        f"const int8_t *w = {layer.constant('weight', weight)};",
+        w.start,
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    uint32_t sum = {bias(layer)};",
-        f"    for (int k = 0; k < {n_in}; ++k) sum += (uint32_t)((int32_t){x}[k] * *w++);",
+        f"    for (int k = 0; k < {n_in}; ++k) sum += (uint32_t)((int32_t){x}[k] * {w.next});",
         f"    {y}[o] = {requantized(layer)};",
         "}",
     ]

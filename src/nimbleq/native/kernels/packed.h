@@ -1,0 +1,9 @@
+/* Code number i of `bits` <= 8 each, packed without gaps, the first in the lowest bits. Reads no byte behind the last. */
+static inline uint32_t nq_code(const uint8_t *codes, const uint32_t i, const uint32_t bits)
+{
+    const uint32_t start = i * bits, shift = start & 7u;
+    const uint8_t *const byte = codes + (start >> 3);
+    uint32_t code = (uint32_t)byte[0] >> shift;
+    if (shift + bits > 8u) code |= (uint32_t)byte[1] << (8u - shift);
+    return code & (((uint32_t)1 << bits) - 1u);
+}
