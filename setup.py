@@ -28,7 +28,7 @@ def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()
 
 
 EXTENSIONS = [
-    extension("_runtime", "runtime", "runtime"),
+    extension("_runtime", "runtime", "runtime", "batch", "timing"),
     extension("_learner", "learner", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
     extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's

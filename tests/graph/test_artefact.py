@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from nimbleq.errors import FileError
 from nimbleq.files import sha256
-from nimbleq.graph import artefact
-from nimbleq.graph.artefact import FORMAT, attach_certificate, digest, load_artefact, save_artefact
+from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, save_artefact
+from nimbleq.graph.artefact_files import FORMAT, sealed
 from nimbleq.graph.codec import decode, encode
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import interpret
@@ -43,7 +43,7 @@ def reseal(path: Path, name: str, data: bytes) -> None:
     provenance = json.loads((path / "provenance.json").read_text())
     provenance["files"][name] = sha256(data)
     provenance.pop("digest")
-    (path / "provenance.json").write_bytes(artefact._sealed(provenance))
+    (path / "provenance.json").write_bytes(sealed(provenance))
     (path / "certificate.json").unlink(missing_ok=True)
 
 
@@ -358,7 +358,7 @@ def test_a_failed_save_keeps_the_old_artefact(folder: Path, monkeypatch: pytest.
 
     rng = np.random.default_rng(4)
     graph = random_graph(rng)
-    monkeypatch.setattr(artefact, "write_bytes", full)
+    monkeypatch.setattr("nimbleq.graph.artefact.write_bytes", full)
     with pytest.raises(FileError, match="No space left"):
         save_artefact(folder, graph, random_obs(rng, graph, 3), {})
     assert digest(folder) == before

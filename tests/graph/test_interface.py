@@ -19,11 +19,10 @@ from nimbleq.graph.interface import (
     as_mask,
     describe,
     environment_action,
-    from_dict,
     mask_of,
     network_input,
-    to_dict,
 )
+from nimbleq.graph.interface_codec import from_dict, to_dict
 from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary, leaves
 from nimbleq.rl.envs.observe import guesses, readings, space_of
 from nimbleq.types import ObsSpec

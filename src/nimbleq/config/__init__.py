@@ -1,23 +1,19 @@
 """The settings of training: the dataclasses, the rules for valid ones, JSON, and which may change on resuming."""
 
+from nimbleq.config.names import AUTO, EngineName, HeadName, TableName, TorsoName, VectorName
 from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
-    AUTO,
-    EngineName,
     EnvConfig,
     EvalConfig,
     ExploreConfig,
-    HeadName,
     LearnerConfig,
     LogConfig,
     NetworkConfig,
     PqnConfig,
     ReplayConfig,
-    TableName,
     TrainConfig,
-    VectorName,
 )
 
 __all__ = [
@@ -33,6 +29,7 @@ __all__ = [
     "PqnConfig",
     "ReplayConfig",
     "TableName",
+    "TorsoName",
     "TrainConfig",
     "VectorName",
     "flat_settings",

@@ -78,8 +78,6 @@ def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
     """Combinations of network and learner."""
     network = config.network
     yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
-    normed = network.torso == "impala" or not network.spectral_norm
-    yield _Rule("network.spectral_norm", normed, "off, except with the torso impala")
     yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
     if config.algorithm == "pqn":

@@ -11,34 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-
-class TableName(str):
-    """The name of a row in a table of another room; the command line takes its choices from there."""
-
-    __slots__ = ()
-
-
-class EngineName(TableName):
-    """``auto``, or a row of `nimbleq.rl.learners.engines.ENGINES`."""
-
-    __slots__ = ()
-
-
-class HeadName(TableName):
-    """A row of `nimbleq.rl.nets.heads.table.HEADS`."""
-
-    __slots__ = ()
-
-
-class VectorName(TableName):
-    """A row of `nimbleq.rl.envs.vectors.VECTOR_ENGINES`."""
-
-    __slots__ = ()
-
-
-_GYMNASIUM = VectorName("gymnasium")
-AUTO = EngineName("auto")
-_Q = HeadName("q")
+from nimbleq.config.names import AUTO, GYMNASIUM, MLP, EngineName, HeadName, Q, TorsoName, VectorName
 
 
 @dataclass(frozen=True)
@@ -62,7 +35,7 @@ class EnvConfig:
     max_episode_steps: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
     kwargs: Annotated[tuple[str, ...], tyro.conf.arg(name="env-kwargs", prefix_name=False)] = ()
     discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
-    engine: Annotated[VectorName, tyro.conf.arg(name="env-engine", prefix_name=False)] = _GYMNASIUM
+    engine: Annotated[VectorName, tyro.conf.arg(name="env-engine", prefix_name=False)] = GYMNASIUM
     workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
     channels: Annotated[Literal["first", "last", "flat"] | None, tyro.conf.arg(prefix_name=False)] = None
     offsets: Annotated[tuple[str, ...], tyro.conf.arg(name="obs-offsets", prefix_name=False)] = ()
@@ -99,7 +72,7 @@ class NetworkConfig:
         obs_clip: in standard deviations.
     """
 
-    torso: Literal["mlp", "nature", "small", "impala", "mobile", "shuffle"] = "mlp"
+    torso: TorsoName = MLP
     torso_width: int = 1
     torso_pool: bool = False
     spectral_norm: bool = False
@@ -109,7 +82,7 @@ class NetworkConfig:
     dueling: bool = False
     noisy: bool = False
     noisy_sigma: float = 0.5
-    head: HeadName = _Q
+    head: HeadName = Q
     atoms: int = 51
     v_min: float = -10.0
     v_max: float = 10.0

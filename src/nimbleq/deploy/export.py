@@ -19,7 +19,8 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.text import identifier
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_folder, write_json
-from nimbleq.graph.artefact import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS, Artefact, load_artefact
+from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.graph.artefact_files import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS
 from nimbleq.version import VERSION
 
 MANIFEST = "build.json"

@@ -13,7 +13,6 @@ Nothing in the folder is code, and reading it runs no code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,23 +24,33 @@ import safetensors
 import safetensors.numpy
 
 from nimbleq.errors import FileError
-from nimbleq.files import read_bytes, sha256, write_bytes, write_folder
+from nimbleq.files import sha256, write_bytes, write_folder
+from nimbleq.graph.artefact_files import (
+    CERTIFICATE,
+    FORMAT,
+    GOLDEN,
+    HASHED,
+    MODEL,
+    PROVENANCE,
+    WEIGHTS,
+    checked_hashes,
+    combined,
+    json_bytes,
+    model_of,
+    read_file,
+    sealed,
+    unsealed,
+)
 from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, weight_arrays
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, MASK, Graph, Q
-from nimbleq.graph.interface import Interface, from_dict, to_dict
+from nimbleq.graph.interface import Interface
+from nimbleq.graph.interface_codec import from_dict, to_dict
 from nimbleq.graph.tensor import FLOAT32, INT32, UINT8, Float32, TensorType
 from nimbleq.types import Array, ObsSpec
 from nimbleq.version import VERSION
 
-FORMAT = 2
-"""Version of the layout; it rises when an older nimbleq cannot read what a newer one writes. 2: the interface,
-masks, and weights of any format and encoding. A file has the oldest version that can read it."""
-MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
-PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
-_HASHED = (MODEL, WEIGHTS, GOLDEN)
-_MAX_BYTES = {MODEL: 32 << 20, PROVENANCE: 32 << 20, CERTIFICATE: 32 << 20, WEIGHTS: 4 << 30, GOLDEN: 256 << 20}
 _DTYPES = {row.native: row.dtype for row in FORMATS.values() if row.native} | {"U8": np.dtype(np.uint8)}
 
 
@@ -107,14 +116,16 @@ def save_artefact(
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: _json({"format": FORMAT if graph.storage or graph.masked or extra else 1, **encode(graph), **extra}),
+        MODEL: json_bytes(
+            {"format": FORMAT if graph.storage or graph.masked or extra else 1, **encode(graph), **extra}
+        ),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
     hashes = {name: sha256(data) for name, data in contents.items()}
-    contents[PROVENANCE] = _sealed({**provenance, "nimbleq": VERSION, "files": hashes})
+    contents[PROVENANCE] = sealed({**provenance, "nimbleq": VERSION, "files": hashes})
     if certificate is not None:
-        contents[CERTIFICATE] = _sealed({**certificate, "artefact_digest": _combined(hashes)}, indent=None)
+        contents[CERTIFICATE] = sealed({**certificate, "artefact_digest": combined(hashes)}, indent=None)
 
     def fill(folder: Path) -> None:
         for name, data in contents.items():
@@ -134,9 +145,9 @@ def load_artefact(path: Path | str) -> Artefact:
     path = Path(path)
     if not path.is_dir():
         raise FileError(f"{path} is not an artefact: there is no such folder")
-    model, contents = _model_of(path)
-    recorded = _unsealed(path, PROVENANCE)
-    hashes = _check_hashes(path, recorded, contents)
+    model, contents = model_of(path)
+    recorded = unsealed(path, PROVENANCE)
+    hashes = checked_hashes(path, recorded, contents)
     with _naming(path / WEIGHTS):
         arrays = _read_arrays(contents[WEIGHTS])
     with _naming(path / MODEL):
@@ -147,12 +158,12 @@ def load_artefact(path: Path | str) -> Artefact:
         graph, interface = _read_model(model, weights)
     with _naming(path / GOLDEN):
         golden = read_golden(contents[GOLDEN], graph)
-    certificate = _unsealed(path, CERTIFICATE) if (path / CERTIFICATE).exists() else None
-    combined = _combined(hashes)
-    if certificate is not None and certificate.pop("artefact_digest", None) != combined:
+    certificate = unsealed(path, CERTIFICATE) if (path / CERTIFICATE).exists() else None
+    own = combined(hashes)
+    if certificate is not None and certificate.pop("artefact_digest", None) != own:
         raise FileError(f"{path / CERTIFICATE} belongs to another model: certify this artefact again")
     provenance = {name: value for name, value in recorded.items() if name != "files"}
-    return Artefact(path, graph, interface, golden, provenance, certificate, combined)
+    return Artefact(path, graph, interface, golden, provenance, certificate, own)
 
 
 def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
@@ -161,9 +172,9 @@ def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
     Raises:
         FileError: the artefact is not intact, or the place is not writable.
     """
-    contents = {name: _read(path, name) for name in _HASHED}
-    hashes = _check_hashes(path, _unsealed(path, PROVENANCE), contents)
-    write_bytes(path / CERTIFICATE, _sealed({**certificate, "artefact_digest": _combined(hashes)}, indent=None))
+    contents = {name: read_file(path, name) for name in HASHED}
+    hashes = checked_hashes(path, unsealed(path, PROVENANCE), contents)
+    write_bytes(path / CERTIFICATE, sealed({**certificate, "artefact_digest": combined(hashes)}, indent=None))
     return load_artefact(path)
 
 
@@ -173,85 +184,7 @@ def digest(path: Path) -> str:
     Raises:
         FileError: one of them is missing.
     """
-    return _combined({name: sha256(_read(path, name)) for name in _HASHED})
-
-
-def _combined(hashes: Mapping[str, str]) -> str:
-    return sha256("".join(f"{hashes[name]}  {name}\n" for name in _HASHED).encode())
-
-
-def _json(value: Any, indent: int | None = 1) -> bytes:
-    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode()
-
-
-def _sealed(value: Mapping[str, Any], indent: int | None = 1) -> bytes:
-    """A JSON object with its format and the digest of its own content; ``indent`` None puts it on one line."""
-    # Through JSON once, so that the digest covers what a reader will see.
-    content = json.loads(_json({"format": 1, **value}))
-    return _json({**content, "digest": _content_digest(content)}, indent)
-
-
-def _content_digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return sha256(canonical.encode())
-
-
-def _unsealed(path: Path, name: str) -> dict[str, Any]:
-    """The content that `_sealed` wrote, without format and digest."""
-    content = _parse(path, name, _read(path, name))
-    if content.pop("digest", None) != _content_digest(content):
-        raise FileError(f"{path / name} was changed after it was written: its content does not match its digest")
-    del content["format"]
-    return content
-
-
-def _read(path: Path, name: str) -> bytes:
-    file = path / name
-    if not file.is_file():
-        raise FileError(f"{path} is not a complete artefact: {name} is missing")
-    if file.stat().st_size > _MAX_BYTES[name]:
-        raise FileError(f"{file} is larger than {_MAX_BYTES[name] >> 20} MiB: not an artefact's {name}")
-    return read_bytes(file)
-
-
-def _parse(path: Path, name: str, data: bytes) -> dict[str, Any]:
-    """A JSON object of a format that this nimbleq reads."""
-    file = path / name
-    try:
-        value = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{file} is not valid JSON ({error}): truncated or damaged") from error
-    version = value.get("format") if isinstance(value, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise FileError(f"{file} has no format version: not an artefact's {name}")
-    if version > FORMAT:
-        raise FileError(
-            f"{file} was written by a newer nimbleq (format {version}; this one, {VERSION}, reads up to {FORMAT}): "
-            "upgrade nimbleq"
-        )
-    return dict(value)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _model_of(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The model's JSON and the hashed files' bytes. A newer format is reported before any other error."""
-    contents = {MODEL: _read(path, MODEL)}
-    model = _parse(path, MODEL, contents[MODEL])
-    return model, contents | {name: _read(path, name) for name in (WEIGHTS, GOLDEN)}
-
-
-def _check_hashes(path: Path, provenance: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, str]:
-    recorded: Any = provenance.get("files")
-    for name in _HASHED:
-        if not isinstance(recorded, dict) or recorded.get(name) != sha256(contents[name]):
-            raise FileError(
-                f"{path / name} no longer matches the SHA-256 in {PROVENANCE}: damaged or edited; "
-                "restore it or make the artefact again"
-            )
-    return {name: recorded[name] for name in _HASHED}
+    return combined({name: sha256(read_file(path, name)) for name in HASHED})
 
 
 def _read_arrays(data: bytes) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.errors import FileError, ObservationError
+from nimbleq.errors import ObservationError
 from nimbleq.graph.reading import Read, as_array, described, input_spec, reader
 from nimbleq.graph.space import (
     AXES,
@@ -26,14 +26,8 @@ from nimbleq.graph.space import (
     MultiDiscrete,
     Path,
     Space,
-    items,
     leaves,
     named,
-    number,
-    record,
-    space_from_dict,
-    space_to_dict,
-    whole,
 )
 from nimbleq.types import Array, ObsSpec
 
@@ -51,8 +45,6 @@ MASKS: Mapping[str, bool] = {
     "method:valid_action_mask": False,
 }
 """Places where an environment gives its mask, in order of preference → whether it is a list of actions (else flags)."""
-_COMMAND_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "int8", "int16")
-_MAX_ACTIONS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +74,7 @@ class Interface:
             commands = np.array(self.commands, order="C")
             commands.flags.writeable = False
             object.__setattr__(self, "commands", commands)
-        seen = _without_mask(self.space, self.mask)
+        seen = without_mask(self.space, self.mask)
         object.__setattr__(self, "obs", input_spec(seen))
         object.__setattr__(self, "read", reader(seen))
 
@@ -91,10 +83,15 @@ class Interface:
         return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Interface) and to_dict(self) == to_dict(other)
+        if not isinstance(other, Interface) or _numbers(self) != _numbers(other):
+            return False
+        mine, others = self.commands, other.commands
+        if mine is None or others is None:
+            return mine is others
+        return mine.dtype == others.dtype and np.array_equal(mine, others)
 
     def __hash__(self) -> int:
-        return hash((self.space, self.actions, self.action_start, self.mask))
+        return hash(_numbers(self))
 
     @classmethod
     def of_spec(cls, obs: ObsSpec, actions: int) -> Interface:
@@ -108,6 +105,11 @@ class Interface:
         as_is = isinstance(space, Box) and not space.offset and (space.axes == SAME or len(space.shape) == 1)
         same = as_is and isinstance(space, Box) and (space.dtype == "float32" or space.axes == SAME)
         return same and self.action_start == 0 and self.commands is None
+
+
+def _numbers(interface: Interface) -> tuple[Any, ...]:
+    """All fields but the commands, which are an array."""
+    return interface.space, interface.actions, interface.action_start, interface.mask
 
 
 def network_input(interface: Interface, raw: Any) -> Array:
@@ -199,69 +201,11 @@ def _flags_of(listed: Array, interface: Interface, name: str) -> Array:
     return mask
 
 
-def to_dict(interface: Interface) -> dict[str, Any]:
-    """JSON values."""
-    content: dict[str, Any] = {
-        "space": space_to_dict(interface.space),
-        "actions": interface.actions,
-        "action_start": interface.action_start,
-        "mask": interface.mask,
-        "commands": None,
-    }
-    commands = interface.commands
-    if commands is not None:
-        values = commands.reshape(-1).tolist()
-        content["commands"] = {"dtype": str(commands.dtype), "shape": list(commands.shape), "values": values}
-    return content
-
-
-def from_dict(content: Any) -> Interface:
-    """What `to_dict` wrote.
-
-    Raises:
-        FileError: it is not valid; says where.
-    """
-    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"})
-    actions = whole(content["actions"], "interface.actions", 1)
-    start, mask = whole(content["action_start"], "interface.action_start", -(1 << 62)), content["mask"]
-    space = space_from_dict(content["space"], "interface.space")
-    if actions > _MAX_ACTIONS:
-        raise FileError(f"interface.actions is {actions}, more than {_MAX_ACTIONS}")
-    if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
-        raise FileError(f"interface.mask must be null or one of {', '.join(MASKS)}")
-    if mask is not None and mask.startswith("obs:") and not _has_entry(space, mask):
-        raise FileError(f"interface.space has no entry for the mask {mask}")
-    if _without_mask(space, mask).size == 0:
-        raise FileError("interface.space has nothing but the mask")
-    single = len(leaves(_without_mask(space, mask))) == 1
-    if not single and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
-        raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
-    return Interface(space, actions, start, _commands(content["commands"], actions), mask)
-
-
-def _commands(content: Any, actions: int) -> Array | None:
-    if content is None:
-        return None
-    record(content, "interface.commands", {"dtype", "shape", "values"})
-    if content["dtype"] not in _COMMAND_DTYPES:
-        raise FileError(f"interface.commands.dtype must be one of {', '.join(_COMMAND_DTYPES)}")
-    sides = items(content["shape"], "interface.commands.shape")
-    shape = tuple(whole(side, "interface.commands.shape", 0) for side in sides)
-    values = [number(value, "interface.commands") for value in items(content["values"], "interface.commands.values")]
-    if not shape or shape[0] != actions or np.prod(shape, dtype=float) != len(values):
-        raise FileError(f"interface.commands has {len(values)} values, not those of {actions} commands")
-    with np.errstate(over="ignore", invalid="ignore"):
-        commands = np.array(values).astype(content["dtype"]).reshape(shape)
-    if not np.isfinite(commands).all():
-        raise FileError("interface.commands has values that its dtype cannot hold")
-    return commands
-
-
 def describe(interface: Interface) -> list[str]:
     """The interface in words, one fact per line: for the header of emitted code, and for people."""
     lines, at = [], 0
     vector = interface.obs.pictures or len(interface.obs.shape) == 1
-    found = leaves(_without_mask(interface.space, interface.mask))
+    found = leaves(without_mask(interface.space, interface.mask))
     for path, leaf in sorted(found, key=lambda entry: getattr(entry[1], "picture", None) is None):
         place = f"obs[{at}..{at + leaf.size - 1}]" if leaf.size > 1 else f"obs[{at}]"
         at += leaf.size
@@ -299,12 +243,8 @@ def _form(leaf: Any) -> str:
     return f"{leaf.dtype} {sides}{off}"
 
 
-def _has_entry(space: Space, mask: str) -> bool:
-    name = mask.partition(":")[2]
-    return isinstance(space, Dict) and any(entry == name for entry, _ in space.entries)
-
-
-def _without_mask(space: Space, mask: str | None) -> Space:
+def without_mask(space: Space, mask: str | None) -> Space:
+    """The part of ``space`` that the network reads: all but the entry that holds the mask, if one does."""
     if mask is None or not mask.startswith("obs:") or not isinstance(space, Dict):
         return space
     name = mask.partition(":")[2]
@@ -315,7 +255,7 @@ def _not_finite(interface: Interface, ready: Array) -> str:
     """Which entry holds NaN or infinity."""
     bad = ~np.isfinite(ready).reshape(-1)
     what, at = "NaN" if np.isnan(ready).any() else "infinity, or a value too large for float32", int(bad.argmax())
-    found: list[tuple[Path, Any]] = leaves(_without_mask(interface.space, interface.mask))
+    found: list[tuple[Path, Any]] = leaves(without_mask(interface.space, interface.mask))
     for path, leaf in sorted(found, key=lambda entry: getattr(entry[1], "picture", None) is None):
         if at < leaf.size and path:
             return f"the observation's entry {named(path)!r} contains {what}"

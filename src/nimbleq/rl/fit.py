@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nimbleq.config import NetworkConfig
+from nimbleq.config import NetworkConfig, TorsoName
 
 NATURE_MIN_PIXELS = 36
 """A side of a picture; below this the third convolution of the torso ``nature`` has no output left."""
@@ -12,4 +12,5 @@ NATURE_MIN_PIXELS = 36
 
 def fitting(config: NetworkConfig, shape: tuple[int, ...]) -> NetworkConfig:
     """``config`` with the torso for a picture ``(C, H, W)`` beside numbers: ``small`` where nature's is too large."""
-    return replace(config, torso="small") if config.torso == "nature" and min(shape[1:]) < NATURE_MIN_PIXELS else config
+    too_large = config.torso == "nature" and min(shape[1:]) < NATURE_MIN_PIXELS
+    return replace(config, torso=TorsoName("small")) if too_large else config

@@ -1,4 +1,4 @@
-"""Which settings can train: their ranges, and what environments, head and engine ask for."""
+"""Which settings can train: their ranges, and what environments, torso, head and engine ask for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from nimbleq.config import TrainConfig, validate
 from nimbleq.rl.envs.vectors import check_vector_engine
 from nimbleq.rl.learners.engines import check_engine
 from nimbleq.rl.nets.heads.table import check_head
+from nimbleq.rl.nets.torsos.table import check_torso
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -16,5 +17,6 @@ def check_settings(config: TrainConfig) -> None:
     """
     validate(config)
     check_vector_engine(config.env)
+    check_torso(config)
     check_head(config)
     check_engine(config)

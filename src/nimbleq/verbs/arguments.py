@@ -9,7 +9,7 @@ from typing import Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from nimbleq.config import EngineName, HeadName, TableName, VectorName
+from nimbleq.config import EngineName, HeadName, TableName, TorsoName, VectorName
 
 _MOST_DIGITS = 30
 
@@ -66,12 +66,14 @@ def registry() -> ConstructorRegistry:
 def choices(kind: type[TableName]) -> tuple[str, ...]:
     """The names that the table of ``kind`` has."""
     from nimbleq.rl.envs import vectors
-    from nimbleq.rl.learners import engines  # only for the verbs that train: these need torch
-    from nimbleq.rl.nets.heads import table
+    from nimbleq.rl.learners import engines
+    from nimbleq.rl.nets.heads import table as heads
+    from nimbleq.rl.nets.torsos import table as torsos
 
     tables: dict[type[TableName], Callable[[], tuple[str, ...]]] = {
         EngineName: engines.choices,
-        HeadName: table.choices,
+        HeadName: heads.choices,
+        TorsoName: torsos.choices,
         VectorName: vectors.choices,
     }
     return tables[kind]()

@@ -16,7 +16,8 @@ from nimbleq.config import EnvConfig, LearnerConfig, TrainConfig, from_dict, to_
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256
-from nimbleq.graph.artefact import MODEL, Artefact, load_artefact, save_artefact
+from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
+from nimbleq.graph.artefact_files import MODEL
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrites.mask import with_mask

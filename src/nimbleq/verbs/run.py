@@ -17,7 +17,8 @@ from nimbleq.deploy.export import MANIFEST, check_targets, load_build
 from nimbleq.deploy.targets import STANDARD
 from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_json
-from nimbleq.graph.artefact import CERTIFICATE, digest
+from nimbleq.graph.artefact import digest
+from nimbleq.graph.artefact_files import CERTIFICATE
 from nimbleq.report import write_report
 from nimbleq.rundir import RunDir
 from nimbleq.verbs import bench, certify, compress, export, train, verify

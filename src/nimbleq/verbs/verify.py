@@ -10,7 +10,8 @@ import tyro
 
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
-from nimbleq.graph.artefact import MODEL, digest
+from nimbleq.graph.artefact import digest
+from nimbleq.graph.artefact_files import MODEL
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import Output, keep_result
 

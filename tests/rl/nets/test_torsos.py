@@ -9,7 +9,7 @@ from torch import fx, nn
 from nimbleq.config import NetworkConfig
 from nimbleq.errors import ConfigError
 from nimbleq.rl.nets.network import QNetwork
-from nimbleq.rl.nets.torsos import make_torso
+from nimbleq.rl.nets.torsos.mixed import make_torso
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import ObsSpec
 

@@ -11,74 +11,10 @@
      time_empty(calls) -> float64[calls] of the same loop around nothing
    A refused observation (not finite) raises `error`, or gives `fallback` when that is not negative; `refused` counts
    them. The interpreter's lock is held throughout, so any thread may call. */
-#define PY_SSIZE_T_CLEAN
-#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
-#include <Python.h>
+#define NQ_ARRAY_OWNER
+#include "decider.h"
+
 #include <dlfcn.h>
-#include <numpy/arrayobject.h>
-#include <stdint.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
-
-typedef int (*act_fn)(const void *);
-typedef int (*act_masked_fn)(const void *, const uint8_t *);
-typedef int (*q_fn)(const void *, float *);
-
-typedef struct {
-    PyObject_HEAD
-    act_fn act;               /* NULL when masked */
-    act_masked_fn act_masked; /* NULL when not */
-    q_fn q;
-    void *library;
-    PyObject *error, *read, *read_mask;
-    npy_intp shape[NPY_MAXDIMS];
-    npy_intp size;
-    int ndim;
-    int type_num;
-    int item;
-    int actions;
-    int masked;
-    long fallback;
-    Py_ssize_t refused;
-} Decider;
-
-/* A borrowed pointer to the data when `obs` is ready to use, else NULL (no error set). */
-static inline const void *ready(const Decider *self, PyObject *obs, int lead)
-{
-    if (!PyArray_CheckExact(obs)) return NULL;
-    PyArrayObject *array = (PyArrayObject *)obs;
-    if (PyArray_TYPE(array) != self->type_num || PyArray_NDIM(array) != self->ndim + lead || !PyArray_ISCARRAY_RO(array))
-        return NULL;
-    const npy_intp *dims = PyArray_DIMS(array) + lead;
-    for (int i = 0; i < self->ndim; ++i)
-        if (dims[i] != self->shape[i]) return NULL;
-    return PyArray_DATA(array);
-}
-
-/* A new reference to a batch, converted. Floats are rounded to float32; bytes are never made from wider numbers. */
-static PyArrayObject *batch(const Decider *self, PyObject *obs)
-{
-    const int flags = NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_ENSUREARRAY |
-                      (self->type_num == NPY_FLOAT32 ? NPY_ARRAY_FORCECAST : 0);
-    PyObject *array = PyArray_FROM_OTF(obs, self->type_num, flags);
-    if (array == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return NULL;
-        PyErr_Clear();
-        PyErr_Format(self->error, "the observations do not convert to %s", self->item == 4 ? "float32" : "uint8");
-        return NULL;
-    }
-    if (ready(self, array, 1) == NULL) {
-        PyObject *got = PyObject_GetAttrString(array, "shape");
-        PyErr_Format(self->error, "the observations have shape %S; the policy takes %d numbers in %d axes after the batch axis",
-                     got, (int)self->size, self->ndim);
-        Py_XDECREF(got);
-        Py_DECREF(array);
-        return NULL;
-    }
-    return (PyArrayObject *)array;
-}
 
 /* A new reference to `obs` as the policy reads it. */
 static PyObject *reading(const Decider *self, PyObject *obs)
@@ -93,17 +29,6 @@ static PyObject *reading(const Decider *self, PyObject *obs)
         Py_CLEAR(array);
     }
     return array;
-}
-
-/* The data of a mask that is ready to use, else NULL (no error set). */
-static inline const uint8_t *ready_mask(const Decider *self, PyObject *mask)
-{
-    if (!PyArray_CheckExact(mask)) return NULL;
-    PyArrayObject *array = (PyArrayObject *)mask;
-    if (PyArray_TYPE(array) != NPY_BOOL || PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != self->actions ||
-        !PyArray_ISCARRAY_RO(array))
-        return NULL;
-    return (const uint8_t *)PyArray_DATA(array);
 }
 
 static PyObject *refuse(Decider *self, const uint8_t *mask)
@@ -191,39 +116,15 @@ static PyObject *decider_q(Decider *self, PyObject *obs)
     return q;
 }
 
-/* bool[N, A], new, for a masked policy; NULL and no error where there is none to be had. */
-static PyArrayObject *masks(const Decider *self, PyObject *mask, npy_intp count)
-{
-    if (self->masked != (mask != NULL && mask != Py_None)) {
-        PyErr_SetString(self->error, self->masked ? "this policy needs the masks of the legal actions"
-                                                  : "this policy takes no mask");
-        return NULL;
-    }
-    if (!self->masked) return NULL;
-    PyObject *array = PyArray_FROM_OTF(mask, NPY_BOOL, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST);
-    if (array == NULL) return NULL;
-    PyArrayObject *made = (PyArrayObject *)array;
-    if (PyArray_NDIM(made) != 2 || PyArray_DIM(made, 0) != count || PyArray_DIM(made, 1) != self->actions) {
-        PyErr_SetString(self->error, "the masks need one flag per observation and action");
-        Py_CLEAR(array);
-    }
-    return (PyArrayObject *)array;
-}
-
-static inline int decide(const Decider *self, const void *obs, const uint8_t *mask)
-{
-    return self->masked ? self->act_masked(obs, mask) : self->act(obs);
-}
-
 static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"obs", "mask", NULL};
     PyObject *obs, *mask = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", names, &obs, &mask)) return NULL;
-    PyArrayObject *array = batch(self, obs);
+    PyArrayObject *array = decider_batch(self, obs);
     if (array == NULL) return NULL;
     npy_intp dims[2] = {PyArray_DIM(array, 0), self->actions};
-    PyArrayObject *legal = masks(self, mask, dims[0]);
+    PyArrayObject *legal = decider_masks(self, mask, dims[0]);
     if (legal == NULL && PyErr_Occurred()) {
         Py_DECREF(array);
         return NULL;
@@ -252,88 +153,6 @@ static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     return Py_BuildValue("(NN)", actions, q);
-}
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-#if defined(__x86_64__)
-#define TICKS() ((uint64_t)__rdtsc())
-#else
-static uint64_t TICKS(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-#endif
-
-/* Nanoseconds per call; without a decider of the empty loop. */
-static PyObject *timed(const Decider *self, const char *data, const uint8_t *mask, npy_intp count, Py_ssize_t calls)
-{
-    npy_intp dims[1] = {calls};
-    PyObject *out = PyArray_SimpleNew(1, dims, NPY_FLOAT64);
-    if (out == NULL) return NULL;
-    const npy_intp bytes = self == NULL ? 0 : self->size * self->item, flags = mask == NULL ? 0 : self->actions;
-    double *ns = (double *)PyArray_DATA((PyArrayObject *)out);
-    volatile int sink = 0;
-    npy_intp next = 0;
-    const double start = seconds();
-    const uint64_t first = TICKS();
-    for (Py_ssize_t i = 0; i < calls; ++i) {
-        const char *obs = data + next * bytes;
-        const uint8_t *legal = mask == NULL ? NULL : mask + next * flags;
-        next = next + 1 == count ? 0 : next + 1;
-        const uint64_t before = TICKS();
-        if (self != NULL) sink += decide(self, obs, legal);
-        const uint64_t after = TICKS();
-        ns[i] = (double)(after - before);
-    }
-    uint64_t last = TICKS();
-    double elapsed = seconds() - start;
-    while (elapsed < 2e-3) { /* long enough to know the length of a tick */
-        last = TICKS();
-        elapsed = seconds() - start;
-    }
-    const double tick = elapsed * 1e9 / (double)(last - first);
-    for (Py_ssize_t i = 0; i < calls; ++i) ns[i] *= tick;
-    return out;
-}
-
-static PyObject *decider_time_act(Decider *self, PyObject *args)
-{
-    PyObject *obs, *mask = NULL;
-    Py_ssize_t calls;
-    if (!PyArg_ParseTuple(args, "On|O", &obs, &calls, &mask)) return NULL;
-    PyArrayObject *array = batch(self, obs);
-    if (array == NULL) return NULL;
-    PyArrayObject *legal = masks(self, mask, PyArray_DIM(array, 0));
-    PyObject *out = NULL;
-    if (PyArray_DIM(array, 0) < 1 || calls < 1)
-        PyErr_SetString(PyExc_ValueError, "timing needs at least one observation and one call");
-    if (!PyErr_Occurred()) {
-        const uint8_t *flags = legal == NULL ? NULL : (const uint8_t *)PyArray_DATA(legal);
-        out = timed(self, (const char *)PyArray_DATA(array), flags, PyArray_DIM(array, 0), calls);
-    }
-    Py_DECREF(array);
-    Py_XDECREF(legal);
-    return out;
-}
-
-static PyObject *decider_time_empty(Decider *self, PyObject *args)
-{
-    Py_ssize_t calls;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "n", &calls)) return NULL;
-    if (calls < 1) {
-        PyErr_SetString(PyExc_ValueError, "timing needs at least one call");
-        return NULL;
-    }
-    return timed(NULL, "", NULL, 1, calls);
 }
 
 static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nimbleq.config import AUTO, TrainConfig, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl.learners import native, torch
-from nimbleq.rl.learners.device import learner as device
-from nimbleq.rl.learners.engine import Engine
-from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.spec import EnvSpec
+from nimbleq.table import Table
 
-ENGINES: Mapping[str, Engine[Any, Any]] = {row.name: row for row in (native.ENGINE, torch.ENGINE, device.ENGINE)}
+if TYPE_CHECKING:
+    from nimbleq.rl.learners.engine import Engine
+    from nimbleq.rl.learners.learner import Learner
+
+ENGINES: Table[Engine[Any, Any]] = Table(
+    {
+        "native": "nimbleq.rl.learners.native:ENGINE",
+        "torch": "nimbleq.rl.learners.torch:ENGINE",
+        "device": "nimbleq.rl.learners.device.learner:ENGINE",
+    }
+)
 """By name. ``auto`` takes the first row that can train."""
 
 

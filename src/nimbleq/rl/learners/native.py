@@ -17,6 +17,7 @@ from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.graph import Graph
 from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.native_layout import Layout, View
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import initial_network
@@ -98,7 +99,7 @@ class NativeLearner:
             reward_scale=learner.reward_scale,
         )
         self._state = np.frombuffer(self._core, np.float32)
-        layout = _Layout(self._state, extension.BLOCK)
+        layout = Layout(self._state, extension.BLOCK)
         self._layout_of = extension.BLOCK, network, spec
         self._online = layout.parameters(network, spec)
         self._size = layout.used  # floats of one network's parameters, padding included
@@ -191,9 +192,9 @@ class NativeLearner:
         _, network, spec = self._layout_of
         return network_graph(spec, network, self.weights() if weights is None else weights)
 
-    def _views_of(self, parameters: Array) -> dict[str, _View]:
+    def _views_of(self, parameters: Array) -> dict[str, View]:
         block, network, spec = self._layout_of
-        return _Layout(parameters, block).parameters(network, spec)
+        return Layout(parameters, block).parameters(network, spec)
 
     def parameters(self) -> Array:
         """See `nimbleq.rl.learners.learner.Learner`; a view of the state, padding included."""
@@ -210,95 +211,11 @@ class NativeLearner:
             view.write(weights[key])
         return parameters
 
-    def _named(self) -> Iterator[tuple[str, _View]]:
+    def _named(self) -> Iterator[tuple[str, View]]:
         groups = {"online": self._online, "target": self._target, "adam_m": self._adam_m, "adam_v": self._adam_v}
         for prefix, group in groups.items():
             for key, view in group.items():
                 yield f"{prefix}.{key}", view
-
-
-class _View:
-    """Reads and writes one named array in the C state.
-
-    Args:
-        memory: ``float32`` view of the state; a weight as native/learner/matrix.h has it, ``[blocks, rows, block]``
-            (cut to the rows of its name).
-        shape: as PyTorch has it, ``[out, in]`` or ``[n]``.
-        transposed: the rows in memory are PyTorch's columns.
-    """
-
-    def __init__(self, memory: Array, shape: tuple[int, ...], transposed: bool = False) -> None:
-        self.memory = memory
-        self.shape = shape
-        self.transposed = transposed
-
-    def read(self) -> Array:
-        """A copy, ``float32`` of `shape`."""
-        if len(self.shape) == 1:
-            return self.memory.copy()
-        rows = self.memory.transpose(1, 0, 2).reshape(self.memory.shape[1], -1)
-        values = rows.T[: self.shape[0]] if self.transposed else rows[:, : self.shape[1]]
-        return np.array(values, order="C")  # always a copy, also where the layouts agree
-
-    def write(self, values: Array) -> None:
-        """From ``[out, in]`` or ``[n]``; the padding stays zero."""
-        if len(self.shape) == 1:
-            self.memory[:] = values
-            return
-        values = values.T if self.transposed else values
-        blocks, rows, width = self.memory.shape
-        padded = np.zeros((rows, blocks * width), np.float32)
-        padded[:, : values.shape[1]] = values
-        self.memory[:] = padded.reshape(rows, blocks, width).transpose(1, 0, 2)
-
-
-class _Layout:
-    """Names for memory of the C learner, in the order in which native/learner/layout.c places them.
-
-    Attributes:
-        used: floats that have names so far, padding included.
-    """
-
-    def __init__(self, memory: Array, block: int) -> None:
-        self.memory = memory
-        self.block = block
-        self.used = 0
-
-    def parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, _View]:
-        """Views of what comes next: the parameters of a network, or as many moments."""
-        views: dict[str, _View] = {}
-        inputs = spec.obs.shape[0]
-        for i, outputs in enumerate(network.hidden):
-            name = f"body.{i * (3 if network.layer_norm else 2)}"
-            weight = self._take_matrix(inputs, outputs)
-            views[f"{name}.weight"] = _View(weight, (outputs, inputs), transposed=True)
-            views[f"{name}.bias"] = self.vector(outputs)
-            inputs = outputs
-        return views | self._head(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
-
-    def vector(self, size: int) -> _View:
-        """View of what comes next: a vector."""
-        return _View(self._take(size), (size,))
-
-    def _take(self, size: int) -> Array:
-        part = self.memory[self.used : self.used + size]
-        self.used += -(-size // self.block) * self.block
-        return part
-
-    def _take_matrix(self, rows: int, columns: int) -> Array:
-        blocks = -(-columns // self.block)
-        return self._take(blocks * rows * self.block).reshape(blocks, rows, self.block)
-
-    def _head(self, inputs: int, outputs: dict[str, int]) -> dict[str, _View]:
-        """One Linear in C, whose outputs may belong to two in PyTorch (advantages, then the value)."""
-        total = sum(outputs.values())
-        weight, bias = self._take_matrix(total, inputs), self._take(total)
-        views, first = {}, 0
-        for name, size in outputs.items():
-            views[f"{name}.weight"] = _View(weight[:, first : first + size], (size, inputs))
-            views[f"{name}.bias"] = _View(bias[first : first + size], (size,))
-            first += size
-        return views
 
 
 def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:

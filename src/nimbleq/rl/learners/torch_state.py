@@ -12,7 +12,7 @@ from nimbleq.config import NetworkConfig
 from nimbleq.graph.graph import Graph
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import ObsNorm, QNetwork, initial_network
-from nimbleq.rl.nets.torsos import MixedTorso
+from nimbleq.rl.nets.torsos.mixed import MixedTorso
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array
 

@@ -12,7 +12,7 @@ from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.nets.heads.head import HeadedNetwork
 from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
-from nimbleq.rl.nets.torsos import MixedTorso, make_torso
+from nimbleq.rl.nets.torsos.mixed import MixedTorso, make_torso
 from nimbleq.rl.spec import EnvSpec
 
 

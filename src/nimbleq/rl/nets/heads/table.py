@@ -5,14 +5,23 @@ All of them combine with double, dueling, n-step, importance weights, noisy laye
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import ConfigError
-from nimbleq.rl.nets.heads import c51, iqn, q, qr
-from nimbleq.rl.nets.heads.head import Head
+from nimbleq.table import Table
 
-HEADS: Mapping[str, Head] = {row.name: row for row in (q.HEAD, c51.HEAD, qr.HEAD, iqn.HEAD)}
+if TYPE_CHECKING:
+    from nimbleq.rl.nets.heads.head import Head
+
+HEADS: Table[Head] = Table(
+    {
+        "q": "nimbleq.rl.nets.heads.q:HEAD",
+        "c51": "nimbleq.rl.nets.heads.c51:HEAD",
+        "qr": "nimbleq.rl.nets.heads.qr:HEAD",
+        "iqn": "nimbleq.rl.nets.heads.iqn:HEAD",
+    }
+)
 """By name."""
 
 

@@ -1,0 +1,34 @@
+"""Names of rows in tables of other rooms; the command line takes its choices from there."""
+
+
+class TableName(str):
+    """The name of a row in a table of another room."""
+
+    __slots__ = ()
+
+
+class EngineName(TableName):
+    """``auto``, or a row of `nimbleq.rl.learners.engines.ENGINES`."""
+
+    __slots__ = ()
+
+
+class HeadName(TableName):
+    """A row of `nimbleq.rl.nets.heads.table.HEADS`."""
+
+    __slots__ = ()
+
+
+class VectorName(TableName):
+    """A row of `nimbleq.rl.envs.vectors.VECTOR_ENGINES`."""
+
+    __slots__ = ()
+
+
+class TorsoName(TableName):
+    """A row of `nimbleq.rl.nets.torsos.table.TORSOS`."""
+
+    __slots__ = ()
+
+
+AUTO, GYMNASIUM, Q, MLP = EngineName("auto"), VectorName("gymnasium"), HeadName("q"), TorsoName("mlp")

@@ -1,0 +1,79 @@
+"""An `Interface` as JSON values, as `model.json` holds it, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nimbleq.errors import FileError
+from nimbleq.graph.interface import MASKS, Interface, without_mask
+from nimbleq.graph.space import SAME, Box, Dict, Space, leaves
+from nimbleq.graph.space_codec import items, number, record, space_from_dict, space_to_dict, whole
+from nimbleq.types import Array
+
+_COMMAND_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "int8", "int16")
+_MAX_ACTIONS = 1 << 20
+
+
+def to_dict(interface: Interface) -> dict[str, Any]:
+    """JSON values."""
+    content: dict[str, Any] = {
+        "space": space_to_dict(interface.space),
+        "actions": interface.actions,
+        "action_start": interface.action_start,
+        "mask": interface.mask,
+        "commands": None,
+    }
+    commands = interface.commands
+    if commands is not None:
+        values = commands.reshape(-1).tolist()
+        content["commands"] = {"dtype": str(commands.dtype), "shape": list(commands.shape), "values": values}
+    return content
+
+
+def from_dict(content: Any) -> Interface:
+    """What `to_dict` wrote.
+
+    Raises:
+        FileError: it is not valid; says where.
+    """
+    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"})
+    actions = whole(content["actions"], "interface.actions", 1)
+    start, mask = whole(content["action_start"], "interface.action_start", -(1 << 62)), content["mask"]
+    space = space_from_dict(content["space"], "interface.space")
+    if actions > _MAX_ACTIONS:
+        raise FileError(f"interface.actions is {actions}, more than {_MAX_ACTIONS}")
+    if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
+        raise FileError(f"interface.mask must be null or one of {', '.join(MASKS)}")
+    if mask is not None and mask.startswith("obs:") and not _has_entry(space, mask):
+        raise FileError(f"interface.space has no entry for the mask {mask}")
+    if without_mask(space, mask).size == 0:
+        raise FileError("interface.space has nothing but the mask")
+    single = len(leaves(without_mask(space, mask))) == 1
+    if not single and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
+        raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
+    return Interface(space, actions, start, _commands(content["commands"], actions), mask)
+
+
+def _commands(content: Any, actions: int) -> Array | None:
+    if content is None:
+        return None
+    record(content, "interface.commands", {"dtype", "shape", "values"})
+    if content["dtype"] not in _COMMAND_DTYPES:
+        raise FileError(f"interface.commands.dtype must be one of {', '.join(_COMMAND_DTYPES)}")
+    sides = items(content["shape"], "interface.commands.shape")
+    shape = tuple(whole(side, "interface.commands.shape", 0) for side in sides)
+    values = [number(value, "interface.commands") for value in items(content["values"], "interface.commands.values")]
+    if not shape or shape[0] != actions or np.prod(shape, dtype=float) != len(values):
+        raise FileError(f"interface.commands has {len(values)} values, not those of {actions} commands")
+    with np.errstate(over="ignore", invalid="ignore"):
+        commands = np.array(values).astype(content["dtype"]).reshape(shape)
+    if not np.isfinite(commands).all():
+        raise FileError("interface.commands has values that its dtype cannot hold")
+    return commands
+
+
+def _has_entry(space: Space, mask: str) -> bool:
+    name = mask.partition(":")[2]
+    return isinstance(space, Dict) and any(entry == name for entry, _ in space.entries)

@@ -1,0 +1,1 @@
+"""Torsos: what turns an observation into features."""
