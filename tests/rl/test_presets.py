@@ -7,7 +7,8 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, from_dict, to_dict, validate, with_changes
 from nimbleq.errors import ConfigError, EnvError
-from nimbleq.rl.presets import ALGORITHMS, preset
+from nimbleq.rl.preset_tables import ALGORITHMS
+from nimbleq.rl.presets import preset
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
 

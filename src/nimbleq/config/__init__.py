@@ -1,6 +1,6 @@
 """The settings of training: the dataclasses, the rules for valid ones, JSON, and which may change on resuming."""
 
-from nimbleq.config.names import AUTO, EngineName, HeadName, TableName, TorsoName, VectorName
+from nimbleq.config.names import AUTO, Channels, EngineName, HeadName, TableName, TorsoName, VectorName
 from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
@@ -18,6 +18,7 @@ from nimbleq.config.settings import (
 
 __all__ = [
     "AUTO",
+    "Channels",
     "EngineName",
     "EnvConfig",
     "EvalConfig",

@@ -1,4 +1,9 @@
-"""Names of rows in tables of other rooms; the command line takes its choices from there."""
+"""Names that settings hold. The command line takes those of rows from the tables in other rooms."""
+
+from typing import Literal
+
+Channels = Literal["first", "last", "flat"]
+"""Where the channels of a picture are; ``flat``: it is no picture."""
 
 
 class TableName(str):

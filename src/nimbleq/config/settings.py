@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from nimbleq.config.names import AUTO, GYMNASIUM, MLP, EngineName, HeadName, Q, TorsoName, VectorName
+from nimbleq.config.names import AUTO, GYMNASIUM, MLP, Channels, EngineName, HeadName, Q, TorsoName, VectorName
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EnvConfig:
     discretize: Annotated[int | None, tyro.conf.arg(prefix_name=False)] = None
     engine: Annotated[VectorName, tyro.conf.arg(name="env-engine", prefix_name=False)] = GYMNASIUM
     workers: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
-    channels: Annotated[Literal["first", "last", "flat"] | None, tyro.conf.arg(prefix_name=False)] = None
+    channels: Annotated[Channels | None, tyro.conf.arg(prefix_name=False)] = None
     offsets: Annotated[tuple[str, ...], tyro.conf.arg(name="obs-offsets", prefix_name=False)] = ()
 
 

@@ -1,312 +1,14 @@
-"""Named settings: by environment (tuned where they were measured, sensible elsewhere) and by algorithm."""
+"""Settings to start from: by environment (tuned where they were measured, sensible elsewhere) and by algorithm."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from nimbleq.config import (
-    EnvConfig,
-    EvalConfig,
-    ExploreConfig,
-    LearnerConfig,
-    NetworkConfig,
-    ReplayConfig,
-    TrainConfig,
-    with_changes,
-)
+from nimbleq.config import Channels, EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.graph.space import Box, leaves
-from nimbleq.rl.envs.engines import env_engine, spec_of
-from nimbleq.rl.envs.observe import Channels
-from nimbleq.rl.envs.probe import find_offsets, probe
-from nimbleq.rl.fit import NATURE_MIN_PIXELS
-from nimbleq.rl.replay.packing import Packing
-from nimbleq.rl.replay.shared_frames import shares_frames
-from nimbleq.rl.spec import EnvSpec
+from nimbleq.rl.preset_tables import ALGORITHMS, BY_ENVIRONMENT, CARTPOLE_LONG, ON_IMAGES, ON_SMALL_IMAGES, TOGETHER
 
 _LONG_STEPS = 2_000  # from this episode length on, CartPole needs the settings that balance without end
-
-_CARTPOLE = TrainConfig(
-    network=NetworkConfig(v_min=0.0, v_max=12.0),
-    replay=ReplayConfig(capacity=50_000, n_step=3),
-    learner=LearnerConfig(batch_size=64, gamma=0.99, target="polyak", tau=0.1, lr=2e-3, lr_end=2e-3, reward_scale=0.1),
-    explore=ExploreConfig(end=0.05, updates=300),
-    evaluation=EvalConfig(every=50, episodes=20, stop_return=490.0, network="average", average_updates=10),
-    steps=300_000,
-    envs=64,
-)
-_CARTPOLE_LONG = TrainConfig(
-    network=NetworkConfig(v_min=0.0, v_max=24.0),
-    replay=ReplayConfig(capacity=10_000, n_step=5),
-    learner=LearnerConfig(
-        batch_size=64, gamma=0.995, target="polyak", tau=0.1, lr=4e-3, lr_end=1e-5, lr_updates=6_000, reward_scale=0.1
-    ),
-    explore=ExploreConfig(end=0.02, updates=300),
-    evaluation=EvalConfig(every=50, episodes=8, network="average", average_updates=10),
-    steps=400_000,
-    envs=64,
-)
-_LUNAR_LANDER: Mapping[str, Any] = {
-    "network.dueling": True,
-    "network.normalize_obs": False,
-    "network.v_min": -30.0,
-    "network.v_max": 30.0,
-    "replay.capacity": 200_000,
-    "replay.n_step": 8,
-    "learner.batch_size": 128,
-    "learner.target": "polyak",
-    "learner.tau": 0.05,
-    "learner.lr_end": 3e-4,
-    "learner.lr_updates": 80_000,
-    "learner.reward_scale": 0.1,
-    "explore.end": 0.02,
-    "explore.updates": 2_000,
-    "evaluation.every": 2_000,
-    "evaluation.stop_return": 230.0,
-    "evaluation.network": "average",
-    "evaluation.average_updates": 20,
-    "steps": 500_000,
-    "updates_per_step": 2,
-}
-_ACROBOT: Mapping[str, Any] = {"learner.reward_scale": 0.1, "evaluation.stop_return": -85.0, "steps": 300_000}
-_MOUNTAIN_CAR: Mapping[str, Any] = {
-    # The goal is met by chance only: held actions get there, long windows carry the news back.
-    "replay.n_step": 10,
-    "replay.capacity": 200_000,
-    "learner.target": "polyak",
-    "learner.reward_scale": 0.1,
-    "explore.updates": 10_000,
-    "explore.hold": 20,
-    "evaluation.stop_return": -110.0,
-    "steps": 1_000_000,
-}
-_UNKNOWN_RETURNS: Mapping[str, Any] = {  # learnt ones can be many times those of random play, which are about 1
-    "network.v_min": -50.0,
-    "network.v_max": 50.0,
-    "network.atoms": 101,
-}
-_VECTORS: Mapping[str, Any] = {
-    "learner.target": "polyak",
-    "learner.tau": 0.05,
-    "evaluation.network": "average",
-    "evaluation.average_updates": 50,
-}
-_CONTINUOUS: Mapping[str, Any] = {"explore.hold": 20}  # forces on masses: noise from step to step averages out
-_IMAGES: Mapping[str, Any] = {
-    "network.torso": "nature",
-    "network.hidden": (512,),
-    "network.layer_norm": False,
-    "network.normalize_obs": False,
-    "replay.capacity": 100_000,
-    "learner.batch_size": 32,
-    "learner.target": "hard",
-    "learner.target_every": 1_000,
-    "learner.loss": "huber",
-    "learner.lr": 1e-4,
-    "learner.lr_end": 1e-4,
-    "learner.adam_eps": 1.5e-4,
-    "explore.end": 0.01,
-    "explore.updates": 50_000,
-    "evaluation.every": 10_000,
-    "steps": 2_000_000,
-    "envs": 8,
-    "learn_start": 20_000,
-    "updates_per_step": 2,
-    "checkpoint_seconds": 600.0,
-}
-_ATARI: Mapping[str, Any] = {"learner.reward_clip": 1.0}  # [Mnih et al. 2015]: one step size for all games
-_SMALL_IMAGES: Mapping[str, Any] = {  # too small for the convolutions of Nature 2015, e.g. MinAtar's 10 × 10
-    "network.torso": "small",
-    "network.hidden": (128,),
-    "network.normalize_obs": False,
-    "replay.capacity": 100_000,
-    "learner.target": "hard",
-    "learner.target_every": 1_000,
-    "learner.lr": 3e-4,
-    "learner.lr_end": 3e-4,
-    "explore.updates": 20_000,
-    "evaluation.every": 5_000,
-    "steps": 1_000_000,
-    "learn_start": 5_000,
-}
-_PICTURES_AND_NUMBERS: Mapping[str, Any] = {  # cameras beside gauges: fewer, dearer steps than a game's
-    "network.hidden": (256,),
-    "network.layer_norm": True,
-    "network.normalize_obs": True,
-    "replay.capacity": 50_000,
-    "learner.target": "polyak",
-    "learner.tau": 0.02,
-    "learner.lr": 5e-4,
-    "learner.lr_end": 5e-4,
-    "learner.batch_size": 64,
-    "explore.updates": 5_000,
-    "evaluation.every": 1_000,
-    "steps": 500_000,
-    "envs": 8,
-    "learn_start": 1_000,
-    "updates_per_step": 4,
-    "checkpoint_seconds": 600.0,
-}
-_REPLAY_BYTES = 2 << 30  # of observations, at most, unless more is asked for
-_BY_ENVIRONMENT = {
-    "CartPole-v1": _CARTPOLE,
-    "LunarLander-v3": with_changes(TrainConfig(), _LUNAR_LANDER),
-    "Acrobot-v1": with_changes(TrainConfig(), _ACROBOT),
-    "MountainCar-v0": with_changes(TrainConfig(), _MOUNTAIN_CAR),
-}
-
-_NO_EPSILON: Mapping[str, Any] = {"explore.start": 0.0, "explore.end": 0.0}
-_HARD: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 50}
-_SOFT: Mapping[str, Any] = {"learner.target": "polyak", "learner.tau": 0.05}
-_HARD_ON_IMAGES: Mapping[str, Any] = {"learner.target": "hard", "learner.target_every": 1_000}
-
-ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
-    "dqn": {},
-    "wide": {"network.hidden": (256, 256)},  # the network that compression is usually shown on
-    "nature": {  # Mnih et al. 2015 as published: one step, hard target, Huber loss, nothing else
-        "network.layer_norm": False,
-        "network.dueling": False,
-        "replay.n_step": 1,
-        "learner.double": False,
-        "learner.loss": "huber",
-        **_HARD,
-    },
-    "double-dueling": {  # [1509.06461] and [1511.06581]
-        "network.dueling": True,
-        "replay.n_step": 1,
-        "learner.double": True,
-        **_HARD,
-    },
-    "prioritized": {  # [1511.05952] on top of double, dueling and n-step
-        "network.dueling": True,
-        "replay.prioritized": True,
-        "learner.double": True,
-        **_SOFT,
-    },
-    "rainbow": {  # [1710.02298]: dueling, double, n-step, prioritized, C51, noisy layers in place of ε
-        "network.dueling": True,
-        "network.head": "c51",
-        "network.noisy": True,
-        "replay.prioritized": True,
-        "replay.n_step": 3,
-        "learner.double": True,
-        **_SOFT,
-        **_NO_EPSILON,
-    },
-    "qr": {"network.head": "qr", "network.atoms": 32, **_SOFT},  # [1710.10044]
-    "iqn": {"network.head": "iqn", "network.atoms": 8, **_SOFT},  # [1806.06923]
-    "munchausen": {"learner.munchausen": True, "learner.double": False, **_SOFT},  # [2007.14430]
-    "pqn": {  # [2407.04811]
-        "algorithm": "pqn",
-        "network.layer_norm": True,
-        "learner.double": False,
-        "learner.target": "none",
-        "learner.batch_size": 256,
-        "learner.max_grad_norm": 10.0,
-        "pqn.epochs": 4,
-        "envs": 64,
-        "learn_start": 1,
-    },
-    "btr": {  # [2411.03820]; it explores by ε and by noise: Munchausen confirms an action that was never compared
-        "network.dueling": True,
-        "network.head": "iqn",
-        "network.atoms": 8,
-        "network.noisy": True,
-        "replay.prioritized": True,
-        "replay.alpha": 0.2,
-        "replay.n_step": 3,
-        "learner.double": False,
-        "learner.munchausen": True,
-        **_SOFT,
-    },
-    "gpu": {  # dueling, double, n-step; replay and learner on the GPU where there is one
-        "network.dueling": True,
-        "replay.n_step": 3,
-        "learner.engine": "device",
-        "learner.double": True,
-    },
-}
-_ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("nature", "double-dueling", "prioritized", "rainbow", "qr", "iqn", "munchausen"), _HARD_ON_IMAGES),
-    "pqn": {
-        "network.layer_norm": True,
-        "learner.optimizer": "radam",
-        "learner.lr": 2.5e-4,
-        "learner.lr_end": 2.5e-4,
-        "pqn.epochs": 2,
-    },
-    "btr": {
-        "network.torso": "impala",
-        "network.torso_width": 2,
-        "network.torso_pool": True,
-        "network.spectral_norm": True,
-        "replay.capacity": 1_000_000,
-        "learner.batch_size": 256,
-        "learner.target": "hard",
-        "learner.target_every": 500,
-        "learner.lr": 1e-4,
-        "learner.lr_end": 1e-4,
-        "learner.adam_eps": 0.005 / 256,
-        "learner.gamma": 0.997,
-        "envs": 64,
-        "updates_per_step": 1,
-    },
-    "gpu": {  # 8 transitions learnt per step played, as Nature 2015, in large batches
-        "replay.capacity": 1_000_000,
-        "learner.batch_size": 512,
-        "learner.precision": "bf16",
-        "learner.compile": True,
-        "learner.target_every": 500,
-        "learner.lr": 2.5e-4,
-        "learner.lr_end": 2.5e-4,
-        "explore.updates": 5_000,
-        "evaluation.episodes": 8,
-        "evaluation.final_episodes": 30,
-        "steps": 10_000_000,
-        "envs": 128,
-        "updates_per_step": 2,
-    },
-}
-"""What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""
-_TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("LunarLander-v3", "dqn"): {  # large steps at first: the average of the weights takes their noise out
-        "replay.n_step": 5,
-        "learner.lr": 3e-3,
-        "learner.lr_updates": 16_000,
-        "evaluation.every": 1_000,
-        "evaluation.stop_return": 220.0,
-        "evaluation.average_updates": 1_000,
-    },
-    ("LunarLander-v3", "wide"): {  # smaller steps, and small ones by the middle of the run
-        "replay.n_step": 3,
-        "learner.target": "none",
-        "learner.lr_end": 1e-4,
-        "learner.lr_updates": 25_000,
-        "evaluation.every": 1_000,
-        "evaluation.stop_return": 240.0,
-        "evaluation.average_updates": 300,
-    },
-    ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
-}
-"""What an algorithm changes in one environment."""
-_ON_SMALL_IMAGES: Mapping[str, Mapping[str, Any]] = {
-    **{name: changes for name, changes in _ON_IMAGES.items() if name != "btr"},
-    "pqn": {  # [2407.04811]'s for MinAtar, in fewer steps, and Adam, which has one fused step in PyTorch
-        "learner.batch_size": 128,
-        "learner.lr": 1e-3,
-        "learner.lr_end": 1e-5,
-        "learner.lr_updates": 62_500,
-        "explore.updates": 6_250,
-        "explore.end": 0.01,
-        "pqn.epochs": 2,
-        "evaluation.every": 3_000,
-        "steps": 4_000_000,
-        "envs": 128,
-    },
-}
 
 
 def preset(
@@ -334,57 +36,27 @@ def preset(
         raise ConfigError(f"there is no preset {name!r}; choose from {', '.join(ALGORITHMS)}")
     env = EnvConfig(env_id, max_episode_steps, kwargs, discretize, channels=channels, offsets=offsets)
     if env_id == "CartPole-v1" and (max_episode_steps or 0) >= _LONG_STEPS:
-        base = with_changes(_CARTPOLE_LONG, {"evaluation.stop_return": float(max_episode_steps or 0)})
-    elif env_id in _BY_ENVIRONMENT:
-        base = _BY_ENVIRONMENT[env_id]
+        base = with_changes(CARTPOLE_LONG, {"evaluation.stop_return": float(max_episode_steps or 0)})
+    elif env_id in BY_ENVIRONMENT:
+        base = BY_ENVIRONMENT[env_id]
     else:
-        env = env if offsets else replace(env, offsets=find_offsets(env))
-        base = _of_observations(env)
+        return _untuned(env, name)
+    return _with_algorithm(base, env, name)
+
+
+def _untuned(env: EnvConfig, name: str) -> TrainConfig:
+    """The preset ``name`` where there are no settings for the environment: it is played for a moment."""
+    from nimbleq.rl.defaults import settings_for, with_room  # they import Gymnasium, which takes a while
+    from nimbleq.rl.envs.engines import env_engine
+    from nimbleq.rl.envs.probe import find_offsets
+
+    env = env if env.offsets else replace(env, offsets=find_offsets(env))
+    config = _with_algorithm(settings_for(env), env, name)
+    return config if env_engine(env).tuned else with_room(config)
+
+
+def _with_algorithm(base: TrainConfig, env: EnvConfig, name: str) -> TrainConfig:
     config: TrainConfig = replace(with_changes(base, ALGORITHMS[name]), env=env)
-    images = {"nature": _ON_IMAGES, "small": _ON_SMALL_IMAGES}.get(config.network.torso, {})
-    adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **_TOGETHER.get((env_id, name), {})})
-    return adapted if env_id in _BY_ENVIRONMENT or env_engine(env).tuned else _with_room(adapted)
-
-
-def _of_observations(env: EnvConfig) -> TrainConfig:
-    """Defaults for an environment without tuned settings: images get convolutions, rewards are brought to order one."""
-    if env_engine(env).tuned:  # settings as published, and a moment of play says little
-        return _on_images(spec_of(env), _ATARI)
-    seen = probe(env)
-    obs = seen.spec.obs
-    scaled = {**_UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
-    if len(obs.shape) == 3:
-        return _on_images(seen.spec, scaled)
-    if obs.pictures:
-        return _on_images(seen.spec, {**_PICTURES_AND_NUMBERS, **scaled})
-    controls = _CONTINUOUS if env.discretize else {}
-    config: TrainConfig = with_changes(TrainConfig(), {**_VECTORS, **controls, **scaled})
-    return config
-
-
-def _on_images(spec: EnvSpec, more: Mapping[str, Any]) -> TrainConfig:
-    sides = [min(picture.shape[1:]) for picture in spec.obs.pictures or (spec.obs,)]
-    changes = _IMAGES if max(sides) >= NATURE_MIN_PIXELS else _SMALL_IMAGES
-    config: TrainConfig = with_changes(TrainConfig(), {**changes, **more})
-    return config
-
-
-def _with_room(config: TrainConfig) -> TrainConfig:
-    """``config`` with a replay whose observations fit `_REPLAY_BYTES`, at most as large as it was."""
-    spec = probe(config.env).spec
-    least = config.envs * config.replay.n_step
-    capacity = min(config.replay.capacity, max(_REPLAY_BYTES // _transition_bytes(spec), least))
-    changed: TrainConfig = with_changes(config, {"replay.capacity": capacity})
-    return changed
-
-
-def _transition_bytes(spec: EnvSpec) -> int:
-    """Of the observations of a transition, as `Replay` stores them."""
-    obs = spec.obs
-    if obs.pictures:
-        return 2 * math.prod(Packing(obs).packed.shape)
-    if not shares_frames(obs):
-        return 2 * math.prod(obs.shape) * (1 if obs.dtype == "uint8" else 4)
-    box = leaves(spec.interface.space)[0][1] if spec.interface is not None else None
-    stacked = isinstance(box, Box) and box.axes.startswith("S")  # each step shows one new picture
-    return math.prod(obs.shape) // (box.shape[0] if stacked and isinstance(box, Box) else 1)
+    images = {"nature": ON_IMAGES, "small": ON_SMALL_IMAGES}.get(config.network.torso, {})
+    adapted: TrainConfig = with_changes(config, {**images.get(name, {}), **TOGETHER.get((env.id, name), {})})
+    return adapted

@@ -14,10 +14,12 @@ from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import fold
-from nimbleq.rl import presets
+from nimbleq.rl.defaults import on_images
 from nimbleq.rl.learners.torch_state import named_arrays
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.preset_tables import ALGORITHMS, ON_IMAGES
+from nimbleq.rl.presets import preset
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, ObsSpec
 
@@ -143,14 +145,14 @@ SHAPES = {"CartPole-v1": (4,), "LunarLander-v3": (8,), "small image": (4, 10, 10
 
 
 @pytest.mark.parametrize("env", SHAPES)
-@pytest.mark.parametrize("name", presets.ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_presets(env: str, name: str) -> None:
     shape = SHAPES[env]
     spec = EnvSpec(ObsSpec(shape, "uint8" if len(shape) == 3 else "float32"), 4)
     if len(shape) == 1:
-        config = presets.preset(env, name).network
+        config = preset(env, name).network
     else:
-        config = presets._on_images(spec, {**presets.ALGORITHMS[name], **presets._ON_IMAGES.get(name, {})}).network
+        config = on_images(spec, {**ALGORITHMS[name], **ON_IMAGES.get(name, {})}).network
     if min(shape[1:], default=36) < 36 and config.torso == "nature":
         config = replace(config, torso="small")
     module = network(spec, config)

@@ -8,8 +8,9 @@ import pytest
 
 from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict, validate, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl import presets
+from nimbleq.rl import defaults
 from nimbleq.rl.envs.probe import Probe
+from nimbleq.rl.preset_tables import ALGORITHMS
 from nimbleq.rl.presets import preset
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
@@ -95,10 +96,10 @@ def test_each_step_is_clipped_before_a_window_is_summed(small: TrainConfig, tmp_
 
 def test_atari_presets_clip_and_no_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = EnvSpec(ObsSpec((4, 84, 84), "uint8"), 6)
-    monkeypatch.setattr(presets, "spec_of", lambda env: spec)
-    monkeypatch.setattr(presets, "probe", lambda env: Probe(spec, 1.0))
-    monkeypatch.setattr(presets, "find_offsets", lambda env: ())
-    for name in presets.ALGORITHMS:
+    monkeypatch.setattr(defaults, "spec_of", lambda env: spec)
+    monkeypatch.setattr(defaults, "probe", lambda env: Probe(spec, 1.0))
+    monkeypatch.setattr("nimbleq.rl.envs.probe.find_offsets", lambda env: ())
+    for name in ALGORITHMS:
         assert preset("ALE/Pong-v5", name).learner.reward_clip == 1.0
         assert preset("own:Camera", name).learner.reward_clip == 0.0
         assert preset("CartPole-v1", name).learner.reward_clip == 0.0

@@ -20,6 +20,7 @@ from nimbleq.rl.envs.batch import check_finite
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.gymnasium import make_env, time_limit
 from nimbleq.rl.envs.uniform import quiet
+from nimbleq.rl.envs.vector_engine import VectorEngine
 from nimbleq.types import Array, Step
 
 _GENERATION = 1 << 14  # steps after which all environments are made anew (see `PoolEnv`)
@@ -131,3 +132,6 @@ def _make(name: str, envs: int, limit: int, seed: int) -> Any:
         return envpool.make_gymnasium(
             name, num_envs=envs, num_threads=threads, seed=seed % (1 << 31), max_episode_steps=limit
         )
+
+
+ENGINE = VectorEngine(PoolEnv, no_workers="which has threads of its own")

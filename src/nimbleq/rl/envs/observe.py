@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from nimbleq.config import Channels
 from nimbleq.graph.space import (
     DTYPES,
     FLAT,
@@ -24,7 +25,6 @@ from nimbleq.graph.space import (
     named,
 )
 
-Channels = Literal["first", "last", "flat"]
 _MIN_PIXELS = 8  # a side; smaller ones are vectors: there is nothing to convolve
 _MAX_STACK = 16  # pictures that are stacked
 _LAYOUTS: dict[tuple[int, Channels], str] = {

@@ -9,6 +9,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.engines import make_env_batch
+from nimbleq.rl.envs.vector_engine import VectorEngine
 from nimbleq.rl.envs.workers import WorkerEnvBatch
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Step
@@ -134,3 +135,6 @@ class VectorEnv:
     def close(self) -> None:
         """Release what the environments hold."""
         self.batch.close()
+
+
+ENGINE = VectorEngine(VectorEnv)

@@ -11,7 +11,8 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.vectors import VECTOR_ENGINES, Environments
+from nimbleq.rl.envs.vector_engine import Environments
+from nimbleq.rl.envs.vectors import VECTOR_ENGINES
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.engines import engine_for
 from nimbleq.rl.learners.learner import Learner

@@ -1,0 +1,56 @@
+"""The row type of the table of what steps the environments of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from nimbleq.config import EnvConfig
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Step
+
+
+class Environments(Protocol):
+    """``N`` environments that restart by themselves, see `nimbleq.rl.envs.vector.VectorEnv`.
+
+    Attributes:
+        spec: of one of them.
+        obs: ``[N, *O]`` what the next action is chosen from.
+        mask: ``bool[N, A]`` among which actions (None: all).
+        finished: ``(return, length)`` of the episodes that ended in the last `step`.
+    """
+
+    spec: EnvSpec
+    obs: Array
+    mask: Array | None
+    finished: list[tuple[float, int]]
+
+    def step(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``; those whose episode ends start the next one."""
+        ...
+
+    def arrays(self) -> dict[str, Array]:
+        """Complete state."""
+        ...
+
+    def load_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from what `arrays` returned."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environments hold."""
+        ...
+
+
+@dataclass(frozen=True)
+class VectorEngine:
+    """One way to step many environments in training. A new one is one file and one line in `VECTOR_ENGINES`.
+
+    Attributes:
+        make: ``(config, envs, seed) → Environments``.
+        no_workers: why its environments cannot be shared out among worker processes (empty: they can).
+    """
+
+    make: Callable[[EnvConfig, int, int], Environments]
+    no_workers: str = ""
