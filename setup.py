@@ -20,7 +20,7 @@ def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()
     return Extension(
         f"nimbleq.native.{name}",
         [f"{NATIVE}/{folder}/{source}.c" for source in sources],
-        depends=[str(header) for header in Path(NATIVE, folder).glob("*.h")],
+        depends=[str(header) for part in (folder, "learner") for header in Path(NATIVE, part).glob("*.h")],
         include_dirs=[numpy.get_include()],
         extra_compile_args=[*FLAGS, *flags],
         optional=True,
@@ -30,6 +30,7 @@ def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()
 EXTENSIONS = [
     extension("_runtime", "runtime", "runtime", "batch", "timing"),
     extension("_learner", "learner", "module", "layout", "step"),
+    extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
     extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
 ]

@@ -1,4 +1,4 @@
-"""The C learner on its own: every vector width computes the same; sanitizers find nothing."""
+"""The C learners on their own: every vector width computes the same; sanitizers find nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SOURCES = Path(__file__).parents[2] / "src" / "nimbleq" / "native" / "learner"
-DRIVER = Path(__file__).parent / "learner_driver.c"
+NATIVE = Path(__file__).parents[2] / "src" / "nimbleq" / "native"
+LINES = {"learner": 40, "distill": 40}
+"""Folder of `NATIVE` with a layout.c and a step.c, and a driver here → lines that the driver prints."""
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Werror"]
 WIDTHS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}  # 8 and 16 lanes, and what runs them; x86-64 has 4
@@ -27,16 +28,17 @@ def cpu_has(flag: str) -> bool:
     return info.exists() and flag in info.read_text()
 
 
-def build(tmp_path: Path, march: str, *flags: str) -> Path:
+def build(folder: str, tmp_path: Path, march: str, *flags: str) -> Path:
     program = tmp_path / march
-    sources = [str(SOURCES / "step.c"), str(SOURCES / "layout.c"), str(DRIVER)]
+    driver = Path(__file__).parent / f"{folder}_driver.c"
+    sources = [str(NATIVE / folder / "step.c"), str(NATIVE / folder / "layout.c"), str(driver)]
     command = [
         str(COMPILER),
         "-g",
         f"-march={march}",
         *WARNINGS,
         *flags,
-        f"-I{SOURCES}",
+        f"-I{NATIVE / folder}",
         *sources,
         "-lm",
         "-o",
@@ -51,16 +53,18 @@ def run(program: Path) -> np.ndarray:
     return np.array([line.split() for line in done.stdout.splitlines()], np.float64)
 
 
-def test_all_vector_widths_agree(tmp_path: Path) -> None:
-    plain = run(build(tmp_path, "x86-64", "-O1"))
-    assert plain.shape == (40, 2)
+@pytest.mark.parametrize("folder", LINES)
+def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
+    plain = run(build(folder, tmp_path, "x86-64", "-O1"))
+    assert plain.shape == (LINES[folder], 2)
     assert np.isfinite(plain).all()
     for march, needs in WIDTHS.items():
-        program = build(tmp_path, march, "-O1")
+        program = build(folder, tmp_path, march, "-O1")
         if cpu_has(needs):
             assert run(program) == pytest.approx(plain, rel=1e-4, abs=1e-5)
 
 
-def test_sanitizers_are_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", LINES)
+def test_sanitizers_are_silent(folder: str, tmp_path: Path) -> None:
     """Unoptimised: unrolled code under sanitizers takes minutes to compile."""
-    run(build(tmp_path, "x86-64", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+    run(build(folder, tmp_path, "x86-64", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))

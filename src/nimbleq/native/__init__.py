@@ -6,6 +6,7 @@ import importlib
 
 EXTENSIONS = {
     "_learner": "TD steps of fully connected networks",
+    "_distill": "distillation of fully connected students",
     "_envs": "CartPole and exploration",
     "_replay": "sampling of the replay and of compressed frames",
     "_runtime": "decisions from Python without ctypes",

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from nimbleq.compress.passes.distill import distill
-from nimbleq.compress.passes.fit import distillation_loss, temperature
+from nimbleq.compress.passes.fit_torch import distillation_loss
 from nimbleq.compress.passes.freeze_norms import freeze_norms
 from nimbleq.compress.passes.labelled import teacher_states
 from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.passes.targets import temperature
 from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import (
     ConstantPolicy,

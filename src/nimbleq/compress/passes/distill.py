@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nimbleq.compress.passes.base import PassRow, without_setting
 from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.fit import fit
 from nimbleq.compress.passes.labelled import Labelled, label
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.states import visit
@@ -48,23 +49,23 @@ def distill(
         nonce: seeds of episodes and of batches.
         tick: progress in rounds.
     """
-    from nimbleq.compress.passes.fit import fit, one_thread  # torch, which the table of passes does without
+    visited: Labelled | None = None
+    snapshots: list[Graph] = []
+    for turn in range(config.rounds):
 
-    with one_thread():
-        visited: Labelled | None = None
-        snapshots: list[Graph] = []
-        for turn in range(config.rounds):
-            tick(turn, config.rounds, "distilling")
-            halves = [from_teacher] if visited is None else [from_teacher, visited]
-            lr = config.lr * (1 - 0.5 * turn / config.rounds)
-            updates = config.last_updates if turn == config.rounds - 1 else config.updates
-            student = fit(student, halves, config, updates, lr, nonce + turn)
-            snapshots.append(student)
-            seeds = episode_seeds("distill", nonce, config.episodes, start=(turn + 2) * config.episodes)
-            met = visit(GraphPolicy(student), evaluate, seeds, config.states, config.epsilon)
-            visited = label(teacher, met) if visited is None else visited.join(label(teacher, met))
-        assert visited is not None
-        return Distilled(student, visited, tuple(snapshots))
+        def within(done: float, total: float, note: str = "", *, turn: int = turn) -> None:
+            tick(turn + done / total, config.rounds, "distilling")
+
+        halves = [from_teacher] if visited is None else [from_teacher, visited]
+        lr = config.lr * (1 - 0.5 * turn / config.rounds)
+        updates = config.last_updates if turn == config.rounds - 1 else config.updates
+        student = fit(student, halves, config, updates, lr, nonce + turn, within)
+        snapshots.append(student)
+        seeds = episode_seeds("distill", nonce, config.episodes, start=(turn + 2) * config.episodes)
+        met = visit(GraphPolicy(student), evaluate, seeds, config.states, config.epsilon)
+        visited = label(teacher, met) if visited is None else visited.join(label(teacher, met))
+    assert visited is not None
+    return Distilled(student, visited, tuple(snapshots))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class DistillConfig:
         epsilon: share of random actions while playing.
         temperature: in median action gaps of the teacher.
         advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
+        max_grad_norm: gradients are cut to this length (0: never).
     """
 
     rounds: int = 6
@@ -35,10 +36,12 @@ class DistillConfig:
     epsilon: float = 0.02
     temperature: float = 0.5
     advantage_weight: float = 0.1
+    max_grad_norm: float = 0.0
 
 
 _AT_LEAST = {"rounds": 1, "updates": 1, "last_updates": 1, "batch_size": 2, "episodes": 1, "states": 1}
 _POSITIVE = ("lr", "temperature")
+_NOT_NEGATIVE = ("advantage_weight", "max_grad_norm")
 
 
 def check_distill(config: DistillConfig) -> None:
@@ -47,8 +50,7 @@ def check_distill(config: DistillConfig) -> None:
     wrong += [f"{name} must be positive" for name in _POSITIVE if not 0 < getattr(config, name) < inf]
     if not 0 <= config.epsilon <= 1:
         wrong.append("epsilon must be between 0 and 1")
-    if not 0 <= config.advantage_weight < inf:
-        wrong.append("advantage_weight cannot be negative")
+    wrong += [f"{name} cannot be negative" for name in _NOT_NEGATIVE if not 0 <= getattr(config, name) < inf]
     if wrong:
         name = wrong[0].split()[0]
         raise ConfigError(f"distill.{wrong[0]}, not {getattr(config, name)}")

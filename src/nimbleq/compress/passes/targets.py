@@ -1,0 +1,89 @@
+"""What a student is fitted to, and which states each gradient step draws; the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.compress.passes.labelled import Labelled
+from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.states import action_gap, legal_values
+from nimbleq.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The teacher's values on parts that lie one after the other, ``K`` states in all.
+
+    Attributes:
+        obs: ``[K, *O]``.
+        probability: ``float32[K, A]`` softmax(Q_T/τ) over legal actions, 0 for others.
+        advantage: ``float32[K, A]`` Q_T/τ minus its mean over legal actions, 0 for others.
+        legal: ``bool[K, A]`` (None: every action, always).
+        temperature: τ.
+        sizes: states of each part; a batch draws equally from each.
+    """
+
+    obs: Array
+    probability: Array
+    advantage: Array
+    legal: Array | None
+    temperature: float
+    sizes: tuple[int, ...]
+
+
+def make_targets(parts: Sequence[Labelled], config: DistillConfig) -> Targets:
+    """The targets of these parts; τ comes from the first, the states that the teacher visits."""
+    tau = temperature(legal_values(parts[0].q, parts[0].states.mask), config)
+    scaled = np.concatenate([part.q for part in parts]).astype(np.float64) / tau
+    masks = [part.states.mask for part in parts if part.states.mask is not None]
+    legal = np.concatenate(masks) if len(masks) == len(parts) else None
+    counted = np.ones(scaled.shape, bool) if legal is None else legal
+    among = np.where(counted, scaled, -np.inf)
+    soft = np.exp(among - among.max(axis=1, keepdims=True))
+    mean = np.mean(scaled, axis=1, keepdims=True, where=counted)
+    return Targets(
+        obs=np.concatenate([part.obs for part in parts]),
+        probability=(soft / soft.sum(axis=1, keepdims=True)).astype(np.float32),
+        advantage=((scaled - mean) * counted).astype(np.float32),
+        legal=legal,
+        temperature=tau,
+        sizes=tuple(len(part.obs) for part in parts),
+    )
+
+
+def temperature(q: Array, config: DistillConfig) -> float:
+    """τ: ``config.temperature`` median action gaps, so that half of the states are a clear choice.
+
+    Args:
+        q: ``[K, A]``, −∞ for an action that is not legal.
+    """
+    gaps = action_gap(q)
+    gaps = gaps[np.isfinite(gaps)]  # with a single legal action there is no choice
+    return max(config.temperature * float(np.median(gaps)), 1e-6) if len(gaps) else 1.0
+
+
+def draws(sizes: Sequence[int], share: int, seed: int, first: int, updates: int) -> Array:
+    """``int64[updates, share·parts]`` states of the updates from ``first`` on, ``share`` from each part.
+
+    Number n of the stream is splitmix64 of ``seed`` and n, so that any engine can make any batch by itself; the native
+    one does (`random_at` in native/distill/step.c).
+    """
+    batch = share * len(sizes)
+    with np.errstate(over="ignore"):
+        z = np.arange(first * batch + 1, (first + updates) * batch + 1, dtype=np.uint64)
+        z = np.uint64(seed) + z * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    high = (z >> np.uint64(32)).reshape(updates, len(sizes), share)
+    within = high * np.array(sizes, np.uint64)[:, None] >> np.uint64(32)
+    picks: Array = within.astype(np.int64) + np.cumsum([0, *sizes[:-1]])[:, None]
+    return picks.reshape(updates, batch)
+
+
+def share_of(sizes: Sequence[int], config: DistillConfig) -> int:
+    """States that a batch draws from each of so many parts."""
+    return max(1, config.batch_size // len(sizes))
