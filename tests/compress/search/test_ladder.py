@@ -10,7 +10,6 @@ from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.prune import Prune
 from nimbleq.compress.passes.recipe import describe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
-from nimbleq.compress.search import ladder as search_ladder
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.compress.search.ladder import FORMATS, LADDER, RECIPES, Family, RecipeRow, Rung, ladder
 from nimbleq.compress.search.search import compress_policy
@@ -71,12 +70,24 @@ def test_a_toy_family_is_one_row(balance, balance_teacher, monkeypatch):
     row = Rung(lambda teacher, _: teacher.actions == 2, lambda *_: [Family("tied", start)])
     other = Rung(lambda teacher, _: teacher.actions == 3, lambda *_: [Family("for others", start)])
     monkeypatch.setitem(LADDER, "toy", row)
-    assert names(balance_teacher, "float32")[-1] == ["tied-float32"]
-    monkeypatch.setattr(search_ladder, "LADDER", {"other": other, "toy": row})
-    config = CompressConfig(keep=0.5, recipe="float32", distill=FAST, select_episodes=40)
+    monkeypatch.setitem(LADDER, "other", other)
+    monkeypatch.setitem(RECIPES, "tie", RecipeRow(("float32",), "a toy", ("other", "toy")))
+    monkeypatch.setitem(RECIPES, "other", RecipeRow(("float32",), "a toy", ("other",)))
+    assert names(balance_teacher, "tie") == [["tied-float32"]]
+    with pytest.raises(ConfigError, match="'other' has nothing for a teacher like this one"):
+        ladder(balance_teacher, "other")
+    config = CompressConfig(keep=0.5, recipe="tie", distill=FAST, select_episodes=40)
     made = compress_policy(balance_teacher, balance, config)
     assert [(c.name, c.recipe) for c in made.candidates] == [("tied-float32", "fold → tie → prune to 0.5")]
     assert made.candidates[0].hidden == (64,)
+
+
+def test_a_family_may_have_formats_of_its_own(mlp, monkeypatch):
+    family = Family("own", (Fold(),), ("float32",))
+    monkeypatch.setitem(LADDER, "own", Rung(lambda *_: True, lambda *_: [family]))
+    monkeypatch.setitem(RECIPES, "mixed", RecipeRow(("int8", "float32"), "a toy", ("own", "teacher")))
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    assert names(teacher, "mixed") == [["own-float32"], ["teacher-int8", "teacher-float32"]]
 
 
 def test_rows_describe_themselves(mlp):

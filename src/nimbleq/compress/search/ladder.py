@@ -1,6 +1,7 @@
 """The ladder: the candidates of a search, from small to large, as data.
 
-A recipe is a row of `RECIPES`, a number format a row of `FORMATS`, and where candidates come from a row of `LADDER`.
+Where candidates come from is a row of `LADDER`, how their weights end up a row of `FORMATS`; a recipe, a row of
+`RECIPES`, says which of both a search tries. A new method is one pass and one line in each table that it needs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nimbleq.compress.passes.prune import Prune
 from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.student import student_of
+from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
@@ -29,6 +31,9 @@ FORMATS: dict[str, Recipe] = {
 """Number format of the weights → the passes that end in it."""
 
 
+_STANDARD = ("students", "pruned", "teacher")
+
+
 @dataclass(frozen=True)
 class RecipeRow:
     """A row of `RECIPES`.
@@ -37,10 +42,12 @@ class RecipeRow:
         formats: names in `FORMATS`, in the order in which each family tries them, the smallest first: what is larger
             than one that passes need not be played.
         purpose: for help.
+        rungs: names in `LADDER`: where its candidates come from.
     """
 
     formats: tuple[str, ...]
     purpose: str
+    rungs: tuple[str, ...] = _STANDARD
 
 
 RECIPES: dict[str, RecipeRow] = {
@@ -53,10 +60,17 @@ RECIPES: dict[str, RecipeRow] = {
 
 @dataclass(frozen=True)
 class Family:
-    """Candidates that share an expensive beginning, one for each number format."""
+    """Candidates that share an expensive beginning, one for each number format.
+
+    Attributes:
+        name: short and unique.
+        start: the passes that they share.
+        formats: names in `FORMATS` (None: those of the recipe).
+    """
 
     name: str
     start: Recipe
+    formats: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,10 +135,16 @@ def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None
     Args:
         recipe: a name in `RECIPES`.
         hidden: widths of the students to try (None: the ladder's own).
+
+    Raises:
+        ConfigError: the recipe has none for such a teacher.
     """
-    formats = RECIPES[recipe].formats
-    rungs = (rung for rung in LADDER.values() if rung.suits(teacher, hidden))
-    return [trials(family, formats) for rung in rungs for family in rung.families(teacher, hidden)]
+    row = RECIPES[recipe]
+    rungs = [LADDER[name] for name in row.rungs]
+    families = [family for rung in rungs if rung.suits(teacher, hidden) for family in rung.families(teacher, hidden)]
+    if not families:
+        raise ConfigError(f"the recipe {recipe!r} has nothing for a teacher like this one: try another, or auto")
+    return [trials(family, row.formats if family.formats is None else family.formats) for family in families]
 
 
 def _is_mlp(graph: Graph) -> bool:
