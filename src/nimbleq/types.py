@@ -17,7 +17,8 @@ Policy = Callable[..., Array]
 """``obs[B, *O] → action int[B]``: a greedy policy for a batch of observations.
 
 If the environment gives action masks, it is called with the keyword argument ``mask: bool[B, A]`` (True: legal), and
-returns legal actions.
+returns legal actions. A policy with the attribute ``by_episode`` (True) is called with ``episode: int64[B]`` also: the
+place, among the seeds that were asked for, of each observation's episode. So many policies play in one call.
 """
 
 

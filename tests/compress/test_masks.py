@@ -26,7 +26,12 @@ def test_students_take_the_teachers_mask(tmp_path: Path) -> None:
         assert spec.masked
         teacher = with_mask(mlp(spec.obs.shape[0], 16, spec.actions, seed=1))
         config = CompressConfig(
-            keep=0.5, hidden=((),), select_episodes=8, max_episodes=16, distill=DistillConfig(states=200, updates=20)
+            keep=0.5,
+            recipe="distill",
+            hidden=((),),
+            select_episodes=8,
+            max_episodes=16,
+            distill=DistillConfig(states=200, updates=20),
         )
         found = compress_policy(teacher, evaluate, config)
         assert found.best.graph.masked

@@ -22,6 +22,8 @@ FAST = (
     "--keep", "0.5", "--hidden", "linear", "4", "--select-episodes", "20", "--max-episodes", "40", "--no-scratch",
     "--workers", "1", "--distill.rounds", "1", "--distill.updates", "20", "--distill.last-updates", "20",
     "--distill.episodes", "2", "--distill.states", "100", "--return-range", "0,500",
+    "--direct.population", "4", "--direct.regret-generations", "2", "--direct.episodes", "2",
+    "--direct.generations", "1", "--direct.rounds", "0",
 )  # fmt: skip
 
 
@@ -37,8 +39,9 @@ def test_every_setting_of_the_search_is_an_option() -> None:
     for field in dataclasses.fields(CompressConfig):
         name = f"--{field.name.replace('_', '-')}"
         assert name in options or any(option.startswith(f"{name}.") for option in options), name
-    for field in dataclasses.fields(CompressConfig().distill):
-        assert f"--distill.{field.name.replace('_', '-')}" in options
+    for room in ("distill", "direct"):
+        for field in dataclasses.fields(getattr(CompressConfig(), room)):
+            assert f"--{room}.{field.name.replace('_', '-')}" in options
 
 
 def test_defaults_on_the_command_line_are_those_of_the_search(run: Path) -> None:

@@ -204,7 +204,7 @@ def _argmax(op: ops.ArgMax, weights: Weights, sources: tuple[TensorType, ...]) -
 def _quantize(op: ops.Quantize, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     qtype = Int(op.bits, op.signed)
     inverse_scale = _along_first(weights[op.inverse_scale], sources[0]).astype(np.float64)
-    zero_point = _along_first(weights[op.zero_point], sources[0]).astype(np.float64)
+    zero_point = _along_first(op.zero_points(weights), sources[0]).astype(np.float64)
 
     def quantize(x: Array) -> Array:
         level: Array = np.floor(x * inverse_scale + 0.5) + zero_point
@@ -216,8 +216,8 @@ def _quantize(op: ops.Quantize, weights: Weights, sources: tuple[TensorType, ...
 
 @kernel.register
 def _dequantize(op: ops.Dequantize, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    scale = _along_first(weights[op.scale], sources[0])
-    zero_point = _along_first(weights[op.zero_point], sources[0]).astype(np.int64)
+    scale = _along_first(op.scales(weights), sources[0])
+    zero_point = _along_first(op.zero_points(weights), sources[0]).astype(np.int64)
 
     def dequantize(x: Array) -> Array:
         y: Array = (x - zero_point).astype(np.float32)

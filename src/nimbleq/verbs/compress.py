@@ -17,6 +17,7 @@ from nimbleq.compress.certify import attempts_of, record, standing
 from nimbleq.compress.passes.recipe import describe, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import parse_widths
+from nimbleq.compress.refine.config import DirectConfig
 from nimbleq.compress.search.config import SELECT_EPISODES, CompressConfig, check_config
 from nimbleq.compress.search.ladder import RECIPES
 from nimbleq.compress.search.store import Store
@@ -83,6 +84,7 @@ class Args(Output):
     scratch: bool = True
     workers: int = 2
     distill: DistillConfig = field(default_factory=DistillConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
 
     def config(self, run: RunDir) -> CompressConfig:
         """What is asked of the search for ``run``.
@@ -101,6 +103,7 @@ class Args(Output):
             max_episodes=self.max_episodes,
             return_range=range_of(self.return_range, run_env(run)),
             distill=self.distill,
+            direct=self.direct,
         )
         check_config(asked)
         return asked

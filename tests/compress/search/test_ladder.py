@@ -39,7 +39,7 @@ def test_a_network_of_pictures_is_pruned(cnn):
     assert names(teacher, "int8", ((), (8,))) == [["linear-int8"], ["8-int8"], ["teacher-int8"]]
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "toy"])
+@pytest.mark.parametrize("recipe", ["distill", "int8", "float32", "toy"])
 def test_every_recipe_tries_its_formats_in_every_family(mlp, monkeypatch, recipe):
     monkeypatch.setitem(FORMATS, "folded", (Fold(),))
     monkeypatch.setitem(RECIPES, "toy", RecipeRow(("folded", "int8"), "a toy"))
@@ -51,7 +51,24 @@ def test_every_recipe_tries_its_formats_in_every_family(mlp, monkeypatch, recipe
         endings = [FORMATS[name] for name in RECIPES[recipe].formats]
         beginnings = {t.recipe[: len(t.recipe) - len(end)] for t, end in zip(family, endings, strict=True)}
         assert len(beginnings) == 1, "the expensive beginning is shared"
-    assert RECIPES[recipe].purpose
+
+
+def test_every_recipe_has_candidates_of_their_own_names(mlp):
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    for recipe, row in RECIPES.items():
+        found = [trial for family in ladder(teacher, recipe) for trial in family]
+        assert len({trial.name for trial in found}) == len({trial.recipe for trial in found}) == len(found) > 0
+        assert row.purpose
+
+
+def test_the_last_bytes_come_first_where_there_are_few(mlp, cnn):
+    teacher, _ = mlp(0, 8, (64, 64), 4)
+    assert names(teacher)[0] == ["linear-direct4", "linear-direct6"]
+    assert names(teacher)[1:] == names(teacher, "distill")
+    assert names(teacher, hidden=((4,),))[0] == ["4-int8", "4-float32"]
+    assert names(cnn(1)[0]) == names(cnn(1)[0], "distill")
+    with pytest.raises(ConfigError, match="'last-bytes' has nothing"):
+        names(mlp(0, 50, (64, 64), 4)[0], "last-bytes")
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,7 @@ def test_a_family_may_have_formats_of_its_own(mlp, monkeypatch):
 
 def test_rows_describe_themselves(mlp):
     teacher, _ = mlp(0, 8, (64, 64), 4)
-    words = [describe(trial.recipe) for family in ladder(teacher, "auto") for trial in family]
+    words = [describe(trial.recipe) for family in ladder(teacher, "distill") for trial in family]
     assert words[:3] == [
         "linear student → distill → fold → int8",
         "linear student → distill → fold",

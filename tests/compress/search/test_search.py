@@ -31,7 +31,7 @@ FAST = DistillConfig(rounds=2, updates=150, last_updates=150, episodes=4, states
 
 @pytest.fixture
 def fast():
-    return CompressConfig(distill=FAST, select_episodes=40, hidden=((), (4,)))
+    return CompressConfig(recipe="distill", distill=FAST, select_episodes=40, hidden=((), (4,)))
 
 
 def _check_contract(compression):

@@ -16,7 +16,7 @@ from nimbleq.errors import FileError
 from nimbleq.seeds import episode_seeds
 
 FAST = DistillConfig(rounds=1, updates=40, last_updates=40, episodes=2, states=200)
-CONFIG = CompressConfig(keep=0.9, distill=FAST, select_episodes=40, hidden=((), (4,), (8,)))
+CONFIG = CompressConfig(keep=0.9, recipe="distill", distill=FAST, select_episodes=40, hidden=((), (4,), (8,)))
 
 
 class StopError(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nimbleq.compress.passes.labelled import Labelled, teacher_states
 from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.refine.config import DirectConfig
 from nimbleq.compress.states import States, visit
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
@@ -27,6 +28,7 @@ class Context:
         distill: settings of distillation.
         seed: of weights, batches and ``distill`` episodes.
         tick: progress.
+        direct: settings of direct search.
         made: graphs by the passes that made them, so that recipes with a common beginning share it.
     """
 
@@ -35,6 +37,7 @@ class Context:
     distill: DistillConfig = field(default_factory=DistillConfig)
     seed: int = 0
     tick: Tick = no_tick
+    direct: DirectConfig = field(default_factory=DirectConfig)
     made: dict[tuple[Callable[[Graph, Context], Graph], ...], Graph] = field(default_factory=dict)
     _from_teacher: Labelled | None = None
 

@@ -9,6 +9,7 @@ from nimbleq.compress.certify.ranges import ReturnRange
 from nimbleq.compress.certify.wealth import check_keep
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
+from nimbleq.compress.refine.config import DirectConfig, check_direct
 from nimbleq.compress.search.ladder import RECIPES, Widths
 from nimbleq.errors import ConfigError
 
@@ -26,6 +27,7 @@ class CompressConfig:
     max_episodes: that the certificate of a candidate may take.
     return_range: between which returns lie (None: what the selection's episodes show, widened).
     distill: settings of distillation.
+    direct: settings of direct search.
     """
 
     keep: float = 0.99
@@ -36,6 +38,7 @@ class CompressConfig:
     max_episodes: int = MAX_EPISODES
     return_range: ReturnRange | None = None
     distill: DistillConfig = field(default_factory=DistillConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
 
 
 def check_recipe(recipe: str | Recipe) -> None:
@@ -53,3 +56,4 @@ def check_config(config: CompressConfig) -> None:
     if config.select_episodes < 2 or config.max_episodes < 2:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
     check_distill(config.distill)
+    check_direct(config.direct)

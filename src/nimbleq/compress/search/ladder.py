@@ -7,9 +7,10 @@ Where candidates come from is a row of `LADDER`, how their weights end up a row 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from nimbleq.compress.passes.direct import Direct
 from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.freeze_norms import FreezeNorms
@@ -21,10 +22,13 @@ from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.tensor import Float32
 
 Widths = tuple[int, ...]
 
 FORMATS: dict[str, Recipe] = {
+    "direct4": (Direct(6), Direct(4)),
+    "direct6": (Direct(6),),
     "int8": (Int8(),),
     "float32": (),
 }
@@ -51,7 +55,9 @@ class RecipeRow:
 
 
 RECIPES: dict[str, RecipeRow] = {
-    "auto": RecipeRow(("int8", "float32"), "tries int8 and float32"),
+    "auto": RecipeRow(("int8", "float32"), "tries everything, the smallest first", ("last-bytes", *_STANDARD)),
+    "distill": RecipeRow(("int8", "float32"), "students, or pruned forms of the teacher, taught by it"),
+    "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("last-bytes",)),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
     "float32": RecipeRow(("float32",), "floating point only"),
 }
@@ -89,6 +95,7 @@ class Rung:
 _STUDENTS: tuple[Widths, ...] = (
     (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
 )  # fmt: skip
+_MOST_WEIGHTS = 200
 _SHARES = (0.0625, 0.125, 0.25, 0.5)
 
 
@@ -109,6 +116,10 @@ def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Famil
 
 
 LADDER: dict[str, Rung] = {
+    "last-bytes": Rung(
+        lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
+        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"))],
+    ),
     "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
     "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
     "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),
@@ -145,6 +156,12 @@ def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None
     if not families:
         raise ConfigError(f"the recipe {recipe!r} has nothing for a teacher like this one: try another, or auto")
     return [trials(family, row.formats if family.formats is None else family.formats) for family in families]
+
+
+def _few_weights(graph: Graph) -> bool:
+    """Whether a linear policy has few enough weights to search them directly."""
+    obs = graph.obs_type
+    return isinstance(obs.qtype, Float32) and len(obs.shape) == 1 and graph.actions * (obs.size + 1) <= _MOST_WEIGHTS
 
 
 def _is_mlp(graph: Graph) -> bool:

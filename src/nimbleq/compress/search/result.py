@@ -121,4 +121,4 @@ def hidden_widths(graph: Graph) -> tuple[int, ...]:
 def weight_bits(graph: Graph) -> int:
     """Bits of a weight in the layer that has the fewest."""
     layers = (node.op for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d))
-    return min(8 * graph.weights[op.weight].itemsize for op in layers)
+    return min(graph.stored(op.weight).format.bits for op in layers)

@@ -90,7 +90,7 @@ class _Search:
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.on_start, self.store = on_start, store
-        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed)
+        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed, direct=config.direct)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
         self.returns = Player(GraphPolicy(teacher), evaluate, float(self.rand.min()))

@@ -9,12 +9,15 @@ import numpy as np
 
 from nimbleq.graph.ops.base import Op, Weights, per_channel, require, require_floats
 from nimbleq.graph.tensor import INT32, Int, TensorType
+from nimbleq.types import Array
+
+_ZERO, _ONE = np.zeros(1, np.int32), np.ones(1, np.float32)
 
 
 @dataclass(frozen=True)
 class Quantize(Op):
-    """``y = clamp(⌊x·inverse_scale + ½⌋ + zero_point)``; inverse_scale float32 and zero_point int32 of shape ``(1,)``
-    or, per feature, ``(F,)``.
+    """``y = clamp(⌊x·inverse_scale + ½⌋ + zero_point)``; inverse_scale float32 and zero_point int32 (None: 0) of shape
+    ``(1,)`` or, per feature, ``(F,)``.
 
     The product is taken in double, where it is exact, so that fused multiply-add cannot change a bit. Infinities
     saturate; NaN gives the lowest level (``level > low ? level : low`` in C).
@@ -22,31 +25,47 @@ class Quantize(Op):
 
     weight_fields: ClassVar[tuple[str, ...]] = ("inverse_scale", "zero_point")
     inverse_scale: str
-    zero_point: str
+    zero_point: str | None
     bits: int = 8
     signed: bool = True
+
+    def zero_points(self, weights: Weights) -> Array:
+        """The zero point as an array."""
+        return _ZERO if self.zero_point is None else weights[self.zero_point]
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         require_floats(self, sources)
         (source,) = sources
         per_channel(weights, self.inverse_scale, source, np.float32)
-        per_channel(weights, self.zero_point, source, np.int32)
+        if self.zero_point is not None:
+            per_channel(weights, self.zero_point, source, np.int32)
         return TensorType(source.shape, Int(self.bits, self.signed))
 
 
 @dataclass(frozen=True)
 class Dequantize(Op):
-    """``y = float32(x − zero_point)·scale``; scale float32, zero_point int32, each ``(1,)`` or per channel ``(C,)``."""
+    """``y = float32(x − zero_point)·scale``; scale float32 (None: 1), zero_point int32 (None: 0), each ``(1,)`` or per
+    channel ``(C,)``."""
 
     weight_fields: ClassVar[tuple[str, ...]] = ("scale", "zero_point")
-    scale: str
-    zero_point: str
+    scale: str | None
+    zero_point: str | None
+
+    def scales(self, weights: Weights) -> Array:
+        """The scale as an array."""
+        return _ONE if self.scale is None else weights[self.scale]
+
+    def zero_points(self, weights: Weights) -> Array:
+        """The zero point as an array."""
+        return _ZERO if self.zero_point is None else weights[self.zero_point]
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         (source,) = sources
         require(source.qtype.is_integer, f"Dequantize needs integers, got {source}")
-        per_channel(weights, self.scale, source, np.float32)
-        per_channel(weights, self.zero_point, source, np.int32)
+        if self.scale is not None:
+            per_channel(weights, self.scale, source, np.float32)
+        if self.zero_point is not None:
+            per_channel(weights, self.zero_point, source, np.int32)
         return TensorType(source.shape)
 
 

@@ -44,6 +44,9 @@ class Evaluator:
         EnvError: see `make_env`; when called, also that the environment failed, or took its process down.
     """
 
+    by_episode = True
+    """It tells policies that ask for it which episode an observation is of."""
+
     def __init__(self, env: EnvConfig, workers: int = 1, envs: int = 128) -> None:
         self.env, self.workers, self.count = env, workers, envs
         self.spec: EnvSpec = spec_of(env)
@@ -56,13 +59,14 @@ class Evaluator:
         every = np.asarray(seeds, np.int64)
         if self.workers <= 1:
             batch = self._batch_for(len(every))
-            return _joined([play(batch, self._made, policy, every, epsilon, keep_obs)], every, keep_obs)
+            return _joined([play(batch, self._made, policy, every, epsilon, keep_obs, 0)], every, keep_obs)
         if self._pool is None:
             self._pool = _start_pool(self.workers)
         chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
+        starts = np.cumsum([0, *map(len, chunks)])[:-1].tolist()
         job = partial(_play_in_worker, self.env, self.count, policy, epsilon=epsilon, keep_obs=keep_obs)
         try:
-            return _joined(list(self._pool.map(job, chunks)), every, keep_obs)
+            return _joined(list(self._pool.map(job, chunks, starts)), every, keep_obs)
         except BrokenProcessPool:
             raise EnvError(
                 f"a process that played {self.env.id} died: did the environment end it, or was memory short?"
@@ -113,9 +117,9 @@ def _batch_of_worker(env: EnvConfig, count: int) -> EnvBatch:
 
 
 def _play_in_worker(
-    env: EnvConfig, count: int, policy: Policy, seeds: Array, *, epsilon: float, keep_obs: int
+    env: EnvConfig, count: int, policy: Policy, seeds: Array, start: int, *, epsilon: float, keep_obs: int
 ) -> Played:
-    return play(_batch_of_worker(env, count), count, policy, seeds, epsilon, keep_obs)
+    return play(_batch_of_worker(env, count), count, policy, seeds, epsilon, keep_obs, start)
 
 
 def _start_pool(workers: int) -> ProcessPoolExecutor:

@@ -37,10 +37,16 @@ class Played:
         self.keys = np.zeros(0, np.uint64)
 
 
-def play(batch: EnvBatch, count: int, policy: Policy, seeds: Array, epsilon: float, keep_obs: int) -> Played:
-    """Play one episode per seed in ``count`` environments, each of which starts the next as soon as its own ends."""
+def play(
+    batch: EnvBatch, count: int, policy: Policy, seeds: Array, epsilon: float, keep_obs: int, start: int
+) -> Played:
+    """Play one episode per seed in ``count`` environments, each of which starts the next as soon as its own ends.
+
+    ``start`` is the place of the first of ``seeds`` among all that were asked for.
+    """
     played = Played(len(seeds), batch.spec)
     sample = _Sample(keep_obs)
+    by_episode = getattr(policy, "by_episode", False)
     noise = _Noise(min(count, len(seeds)), MANY if batch.spec.masked else batch.spec.actions, epsilon)
     # Row by row, the environments at work: which one, which episode it plays, and what came of that so far.
     active = np.arange(min(count, len(seeds)))
@@ -53,7 +59,8 @@ def play(batch: EnvBatch, count: int, policy: Policy, seeds: Array, epsilon: flo
         mask = None if batch.mask is None else batch.mask[active]
         if keep_obs:
             sample.offer(obs, mask, seeds[episode], time)
-        action = policy(obs) if mask is None else policy(obs, mask=mask)
+        told = {} if mask is None else {"mask": mask}
+        action = policy(obs, **told, **({"episode": episode + start} if by_episode else {}))
         if epsilon > 0:
             action = noise.apply(action, active, seeds[episode], time, mask)
         obs, reward, terminated, truncated = batch.step(active, np.asarray(action, np.int64))

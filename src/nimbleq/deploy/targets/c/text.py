@@ -16,13 +16,14 @@ from nimbleq.types import Array
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "activations", "activate", "requantize", "quantize", "real", "norm", "expectation",
-    "packed", "packed_int", "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
+    "packed", "packed_int", "packed_power", "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/quads_u8", "avx2/rows_u8",
 )  # fmt: skip
 _NEEDS = {
     "activate": ("activations",),
     "packed_int": ("packed",),
+    "packed_power": ("packed",),
     "avx2/linear_f32": ("activations", "activate", "avx2/vectors", "avx2/activate8"),
     "avx2/conv_f32": ("activations", "avx2/vectors", "avx2/activate8"),
     "avx2/linear_i8": ("avx2/vectors", "avx2/nonzero8", "avx2/store"),

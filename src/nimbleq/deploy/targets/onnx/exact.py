@@ -26,7 +26,7 @@ def _quantize(build: Build, node: Node, op: ops.Quantize) -> None:
     level = build.add("Floor", build.add("Add", scaled, build.constant(0.5, np.float64, f"{node.output}/half")))
     qtype = Int(op.bits, op.signed)
     offset = level_offset(qtype)
-    zero = build.along_first(weights[op.zero_point], tensor) + offset
+    zero = build.along_first(op.zero_points(weights), tensor) + offset
     if zero.any():
         level = build.add("Add", level, build.constant(zero, np.float64, f"{node.output}/zero_point"))
     bounds = (build.constant(bound + offset, np.float64, f"{node.output}/bound") for bound in (qtype.low, qtype.high))

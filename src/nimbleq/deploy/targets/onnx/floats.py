@@ -210,7 +210,7 @@ def _legal(build: Build, node: Node, x: str) -> str:
 def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
     weights, tensor = build.graph.weights, node.inputs[0]
     qtype, x = build.qtype(tensor), build.source(node)
-    zero = build.along_first(weights[op.zero_point], tensor)
+    zero = build.along_first(op.zero_points(weights), tensor)
     if qtype == INT32:
         if zero.any():
             zero_point = build.constant(zero, np.int64, f"{node.output}/zero_point")
@@ -221,7 +221,7 @@ def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
         if (zero + level_offset(qtype)).any():
             zero_point = build.constant(zero + level_offset(qtype), np.float32, f"{node.output}/zero_point")
             x = build.add("Sub", x, zero_point)
-    scale = build.constant(build.along_first(weights[op.scale], tensor), np.float32, f"{node.output}/scale")
+    scale = build.constant(build.along_first(op.scales(weights), tensor), np.float32, f"{node.output}/scale")
     build.add("Mul", x, scale, out=node.output)
 
 

@@ -28,7 +28,7 @@ def _factor(graph: Graph, op: ops.Op) -> Array | None:
     if isinstance(op, ops.Requantize):
         return np.ldexp(graph.weights[op.multiplier].astype(np.float64), -graph.weights[op.shift])
     if isinstance(op, ops.Dequantize):
-        return graph.weights[op.scale].astype(np.float64)
+        return op.scales(graph.weights).astype(np.float64)
     return None if isinstance(op, ops.ArgMax) else _ONE
 
 
@@ -63,7 +63,7 @@ def _quantize(build: Build, node: Node, op: ops.Quantize) -> None:
     weights, tensor = build.graph.weights, node.inputs[0]
     inverse = build.along_first(weights[op.inverse_scale], tensor)
     x = build.add("Mul", build.source(node), build.constant(inverse, np.float32, f"{node.output}/inverse"))
-    zero = build.along_first(weights[op.zero_point], tensor)
+    zero = build.along_first(op.zero_points(weights), tensor)
     qtype = Int(op.bits, op.signed)
     _store_levels(build, node, x, zero, qtype, qtype.low, qtype.high)
 
@@ -127,9 +127,9 @@ def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
     if build.qtype(tensor) != INT32:
         FLOAT[ops.Dequantize](build, node, op)
         return
-    scale = weights[op.scale].astype(np.float64)
+    scale = op.scales(weights).astype(np.float64)
     x = _rescaled(build, node, scale)
-    shift = build.along_first(weights[op.zero_point] * scale, tensor)
+    shift = build.along_first(op.zero_points(weights) * scale, tensor)
     if shift.any():
         x = build.add("Sub", x, build.constant(shift, np.float32, f"{node.output}/shift"))
     build.set_stored(node, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer, loop
+from nimbleq.deploy.targets.c.ops.readers import per_channel
 from nimbleq.graph.tensor import Int
 
 
@@ -11,7 +12,7 @@ def quantize(layer: Layer) -> list[str]:
     op = layer.op
     layer.use("quantize")
     low, high = Int(op.bits, op.signed).low, Int(op.bits, op.signed).high
-    s, z, period = layer.pair(("inverse_scale", op.inverse_scale), ("zero_point", op.zero_point))
+    (s, z), period = per_channel(layer, ("inverse_scale", op.inverse_scale, "1.0f"), ("zero_point", op.zero_point, "0"))
     least = str(low) if low > -(2**31) else "(-2147483647 - 1)"
-    call = f"nq_quantize({layer.x}[i], {s}[c], {z}[c], {least}, {high})"
+    call = f"nq_quantize({layer.x}[i], {s}, {z}, {least}, {high})"
     return loop(layer.count, period, f"{layer.y}[i] = ({layer.element}){call};")

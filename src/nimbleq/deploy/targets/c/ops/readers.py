@@ -12,7 +12,7 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.errors import UnsupportedOpError
-from nimbleq.graph.formats import Format
+from nimbleq.graph.formats import FORMATS, POWER4, Format, Scaled
 from nimbleq.types import Array
 
 
@@ -46,6 +46,14 @@ READERS: Mapping[str, Reader] = {
         f"int{bits}": Reader("uint8_t", f"nq_int({{w}}, {{i}}, {bits})", ("packed", "packed_int"))
         for bits in range(2, 8)
     },
+    **{
+        str(row): Reader("uint8_t", f"(nq_int({{w}}, {{i}}, {row.bits}) * {1 << row.shift})", ("packed", "packed_int"))
+        for row in FORMATS.values()
+        if isinstance(row, Scaled)
+    },
+    str(POWER4): Reader(
+        "uint8_t", f"nq_power({{w}}, {{i}}, {POWER4.bits}, {POWER4.least})", ("packed", "packed_power")
+    ),
 }
 """Name of a format → how its weights are read."""
 
@@ -94,3 +102,23 @@ def stored(layer: Layer, label: str, weight: str, values: Array) -> Stored:
 def packed(values: Array, number: Format) -> Array:
     """``uint8[bytes]`` codes of ``values`` without gaps."""
     return np.frombuffer(number.pack(number.encode(values)), np.uint8)
+
+
+def per_channel(layer: Layer, *parameters: tuple[str, str | None, str]) -> tuple[list[str], int]:
+    """C expressions of entry ``c`` of per-channel parameters, and their period: element ``i`` uses ``c = i % period``.
+
+    Args:
+        parameters: for each its label, its weight (None: it has none), and what stands in its place then.
+    """
+    size = max((layer.weight(name).size for _, name, _ in parameters if name is not None), default=1)
+    period = layer.along_first(np.zeros(size))[1]
+    place = "0" if period == 1 else "i" if period == layer.count else "c"
+    made = []
+    for label, name, absent in parameters:
+        if name is None:
+            made.append(absent)
+            continue
+        one = layer.weight(name).size == 1
+        values = layer.weight(name).reshape(1) if one else layer.along_first(layer.weight(name))[0]
+        made.append(stored(layer, label, name, values).at("0" if one else place))
+    return made, period

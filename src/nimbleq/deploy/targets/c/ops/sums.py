@@ -5,6 +5,7 @@ from __future__ import annotations
 from nimbleq.deploy.targets.c.layout import is_image
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.readers import stored
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.types import Array
@@ -45,8 +46,8 @@ def bias(layer: Layer) -> str:
     real = real_weights(layer)
     if layer.op.bias is None:
         return "0.0f" if real else "0"
-    b = layer.constant("bias", layer.weight(layer.op.bias))
-    return f"{b}[o]" if real else f"(uint32_t){b}[o]"
+    b = stored(layer, "bias", layer.op.bias, layer.weight(layer.op.bias)).at("o")
+    return b if real else f"(uint32_t){b}"
 
 
 def activated(layer: Layer, value: str) -> str:

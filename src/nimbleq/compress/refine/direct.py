@@ -1,0 +1,179 @@
+"""Direct search of a linear policy's integers: first on regret, which costs nothing, then on returns.
+
+Every candidate that is scored is the integer policy that would ship. The distilled policy is the start; without it the
+search does not get anywhere. Seeds are common to the candidates of a generation and new in the next, so that what wins
+is not the luck of its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.compress.refine.cma import Cma
+from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours
+from nimbleq.compress.refine.config import DirectConfig
+from nimbleq.compress.refine.team import returns_of
+from nimbleq.compress.states import States, compare
+from nimbleq.seeds import episode_seeds
+from nimbleq.types import Array, Evaluate, Tick, no_tick
+
+_FIRST_SEED = 2_000_000  # of the ``distill`` stream; distillation and calibration use the seeds before
+
+
+_STATES = 2_000
+_STEADY = 3  # generations whose mean return decides whether to stop
+_HALVING = ((12, 48), (4, 96), (2, 192))
+"""Candidates and further episodes of each, in the rounds of successive halving [Jamieson & Talwalkar 2016]."""
+
+
+class Returns:
+    """Plays candidates, each time on seeds that nobody has played."""
+
+    def __init__(self, evaluate: Evaluate, nonce: int) -> None:
+        self.evaluate, self.nonce, self.next = evaluate, nonce, _FIRST_SEED
+
+    def seeds(self, count: int) -> Array:
+        """``int64[count]`` the next seeds."""
+        self.next += count
+        return episode_seeds("distill", self.nonce, count, start=self.next - count)
+
+    def __call__(self, candidates: Sequence[Codes], episodes: int) -> Array:
+        """``float64[P, episodes]`` on common seeds."""
+        return returns_of(candidates, self.evaluate, self.seeds(episodes))
+
+
+def direct_search(
+    weight: Array,
+    bias: Array,
+    states: States,
+    teacher_q: Array,
+    evaluate: Evaluate,
+    widths: Widths,
+    levels: float,
+    aim: float,
+    config: DirectConfig,
+    nonce: int,
+    tick: Tick = no_tick,
+) -> Codes:
+    """The best codes found.
+
+    Args:
+        weight, bias: ``float64[A, F]``, ``float64[A]`` of the policy to start from, of the raw observation.
+        states: visited states.
+        teacher_q: ``[K, A]`` the teacher's values in them.
+        evaluate: plays episodes.
+        widths, levels: see `Rounding`.
+        aim: a mean return that is enough.
+        config: how long and how wide.
+        nonce: of seeds and of candidates.
+        tick: progress.
+    """
+    rng = np.random.default_rng(nonce)
+    play = Returns(evaluate, nonce)
+    some = rng.permutation(len(states))[:_STATES]
+    judge = _Regret(states[some], teacher_q[some])
+    rounding, start = _best_form(weight, bias, judge, widths, levels)
+    tick(0, 1, "direct search on regret")
+    taught = _search_regret(rounding, start, judge, config, rng)
+    first = _scores(play([rounding(start), rounding(taught)], 2 * config.episodes), config.risk)
+    pool = _search_returns(rounding, (start, taught)[int(first.argmax())], play, aim, config, rng, tick)
+    best = _halve(pool, play, config.risk)
+    for _ in range(config.rounds):
+        tick(1, 1, "moves of single integers")
+        best = _halve([best, *neighbours(best, widths)], play, config.risk, config.episodes)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Regret:
+    """What candidates lose, by the teacher's values, in the same states."""
+
+    states: States
+    q: Array
+
+    def __call__(self, codes: Codes) -> float:
+        return compare(self.q, codes(self.states.obs, self.states.mask), self.states.mask).regret
+
+
+def _best_form(weight: Array, bias: Array, judge: _Regret, widths: Widths, levels: float) -> tuple[Rounding, Array]:
+    """Of all choices of the row that becomes zero, the one whose rounding loses least."""
+    exponent = exponents(judge.states.obs, levels)
+    forms = [Rounding(len(weight), free, exponent, levels, widths) for free in range(len(weight))]
+    starts = [form.vector(weight, bias) for form in forms]
+    losses = [judge(form(start)) for form, start in zip(forms, starts, strict=True)]
+    best = int(np.argmin(losses))
+    return forms[best], starts[best]
+
+
+def _search_regret(
+    rounding: Rounding, start: Array, judge: _Regret, config: DirectConfig, rng: np.random.Generator
+) -> Array:
+    """The vector with the least regret that CMA-ES finds."""
+    search, best, least = Cma.start(start, config.sigma), start, judge(rounding(start))
+    for _ in range(config.regret_generations):
+        candidates = search.ask(config.population, rng)
+        losses = np.array([judge(rounding(candidate)) for candidate in candidates])
+        if losses.min() < least:
+            best, least = candidates[losses.argmin()], float(losses.min())
+        search = search.tell(candidates, -losses)
+    return best
+
+
+def _search_returns(
+    rounding: Rounding,
+    start: Array,
+    play: Returns,
+    aim: float,
+    config: DirectConfig,
+    rng: np.random.Generator,
+    tick: Tick,
+) -> list[Codes]:
+    """What CMA-ES on returns finds worth a longer look, the most promising first.
+
+    The rounded mean plays along in every generation; as it averages over many it is less a product of luck than the
+    best candidate.
+    """
+    search = Cma.start(start, config.sigma)
+    pool: dict[bytes, tuple[float, Codes]] = {}
+    middle: list[float] = []
+    for generation in range(config.generations):
+        candidates = search.ask(config.population, rng)
+        codes = [rounding(search.mean), *map(rounding, candidates)]
+        returns = play(codes, config.episodes)
+        scores = _scores(returns, config.risk)
+        middle.append(float(returns[0].mean()))
+        # Scores of different generations are of different seeds: what the mean had is the measure.
+        for index in {0, int(scores.argmax())}:
+            pool[codes[index].key] = (generation + 0.5 * (index == 0), codes[index])
+        search = search.tell(candidates, scores[1:])
+        tick(generation + 1, config.generations, f"direct search: return {middle[-1]:.0f}")
+        if len(middle) >= _STEADY and np.mean(middle[-_STEADY:]) >= aim:
+            break
+    last = rounding(search.mean)
+    pool[last.key] = (config.generations, last)
+    return [codes for _, codes in sorted(pool.values(), key=lambda entry: -entry[0])]
+
+
+def _scores(returns: Array, risk: float) -> Array:
+    """``float64[P]`` mean less ``risk`` standard deviations."""
+    return np.asarray(returns.mean(axis=1) - risk * returns.std(axis=1))
+
+
+def _halve(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0) -> Codes:
+    """The best of ``pool`` by rounds that leave fewer and let these play longer.
+
+    Args:
+        episodes: of a round in which all take part, before the others (0: the first so many, as they come).
+    """
+    left, returns = list(pool), np.zeros((len(pool), 0))
+    stages = ((len(left), episodes), *_HALVING[1:]) if episodes else _HALVING
+    for count, more in stages:
+        order = (
+            np.argsort(-_scores(returns, risk), kind="stable")[:count] if returns.size else np.arange(len(left))[:count]
+        )
+        left, returns = [left[i] for i in order], returns[order]
+        returns = np.concatenate([returns, play(left, more)], axis=1)
+    return left[int(_scores(returns, risk).argmax())]
