@@ -85,3 +85,21 @@ def test_what_was_meant_is_said() -> None:
         with pytest.raises(ConfigError, match=re.escape(f"did you mean {meant} or ")):
             parse(train.Args, "train", [wrong, "5"])
     assert parse(train.Args, "train", ["--steps", "1e5"]).config.steps == 100_000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_refusal_is_the_message_alone_on_any_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no UTF-8 tyro draws rules of hyphens and no box."""
+    from nimbleq.cli import parse
+    from nimbleq.verbs import export, train
+
+    monkeypatch.setattr("tyro._fmtlib._should_use_utf8_drawing_chars", lambda: encoding == "utf-8")
+    for kind, words, message in (
+        (export.Args, ["a", "--foo"], "Unrecognized options: --foo (nimbleq verb --help)"),
+        (export.Args, ["a", "--foo-bar", "-x"], "Unrecognized options: --foo-bar, -x (nimbleq verb --help)"),
+        (export.Args, ["a", "--out"], "Missing value for argument '--out'. Expected 1 values. (nimbleq verb --help)"),
+        (train.Args, ["--steps", "x"], "Error parsing --steps: 'x' is not a whole number (nimbleq verb --help)"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            parse(kind, "verb", words)
+        assert str(refused.value) == message

@@ -176,13 +176,12 @@ def parse(kind: Any, verb: str, words: list[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box: its lines up to the first rule, and its suggestions."""
-    lines = [line.strip("│ \t") for line in box.splitlines() if line.strip("╭╮╰╯─ ")]
-    message: list[str] = []
-    for line in lines[1 if box.startswith("╭") else 0 :]:
-        if set(line) <= {"─"}:
-            break
-        message.append(line)
+    """The message of tyro's page: after its title, up to the next rule, and its suggestions."""
+    lines = [line for raw in box.splitlines() if (line := raw.strip("│╭╮╰╯ \t"))]
+    rules = [set(line) <= set("─-") for line in lines]
+    start = 1 if box.startswith("╭") else 2 if True in rules[1:2] else 0  # a rule is under a title without a box
+    end = rules.index(True, start) if True in rules[start:] else len(lines)
+    message = lines[start:end]
     text = " ".join(message) or "the arguments do not fit"
     if "Perhaps you meant:" not in lines:
         return text

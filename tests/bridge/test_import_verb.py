@@ -37,6 +37,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         return saved(model, folder), folder / "vecnormalize.pkl"
 
 
+class Advised(Pressure):
+    """Says which actions are legal where nobody asks."""
+
+    def legal_actions(self) -> list[int]:
+        return [0, 1]
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(main(["import", *map(str, words)]))
@@ -69,6 +76,27 @@ def test_without_them_the_terminal_and_the_json_warn(
     code, out, err = run(capsys, *words, tmp_path / "b", "--json")
     assert "--vecnormalize FILE" in json.loads(out)["warnings"][0]
     assert "warning: " in err
+
+
+def test_a_mask_that_is_not_read_is_a_warning(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "--env",
+        f"{__name__}:Advised",
+        "--episodes",
+        2,
+        "--vecnormalize",
+        files[1],
+        "--out",
+        tmp_path / "a",
+        "--json",
+    )
+    code, out, err = run(capsys, files[0], *words)
+    assert code == 0
+    (warning,) = json.loads(out)["warnings"]
+    assert "has a method legal_actions() that is not called" in warning
+    assert f"warning: {warning}" in err
 
 
 def test_bad_numbers_and_other_environments_are_one_line(

@@ -118,6 +118,14 @@ def test_channels_can_be_said_and_a_guess_is_told() -> None:
         "--channels first if its channels come first"
     ]
     assert list(guesses(space_of(spaces.Box(0, 255, (84, 84, 4), np.uint8)))) == []
+    camera = spaces.Box(-np.inf, np.inf, (3, 20, 24), np.float32)
+    assert Interface(space_of(camera), 2).obs.shape == (3 * 20 * 24,)
+    assert Interface(space_of(camera, "first"), 2).obs.shape == (3, 20, 24)
+    assert list(guesses(space_of(camera))) == [
+        "the observation of shape (3, 20, 24) has no bounds and is read as 1,440 numbers: --channels first if it is a "
+        "picture"
+    ]
+    assert list(guesses(space_of(spaces.Box(-np.inf, np.inf, (3, 4, 5))))) == []
     assert readings((10, 10, 10)) == ["last", "first"]
     with pytest.raises(TypeError, match=r"uint8 of shape \(84, 84, 3, 4\), neither a picture nor a stack"):
         space_of(spaces.Box(0, 255, (84, 84, 3, 4), np.uint8))
@@ -212,6 +220,28 @@ def test_large_numbers_are_moved_before_they_become_float32() -> None:
     ready = network_input(interface, {"time": [1.7e9 + 0.25, 3.0], "n": 1})
     assert ready.tolist() == [0.25, 3.0, 0.0, 1.0]
     assert not Interface(box, 2).plain
+
+
+def test_whole_numbers_that_float64_cannot_hold_are_moved_exactly() -> None:
+    now = 1_700_000_000_000_000_000  # nanoseconds since 1970: float64 keeps steps of 256
+    box = Box((3,), "int64", offset=(float(now), 0.0, 0.5))
+    raw = np.array([now + 123, 7, -(1 << 62)])
+    assert network_input(Interface(box, 2), raw).tolist() == [123.0, 7.0, float(np.float32(-(2.0**62)))]
+    far = Box((2,), "uint64", offset=(2.0**63 + 2048, 2.0**53))
+    raw = np.array([(1 << 63) + 2047, (1 << 53) + 1], np.uint64)
+    assert network_input(Interface(far, 2), raw).tolist() == [-1.0, 1.0]
+
+
+def test_masked_values_are_refused_and_arrays_with_none_are_arrays() -> None:
+    interface = Interface(space_of(spaces.Box(-9, 9, (3,))), 2)
+    with pytest.raises(ObservationError, match="the observation has masked values"):
+        network_input(interface, np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]))
+    entry = Interface(space_of(spaces.Dict(a=spaces.Box(-9, 9, (2,)), b=spaces.Discrete(2))), 2)
+    with pytest.raises(ObservationError, match="the observation's entry 'a' has masked values"):
+        network_input(entry, {"a": np.ma.masked_equal([1.0, 2.0], 2.0), "b": 0})
+    assert network_input(interface, np.ma.array([1.0, 2.0, 3.0])).tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(ObservationError, match="masked values"):
+        as_mask(interface, np.ma.array([1, 1], mask=[0, 1]))
 
 
 def test_a_plain_vector_costs_nothing() -> None:

@@ -17,6 +17,7 @@ _Leaf = Callable[[Any], Array]
 _TO_FIRST = {"HW": (), "CHW": (), "HWC": (2, 0, 1), "SHWC": (0, 3, 1, 2), "SCHW": ()}
 """The transposition that moves the stack and the channels first."""
 _WHOLE = Box((), "int64")
+_EXACT = 2.0**53  # below this float64 holds every whole number
 _SLACK = 1e-5  # of an image's range: tolerance for rounding of floats
 
 
@@ -131,13 +132,24 @@ def _numbers(leaf: Box, path: Path) -> _Leaf:
         if array.shape != shape:
             raise ObservationError(f"{_the(path)} has the shape {array.shape}, but its space has {shape}")
         if offset is not None:
-            array = array.astype(np.float64) - offset
+            array = _moved(array, offset)
         if array.dtype.kind != "f" or array.dtype.itemsize <= stored.itemsize:
             return array.astype(stored, copy=False)
         with np.errstate(over="ignore"):  # the caller checks for infinity
             return array.astype(stored)
 
     return read
+
+
+def _moved(array: Array, offset: Array) -> Array:
+    """``float64`` ``array − offset``, exact where both are whole, also above 2^53 (nanoseconds since 1970)."""
+    rough = array.astype(np.float64) - offset
+    if array.dtype.kind not in "iu":
+        return rough
+    whole = np.rint(offset)
+    taken = np.array([int(value) % (1 << 64) for value in whole.reshape(-1)], np.uint64).reshape(whole.shape)
+    exact = (array.astype(np.uint64) - taken).view(np.int64)  # modulo 2^64, in which small differences are exact
+    return np.where(np.abs(rough) < _EXACT, exact - (offset - whole), rough)
 
 
 def _picture(leaf: Box, path: Path) -> _Leaf:
@@ -225,6 +237,8 @@ def as_array(value: Any, path: Path = ()) -> Array:
 
 
 def _converted(value: Any, path: Path) -> Array:
+    if np.ma.is_masked(value):
+        raise ObservationError(f"{_the(path)} has masked values, for which there is no number: fill them in")
     if hasattr(value, "detach"):  # a torch tensor, perhaps with a gradient or on a device
         value = value.detach().cpu()
     try:
@@ -256,6 +270,8 @@ def described(value: Any) -> str:
         return "None"
     if isinstance(value, str):
         return f"the text {value[:40]!r}"
+    if np.ma.is_masked(value):
+        return "an array with masked values"
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}" + (f" of shape {value.shape}" if value.ndim else "")
     name = type(value).__name__

@@ -41,6 +41,11 @@ class Box:
         return math.prod(self.shape)
 
     @property
+    def bounded(self) -> bool:
+        """Whether both bounds are known."""
+        return self.low is not None and self.high is not None
+
+    @property
     def picture(self) -> tuple[int, int, int] | None:
         """``(C, H, W)`` of an image, else None."""
         match self.axes, self.shape:

@@ -50,6 +50,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrites.mask import with_mask
+    from nimbleq.rl.envs.remarks import unread_masks
     from nimbleq.rl.training.evaluate import Evaluator, interval95
 
     if args.episodes < 1:
@@ -58,7 +59,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     if run.config.exists():
         raise ConfigError(f"{run.path} already holds a run: choose another --out")
     imported = import_sb3(args.model, args.vecnormalize)
-    graph, warnings = imported.graph, imported.info["warnings"]
+    graph, warnings = imported.graph, [*imported.info["warnings"], *unread_masks(args.env)]
     with Evaluator(args.env) as evaluate:
         spec = evaluate.spec
         if (spec.obs.shape, spec.obs.dtype) != (imported.obs.shape, imported.obs.dtype):

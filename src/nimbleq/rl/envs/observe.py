@@ -35,8 +35,8 @@ _LAYOUTS: dict[tuple[int, Channels], str] = {
 def space_of(space: spaces.Space[Any], channels: Channels | None = None, path: Path = ()) -> Space:
     """A Gymnasium space as data.
 
-    Pixels, at least 8 × 8 of them, are pictures: Boxes of bytes or bools with 2 to 4 axes, and of other numbers between
-    bounds with 3. Four axes are a stack of pictures, whose channels become one axis.
+    Pixels, at least 8 × 8 of them, are pictures: Boxes of bytes or bools with 2 to 4 axes, and of other numbers with 3
+    if they have bounds or ``channels`` says so. Four axes are a stack of pictures, whose channels become one axis.
 
     Args:
         channels: where pictures have theirs (None: guessed, see `guesses`), or ``"flat"``: there are no pictures.
@@ -98,8 +98,7 @@ def _axes(box: Box, channels: Channels | None) -> str:
     if pixels and len(sides) == 2 and min(sides) >= _MIN_PIXELS:
         return "HW"
     stacked = pixels and len(sides) == 4 and sides[0] <= _MAX_STACK
-    bounded = box.low is not None and box.high is not None
-    if not stacked and not (len(sides) == 3 and (pixels or bounded)):
+    if not stacked and not (len(sides) == 3 and (pixels or box.bounded or channels is not None)):
         return FLAT
     possible = readings(sides)
     if channels is not None:
@@ -116,12 +115,20 @@ def readings(shape: tuple[int, ...]) -> list[Channels]:
 
 
 def guesses(space: Space) -> Iterator[str]:
-    """In words, how pictures whose channels may be at either end are read."""
+    """In words, how what may be a picture is read, and one whose channels may be at either end."""
     for path, leaf in leaves(space):
-        if isinstance(leaf, Box) and len(leaf.shape) >= 3 and leaf.picture and len(readings(leaf.shape)) == 2:
+        if not isinstance(leaf, Box) or len(leaf.shape) < 3:
+            continue
+        what = f"the observation's entry {named(path)!r}" if path else "the observation"
+        if leaf.picture is None and len(leaf.shape) == 3 and not leaf.bounded and (possible := readings(leaf.shape)):
+            ways = " or ".join(f"--channels {where}" for where in possible)
+            yield (
+                f"{what} of shape {leaf.shape} has no bounds and is read as {leaf.size:,} numbers: "
+                f"{ways} if it is a picture"
+            )
+        if leaf.picture is not None and len(readings(leaf.shape)) == 2:
             other = "first" if leaf.axes.endswith("C") else "last"
             planes, height, width = leaf.picture
-            what = f"the observation's entry {named(path)!r}" if path else "the observation"
             yield (
                 f"{what} of shape {leaf.shape} is seen as {planes} planes of {height} × {width}: "
                 f"--channels {other} if its channels come {other}"

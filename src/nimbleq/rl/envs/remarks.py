@@ -18,8 +18,7 @@ def remarks(config: EnvConfig) -> list[str]:
     """
     spec = spec_of(config)
     said = list(guesses(spec.interface.space)) if spec.interface is not None and config.channels is None else []
-    if not spec.masked and not config.id.startswith("ALE/"):
-        said += _unread_masks(config)
+    said += unread_masks(config)
     if config.offsets:
         said.append(
             f"large numbers in the observation lose their digits in float32, so this is subtracted before: "
@@ -32,7 +31,14 @@ def remarks(config: EnvConfig) -> list[str]:
     return said
 
 
-def _unread_masks(config: EnvConfig) -> list[str]:
+def unread_masks(config: EnvConfig) -> list[str]:
+    """One line for each method of the environment that may say which actions are legal, and is not called.
+
+    Raises:
+        EnvError: see `nimbleq.rl.envs.gymnasium.make_env`.
+    """
+    if spec_of(config).masked or config.id.startswith("ALE/"):
+        return []
     one = make_env(config)
     kind = type(one.unwrapped)
     one.close()

@@ -136,13 +136,21 @@ def _prepare_and_torso(spec: EnvSpec, config: NetworkConfig) -> tuple[nn.Module,
 
 
 def _highest(spec: EnvSpec) -> list[float]:
-    """The value that becomes 1 in each picture: 255 where nothing else is known of bytes."""
+    """The value that becomes 1 in each picture: 255 of bytes, 1 of numbers without bounds (which stay as they are)."""
     if spec.interface is not None:
         boxes = [leaf for _, leaf in leaves(spec.interface.space) if isinstance(leaf, Box) and leaf.picture is not None]
         if boxes:
-            return [255.0 if box.binary else max(abs(box.low or 0.0), abs(box.high or 255.0)) for box in boxes]
+            return [_highest_of(box) for box in boxes]
     pictures = spec.obs.pictures or ((spec.obs,) if spec.obs.dtype == "uint8" else ())
     return [255.0 if picture.dtype == "uint8" else 1.0 for picture in pictures]
+
+
+def _highest_of(box: Box) -> float:
+    if box.binary:
+        return 255.0
+    if box.low is None or box.high is None:
+        return 255.0 if box.dtype == "uint8" else 1.0
+    return max(abs(box.low), abs(box.high)) or 1.0
 
 
 def _scale(highest: float) -> nn.Module:
