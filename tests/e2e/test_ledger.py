@@ -62,6 +62,16 @@ def test_the_same_again_does_nothing(inline: Any, words: tuple[Any, ...]) -> Non
     assert done_before(inline(*words, "--keep", "0.5")) == STEPS
 
 
+def test_a_run_that_was_moved_names_its_own_place(inline: Any, words: tuple[Any, ...], tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "run").rename(moved)
+    again = inline(*(moved if word == tmp_path / "run" else word for word in words), "--keep", "0.5")
+    assert set(STEPS) - set(done_before(again)) <= {"export", "verify"}
+    assert again.json["train"]["run"] == str(moved)
+    places = {again.json[step]["artefact"] for step in ("compress", "certify", "bench")}
+    assert places == {str(moved / "artefacts" / "small")}
+
+
 def test_a_stronger_promise_is_made_anew(inline: Any, words: tuple[Any, ...]) -> None:
     again = inline(*words, "--keep", "0.99")
     assert done_before(again) == ("train",)

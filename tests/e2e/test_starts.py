@@ -220,6 +220,7 @@ def test_a_run_that_cannot_be_written_is_still_read(inline: Any, run: Path) -> N
         certified = read_only("certify", run, "--keep", "0.01", "--max-episodes", "20", "--workers", "1")
         compressed = read_only("compress", run)
         reported = read_only("report", run)
+        watched = read_only("watch", run, "--max-frames", "2")
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -230,6 +231,9 @@ def test_a_run_that_cannot_be_written_is_still_read(inline: Any, run: Path) -> N
     assert certified.returncode in (0, 1), certified.stderr
     assert "over " in certified.stdout or "refused" in certified.stdout
     assert "the verdict is shown but not saved" in certified.stdout
+    assert watched.returncode == 0, watched.stderr
+    assert "episode 1: return" in watched.stdout
+    assert "no GIF: " in watched.stdout
     for refused in (compressed, reported):
         assert refused.returncode == 2
         assert refused.stderr.startswith("nimbleq: cannot write"), refused.stderr

@@ -155,13 +155,18 @@ class _Steps:
             result = self.run.load_result(verb, before.about)
             if before.same(asked) and isinstance(result, dict) and before.left == _left(result, made):
                 self.console.say(f"{verb}: already done, unchanged")
-                return result
+                return self._here(result)
             self.console.say(f"{verb}: repeated, because {before.reason(asked)}")
         result = work()
         self.run.save_result(verb, result)
         entry = _Entry(asked, _left(result, made), Path(result.get("artefact", "")).name)
         write_json(path, ledger | {verb: asdict(entry)})
         return result
+
+    def _here(self, result: dict[str, Any]) -> dict[str, Any]:
+        """``result`` with the places of this run, which may have been moved since."""
+        places = {"run": lambda _: self.run.path, "artefact": lambda old: self.run.artefact(Path(old).name)}
+        return {key: str(places[key](value)) if key in places else value for key, value in result.items()}
 
 
 @dataclass(frozen=True)

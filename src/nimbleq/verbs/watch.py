@@ -145,14 +145,14 @@ def _enlarged(frame: Array) -> Array:
 
 
 def _written(frames: list[Array], fps: float, out: Path | None, run: RunDir, env: str, console: Console) -> Path | None:
-    """Write the GIF; without ``out`` a missing image or package is only reported."""
+    """Write the GIF; without ``out`` a missing image or package, or a folder without write access, is only reported."""
     try:
         if not frames:
             raise EnvError(f"{env} draws no images, so there is no GIF; without --out its returns are printed")
         path = out or run.path / "watch.gif"
         with console.progress("write the GIF") as tick:
             write_bytes(path, _gif(frames, fps, tick))
-    except (EnvError, ConfigError) as error:
+    except (EnvError, ConfigError, FileError) as error:
         if out is not None:
             raise
         console.say(f"no GIF: {error}")

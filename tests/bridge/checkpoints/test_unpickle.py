@@ -130,6 +130,7 @@ HOSTILE = {
     "key that takes for ever": b"\x80\x04}K\x01\x85" + b"2\x86" * 200 + b"K\x01s.",
     "name that takes for ever": b"\x80\x04]" + b"2\x86" * 200 + b")R.",
     "deep key": b"\x80\x04}K\x01" + b"\x85" * 200_000 + b"K\x01s.",
+    "escape that is none": b"S'\\k'\n0.",
     "unhashable key": b"\x80\x04}]K\x01s.",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,10 @@ def read_pickle(path: Path) -> Any:
         raise FileError(f"{path} has {len(data):,} bytes, more than any file of this kind")
     machine = _Machine(path)
     try:
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in the texts of a damaged file
+            for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+                machine.step(opcode.name, argument)
         return resolved(machine.result())
     except _BAD as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
