@@ -165,8 +165,8 @@ class _Steps:
 
     def _here(self, result: dict[str, Any]) -> dict[str, Any]:
         """``result`` with the places of this run, which may have been moved since."""
-        places = {"run": lambda _: self.run.path, "artefact": lambda old: self.run.artefact(Path(old).name)}
-        return {key: str(places[key](value)) if key in places else value for key, value in result.items()}
+        here = {**result, "run": str(self.run.path)} if "run" in result else dict(result)
+        return {**here, "artefact": str(_place(self.run, here))} if "artefact" in here else here
 
 
 @dataclass(frozen=True)
