@@ -21,7 +21,7 @@ from nimbleq.version import VERSION
 if TYPE_CHECKING:
     import optuna
 
-    from nimbleq.rl.tuning.tune import TuneConfig
+    from nimbleq.rl.tuning.trial import TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def search_of(args: Args) -> TuneConfig:
     """
     from nimbleq.rl.rules import check_settings
     from nimbleq.rl.tuning.space import default_space, narrowed, read_space
-    from nimbleq.rl.tuning.tune import TuneConfig
+    from nimbleq.rl.tuning.trial import TuneConfig
 
     base = read_settings(args.config) if args.config is not None else train.preset_for(args.env, args.preset)
     # Every trial uses its whole budget: one that stopped early could not be compared by its return.
@@ -120,7 +120,8 @@ def search_of(args: Args) -> TuneConfig:
 def _written(study: optuna.Study, config: TuneConfig, out: Path) -> dict[str, Any]:
     """``best.json`` and ``tune.html``; returns the verb's JSON object."""
     from nimbleq.report.tuning import Trial, Tuning, render_tuning
-    from nimbleq.rl.tuning.tune import enough_trials, finished, importances, settings_of
+    from nimbleq.rl.tuning.trial import settings_of
+    from nimbleq.rl.tuning.tune import enough_trials, finished, importances
 
     done = finished(study)
     complete = [trial for trial in done if trial.state.name == "COMPLETE"]

@@ -48,8 +48,9 @@ static void *data_of(PyObject *object, int type, npy_intp size)
     return PyArray_DATA(array);
 }
 
-/* cartpole_step(state float64[N, 4], time int64[N], lanes int64[L], actions int64[L], limit, obs float32[L, 4],
- * terminated bool[L], truncated bool[L]): changes state and time of the lanes, fills the last three. */
+/* cartpole_step(state float64[N, 4], time int64[N], envs int64[L], actions int64[L], limit, obs float32[L, 4],
+ * terminated bool[L], truncated bool[L]): steps the environments `envs` of N: changes their state and
+ * time, fills the last three. */
 static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
@@ -57,27 +58,27 @@ static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_TypeError, "cartpole_step takes 8 arguments, arrays but for the limit");
         return NULL;
     }
-    const npy_intp lanes = PyArray_SIZE((PyArrayObject *)args[1]), stepped = PyArray_SIZE((PyArrayObject *)args[2]);
+    const npy_intp total = PyArray_SIZE((PyArrayObject *)args[1]), stepped = PyArray_SIZE((PyArrayObject *)args[2]);
     const long limit = PyLong_AsLong(args[4]);
-    Cart *cart = data_of(args[0], NPY_FLOAT64, 4 * lanes);
-    npy_int64 *time = data_of(args[1], NPY_INT64, lanes);
-    const npy_int64 *lane = data_of(args[2], NPY_INT64, stepped), *action = data_of(args[3], NPY_INT64, stepped);
+    Cart *cart = data_of(args[0], NPY_FLOAT64, 4 * total);
+    npy_int64 *time = data_of(args[1], NPY_INT64, total);
+    const npy_int64 *env = data_of(args[2], NPY_INT64, stepped), *action = data_of(args[3], NPY_INT64, stepped);
     float *obs = data_of(args[5], NPY_FLOAT32, 4 * stepped);
     npy_bool *terminated = data_of(args[6], NPY_BOOL, stepped), *truncated = data_of(args[7], NPY_BOOL, stepped);
     if (PyErr_Occurred())
         return NULL;
     for (npy_intp i = 0; i < stepped; i++)
-        if (lane[i] < 0 || lane[i] >= lanes || (action[i] != 0 && action[i] != 1)) {
-            PyErr_SetString(PyExc_ValueError, "cartpole_step: there is no such lane or action");
+        if (env[i] < 0 || env[i] >= total || (action[i] != 0 && action[i] != 1)) {
+            PyErr_SetString(PyExc_ValueError, "cartpole_step: there is no such environment or action");
             return NULL;
         }
     for (npy_intp i = 0; i < stepped; i++) {
-        Cart *moved = &cart[lane[i]];
+        Cart *moved = &cart[env[i]];
         move(moved, action[i] == 1);
         obs[4 * i] = (float)moved->x, obs[4 * i + 1] = (float)moved->x_dot;
         obs[4 * i + 2] = (float)moved->theta, obs[4 * i + 3] = (float)moved->theta_dot;
         terminated[i] = fallen(moved);
-        truncated[i] = ++time[lane[i]] >= limit;
+        truncated[i] = ++time[env[i]] >= limit;
     }
     Py_RETURN_NONE;
 }
@@ -107,7 +108,7 @@ static PyObject *epsilon_greedy(PyObject *module, PyObject *const *args, Py_ssiz
 
 static PyMethodDef functions[] = {
     {"epsilon_greedy", (PyCFunction)(void (*)(void))epsilon_greedy, METH_FASTCALL, "Exploration, in place."},
-    {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some lanes."},
+    {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some environments."},
     {NULL, NULL, 0, NULL},
 };
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_envs", .m_size = 0, .m_methods = functions};
