@@ -3,12 +3,14 @@
 from nimbleq.deploy.target import Target
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.onnx.target import ONNX
+from nimbleq.deploy.targets.verilog.target import VERILOG
 
 TARGETS: dict[str, Target] = {
     row.name: row
     for row in (
         C,
         ONNX,
+        VERILOG,
     )
 }
 """Name → target."""
