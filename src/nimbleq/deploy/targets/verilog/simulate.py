@@ -130,7 +130,7 @@ def simulate(core: Core, files: Mapping[str, bytes], name: str, folder: Path) ->
         answers = np.frombuffer((folder / "out.bin").read_bytes(), "<u4").reshape(-1, 1 + words["value_words"])
         if len(answers) != len(obs):
             raise CompileError(f"the circuit answered {len(answers)} of {len(obs)} observations")
-        values = _unpacked(answers[:, 1:], graph.actions, wide)
+        values = _unpacked(answers[:, 1:], graph.actions, wide, graph.types[core.values].qtype.low < 0)
         return (answers[:, 0] & ((1 << action_bits(core)) - 1)).astype(np.int32), core.q_of(values)
 
     return run
@@ -159,9 +159,10 @@ def _packed(numbers: Array, bits: int) -> Array:
     return np.packbits(padded, axis=1, bitorder="little").view("<u4")
 
 
-def _unpacked(words: Array, count: int, bits: int) -> Array:
-    """The inverse of `_packed`, of signed numbers: ``int32[N, count]``."""
+def _unpacked(words: Array, count: int, bits: int, signed: bool) -> Array:
+    """The inverse of `_packed`: ``int32[N, count]``."""
     every = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")[:, : count * bits]
     powers = np.int64(1) << np.arange(bits, dtype=np.int64)
-    powers[-1] = -powers[-1]
+    if signed:
+        powers[-1] = -powers[-1]
     return (every.reshape(len(words), count, bits).astype(np.int64) @ powers).astype(np.int32)
