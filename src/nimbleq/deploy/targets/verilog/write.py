@@ -114,7 +114,7 @@ def title(core: Core, name: str, origin: str, cycles: int, interval: int) -> str
     ]
     if quantize is not None:
         scales = np.broadcast_to(graph.weights[quantize.inverse_scale], read.size)
-        zeros = np.broadcast_to(graph.weights[quantize.zero_point], read.size)
+        zeros = np.broadcast_to(quantize.zero_points(graph.weights), read.size)
         low, high = int(read.qtype.low), int(read.qtype.high)
         for i, (scale, zero) in enumerate(zip(scales.tolist(), zeros.tolist(), strict=True)):
             lines.append(f"    {i}: clamp(floor(feature * {scale!r} + 0.5) + {zero}, {low}, {high})")
