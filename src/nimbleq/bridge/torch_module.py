@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class GraphModule(nn.Module):
         for node in self.graph.nodes:
             if not isinstance(node.op, ops.ArgMax):
                 sources = [tensors[name] for name in node.inputs]
-                tensors[node.output] = _forward(node.op, sources, self)
+                tensors[node.output] = forward_node(node.op, sources, self)
         return tensors[Q]
 
     def weight(self, name: str) -> Tensor:
@@ -76,28 +77,40 @@ def from_module(graph: Graph, module: GraphModule) -> Graph:
     return graph.with_weights({name: value.cpu().numpy() for name, value in module.weights().items()})
 
 
+class Weights(Protocol):
+    """Where an op finds its weights."""
+
+    def weight(self, name: str) -> Tensor:
+        """By the name that the op has for it."""
+        ...
+
+
 @singledispatch
-def _forward(op: ops.Op, sources: list[Tensor], module: GraphModule) -> Tensor:
-    """One op in torch."""
+def forward_node(op: ops.Op, sources: list[Tensor], module: Weights) -> Tensor:
+    """One op in torch, on the tensors that it reads, ``[B, …]`` each.
+
+    Raises:
+        UnsupportedOpError: there is no such op in torch.
+    """
     raise UnsupportedOpError(op.kind, "a trainable module", "train the network before this op is put in")
 
 
-def _optional(module: GraphModule, name: str | None) -> Tensor | None:
+def _optional(module: Weights, name: str | None) -> Tensor | None:
     return None if name is None else module.weight(name)
 
 
-@_forward.register
-def _affine(op: ops.Affine, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _affine(op: ops.Affine, sources: list[Tensor], module: Weights) -> Tensor:
     return sources[0] * module.weight(op.scale) + module.weight(op.shift)
 
 
-@_forward.register
-def _linear(op: ops.Linear, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _linear(op: ops.Linear, sources: list[Tensor], module: Weights) -> Tensor:
     return F.linear(sources[0], module.weight(op.weight), _optional(module, op.bias))
 
 
-@_forward.register
-def _conv2d(op: ops.Conv2d, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _conv2d(op: ops.Conv2d, sources: list[Tensor], module: Weights) -> Tensor:
     weight, bias = module.weight(op.weight), _optional(module, op.bias)
     if op.pad_value:
         rows, cols = op.padding
@@ -106,8 +119,8 @@ def _conv2d(op: ops.Conv2d, sources: list[Tensor], module: GraphModule) -> Tenso
     return F.conv2d(sources[0], weight, bias, op.stride, op.padding, groups=op.groups)
 
 
-@_forward.register
-def _activation(op: ops.Activation, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _activation(op: ops.Activation, sources: list[Tensor], module: Weights) -> Tensor:
     if op.function == "relu":
         return F.relu(sources[0])
     if op.function == "leaky_relu":
@@ -115,51 +128,51 @@ def _activation(op: ops.Activation, sources: list[Tensor], module: GraphModule) 
     return torch.clamp(sources[0], op.low, op.high)
 
 
-@_forward.register
-def _layer_norm(op: ops.LayerNorm, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _layer_norm(op: ops.LayerNorm, sources: list[Tensor], module: Weights) -> Tensor:
     x = sources[0]
     return F.layer_norm(x, x.shape[1:], _optional(module, op.weight), _optional(module, op.bias), op.eps)
 
 
-@_forward.register
-def _pool(op: ops.Pool, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _pool(op: ops.Pool, sources: list[Tensor], module: Weights) -> Tensor:
     if op.function == "max":
         return F.max_pool2d(sources[0], op.kernel, op.stride, op.padding)
     return F.avg_pool2d(sources[0], op.kernel, op.stride, op.padding)
 
 
-@_forward.register
-def _flatten(op: ops.Flatten, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _flatten(op: ops.Flatten, sources: list[Tensor], module: Weights) -> Tensor:
     return torch.flatten(sources[0], 1)
 
 
-@_forward.register
-def _slice(op: ops.Slice, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _slice(op: ops.Slice, sources: list[Tensor], module: Weights) -> Tensor:
     return sources[0][:, op.start : op.stop]
 
 
-@_forward.register
-def _unflatten(op: ops.Unflatten, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _unflatten(op: ops.Unflatten, sources: list[Tensor], module: Weights) -> Tensor:
     return sources[0].reshape(-1, op.channels, op.height, op.width)
 
 
-@_forward.register
-def _add(op: ops.Add, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _add(op: ops.Add, sources: list[Tensor], module: Weights) -> Tensor:
     return sources[0] + sources[1]
 
 
-@_forward.register
-def _concat(op: ops.Concat, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _concat(op: ops.Concat, sources: list[Tensor], module: Weights) -> Tensor:
     return torch.cat(sources, dim=1)
 
 
-@_forward.register
-def _expectation(op: ops.Expectation, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _expectation(op: ops.Expectation, sources: list[Tensor], module: Weights) -> Tensor:
     support = module.weight(op.support)
     return torch.softmax(sources[0].view(sources[0].size(0), -1, len(support)), dim=2) @ support
 
 
-@_forward.register
-def _dueling(op: ops.Dueling, sources: list[Tensor], module: GraphModule) -> Tensor:
+@forward_node.register
+def _dueling(op: ops.Dueling, sources: list[Tensor], module: Weights) -> Tensor:
     value, advantage = sources
     return value + advantage - advantage.mean(dim=1, keepdim=True)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nimbleq.compress.quantize import quantize, ranges
-from nimbleq.compress.quantize.lower import lower
+from nimbleq.compress.quantize.lower import lower, lower_with_inputs
 from nimbleq.compress.quantize.plan import FromFloat, FromSums, make_plan
+from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.interpret import trace
 
@@ -38,6 +39,38 @@ def test_what_is_lowered_is_what_the_plan_says(mlp, cnn, name):
             assert np.array_equal(made.weights[node.op.inverse_scale], form.inverse)
             assert np.array_equal(made.weights[node.op.zero_point], form.zero)
     assert requantized == {"mlp": 2, "linear": 0, "cnn": 3, "unpadded": 3}[name]
+
+
+@pytest.mark.parametrize(("weights", "top"), [("int8", 127), ("int5", 15), ("int2", 1), ("ternary", 1)])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_weights_have_the_levels_of_the_plan(mlp, cnn, name, weights, top):
+    graph, obs = nets(mlp, cnn)[name]
+    plan = make_plan(graph, obs, weights=weights)
+    lowered = lower_with_inputs(graph, plan)
+    assert lowered.inputs.keys() == plan.weights.keys()
+    for tensor, held in lowered.inputs.items():
+        (layer,) = (node for node in lowered.graph.nodes if node.output == f"{tensor}_sums")
+        levels = lowered.graph.weights[layer.op.weight]
+        largest = np.abs(levels).reshape(len(levels), -1).max(axis=1)
+        assert largest.max() == top
+        assert (largest == top).all() or tensor in plan.shared_scale
+        assert lowered.graph.stored(layer.op.weight).format == plan.weights[tensor].format
+        assert layer.inputs == (held.name,)
+    scale = np.full(len(levels), 0.25) if tensor not in plan.shared_scale else np.array([0.25])
+    chosen = dataclasses.replace(plan.weights[tensor], scale=scale)
+    learnt = dataclasses.replace(plan, weights={**plan.weights, tensor: chosen})
+    made = lower(graph, learnt)
+    (layer,) = (node for node in made.nodes if node.output == f"{tensor}_sums")
+    float_layer = graph.producer(tensor)
+    real = graph.weights[float_layer.op.weight] * float(held.levels.scale)
+    np.testing.assert_array_equal(made.weights[layer.op.weight], np.clip(np.round(real / 0.25), -top, top))
+
+
+def test_unknown_formats_of_weights_are_refused(mlp):
+    graph, obs = mlp(1, 5, (12, 8), 3)
+    for name in ("int9", "float32", "int1", "uint8", "int32"):
+        with pytest.raises(ConfigError, match="int8, int7"):
+            make_plan(graph, obs, weights=name)
 
 
 def test_bytes_decode_to_the_values_of_the_float_graph(mlp):

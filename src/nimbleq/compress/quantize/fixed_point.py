@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.compress.quantize.weights import WeightLevels
 from nimbleq.types import Array
 
-WEIGHT_LEVELS = 127
 _BIAS_LIMIT = 1 << 29
 _TINY = 1e-30
 
@@ -48,21 +48,25 @@ class QuantizedWeights:
     scale: Array
 
 
-def quantize_weights(weight: Array, bias: Array, zero_point: Array, *, shared_scale: bool) -> QuantizedWeights:
-    """Symmetric int8 weights per output channel.
+def quantize_weights(
+    weight: Array, bias: Array, zero_point: Array, levels: WeightLevels, *, shared_scale: bool
+) -> QuantizedWeights:
+    """Weights without a zero point, one scale for each output channel.
 
     Args:
         weight: float64 ``[out, ...]``, the scales of the input already multiplied in.
         bias: float64 ``[out]``, in real units.
         zero_point: of the input, broadcastable to ``weight[0]``.
+        levels: what the weights become.
         shared_scale: one scale for all outputs, so that they stay comparable as integers.
     """
     flat = np.abs(weight).reshape(len(weight), -1)
     # The second term keeps the bias inside int32 where all weights of a channel are (nearly) zero.
-    scale = np.maximum(np.maximum(flat.max(axis=1) / WEIGHT_LEVELS, np.abs(bias) / _BIAS_LIMIT), _TINY)
+    scale = flat.max(axis=1) / levels.high if levels.scale is None else levels.scale
+    scale = np.maximum(np.maximum(scale, np.abs(bias) / _BIAS_LIMIT), _TINY)
     scale = scale.max(keepdims=True) if shared_scale else scale
-    levels = np.round(weight / scale.reshape((-1,) + (1,) * (weight.ndim - 1)))
-    offset = (levels * zero_point).reshape(len(weight), -1).sum(axis=1)
+    codes = np.clip(np.round(weight / scale.reshape((-1,) + (1,) * (weight.ndim - 1))), levels.low, levels.high)
+    offset = (codes * zero_point).reshape(len(weight), -1).sum(axis=1)
     return QuantizedWeights(
-        levels.astype(np.int8), np.round(bias / scale - offset).astype(np.int64).astype(np.int32), scale
+        codes.astype(np.int8), np.round(bias / scale - offset).astype(np.int64).astype(np.int32), scale
     )

@@ -8,6 +8,7 @@ Quantize.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.rewrites.edit import drop_dead
 from nimbleq.graph.tensor import Float32, Int
+from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
 
 
@@ -33,15 +35,41 @@ def lower(graph: Graph, plan: Plan) -> Graph:
     Raises:
         UnsupportedOpError: a padded convolution reads an observation whose format has no exact zero.
     """
-    return _Lowering(graph, plan).run()
+    return lower_with_inputs(graph, plan).graph
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
-    """A tensor as bytes: the name of the integer tensor, and what its levels mean."""
+class Stored:
+    """A tensor as bytes.
+
+    Attributes:
+        name: of the integer tensor.
+        levels: what its numbers mean.
+        tensor: the float tensor whose format they have, before what only moves or selects them (Flatten, max pooling).
+        form: that format; None: they are the observation's own bytes.
+    """
 
     name: str
     levels: Levels
+    tensor: str
+    form: Format | None
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """Attributes:
+    graph: the integer form.
+    inputs: what each Linear and Conv2d reads, by the float tensor that the layer makes.
+    """
+
+    graph: Graph
+    inputs: Mapping[str, Stored]
+
+
+def lower_with_inputs(graph: Graph, plan: Plan) -> Lowered:
+    """`lower`, and how each layer's input is stored."""
+    lowering = _Lowering(graph, plan)
+    return Lowered(lowering.run(), lowering.inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +88,9 @@ class _Lowering:
     plan: Plan
     nodes: list[Node] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
-    stored: dict[str, _Stored] = field(default_factory=dict)
+    storage: dict[str, Storage] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
+    inputs: dict[str, Stored] = field(default_factory=dict)
     sums: dict[str, _Sums] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
     scaled: dict[str, ScaledObs] = field(init=False)
@@ -71,14 +101,15 @@ class _Lowering:
     def run(self) -> Graph:
         obs = self.graph.obs_name
         if isinstance(self.graph.obs_type.qtype, Int):
-            self.stored[obs] = _Stored(obs, Levels(np.ones(()), np.zeros(()), np.zeros(())))
+            self.stored[obs] = Stored(obs, Levels(np.ones(()), np.zeros(()), np.zeros(())), obs, None)
         self.floats.add(obs)
         for node in self.graph.nodes:
             self._lower(node)
         for name in self.graph.outputs:
             if isinstance(self.graph.types[name].qtype, Float32):
                 self._float(name)
-        return drop_dead(Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights))
+        made = Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights, self.storage)
+        return drop_dead(made)
 
     def _emit(self, op: ops.Op, inputs: tuple[str, ...], output: str, **weights: Array) -> None:
         """Append a node; ``weights`` are stored under the names that ``op`` uses."""
@@ -124,7 +155,7 @@ class _Lowering:
             part if part.ndim == 0 else np.broadcast_to(part, shape).reshape(-1)
             for part in (held.levels.scale, held.levels.zero_point, held.levels.offset)
         )
-        self.stored[node.output] = _Stored(f"{node.output}_u8", Levels(scale, zero, offset))
+        self.stored[node.output] = replace(held, name=f"{node.output}_u8", levels=Levels(scale, zero, offset))
 
     def _lower_sum(self, node: Node, op: ops.Linear | ops.Conv2d) -> None:
         held = self._bytes(node.inputs[0])
@@ -137,36 +168,39 @@ class _Lowering:
             for part in (held.levels.scale, held.levels.zero_point, held.levels.offset)
         )
         bias = bias + (real * offset).reshape(len(real), -1).sum(axis=1)
-        layer = quantize_weights(real * gain, bias, zero, shared_scale=node.output in self.plan.shared_scale)
+        levels, shared = self.plan.weights[node.output], node.output in self.plan.shared_scale
+        layer = quantize_weights(real * gain, bias, zero, levels, shared_scale=shared)
         name = f"{node.output}_sums"
+        self.inputs[node.output] = held
+        self.storage[f"{name}.weight"] = Storage(levels.format)
         integer = replace(op, weight=f"{name}.weight", bias=f"{name}.bias")
         if isinstance(integer, ops.Conv2d) and integer.padding != (0, 0):
             integer = replace(integer, pad_value=int(held.levels.zeros()[0]))
         self._emit(integer, (held.name,), name, weight=layer.weight, bias=layer.bias)
         self.sums[node.output] = _Sums(name, layer.scale)
 
-    def _bytes_if_made(self, tensor: str) -> _Stored | None:
+    def _bytes_if_made(self, tensor: str) -> Stored | None:
         """The stored form where it exists or costs one requantize."""
         producer = self.graph.producer(tensor)
         fused = producer is not None and isinstance(producer.op, ops.Activation) and producer.inputs[0] in self.sums
         return self._bytes(tensor) if tensor in self.stored or (fused and tensor not in self.floats) else None
 
-    def _bytes(self, tensor: str) -> _Stored:
+    def _bytes(self, tensor: str) -> Stored:
         """The stored form of ``tensor``, made when needed."""
         if tensor not in self.stored:
-            self.stored[tensor] = self._store(f"{tensor}_u8", self.plan.tensors[tensor])
+            self.stored[tensor] = self._store(tensor, f"{tensor}_u8", self.plan.tensors[tensor])
         return self.stored[tensor]
 
-    def _uniform(self, tensor: str) -> _Stored:
+    def _uniform(self, tensor: str) -> Stored:
         """The stored form of ``tensor`` with one scale and no offset."""
         if tensor not in self.plan.uniform:
             raise UnsupportedOpError(
                 "Conv2d", "int8", "it reads the observation in a form that has no exact zero to pad with"
             )
-        return self._store(f"{tensor}_padded_u8", self.plan.uniform[tensor])
+        return self._store(tensor, f"{tensor}_padded_u8", self.plan.uniform[tensor])
 
-    def _store(self, output: str, form: Format) -> _Stored:
-        """Emit the node that makes ``output`` in this format."""
+    def _store(self, tensor: str, output: str, form: Format) -> Stored:
+        """Emit the node that makes ``output`` of ``tensor`` in this format."""
         if isinstance(form, FromSums):
             sums, zero = self.sums[form.source], int(form.levels.zero_point)
             multiplier, shift = multiplier_and_shift(sums.scale / float(form.levels.scale))
@@ -180,7 +214,7 @@ class _Lowering:
             self._emit(
                 quantize, (source,), output, inverse_scale=form.inverse, zero_point=form.zero.astype(np.int32)
             )  # fmt: skip
-        return _Stored(output, form.levels)
+        return Stored(output, form.levels, tensor, form)
 
     def _float(self, tensor: str) -> str:
         """The float form of ``tensor`` under its own name, made when needed."""

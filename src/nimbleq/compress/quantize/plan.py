@@ -13,6 +13,7 @@ import numpy as np
 
 from nimbleq.compress.quantize.observation import ScaledObs, scaled_observations
 from nimbleq.compress.quantize.ranges import Range, calibrate
+from nimbleq.compress.quantize.weights import WeightLevels, weight_format
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Q
@@ -88,23 +89,27 @@ class Plan:
         that is exactly 0.
     shared_scale: layers, by output, whose weights have one scale for all outputs, so that these compare as integers;
         all other weights have one scale for each output.
+    weights: layer, by output → what its weights become.
     """
 
     tensors: Mapping[str, Format]
     uniform: Mapping[str, FromFloat]
     shared_scale: frozenset[str]
+    weights: Mapping[str, WeightLevels]
 
 
-def make_plan(graph: Graph, obs: Array, method: str = "minmax") -> Plan:
+def make_plan(graph: Graph, obs: Array, method: str = "minmax", weights: str = "int8") -> Plan:
     """The plan for a float policy.
 
     Args:
         graph: float32 weights, output `Q`; fold it first.
         obs: ``[K, *O]`` visited states to calibrate on.
         method: how ranges are picked, a name in `METHODS`.
+        weights: format of all weights, see `weight_format`.
 
     Raises:
         GraphError: the graph is quantized already.
+        ConfigError: there is no such format.
     """
     if any(array.dtype != np.float32 for array in graph.weights.values()):
         raise GraphError("the graph has integer weights already: quantize the float graph")
@@ -124,7 +129,9 @@ def make_plan(graph: Graph, obs: Array, method: str = "minmax") -> Plan:
             tensors[name] = _from_sums(extent, *clamped)
         else:
             tensors[name] = uniform[name]
-    return Plan(tensors, uniform, frozenset({Q}))
+    levels = weight_format(weights)
+    layers = [node.output for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d)]
+    return Plan(tensors, uniform, frozenset({Q}), dict.fromkeys(layers, levels))
 
 
 def _sums(graph: Graph) -> set[str]:

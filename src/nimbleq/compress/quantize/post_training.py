@@ -10,18 +10,20 @@ from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
 
-def quantize(graph: Graph, obs: Array, method: str = "minmax") -> Graph:
+def quantize(graph: Graph, obs: Array, method: str = "minmax", weights: str = "int8") -> Graph:
     """The integer form of a float policy.
 
     Args:
         graph: float32 weights, output `Q`; fold it first.
         obs: ``[K, *O]`` visited states to calibrate on.
         method: how ranges are picked, a name in `METHODS`.
+        weights: format of all weights, see `weight_format`.
 
     Raises:
         GraphError: the graph is quantized already.
+        ConfigError: there is no such format.
     """
-    return lower(graph, make_plan(graph, obs, method))
+    return lower(graph, make_plan(graph, obs, method, weights))
 
 
 def quantize_best(graph: Graph, states: States, teacher_q: Array) -> tuple[Graph, str]:
