@@ -1,6 +1,6 @@
 """Passes: one technique a file, ``(graph, context) → graph``. A new one is a file beside these, a line in `PASSES`."""
 
-from nimbleq.compress.passes import direct, distill, fold, freeze_norms, prune, quantize, student
+from nimbleq.compress.passes import direct, distill, fold, freeze_norms, prune, qat, quantize, student
 from nimbleq.compress.passes.base import PassRow
 
 PASSES: dict[str, PassRow] = {
@@ -10,6 +10,7 @@ PASSES: dict[str, PassRow] = {
     "student": student.ROW,
     "distill": distill.ROW,
     "int8": quantize.ROW,
+    "qat": qat.ROW,
     "direct": direct.ROW,
 }
 """Name on the command line → pass."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import cos, pi
 
@@ -79,8 +79,14 @@ def train(
     lr: float,
     seed: int,
     tick: Tick = no_tick,
+    frozen: Sequence[torch.nn.Parameter] = (),
+    frozen_from: int | None = None,
 ) -> None:
-    """``updates`` gradient steps of ``module(obs) → q``."""
+    """``updates`` gradient steps of ``module(obs) → q``.
+
+    Args:
+        frozen: of the parameters, those that stay as they are from the update ``frozen_from`` on.
+    """
     obs = _tensor(student, targets.obs)
     probability, advantage = (torch.from_numpy(part) for part in (targets.probability, targets.advantage))
     legal = None if targets.legal is None else torch.from_numpy(targets.legal)
@@ -90,6 +96,9 @@ def train(
         if update % _UPDATES == 0:
             tick(update, updates, "")
             picks = torch.from_numpy(draws(targets.sizes, share, seed, update, min(_UPDATES, updates - update)))
+        if update == frozen_from:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
         pick = picks[update % _UPDATES]
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / updates))
         scaled = module(obs[pick]) / targets.temperature

@@ -131,7 +131,7 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
             input was on average goes into the bias (exactly, for a unit that never changes).
     """
     stays = {name: np.isin(groups, keep) | (groups == FIXED) for name, groups in units.of.items() if len(groups)}
-    graph = _with_biases(unshare(graph))
+    graph = with_biases(unshare(graph))
     weights = dict(graph.weights)
     for node in graph.nodes:
         weights |= _sliced(graph, node, stays, means)
@@ -139,7 +139,7 @@ def remove_units(graph: Graph, units: Units, keep: Array, means: dict[str, Array
     return Graph(graph.inputs, nodes, graph.outputs, weights)
 
 
-def _with_biases(graph: Graph) -> Graph:
+def with_biases(graph: Graph) -> Graph:
     """``graph`` where every Linear and Conv2d has a bias, of zeros where it had none."""
     for node in graph.nodes:
         if isinstance(node.op, ops.Linear | ops.Conv2d) and node.op.bias is None:

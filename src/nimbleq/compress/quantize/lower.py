@@ -60,16 +60,18 @@ class Lowered:
     """Attributes:
     graph: the integer form.
     inputs: what each Linear and Conv2d reads, by the float tensor that the layer makes.
+    dequantized: float tensor → the bytes that it is made from, where an op without an integer form reads it.
     """
 
     graph: Graph
     inputs: Mapping[str, Stored]
+    dequantized: Mapping[str, Stored]
 
 
 def lower_with_inputs(graph: Graph, plan: Plan) -> Lowered:
     """`lower`, and how each layer's input is stored."""
     lowering = _Lowering(graph, plan)
-    return Lowered(lowering.run(), lowering.inputs)
+    return Lowered(lowering.run(), lowering.inputs, lowering.dequantized)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ class _Lowering:
     storage: dict[str, Storage] = field(default_factory=dict)
     stored: dict[str, Stored] = field(default_factory=dict)
     inputs: dict[str, Stored] = field(default_factory=dict)
+    dequantized: dict[str, Stored] = field(default_factory=dict)
     sums: dict[str, _Sums] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
     scaled: dict[str, ScaledObs] = field(init=False)
@@ -226,6 +229,7 @@ class _Lowering:
             if tensor in self.sums:
                 self._dequantize(self.sums[tensor].name, tensor, self.sums[tensor].scale, np.zeros(1))
             elif held is not None and tensor not in self.scaled and not held.levels.offset.any():
+                self.dequantized[tensor] = held
                 self._dequantize(held.name, tensor, held.levels.scale.reshape(-1), held.levels.zero_point.reshape(-1))
             else:
                 weights = {name: self.graph.weights[name] for name in node.op.weight_names()}

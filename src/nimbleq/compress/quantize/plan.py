@@ -173,9 +173,22 @@ def _uniform(tensor: str, extent: Range) -> FromFloat:
 def _from_sums(extent: Range, source: str, low: float, high: float) -> FromSums:
     """``low`` and ``high`` in real units."""
     scale = float(_step(extent)[0])
-    zero = int(np.round(-extent.low[0] / scale))
+    zero = float(np.round(-extent.low[0] / scale))
+    return _clamped(source, low, high, Levels(np.array(scale), np.array(zero), np.zeros(())))
+
+
+def _clamped(source: str, low: float, high: float, levels: Levels) -> FromSums:
+    """``low`` and ``high`` in real units."""
+    scale, zero = float(levels.scale), float(levels.zero_point)
     bounds = [int(np.clip(np.round(end / scale) + zero, 0, TOP)) for end in (low, high)]
-    return FromSums(source, bounds[0], bounds[1], Levels(np.array(scale), np.array(float(zero)), np.zeros(())))
+    return FromSums(source, bounds[0], bounds[1], levels)
+
+
+def requantized(graph: Graph, tensor: str, levels: Levels) -> FromSums:
+    """The format of a ``tensor`` that is sums, perhaps clamped by an activation, with these levels (one scale)."""
+    clamped = _clamped_sums(graph, tensor, _sums(graph))
+    assert clamped is not None, f"{tensor!r} is made from floats"
+    return _clamped(*clamped, levels)
 
 
 def _from_observation(graph: Graph, tensor: str, extent: Range, form: ScaledObs) -> FromFloat | None:

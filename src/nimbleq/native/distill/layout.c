@@ -60,6 +60,7 @@ static void place_work(Student *self, Cursor *cursor)
         layer->transposed = take(cursor, layer->in * layer->out_stride);
         layer->offset = take(cursor, layer->out_stride);
         layer->step = take(cursor, layer->out_stride);
+        layer->unit = take(cursor, layer->out_stride);
         layer->input = take(cursor, CHUNK * layer->in_stride);
         layer->real = self->options.quantized ? take(cursor, CHUNK * layer->in_stride) : NULL;
         layer->delta = take(cursor, CHUNK * layer->out_stride);

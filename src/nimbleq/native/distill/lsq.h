@@ -7,7 +7,7 @@
 #ifndef NIMBLEQ_DISTILL_LSQ_H
 #define NIMBLEQ_DISTILL_LSQ_H
 
-#include "../learner/vec.h"
+#include "../learner/activation.h"
 #include "product.h"
 #include "student.h"
 
@@ -18,6 +18,13 @@ INLINE vf vround(vf x)
 {
     const float shift = 12582912.0f;
     return (x + shift) - shift;
+}
+
+/* To the nearest integer, ties up, as the integer requantize does; |x| < 2^22. */
+INLINE vf vround_up(vf x)
+{
+    const vf y = x + 0.5f, whole = vround(y);
+    return whole - where(whole > y, splat(1));
 }
 
 INLINE vf between(vf x, float low, float high)
@@ -31,7 +38,7 @@ static float step_size(const Options *options, float log2_step)
     return exp2f(options->powers_of_two ? ceilf(log2_step) : log2_step);
 }
 
-/* layer->step, rounded and offset from the parameters. */
+/* layer->step, unit, rounded and offset from the parameters. */
 static void round_layer(Student *self, size_t l)
 {
     const Options *options = &self->options;
@@ -39,15 +46,29 @@ static void round_layer(Student *self, size_t l)
     const float *weight = self->param + layer->weight, *bias = self->param + layer->bias;
     const float *log2_step = self->param + layer->weight_step;
     const float input = l == 0 ? 1.0f : step_size(options, self->param[layer->input_step]);
+    for (size_t o = layer->out; o < layer->out_stride; o++)
+        layer->unit[o] = 1.0f;
     for (size_t o = 0; o < layer->out; o++) {
-        const float step = step_size(options, log2_step[options->shared[l] ? 0 : o]), sum = step * input;
+        const float step = step_size(options, log2_step[options->shared[l] ? 0 : o]), unit = step * input;
         layer->step[o] = step;
-        layer->offset[o] = rintf(bias[o] / sum) * sum;
+        layer->unit[o] = unit;
+        layer->offset[o] = rintf(bias[o] / unit) * unit;
         for (size_t i = o * layer->in_stride, j = 0; j < layer->in_stride; i += LANES, j += LANES) {
             const vf gain = load(layer->gain + j), level = load(weight + i) * gain / step;
             store(layer->rounded + i, between(vround(level), options->low[l], options->high[l]) * step / gain);
         }
     }
+}
+
+/* Sums [rows][out_stride] that float arithmetic left beside an integer become that integer again, so that ties fall as
+ * they do in the integer policy. Beyond 2^22 they stay. */
+static void round_sums(const Layer *layer, size_t rows, float *sums)
+{
+    for (size_t s = 0; s < rows; s++, sums += layer->out_stride)
+        for (size_t i = 0; i < layer->out_stride; i += LANES) {
+            const vf unit = load(layer->unit + i), sum = load(sums + i) / unit;
+            store(sums + i, choose(vabs(sum) < 4194304.0f, vround(sum), sum) * unit);
+        }
 }
 
 /* The weight gradients at `grad`, of the rounded weights, become those of the weights; adds those of the steps. */
@@ -80,7 +101,7 @@ static void round_inputs(Student *self, size_t l, size_t rows)
     Layer *layer = &self->layer[l];
     const float step = step_size(&self->options, self->param[layer->input_step]), top = self->options.top[l];
     for (size_t i = 0; i < rows * layer->in_stride; i += LANES)
-        store(layer->input + i, between(vround(load(layer->real + i) / step), 0.0f, top) * step);
+        store(layer->input + i, between(vround_up(load(layer->real + i) / step), 0.0f, top) * step);
 }
 
 /* The gradients of the rounded inputs of layer `l`, in the delta below, become those of the sums below; adds that of the
@@ -95,7 +116,7 @@ static void lsq_input_gradients(Student *self, size_t l, size_t rows)
     for (size_t i = 0; i < rows * layer->in_stride; i += LANES) {
         const vf level = load(layer->real + i) / step, g = load(delta + i);
         const vi inside = (level > 0.0f) & (level < top);
-        total += g * (between(vround(level), 0.0f, top) - (vf)((vi)level & inside));
+        total += g * (between(vround_up(level), 0.0f, top) - (vf)((vi)level & inside));
         store(delta + i, (vf)((vi)g & inside));
     }
     self->grad[layer->input_step] += sum(total) * step * scale;

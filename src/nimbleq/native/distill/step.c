@@ -95,16 +95,19 @@ static void forward(Student *self, size_t rows, float *out)
 {
     for (size_t l = 0; l < self->options.layers; l++) {
         const Layer *layer = &self->layer[l];
-        const bool last = l + 1 == self->options.layers, rounds = self->options.quantized && !last;
+        const bool last = l + 1 == self->options.layers, rounds = self->options.quantized;
+        float *result = last ? out : rounds ? layer[1].real : layer[1].input;
         const Product sums = {
             .rows = rows, .inner = layer->in, .columns = layer->out_stride,
             .a = layer->input, .a_row = layer->in_stride, .a_step = 1,
             .b = layer->transposed, .b_row = layer->out_stride,
-            .c = last ? out : rounds ? layer[1].real : layer[1].input, .c_row = layer->out_stride,
+            .c = result, .c_row = layer->out_stride,
             .start = layer->offset,
         };
         product(last || rounds ? AS_IT_IS : RELU, &sums);
         if (rounds)
+            round_sums(layer, rows, result);
+        if (rounds && !last)
             round_inputs(self, l + 1, rows);
     }
 }

@@ -35,7 +35,8 @@ typedef struct {
     float *rounded;     /* [out][in_stride] the weights that the layer uses */
     float *transposed;  /* [in][out_stride] the same */
     float *offset;      /* [out_stride] the bias that it uses */
-    float *step;        /* [out_stride] */
+    float *step;        /* [out_stride] real size of a level of the weights */
+    float *unit;        /* [out_stride] real size of 1 in the integer sums */
     float *input;       /* [CHUNK][in_stride] */
     float *real;        /* [CHUNK][in_stride] the input before it was rounded; quantized only, not of layer 0 */
     float *delta;       /* [CHUNK][out_stride] gradient of the outputs */
