@@ -15,6 +15,7 @@ from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.freeze_norms import FreezeNorms
 from nimbleq.compress.passes.prune import Prune
+from nimbleq.compress.passes.qat import Qat
 from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.student import student_of
@@ -29,13 +30,18 @@ Widths = tuple[int, ...]
 FORMATS: dict[str, Recipe] = {
     "direct4": (Direct(6), Direct(4)),
     "direct6": (Direct(6),),
+    "ternary": (Qat("ternary"),),
+    "qat2": (Qat("int2"),),
+    "qat4": (Qat("int4"),),
+    "qat8": (Qat("int8"),),
     "int8": (Int8(),),
     "float32": (),
 }
 """Number format of the weights → the passes that end in it."""
 
 
-_STANDARD = ("students", "pruned", "teacher")
+_TAUGHT = ("students", "pruned")
+_STANDARD = (*_TAUGHT, "teacher")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,10 @@ RECIPES: dict[str, RecipeRow] = {
     "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("last-bytes",)),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
     "float32": RecipeRow(("float32",), "floating point only"),
+    "int8-qat": RecipeRow(("qat8",), "8-bit weights, trained with their rounding", _TAUGHT),
+    "int4-qat": RecipeRow(("qat4",), "4-bit weights, trained with their rounding", _TAUGHT),
+    "int2-qat": RecipeRow(("qat2",), "2-bit weights, trained with their rounding", _TAUGHT),
+    "ternary-qat": RecipeRow(("ternary",), "weights of -1, 0 and 1 times a step, trained with their rounding", _TAUGHT),
 }
 """Name on the command line → what a search tries."""
 
