@@ -109,7 +109,7 @@ def test_a_new_row_is_exported_verified_timed_and_examined(
     verified = verb(capsys, "verify", build, "--observations", "300")
     assert (verified["checked"], verified["mismatches"]) == (330, 0)
     assert [row["target"] for row in verified["targets"]] == ["json (interpreter)"]
-    timed = verb(capsys, "bench", tmp_path / "small", "--rounds", "1")
+    timed = verb(capsys, "bench", tmp_path / "small", "--rounds", "1", "--flash", "cortex-m4")
     assert "json (interpreter)" in {row["engine"] for row in timed["rows"]}
     assert verb(capsys, "doctor")["targets"]["json"]
 

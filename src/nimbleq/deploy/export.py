@@ -1,6 +1,6 @@
 """Writing an artefact for its targets: a build folder that can be verified on its own.
 
-Beside the files that the targets write, flat, it holds
+Beside the files that the targets write, some of them in a folder of the target's name, it holds
 
 oracle/         the artefact itself: what everything here is checked against
 build.json      what is here, with hashes
@@ -8,6 +8,7 @@ build.json      what is here, with hashes
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +94,7 @@ def export(
 
     def fill(folder: Path) -> None:
         for file, data in contents.items():
+            (folder / file).parent.mkdir(exist_ok=True)
             write_bytes(folder / file, data)
         (folder / ORACLE).mkdir()
         for part in _PARTS:
@@ -135,10 +137,14 @@ def _renew(out: Path, before: set[str], fill: Callable[[Path], None]) -> None:
             fresh = sorted(path.relative_to(scratch) for path in Path(scratch).rglob("*") if path.is_file())
             (out / ORACLE).mkdir(exist_ok=True)
             for path in sorted(fresh, key=lambda path: path.name == MANIFEST):
+                (out / path).parent.mkdir(exist_ok=True)
                 (Path(scratch) / path).replace(out / path)
             stale = before - {str(path) for path in fresh}
             for file in [*stale, *(f"{ORACLE}/{part}" for part in _PARTS if Path(ORACLE, part) not in fresh)]:
                 (out / file).unlink(missing_ok=True)
+            for folder in {(out / file).parent for file in stale} - {out}:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
     except OSError as error:
         raise FileError(f"cannot write {out}: {error.strerror or error}") from error
 
@@ -176,7 +182,7 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
             f"{folder / MANIFEST} is of the target {unknown[0]!r}, which this nimbleq does not know: upgrade"
         )
     for file in manifest["files"]:
-        if Path(file).name != file:
+        if Path(file).name != file and not re.fullmatch(r"\w[\w-]*/\w[\w.-]*", file):
             raise FileError(
                 f"{folder / MANIFEST} names the file {file!r} outside the build: export into another folder"
             )

@@ -21,7 +21,7 @@ from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
 Files = Mapping[str, bytes]
-"""Name → content of what a target writes; names are without folders."""
+"""Name → content of what a target writes. A name may lie in a folder: ``cortex-m4/policy.c``."""
 Run = Callable[[Array, Array | None], tuple[Array | None, Array | None]]
 """``obs[N, *O], mask[N, A] → (action int[N], q float32[N, A])``; the mask is None where the policy takes none, and
 either answer where the files do not give it. A `Decider.run` is one."""
@@ -55,6 +55,31 @@ class Source:
         """The policy of an artefact."""
         origin = f"artefact {artefact.path.name}, digest {artefact.digest}"
         return cls(artefact.graph, origin, artefact.q_meaning, artefact.interface)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one policy takes of a target, its code and what that needs of the compiler's library included.
+
+    Attributes:
+        target: its name.
+        text_bytes: code and constants; with ``data_bytes`` the flash.
+        data_bytes: variables that start with a value.
+        ram_bytes: static memory.
+        stack_bytes: measured while deciding, below the caller's frame; None where it could not be run.
+        instructions: of one decision, in ``unit``; None where they were not counted.
+        unit: ``instructions`` of an emulator, which says nothing of time, or ``cycles``.
+        compiler: and what it optimized for.
+    """
+
+    target: str
+    text_bytes: int
+    data_bytes: int
+    ram_bytes: int
+    stack_bytes: int | None
+    instructions: int | None
+    unit: str
+    compiler: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ class Target:
             ``folder`` to build in. Labels begin with the target's name.
         exact: integer policies give the interpreter's integers; False: the target rounds by itself.
         cannot_emit, cannot_open: why it cannot be written, or run, on this machine, and what to do; None when it can.
+        most: observations that one verification runs, where running takes long; None: all.
+        footprint: ``(graph, obs[N, *O], folder) → Footprint``, measured by compiling and running in ``folder``.
         engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
     """
 
@@ -103,6 +130,8 @@ class Target:
     options: type = NoOptions
     cannot_emit: Callable[[], str | None] = nothing_missing
     cannot_open: Callable[[], str | None] = nothing_missing
+    most: int | None = None
+    footprint: Callable[[Graph, Array, Path], Footprint] | None = None
     engine: Engine | None = None
 
 

@@ -1,10 +1,10 @@
-"""``nimbleq bench``: how long one decision takes, compared with ONNX Runtime and PyTorch."""
+"""``nimbleq bench``: how long one decision takes, and what a policy takes of every target."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ import tyro
 
 from nimbleq.console import Console
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.target import Footprint
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir
@@ -24,26 +25,41 @@ from nimbleq.verbs.common import Output, artefact_and_run, keep_result, load_tea
 class Args(Output):
     """Time single decisions of an artefact and of its teacher, with the engines taking turns on one core.
 
+    Then compile it for every processor whose compiler is here: flash, RAM, and by an emulator stack and instructions.
+
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
         rounds: turns of each engine; the ratio is the median over the rounds.
+        flash: of which targets flash, RAM, stack and instructions are measured; none given: of all.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
     rounds: int = 7
+    flash: tuple[str, ...] = ()
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
-    """Time the engines and print the table."""
+    """Time the engines and print the tables."""
+    from nimbleq.deploy.footprint import known
+
     path, run = artefact_and_run(args.artefact)
-    result = bench_run(path, run, console, args.rounds)
+    for target in args.flash:
+        known(target)
+    result = bench_run(path, run, console, args.rounds, args.flash or None)
     keep_result(run, "bench", result, console)
     return result, True
 
 
-def bench_run(artefact: Path, run: RunDir | None, console: Console, rounds: int = 7) -> dict[str, Any]:
-    """Time one artefact, and the teacher of its ``run`` if it has one; returns the verb's JSON object."""
+def bench_run(
+    artefact: Path, run: RunDir | None, console: Console, rounds: int = 7, flash: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Time one artefact, and the teacher of its ``run`` if it has one; returns the verb's JSON object.
+
+    Args:
+        flash: targets whose flash, RAM and instructions are measured where that can be done; None: all.
+    """
     from nimbleq.deploy.bench import bench
+    from nimbleq.deploy.footprint import footprints
 
     small = load_artefact(artefact)
     graphs = {"artefact": small.graph}
@@ -58,7 +74,30 @@ def bench_run(artefact: Path, run: RunDir | None, console: Console, rounds: int 
     console.table("one decision, µs", ("engine", "of", "p50", "p99", "p99.9"), rows)
     if not any(row.engine == "nimbleq-c" for row in result.rows):
         console.say(f"without C: {Runtime(small.graph).status.reason}")
-    return {"artefact": str(artefact), "artefact_digest": small.digest, **result.to_dict()}
+    with console.progress("targets") as tick:
+        found, missing = footprints(small.graph, obs, flash, tick)
+    show_footprints(found, missing, console)
+    return {
+        "artefact": str(artefact), "artefact_digest": small.digest, **result.to_dict(),
+        "flash": [asdict(one) for one in found], "flash_missing": missing,
+    }  # fmt: skip
+
+
+def show_footprints(found: Collection[Footprint], missing: Mapping[str, str], console: Console) -> None:
+    """A table of what a policy takes of each target."""
+    rows = [
+        [
+            one.target, str(one.text_bytes), str(one.data_bytes), str(one.ram_bytes),
+            "" if one.stack_bytes is None else str(one.stack_bytes),
+            "" if one.instructions is None else f"{one.instructions:,} {one.unit}", one.compiler,
+        ]
+        for one in found
+    ]  # fmt: skip
+    if rows:
+        heads = ("target", "text", "data", "static RAM", "stack", "one decision", "compiled by")
+        console.table("bytes of one policy, what it needs of the compiler's library included", heads, rows)
+    for target, why in missing.items():
+        console.say(f"{target} was not measured: {why}")
 
 
 def _in_torch(graphs: dict[str, Graph]) -> dict[tuple[str, str], Callable[[Array], object]]:

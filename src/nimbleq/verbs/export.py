@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ import tyro
 
 from nimbleq.console import Console, size_text
 from nimbleq.deploy.targets import STANDARD, TARGETS
+from nimbleq.graph.artefact import load_artefact
 from nimbleq.verbs.common import Output, artefact_and_run
 
 To = Annotated[
@@ -29,12 +30,17 @@ class Common(Output):
         to: targets.
         out: folder to write; of an older build there, what its manifest lists is replaced.
         name: of the C functions (NAME_act, NAME_q) and files: two policies of one program need two names.
+        max_flash: bytes of flash (code, constants and starting values) that it may take of each processor in --to;
+            if it takes more, nothing is written and the exit code is 1.
+        max_ram: bytes of static RAM and stack, likewise.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
     to: To = STANDARD
     out: Path = Path("build")
     name: str = "policy"
+    max_flash: int | None = None
+    max_ram: int | None = None
 
 
 _OPTIONS = "options_"
@@ -60,7 +66,29 @@ def main(args: Common, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
     path, _ = artefact_and_run(args.artefact)
     options = {key.removeprefix(_OPTIONS): value for key, value in vars(args).items() if key.startswith(_OPTIONS)}
-    return export_artefact(path, args.to, args.out, console, args.name, options), True
+    limits = {} if args.max_flash is None and args.max_ram is None else _within(path, args, console)
+    if limits.get("exceeded"):
+        return {"artefact": str(path), "out": None, "targets": [], "files": {}, **limits}, False
+    return export_artefact(path, args.to, args.out, console, args.name, options) | limits, True
+
+
+def _within(path: Path, args: Common, console: Console) -> dict[str, Any]:
+    """What each processor among the targets takes, and which limit that exceeds.
+
+    Raises:
+        ConfigError: none of the targets is measured, or one cannot be here.
+    """
+    from nimbleq.deploy.export import check_targets
+    from nimbleq.deploy.footprint import exceeded, footprint
+
+    check_targets(args.to, args.name)
+    artefact = load_artefact(path)
+    measured = [target for target in args.to if TARGETS[target].footprint is not None] or args.to
+    found = [footprint(target, artefact.graph, artefact.golden.obs) for target in measured]
+    why = exceeded(found, args.max_flash, args.max_ram)
+    if why:
+        console.say(f"nothing was written: {why}")
+    return {"flash": [asdict(one) for one in found], "exceeded": why}
 
 
 def export_artefact(

@@ -10,7 +10,9 @@ from nimbleq.errors import ConfigError
 AT_LEAST: dict[str, float] = {
     "episodes": 1,
     "max_episodes": 2,
+    "max_flash": 0,
     "max_frames": 1,
+    "max_ram": 0,
     "observations": 0,
     "rounds": 1,
     "seed": 0,

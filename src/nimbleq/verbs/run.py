@@ -108,7 +108,7 @@ def _line(args: Args, config: CompressConfig, run: RunDir, console: Console) -> 
     verified = steps.do("verify", {**asked, "build": _build_digest(build)},
                         lambda: verify.verify_folder(build, console))  # fmt: skip
     timed = steps.do("bench", {name: value for name, value in asked.items() if name not in shape},
-                     lambda: bench.bench_run(small, run, console))  # fmt: skip
+                     lambda: bench.bench_run(small, run, console, flash=args.to))  # fmt: skip
     report = str(write_report(run, small.name))
     result = {
         "train": trained, "compress": smaller, "certify": certified, "export": exported, "verify": verified,

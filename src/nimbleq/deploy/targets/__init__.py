@@ -2,6 +2,7 @@
 
 from nimbleq.deploy.target import Target
 from nimbleq.deploy.targets.c.target import C
+from nimbleq.deploy.targets.cross import processors
 from nimbleq.deploy.targets.onnx.target import ONNX
 from nimbleq.deploy.targets.verilog.target import VERILOG
 
@@ -11,6 +12,7 @@ TARGETS: dict[str, Target] = {
         C,
         ONNX,
         VERILOG,
+        *processors.TARGETS,
     )
 }
 """Name → target."""

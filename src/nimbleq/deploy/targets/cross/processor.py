@@ -1,0 +1,104 @@
+"""What a row of the family is, and the programs that are made for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.text import renamed
+from nimbleq.deploy.targets.cross.compiler import Compiler, find
+from nimbleq.deploy.targets.cross.emulator import Emulator
+from nimbleq.deploy.toolchain import NoCompilerError
+from nimbleq.graph.graph import Graph
+
+FOLDER = Path(__file__).parent / "board"
+
+
+@dataclass(frozen=True)
+class Board:
+    """The files that make a policy a program.
+
+    Attributes:
+        sources: C files of `board` beside the program's own.
+        scripts: of the linker, the first is named on the command line.
+        link: flags of the linker.
+    """
+
+    sources: tuple[str, ...]
+    scripts: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Of the command that links."""
+        return (*self.link, "-Wl,--gc-sections", *(("-T", self.scripts[0]) if self.scripts else ()))
+
+    def files(self) -> dict[str, bytes]:
+        """Name → content of what a program needs of the board."""
+        return {file: (FOLDER / file).read_bytes() for file in ("board.h", *self.sources, *self.scripts)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """Attributes:
+    name: of the target.
+    purpose: what it is, in one phrase.
+    compilers: candidates, the first one installed is taken.
+    flags: of every compilation.
+    board: what a program is made with.
+    emulator: what runs it; None: it is compiled only.
+    unit: of what one decision costs.
+    most: observations that one verification runs, for slow emulators; None: all.
+    """
+
+    name: str
+    purpose: str
+    compilers: tuple[Compiler, ...]
+    flags: tuple[str, ...]
+    board: Board
+    emulator: Emulator | None
+    unit: str = "instructions"
+    most: int | None = None
+
+    @property
+    def compiler(self) -> Compiler:
+        """The first one installed.
+
+        Raises:
+            NoCompilerError: there is none.
+        """
+        found = find(self.compilers)
+        if found is None:
+            raise NoCompilerError(self.lacks_compiler() or "")
+        return found
+
+    def lacks_compiler(self) -> str | None:
+        """What to install to compile for it; None where a compiler is here."""
+        if find(self.compilers) is not None:
+            return None
+        return f"{self.name} needs a compiler: {' or '.join(compiler.install for compiler in self.compilers)}"
+
+    def lacks(self) -> str | None:
+        """What to install to compile for it and to run it; None where all is here."""
+        if self.emulator is None:
+            return f"{self.name} is compiled only: nothing here runs it"
+        if why := self.lacks_compiler():
+            return why
+        if not self.emulator.here:
+            return f"running {self.name} needs {self.emulator.program}: {self.emulator.install}"
+        return None
+
+
+def program(file: str, graph: Graph, name: str) -> bytes:
+    """A C file of `board` for the policy ``name``."""
+    defines = [f"#define NQ_ELEMENT {c_type(graph.obs_type)}", *(["#define NQ_ACT_MASKED"] if graph.masked else [])]
+    text = "\n".join([*defines, (FOLDER / file).read_text()])
+    return renamed(re.sub(r'"nq(\w*\.h)"', rf'"{name}\1"', text), name).encode()
+
+
+def optimized(flags: Sequence[str]) -> str:
+    """The flag that says for what is optimized, for labels."""
+    return next((flag for flag in flags if flag.startswith("-O")), "")

@@ -1,0 +1,86 @@
+"""The processors. A new one is a line here; where its programs start otherwise, a file in `board`."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.targets.cross.compiler import gcc, zig
+from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user
+from nimbleq.deploy.targets.cross.processor import Board, Processor
+from nimbleq.deploy.targets.cross.row import row
+
+LINUX = Board(("linux.c",), link=("-static",))
+_BARE = ("-nostartfiles", "-static")
+MPS2 = Board(("cortex_m.c",), ("mps2.ld", "cortex_m.ld"), _BARE)
+MPS3 = Board(("cortex_m.c",), ("mps3.ld", "cortex_m.ld"), _BARE)
+_ARM = "gcc-arm-none-eabi"
+
+PROCESSORS = (
+    Processor(
+        name="aarch64",
+        purpose="64-bit ARM",
+        compilers=(
+            gcc("aarch64-linux-gnu", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+            zig("aarch64-linux-musl"),
+        ),
+        flags=("-O2",),
+        board=LINUX,
+        emulator=qemu_user("aarch64"),
+    ),
+    Processor(
+        name="riscv64",
+        purpose="64-bit RISC-V",
+        compilers=(
+            gcc("riscv64-linux-gnu", "gcc-riscv64-linux-gnu libc6-dev-riscv64-cross"),
+            zig("riscv64-linux-musl"),
+        ),
+        flags=("-O2",),
+        board=LINUX,
+        emulator=qemu_user("riscv64"),
+    ),
+    Processor(
+        name="x86-32",
+        purpose="32-bit x86 with the x87 unit",
+        compilers=(
+            gcc("i686-linux-gnu", "gcc-i686-linux-gnu libc6-dev-i386-cross", "-fno-pie"),
+            zig("x86-linux-musl"),
+        ),
+        flags=("-O2",),
+        board=LINUX,
+        emulator=qemu_user("i386"),
+    ),
+    Processor(
+        name="cortex-m4",
+        purpose="firmware for a Cortex-M4F",
+        compilers=(
+            gcc("arm-none-eabi", _ARM, "-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+            zig("thumb-freestanding-eabihf", "-mcpu=cortex_m4"),
+        ),
+        flags=("-Os",),
+        board=MPS2,
+        emulator=qemu_arm("mps2-an386"),
+    ),
+    Processor(
+        name="cortex-m7",
+        purpose="firmware for a Cortex-M7",
+        compilers=(
+            gcc("arm-none-eabi", _ARM, "-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-d16", "-mfloat-abi=hard"),
+            zig("thumb-freestanding-eabihf", "-mcpu=cortex_m7"),
+        ),
+        flags=("-Os",),
+        board=MPS2,
+        emulator=qemu_arm("mps2-an500"),
+    ),
+    Processor(
+        name="cortex-m55",
+        purpose="firmware for a Cortex-M55",
+        compilers=(
+            gcc("arm-none-eabi", _ARM, "-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+            zig("thumb-freestanding-eabihf", "-mcpu=cortex_m55"),
+        ),
+        flags=("-Os",),
+        board=MPS3,
+        emulator=qemu_arm("mps3-an547"),
+    ),
+)
+
+TARGETS = tuple(row(processor) for processor in PROCESSORS)
+"""The rows."""

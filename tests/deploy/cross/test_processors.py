@@ -1,0 +1,157 @@
+"""C for other processors: compiled, run by an emulator, measured. One line per processor is one test each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nimbleq import cli
+from nimbleq.deploy.export import export, load_build
+from nimbleq.deploy.footprint import exceeded, footprint, footprints
+from nimbleq.deploy.target import Footprint, Source
+from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.cross.processor import Processor
+from nimbleq.deploy.targets.cross.processors import PROCESSORS
+from nimbleq.deploy.toolchain import CompileError, NoCompilerError
+from nimbleq.deploy.verify import verify, verify_build
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.golden import make_golden
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.rewrites.mask import with_mask
+from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.strategies import random_obs
+
+QUICK = {"aarch64", "cortex-m4"}
+ROWS = [
+    pytest.param(row, id=row.name, marks=[] if row.name in QUICK else [pytest.mark.targets])
+    for row in PROCESSORS
+    if row.emulator is not None
+]
+OBS = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+
+
+def policies() -> list[Graph]:
+    return [with_mask(int_mlp(4, 40, 3)), mlp(3, 17, 5), int_conv(5, (1, 1))]
+
+
+def skip_without(name: str) -> None:
+    if why := TARGETS[name].cannot_open():
+        pytest.skip(why)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_processor_gives_the_same_integers(row: Processor, tmp_path: Path) -> None:
+    name = row.name
+    skip_without(name)
+    target = TARGETS[name]
+    for index, graph in enumerate(policies()):
+        source, folder = Source(graph), tmp_path / str(index)
+        folder.mkdir()
+        runs = target.open(source, target.emit(source, "net", target.options()), "net", folder)
+        golden = make_golden(graph, random_obs(np.random.default_rng(index), graph, 40))
+        result = verify(graph, golden, runs, observations=200)
+        assert (result.checked, result.mismatches) == (240, 0), result
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_flash_ram_stack_and_instructions_are_measured(row: Processor) -> None:
+    skip_without(row.name)
+    small, large = int_mlp(8, 4), int_mlp(8, 64, 64, 4)
+    rng = np.random.default_rng(1)
+    one, other = (footprint(row.name, graph, random_obs(rng, graph, 8)) for graph in (small, large))
+    weights = sum(array.nbytes for array in large.weights.values()) - sum(a.nbytes for a in small.weights.values())
+    assert weights <= other.text_bytes - one.text_bytes <= weights + 800  # the code of requantize, loops
+    assert one.ram_bytes <= 16
+    assert other.stack_bytes - one.stack_bytes >= 2 * 64 - 40
+    assert one.stack_bytes < 300
+    macs = 8 * 64 + 64 * 64 + 64 * 4 - 8 * 4
+    assert 0.2 * macs < other.instructions - one.instructions < 20 * macs
+
+
+def test_a_changed_weight_is_found_out(tmp_path: Path) -> None:
+    """The exported source is what runs."""
+    skip_without("aarch64")
+    row, graph = TARGETS["aarch64"], int_mlp(4, 8, 3)
+    files = dict(row.emit(Source(graph), "net", row.options()))
+    files["aarch64/net.c"] = files["aarch64/net.c"].replace(b"_bias[3] = {\n    ", b"_bias[3] = {\n    9")
+    golden = make_golden(graph, OBS)
+    result = verify(graph, golden, row.open(Source(graph), files, "net", tmp_path), observations=0)
+    assert result.mismatches == len(OBS)
+
+
+def test_limits_of_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    skip_without("cortex-m4")
+    save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
+    build = tmp_path / "build"
+    words = ["export", str(tmp_path / "small"), "--to", "c", "cortex-m4", "--out", str(build), "--json"]
+    assert cli.main([*words, "--max-flash", "100"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert "of flash, more than 100" in said["exceeded"]
+    assert not build.exists()
+    assert cli.main([*words, "--max-flash", "9000", "--max-ram", "2000"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["exceeded"] is None
+    assert said["flash"][0]["target"] == "cortex-m4"
+    assert {"policy.c", "cortex-m4/policy.c"} <= said["files"].keys()
+    assert cli.main(["export", str(tmp_path / "small"), "--to", "c", "--out", str(build), "--max-ram", "9"]) == 2
+    assert "not measured for 'c'" in capsys.readouterr().err
+
+
+def test_limits_in_words() -> None:
+    one = Footprint("m", 90, 10, 20, 30, 5, "instructions", "gcc")
+    assert exceeded([one], 100, 50) is None
+    assert exceeded([one], 99, None) == "m needs 100 bytes of flash, more than 99"
+    assert exceeded([one], None, 49) == "m needs 50 bytes of RAM and stack, more than 49"
+
+
+def test_without_toolchains_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for row in PROCESSORS:
+        assert "pip install ziglang" in (row.lacks_compiler() or "")
+    export(tmp_path / "small", ("aarch64", "cortex-m4"), tmp_path / "build")
+    skipped = verify_build(tmp_path / "build", observations=0).skipped
+    assert "apt install gcc-arm-none-eabi" in skipped["cortex-m4"]
+    found, missing = footprints(int_mlp(4, 8, 3), OBS)
+    assert not found
+    assert "pip install ziglang" in missing["aarch64"]
+    with pytest.raises(NoCompilerError):
+        footprint("aarch64", int_mlp(4, 8, 3), OBS)
+    with pytest.raises(ConfigError, match="not measured for 'c'"):
+        footprint("c", int_mlp(4, 8, 3), OBS)
+
+
+def test_code_that_does_not_compile_is_said_in_one_line(tmp_path: Path) -> None:
+    skip_without("aarch64")
+    row, graph = TARGETS["aarch64"], int_mlp(4, 8, 3)
+    files = {name: data + b"\nnonsense" for name, data in row.emit(Source(graph), "net", row.options()).items()}
+    with pytest.raises(CompileError, match=r"refused the code: .*error"):
+        row.open(Source(graph), files, "net", tmp_path)
+
+
+def test_a_folder_of_a_build_is_renewed_and_leaves_nothing(tmp_path: Path) -> None:
+    save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
+    build = tmp_path / "build"
+    export(tmp_path / "small", ("aarch64", "cortex-m4"), build)
+    export(tmp_path / "small", ("cortex-m4",), build)
+    assert not (build / "aarch64").exists()
+    (build / "cortex-m4" / "policy.c").write_text("")
+    with pytest.raises(FileError, match="was changed after the export"):
+        load_build(build)
+
+
+@pytest.mark.parametrize("file", ["../policy.c", "a/b/policy.c", "/tmp/policy.c", "a/..", ".a/b"])
+def test_a_manifest_cannot_name_files_outside(file: str, tmp_path: Path) -> None:
+    save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
+    export(tmp_path / "small", ("aarch64",), tmp_path / "build")
+    manifest = tmp_path / "build" / "build.json"
+    content = json.loads(manifest.read_text())
+    content["files"] = {file: ""}
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(FileError, match="outside the build"):
+        load_build(tmp_path / "build")
