@@ -1,5 +1,5 @@
 /* clamp(floor(x inverse_scale + 1/2) + zero_point, low, high), without any rounding in between. */
-#if DBL_MANT_DIG >= 53
+#if DBL_MANT_DIG >= 53 && (!defined(__arm__) || (defined(__ARM_FP) && __ARM_FP & 8))
 /* The product has 48 bits, and adding 1/2 cannot move it past a whole number. It is clamped before it becomes an
    integer, so the conversion is always defined. */
 static inline int32_t nq_quantize(
@@ -13,7 +13,7 @@ static inline int32_t nq_quantize(
     return (int32_t)(whole + zero_point);
 }
 #else
-/* double has fewer bits here, so in integers: x inverse_scale = +-m 2^e. */
+/* double has fewer bits here, or is made in software (Cortex-M4), so in integers: x inverse_scale = +-m 2^e. */
 static int32_t nq_quantize(
     const float x, const float inverse_scale, const int32_t zero_point, const int32_t low, const int32_t high)
 {

@@ -73,8 +73,18 @@ def qemu_arm(machine: str) -> Emulator:
     return Emulator(f"{emulator} {machine}", emulator, "apt install qemu-system-arm", run)
 
 
-def _run(command: list[str], folder: Path, given: bytes) -> bytes:
-    """Standard output, and standard error where there is none, of a command that ends well.
+def simavr(part: str, clock_hz: int) -> Emulator:
+    """An AVR, whose program holds its input: see `Board.baked`."""
+
+    def run(program: Path, given: bytes, folder: Path, counter: Path | None) -> Ran:
+        said = _run(["simavr", "-m", part, "-f", str(clock_hz), str(program)], folder, b"", both=True)
+        return Ran(bytes.fromhex("".join(re.findall(r"=([0-9a-f]+)", said.decode(errors="replace")))))
+
+    return Emulator(f"simavr {part}", "simavr", "apt install simavr", run)
+
+
+def _run(command: list[str], folder: Path, given: bytes, both: bool = False) -> bytes:
+    """Standard output, with ``both`` and standard error after it, of a command that ends well.
 
     Raises:
         NoCompilerError: it cannot be run.
@@ -91,7 +101,7 @@ def _run(command: list[str], folder: Path, given: bytes) -> bytes:
         raise CompileError(
             f"the program failed under {command[0]} (exit {done.returncode}): {said or 'without a word'}"
         )
-    return done.stdout or done.stderr
+    return done.stdout + (done.stderr if both else b"")
 
 
 def _counting(counter: Path | None, folder: Path) -> list[str]:

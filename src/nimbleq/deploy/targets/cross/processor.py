@@ -25,11 +25,13 @@ class Board:
         sources: C files of `board` beside the program's own.
         scripts: of the linker, the first is named on the command line.
         link: flags of the linker.
+        baked: bytes of input that fit into a program, for boards that cannot read any; None: the board reads it.
     """
 
     sources: tuple[str, ...]
     scripts: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
+    baked: int | None = None
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.cross.compiler import gcc, zig
-from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user
+from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user, simavr
 from nimbleq.deploy.targets.cross.processor import Board, Processor
 from nimbleq.deploy.targets.cross.row import row
 
@@ -11,6 +11,7 @@ LINUX = Board(("linux.c",), link=("-static",))
 _BARE = ("-nostartfiles", "-static")
 MPS2 = Board(("cortex_m.c",), ("mps2.ld", "cortex_m.ld"), _BARE)
 MPS3 = Board(("cortex_m.c",), ("mps3.ld", "cortex_m.ld"), _BARE)
+AVR = Board(("avr.c",), baked=32_000)
 _ARM = "gcc-arm-none-eabi"
 
 PROCESSORS = (
@@ -79,6 +80,16 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS3,
         emulator=qemu_arm("mps3-an547"),
+    ),
+    Processor(
+        name="avr",
+        purpose="firmware for an 8-bit AVR, the ATmega1284P",
+        compilers=(gcc("avr", "gcc-avr avr-libc", "-mmcu=atmega1284p"),),
+        flags=("-Os",),
+        board=AVR,
+        emulator=simavr("atmega1284p", 16_000_000),
+        unit="cycles",
+        most=1_000,
     ),
 )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
+Answers = tuple[Array, int | None]
 REPEATS = 100
 """Decisions per observation when instructions are counted."""
 OBSERVATIONS = 8
@@ -72,23 +75,75 @@ def _object(processor: Processor, files: Files, name: str, folder: Path) -> dict
     return {file: build(processor.compiler, sources, file, flags, folder).read_bytes()}
 
 
-def _harness(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Path:
-    """The program that answers observations."""
-    board = processor.board
-    parts = _object(processor, files, name, folder)
-    parts |= {f"{name}.h": files[f"{name}.h"], "harness.c": program("harness.c", graph, name), **board.files()}
-    return build(processor.compiler, parts, "harness", ("-std=c99", *processor.flags, *board.flags), folder)
+@dataclass(frozen=True)
+class _Harness:
+    """The program that answers observations.
+
+    Attributes:
+        processor: that it is for.
+        graph: the policy.
+        files: what it is linked from; where the board cannot read, the input is compiled in.
+        folder: where it is built and run.
+    """
+
+    processor: Processor
+    graph: Graph
+    files: Files
+    folder: Path
+
+    @classmethod
+    def of(cls, processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Self:
+        """Of the exported ``files``."""
+        parts = _object(processor, files, name, folder)
+        parts |= {f"{name}.h": files[f"{name}.h"], "harness.c": program("harness.c", graph, name)}
+        made = cls(processor, graph, parts | processor.board.files(), folder)
+        if processor.board.baked is None:
+            made._link({})
+        return made
+
+    def _link(self, more: Files, *flags: str) -> Path:
+        processor = self.processor
+        flags = ("-std=c99", *processor.flags, *processor.board.flags, *flags)
+        return build(processor.compiler, {**self.files, **more}, "harness", flags, self.folder)
+
+    def run(self, obs: Array, mask: Array | None, answer: np.dtype[Any], repeat: tuple[int, int] = (0, 0)) -> Answers:
+        """Answers to ``obs[N, *O]``, as records, and the instructions of the whole where they are counted.
+
+        Args:
+            repeat: empty calls and decisions more of each observation.
+        """
+        emulator = self.processor.emulator
+        assert emulator is not None
+        counter = qemu_counter() if any(repeat) else None
+        parts, instructions = [], None
+        for part in self._parts(obs, mask):
+            given = _input(obs[part], None if mask is None else mask[part], *repeat)
+            made = self.folder / "harness"
+            if self.processor.board.baked is not None:
+                text = ",".join(map(str, given)).encode()
+                made = self._link({"input.txt": text}, '-DBOARD_INPUT="input.txt"')
+            ran = emulator.run(made, given, self.folder, counter)
+            found = np.frombuffer(ran.output[: len(obs[part]) * answer.itemsize], answer)
+            assert len(found) == len(obs[part]), f"{self.processor.name} answered {len(found)} of {len(obs[part])}"
+            parts.append(found)
+            instructions = ran.instructions
+        return np.concatenate(parts), instructions
+
+    def _parts(self, obs: Array, mask: Array | None) -> list[slice]:
+        """The observations that fit into one program each."""
+        room = self.processor.board.baked
+        if room is None:
+            return [slice(0, len(obs))]
+        count = max((room - 8) // (obs[0].nbytes + (0 if mask is None else mask.shape[1])), 1)
+        return [slice(start, start + count) for start in range(0, len(obs), count)]
 
 
 def _run(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Run:
-    harness, emulator = _harness(processor, graph, files, name, folder), processor.emulator
-    assert emulator is not None
+    harness = _Harness.of(processor, graph, files, name, folder)
     answer = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,))])
 
     def run(obs: Array, mask: Array | None) -> tuple[Array, Array]:
-        output = emulator.run(harness, _input(obs, mask, 0, 0), folder, None).output
-        found = np.frombuffer(output[: len(obs) * answer.itemsize], answer)
-        assert len(found) == len(obs), f"{processor.name} answered {len(found)} of {len(obs)} observations"
+        found, _ = harness.run(obs, mask, answer)
         return found["action"], found["q"]
 
     return run
@@ -127,18 +182,14 @@ def _measured(
     processor: Processor, graph: Graph, files: Files, name: str, obs: Array, folder: Path
 ) -> tuple[int, int | None]:
     """Stack bytes, and instructions or cycles, of one decision."""
-    harness, emulator = _harness(processor, graph, files, name, folder), processor.emulator
-    assert emulator is not None
-    few = obs[:OBSERVATIONS]
+    harness, few = _Harness.of(processor, graph, files, name, folder), obs[:OBSERVATIONS]
     mask = np.ones((len(few), graph.actions), np.uint8) if graph.masked else None
-    counter = qemu_counter()
-    ran = [
-        emulator.run(harness, _input(few, mask, *counts), folder, counter) for counts in ((REPEATS, 0), (0, REPEATS))
-    ]
-    measured = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,)), ("stack", "<u4"), ("cycles", "<i4")])
-    found = [np.frombuffer(one.output, measured) for one in ran]
-    stack = int(found[0]["stack"].max())
-    if ran[0].instructions is not None and ran[1].instructions is not None:
-        return stack, round((ran[1].instructions - ran[0].instructions) / (REPEATS * len(few)))
-    cycles = found[1]["cycles"] + found[0]["cycles"]  # the second is minus the empty calls
+    answer = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,)), ("stack", "<u4"), ("cycles", "<i4")])
+    (empty, before), (found, after) = (
+        harness.run(few, mask, answer, repeat) for repeat in ((REPEATS, 0), (0, REPEATS))
+    )
+    stack = int(found["stack"].max())
+    if before is not None and after is not None:
+        return stack, round((after - before) / (REPEATS * len(few)))
+    cycles = found["cycles"] + empty["cycles"]  # the second is minus the empty calls
     return stack, round(float(cycles.mean()) / REPEATS) if cycles.any() else None
