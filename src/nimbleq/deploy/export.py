@@ -96,6 +96,8 @@ def export(
         for file, data in contents.items():
             (folder / file).parent.mkdir(exist_ok=True)
             write_bytes(folder / file, data)
+            if file.endswith(".elf"):
+                (folder / file).chmod(0o755)
         (folder / ORACLE).mkdir()
         for part in _PARTS:
             if (artefact / part).exists():

@@ -16,6 +16,7 @@ import numpy as np
 
 from nimbleq.deploy.decider import Decider
 from nimbleq.graph.artefact import Artefact
+from nimbleq.graph.golden import Golden
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
@@ -43,18 +44,24 @@ class Source:
         origin: where it comes from (artefact and digest), for comments and metadata.
         q_meaning: what the action values are; see `nimbleq.graph.artefact.Artefact.q_meaning`.
         interface: what the environment gives and takes; None where nobody knows.
+        digest: of the artefact; empty where there is none, then no mark is written.
+        golden: observations and their answers; None where there are none, then no self-test is written.
     """
 
     graph: Graph
     origin: str = ""
     q_meaning: str = ""
     interface: Interface | None = None
+    digest: str = ""
+    golden: Golden | None = None
 
     @classmethod
     def of(cls, artefact: Artefact) -> Self:
         """The policy of an artefact."""
         origin = f"artefact {artefact.path.name}, digest {artefact.digest}"
-        return cls(artefact.graph, origin, artefact.q_meaning, artefact.interface)
+        return cls(
+            artefact.graph, origin, artefact.q_meaning, artefact.interface, artefact.digest, artefact.golden
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.deploy.agreement import is_integer, tolerance
 from nimbleq.deploy.export import load_build
 from nimbleq.deploy.samples import sample_observations
 from nimbleq.deploy.target import Run, Source
@@ -22,7 +23,6 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_bytes
-from nimbleq.graph import ops
 from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
@@ -64,15 +64,6 @@ class VerifyResult:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self) | {"targets": [asdict(target) for target in self.targets]}
-
-
-def is_integer(graph: Graph) -> bool:
-    """True when every layer computes in integers, so that every exact target has to give the same bits."""
-    floats = (
-        ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Expectation, ops.Pool, ops.Activation,
-        ops.Affine,
-    )  # fmt: skip
-    return all(graph.types[n.output].qtype.is_integer for n in graph.nodes if isinstance(n.op, floats))
 
 
 def verify(
@@ -124,15 +115,6 @@ def verify(
         tick(done, total, f"{sum(wrong.values())} mismatches")
     results = tuple(TargetResult(name, counts[name], wrong[name], error[name]) for name in targets)
     return VerifyResult(sum(counts.values()), sum(wrong.values()), results)
-
-
-def tolerance(q: Array) -> Array:
-    """Largest accepted rounding difference per observation, ``[N, 1]``: 2⁻¹² of the largest |q|, at least 10⁻⁴.
-
-    A few hundred float32 roundings of the values inside stay far below it.
-    """
-    limit: Array = np.maximum(1e-4, np.abs(q).max(axis=1, keepdims=True) * 2.0**-12)
-    return limit
 
 
 def _compare(

@@ -113,7 +113,7 @@ def test_without_toolchains_it_is_said_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for row in PROCESSORS:
-        assert "pip install ziglang" in (row.lacks_compiler() or "")
+        assert f"{row.name} needs a compiler: " in (row.lacks_compiler() or "")
     export(tmp_path / "small", ("aarch64", "cortex-m4"), tmp_path / "build")
     skipped = verify_build(tmp_path / "build", observations=0).skipped
     assert "apt install gcc-arm-none-eabi" in skipped["cortex-m4"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nimbleq.deploy.identity import BYTES, mark
 from nimbleq.deploy.targets.c import text as c_text
 from nimbleq.deploy.targets.c.header import header, title
 from nimbleq.deploy.targets.c.isa import ISAS, Isa
@@ -36,6 +37,7 @@ def emit_c(
     q_meaning: str = "",
     interface: Interface | None = None,
     isas: Sequence[Isa] = ISAS,
+    digest: str = "",
 ) -> dict[str, str]:
     """C source and header of a policy.
 
@@ -47,6 +49,7 @@ def emit_c(
         q_meaning: what the action values are, for the header; see `nimbleq.graph.artefact.Artefact.q_meaning`.
         interface: what the environment gives and takes, for the header.
         isas: instruction sets to write code for; the compiler takes the first that it has.
+        digest: of the artefact, for the mark by which `nimbleq identify` knows a binary; empty: no mark.
 
     Returns:
         ``{"<name>.c": text, "<name>.h": text}``; see the header's text for the functions.
@@ -60,10 +63,11 @@ def emit_c(
     graph = _with_outputs(graph)
     plans = [plan(graph, isa) for isa in isas]
     top = title(graph, name, source, plans)
-    body = _needs_int(max(each.largest_index for each in plans)) + _alternatives(plans, name)
+    body = _needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
+    body += _alternatives(plans, name, bool(digest))
     return {
         f"{name}.c": f'{top}\n#include "{name}.h"\n{body}',
-        f"{name}.h": header(graph, name, top, q_meaning, interface, plans),
+        f"{name}.h": header(graph, name, top, q_meaning, interface, plans, digest),
     }
 
 
@@ -87,7 +91,26 @@ def _needs_int(largest: int) -> str:
     return f'\n#include <limits.h>\n#if INT_MAX < {largest}\n#error "this policy needs an int of 32 bits"\n#endif\n'
 
 
-def _alternatives(plans: Sequence[Plan], name: str) -> str:
+def _mark(digest: str, name: str) -> str:
+    """The bytes that name the artefact, and an empty relocation which keeps them where the policy is linked."""
+    if not digest:
+        return ""
+    numbers = ",".join(map(str, mark(digest)))
+    return f"""
+/* ---- the artefact: nimbleq identify FILE names it ---- */
+#if defined(__GNUC__)
+__attribute__((used))
+#endif
+const unsigned char {name}_identity[{BYTES}] = {{{numbers}}};
+#if defined(__GNUC__) && defined(__ELF__)
+#define {name.upper()}_KEEP __asm__ volatile(".reloc ., BFD_RELOC_NONE, {name}_identity"); /* no bytes */
+#else
+#define {name.upper()}_KEEP
+#endif
+"""
+
+
+def _alternatives(plans: Sequence[Plan], name: str, marked: bool) -> str:
     """The code for each instruction set, of which the preprocessor takes the first that fits."""
     lines, opened = [], False
     for each in plans:
@@ -97,7 +120,7 @@ def _alternatives(plans: Sequence[Plan], name: str) -> str:
             opened = True
         elif opened:
             lines.append("\n#else")
-        lines.append(write(each, name))
+        lines.append(write(each, name, marked))
         if not condition:
             break
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from nimbleq.deploy.identity import BYTES
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.plan import Plan
 from nimbleq.deploy.targets.c.text import comment_safe
@@ -33,11 +34,22 @@ def title(graph: Graph, name: str, source: str, plans: Sequence[Plan]) -> str:
 
 {table}
 
-   Compile:  cc -std=c99 -O3 -march=native -c {name}.c
-   Any C99 compiler and processor will do, hosted or freestanding, with an int of 16 bits or more. x86-64 with AVX2
-   gets vectors (unless -DNQ_SCALAR). Nothing is linked; GCC may turn loops into memcpy and memset, as in every
-   program, unless -fno-tree-loop-distribute-patterns. */
+{_compiling(name, plans)} */
 """
+
+
+def _compiling(name: str, plans: Sequence[Plan]) -> str:
+    """How the file is compiled, and for what."""
+    vectors = [plan.isa.name for plan in plans if plan.isa.condition]
+    here = " -march=native" if vectors else ""
+    gets = f" x86-64 with {' or '.join(vectors)} gets vectors (unless -DNQ_SCALAR)." if vectors else ""
+    words = (
+        "Any C99 compiler and processor will do, hosted or freestanding, with an int of 16 bits or more."
+        f"{gets} Nothing is linked; GCC may turn loops into memcpy and memset, as in every program, unless "
+        "-fno-tree-loop-distribute-patterns."
+    )
+    lines = textwrap.fill(words, 115, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False)
+    return f"   Compile:  cc -std=c99 {'-O3' if vectors else '-O2'}{here} -c {name}.c\n{lines}"
 
 
 def _memory(plan: Plan) -> str:
@@ -47,9 +59,19 @@ def _memory(plan: Plan) -> str:
 
 
 def header(
-    graph: Graph, name: str, top: str, q_meaning: str, interface: Interface | None, plans: Sequence[Plan]
+    graph: Graph,
+    name: str,
+    top: str,
+    q_meaning: str,
+    interface: Interface | None,
+    plans: Sequence[Plan],
+    digest: str = "",
 ) -> str:
     """Text of ``<name>.h``."""
+    identity = ""
+    if digest:
+        identity = f"/* Names the artefact, {digest[:24]}…: nimbleq identify FILE finds it in a program. */\n"
+        identity = identity.replace("…", "...") + f"extern const unsigned char {name}_identity[{BYTES}];\n\n"
     real, element = not graph.obs_type.qtype.is_integer, c_type(graph.obs_type)
     arena_bytes, on_stack = max(plan.arena_bytes for plan in plans), all(plan.on_stack for plan in plans)
     shape, guard = graph.obs_type.shape, f"NIMBLEQ_{name.upper()}_H"
@@ -103,7 +125,7 @@ int {name}_q(const {element} *obs, float *q);
 int {name}_{act}_with(void *workspace, const {element} *obs{mask});
 int {name}_q_with(void *workspace, const {element} *obs, float *q);
 
-#ifdef __cplusplus
+{identity}#ifdef __cplusplus
 }}
 #endif
 

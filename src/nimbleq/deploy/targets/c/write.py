@@ -12,12 +12,12 @@ _NEEDS_FLOAT_H = {"quantize", "real"}
 """Kernels that ask about the compiler's floating point."""
 
 
-def write(plan: Plan, name: str) -> str:
-    """Includes, kernels, constants and functions, under the policy's name."""
+def write(plan: Plan, name: str, marked: bool = False) -> str:
+    """Includes, kernels, constants and functions, under the policy's name; ``marked`` keeps the artefact's mark."""
     used = {kernel for block in plan.blocks for kernel in block.code.kernels}
     if not plan.graph.obs_type.qtype.is_integer:
         used.add("finite")
-    kernels, code = c_text.kernels(used), _functions(plan)
+    kernels, code = c_text.kernels(used), _functions(plan, marked)
     aligned = plan.isa.alignment > ALIGNMENT
     arrays = [c_text.array(constant.name, constant.values, aligned) for constant in plan.constants]
     heads_and_numbers = [text.split("\n", 1) for text in arrays]
@@ -36,7 +36,8 @@ def write(plan: Plan, name: str) -> str:
     )
 
 
-def _functions(plan: Plan) -> str:
+def _functions(plan: Plan, marked: bool) -> str:
+    keep = "    NQ_KEEP\n" if marked else ""
     graph, element = plan.graph, c_type(plan.graph.obs_type)
     check = "" if graph.obs_type.qtype.is_integer else f"    if (!nq_finite(obs, {graph.obs_type.size})) return -1;\n"
     storage = "" if plan.on_stack else "static "
@@ -54,7 +55,7 @@ int nq_{act}_with(void *workspace, const {element} *obs{mask})
 {{
     unsigned char *const arena = (unsigned char *)workspace;
     int action = 0;
-{check}    nq_trunk(arena, obs);
+{keep}{check}    nq_trunk(arena, obs);
 {_body(plan, "action")}
     return action;
 }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from nimbleq.deploy.target import Files, Footprint, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.selftest import selftest
+from nimbleq.deploy.targets.cross.cmake import cmake
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, build, sizes
 from nimbleq.deploy.targets.cross.emulator import qemu_counter
 from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
@@ -19,6 +22,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
 Answers = tuple[Array, int | None]
+MAIN, PROGRAM = "selftest.c", "selftest.elf"
 REPEATS = 100
 """Decisions per observation when instructions are counted."""
 OBSERVATIONS = 8
@@ -57,12 +61,37 @@ def _label(processor: Processor) -> str:
 
 
 def _texts(source: Source, name: str) -> dict[str, bytes]:
-    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas=(PORTABLE,))
+    """The policy in C."""
+    texts = emit_c(
+        source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest
+    )  # fmt: skip
     return {file: text.encode() for file, text in texts.items()}
 
 
 def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
-    return _texts(source, name)
+    """The policy; for an artefact its self-test, and where a compiler is here both compiled."""
+    files = _texts(source, name)
+    tests = selftest(source, name)
+    if not tests:
+        return files
+    files |= {file: text.encode() for file, text in tests.items()} | processor.board.files()
+    files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name).encode()}
+    if processor.lacks_compiler() is None:
+        with tempfile.TemporaryDirectory(prefix="nimbleq-cross-") as folder:
+            files |= _object(processor, files, name, Path(folder))
+            files |= _linked(processor, files, name, Path(folder))
+    return files
+
+
+def _linked(processor: Processor, files: Files, name: str, folder: Path) -> dict[str, bytes]:
+    """The self-test as a program, which fits only if the policy fits the board."""
+    if processor.emulator is None:
+        return {}
+    names = (f"{name}.o", f"{name}.h", f"{name}_selftest.c", f"{name}_selftest.h", MAIN, *processor.board.files())
+    flags = ("-std=c99", *processor.flags, *processor.board.flags)
+    return {
+        PROGRAM: build(processor.compiler, {file: files[file] for file in names}, PROGRAM, flags, folder).read_bytes()
+    }
 
 
 def _object(processor: Processor, files: Files, name: str, folder: Path) -> dict[str, bytes]:
@@ -160,7 +189,7 @@ def _input(obs: Array, mask: Array | None, empties: int, decisions: int) -> byte
 
 def _footprint(processor: Processor, graph: Graph, obs: Array, folder: Path) -> Footprint:
     name, compiler = "policy", processor.compiler
-    files = _texts(Source(graph), name)
+    files = _texts(Source(graph, digest="0" * 64), name)  # the mark counts too
     alone = ("-nostartfiles", "-static", "-Wl,--gc-sections", f"-Wl,-e,{_entry(graph, name)}", *processor.flags)
     files |= _object(processor, files, name, folder)
     whole = build(compiler, {f"{name}.o": files[f"{name}.o"]}, "alone", alone, folder)

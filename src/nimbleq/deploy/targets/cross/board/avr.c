@@ -77,6 +77,7 @@ uint32_t board_cycles(void)
 __attribute__((naked, used, section(".fini8"))) void board_stop(void);
 void board_stop(void)
 {
+    _delay_loop_2(1000); /* the last byte leaves */
     cli();
     sleep_enable();
     sleep_cpu();

@@ -1,0 +1,123 @@
+"""Golden vectors as C: a function that tries them where the policy lives, and says the result in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nimbleq.deploy.agreement import is_integer, tolerance
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets.c import text
+from nimbleq.graph.golden import Golden
+
+MOST, MOST_BYTES = 16, 2048
+"""Golden vectors of a self-test, and bytes of their observations: they lie in flash."""
+LINE = 120
+"""Bytes of the line, its end included."""
+
+
+def selftest(source: Source, name: str) -> dict[str, str]:
+    """``<name>_selftest.c`` and ``.h``; nothing without golden vectors.
+
+    A policy of floats rounds by itself: its vectors are those whose best action is clear, and the action values may
+    differ by `tolerance`.
+    """
+    if source.golden is None:
+        return {}
+    exact = is_integer(source.graph)
+    golden = _few(source.golden, exact)
+    if not len(golden.obs):
+        return {}
+    masked, real = golden.mask is not None, not source.graph.obs_type.qtype.is_integer
+    element = "float" if real else "uint8_t"
+    limit = 0.0 if exact else float(tolerance(golden.q).max(initial=1e-4))
+    arrays = [
+        text.array("observations", golden.obs, False),
+        *([] if golden.mask is None else [text.array("masks", golden.mask, False)]),
+        text.array("actions", golden.action.astype(np.int16), False),
+        text.array("values", golden.q, False),
+    ]
+    given = f"observation{f', masks + i * {name.upper()}_ACTIONS' if masked else ''}"
+    who = f"{name} {source.digest[:12]}".strip()
+    same = "same_bits(q[a], want[a])" if exact else f"q[a] - want[a] <= {limit:.9g}f && want[a] - q[a] <= {limit:.9g}f"
+    note = "bit for bit" if exact else f"action values within {limit:.3g}"
+    code = f"""/* Golden vectors of {text.comment_safe(who)}: {len(golden.obs)} observations
+   and the reference's answers, {note}. */
+#include "{name}_selftest.h"
+
+#include "{name}.h"
+
+{chr(10).join(arrays)}
+{_SAME_BITS if exact else ""}static char *put_text(char *to, const char *from)
+{{
+    while (*from) *to++ = *from++;
+    return to;
+}}
+
+static char *put_number(char *to, unsigned int number)
+{{
+    char digits[10];
+    int count = 0;
+    do {{
+        digits[count++] = (char)('0' + number % 10u);
+        number /= 10u;
+    }} while (number > 0);
+    while (count > 0) *to++ = digits[--count];
+    return to;
+}}
+
+int {name}_selftest(char *line)
+{{
+    int wrong = 0;
+    for (int i = 0; i < {len(golden.obs)}; ++i) {{
+        const {element} *const observation = observations + i * {name.upper()}_OBS_SIZE;
+        const float *const want = values + i * {name.upper()}_ACTIONS;
+        float q[{name.upper()}_ACTIONS];
+        int good = {name}_{"act_masked" if masked else "act"}({given}) == actions[i] && {name}_q(observation, q) == 0;
+        for (int a = 0; good && a < {name.upper()}_ACTIONS; ++a) good = {same};
+        wrong += !good;
+    }}
+    char *to = put_text(line, "{text.comment_safe(who)}: {len(golden.obs)} golden vectors, ");
+    to = put_number(to, (unsigned int)wrong);
+    *put_text(to, " mismatches") = 0;
+    return wrong;
+}}
+"""
+    return {f"{name}_selftest.c": code, f"{name}_selftest.h": _header(name)}
+
+
+_SAME_BITS = """static int same_bits(float one, float other)
+{
+    union { float real; uint32_t bits; } a, b;
+    a.real = one;
+    b.real = other;
+    return a.bits == b.bits;
+}
+
+"""
+
+
+def _header(name: str) -> str:
+    upper = name.upper()
+    return f"""#ifndef NIMBLEQ_{upper}_SELFTEST_H
+#define NIMBLEQ_{upper}_SELFTEST_H
+
+#define {upper}_SELFTEST_LINE {LINE}
+
+/* Try the golden vectors: how many the policy answers otherwise than the reference; says so in `line`. */
+int {name}_selftest(char *line);
+
+#endif
+"""
+
+
+def _few(golden: Golden, exact: bool) -> Golden:
+    """The first that fit; for floats of those whose best action no rounding changes."""
+    legal = golden.q if golden.mask is None else np.where(golden.mask != 0, golden.q, -np.inf)
+    best = np.sort(legal, axis=1)
+    gap = best[:, -1] - best[:, -2] if best.shape[1] > 1 else np.full(len(best), np.inf)
+    clear = np.flatnonzero((gap > 4 * tolerance(golden.q)[:, 0]) | exact)
+    count = max(1, min(MOST, MOST_BYTES // max(golden.obs[0].nbytes, 1)))
+    take = clear[:count]
+    return Golden(
+        golden.obs[take], golden.q[take], golden.action[take], None if golden.mask is None else golden.mask[take]
+    )

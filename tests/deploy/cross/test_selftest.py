@@ -1,0 +1,127 @@
+"""What an exported folder holds beside the policy: a self-test that runs, the mark of its artefact, a CMake project."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nimbleq import cli
+from nimbleq.deploy.export import export
+from nimbleq.deploy.identity import mark, marks
+from nimbleq.deploy.targets import TARGETS
+from nimbleq.graph.artefact import load_artefact, save_artefact
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.rewrites.mask import with_mask
+from tests.deploy.c.test_freestanding import WARNINGS
+from tests.deploy.nets import int_conv, int_mlp, mlp
+
+POLICIES = {"int": int_mlp(4, 8, 3), "masked": with_mask(int_mlp(4, 8, 3)), "float": mlp(4, 8, 3), "image": int_conv(5)}
+
+
+def exported(graph: Graph, folder: Path, *targets: str) -> Path:
+    shape = (20, *graph.obs_type.shape)
+    obs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    if graph.obs_type.qtype.is_integer:
+        obs = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    save_artefact(folder / "small", graph, obs, {})
+    export(folder / "small", targets, folder / "build")
+    return folder / "build"
+
+
+def needs(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_self_test_of_c_runs_and_finds_a_changed_weight(name: str, tmp_path: Path) -> None:
+    needs("gcc")
+    build = exported(POLICIES[name], tmp_path, "c")
+    (build / "main.c").write_text(
+        '#include "policy_selftest.h"\n#include <stdio.h>\n'
+        "int main(void) { char line[POLICY_SELFTEST_LINE]; int n = policy_selftest(line);\n"
+        "puts(line); return n != 0; }\n"
+    )
+    command = ["gcc", "-std=c99", "-O1", *WARNINGS, "main.c", "policy.c", "policy_selftest.c", "-o", "run"]
+    subprocess.run(command, cwd=build, check=True)
+    done = subprocess.run([build / "run"], capture_output=True, text=True, check=True)
+    digest = load_artefact(tmp_path / "small").digest[:12]
+    assert done.stdout == f"policy {digest}: {7 if name == 'image' else 16} golden vectors, 0 mismatches\n"
+    text = (build / "policy.c").read_text()
+    digits = [found.end() - 1 for found in re.finditer(r"_weight\[\d+\](?: NQ_ALIGN)? = \{\n    -?\d", text)][-1]
+    other = "1" if text[digits] != "1" else "2"
+    (build / "policy.c").write_text(text[:digits] + other + text[digits + 1 :])
+    subprocess.run(
+        ["gcc", "-std=c99", "-w", "main.c", "policy.c", "policy_selftest.c", "-o", "run"], cwd=build, check=True
+    )
+    done = subprocess.run([build / "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert ", 0 mismatches" not in done.stdout
+
+
+@pytest.mark.parametrize("target", ["aarch64", "cortex-m4", pytest.param("avr", marks=pytest.mark.targets)])
+def test_the_exported_program_runs_on_its_emulator(target: str, tmp_path: Path) -> None:
+    if why := TARGETS[target].cannot_open():
+        pytest.skip(why)
+    build = exported(POLICIES["int"], tmp_path, target)
+    program = str(build / target / "selftest.elf")
+    commands = {
+        "aarch64": ["qemu-aarch64", program],
+        "cortex-m4": ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-semihosting-config",
+                      "enable=on,target=native", "-kernel", program],
+        "avr": ["simavr", "-m", "atmega1284p", "-f", "16000000", program],
+    }  # fmt: skip
+    done = subprocess.run(commands[target], capture_output=True, text=True, check=True, timeout=60)
+    assert "16 golden vectors, 0 mismatches" in done.stdout + done.stderr
+
+
+def test_a_binary_names_its_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if why := TARGETS["cortex-m4"].cannot_open():
+        pytest.skip(why)
+    build = exported(POLICIES["int"], tmp_path, "c", "cortex-m4")
+    program = build / "cortex-m4" / "selftest.elf"
+    assert cli.main(["identify", str(program), "--among", str(tmp_path / "small"), "--json"]) == 0
+    [policy] = json.loads(capsys.readouterr().out)["policies"]
+    digest = load_artefact(tmp_path / "small").digest
+    assert digest.startswith(policy["digest"])
+    assert policy["artefacts"] == [{"artefact": str(tmp_path / "small"), "digest": digest, "certificate": None}]
+    (tmp_path / "nothing").mkdir()
+    assert cli.main(["identify", str(program), "--among", str(tmp_path / "nothing")]) == 1
+    assert digest[:24] in capsys.readouterr().out
+    assert cli.main(["identify", str(build / "policy.c")]) == 2
+    assert "holds no mark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("gcc",), ("clang",), ("gcc", "-flto"), ("arm-none-eabi-gcc", "-mcpu=cortex-m4")])
+def test_the_mark_stays_where_unused_data_is_dropped(flags: tuple[str, ...], tmp_path: Path) -> None:
+    needs(flags[0])
+    build = exported(POLICIES["int"], tmp_path, "c")
+    command = [*flags, "-Os", "-fdata-sections", "-nostdlib", "-Wl,--gc-sections,-e,policy_act", "policy.c", "-lgcc"]
+    subprocess.run([*command, "-o", "out"], cwd=build, check=True, capture_output=True)
+    assert len(marks((build / "out").read_bytes())) == 1
+
+
+def test_marks() -> None:
+    one, other = "ab" * 32, "12" * 32
+    data = b"x" + mark(one) + b"yy" + mark(other) + mark(one) + b"nQid"
+    assert marks(data) == (one[:24], other[:24])
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("target", ["aarch64", "riscv64", "cortex-m4", "cortex-m7", "cortex-m55", "avr"])
+def test_the_cmake_project_builds(target: str, tmp_path: Path) -> None:
+    needs("cmake")
+    if why := TARGETS[target].cannot_open():
+        pytest.skip(why)
+    build = exported(POLICIES["int"], tmp_path, target) / target
+    first = (build / "CMakeLists.txt").read_text().splitlines()[0].removeprefix("# ")
+    subprocess.run(first, shell=True, cwd=build, check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", "out"], cwd=build, check=True, capture_output=True)
+    assert len(marks((build / "out" / "selftest").read_bytes())) == 1
