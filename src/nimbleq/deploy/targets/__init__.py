@@ -5,6 +5,7 @@ from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.cross import processors
 from nimbleq.deploy.targets.onnx.target import ONNX
 from nimbleq.deploy.targets.verilog.target import VERILOG
+from nimbleq.deploy.targets.wasm.target import WASM
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -13,6 +14,7 @@ TARGETS: dict[str, Target] = {
         ONNX,
         VERILOG,
         *processors.TARGETS,
+        WASM,
     )
 }
 """Name → target."""

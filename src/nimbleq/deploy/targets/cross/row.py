@@ -179,12 +179,15 @@ def _run(processor: Processor, graph: Graph, files: Files, name: str, folder: Pa
 
 
 def _input(obs: Array, mask: Array | None, empties: int, decisions: int) -> bytes:
-    """What the harness reads: two counts, then each observation and its mask."""
-    rows = np.ascontiguousarray(obs, np.uint8 if obs.dtype == np.uint8 else np.float32).reshape(len(obs), -1)
-    parts = [rows.view(np.uint8)]
-    if mask is not None:
-        parts.append(np.asarray(mask, np.uint8))
-    return np.array([empties, decisions], "<u4").tobytes() + np.hstack(parts).tobytes()
+    """What the harness reads."""
+    return np.array([empties, decisions], "<u4").tobytes() + rows(obs, mask)
+
+
+def rows(obs: Array, mask: Array | None) -> bytes:
+    """Each observation of ``obs[N, *O]`` and its row of ``mask[N, A]``, one after the other."""
+    flat = np.ascontiguousarray(obs, np.uint8 if obs.dtype == np.uint8 else np.float32).reshape(len(obs), -1)
+    parts = [flat.view(np.uint8), *([] if mask is None else [np.asarray(mask, np.uint8)])]
+    return np.hstack(parts).tobytes()
 
 
 def _footprint(processor: Processor, graph: Graph, obs: Array, folder: Path) -> Footprint:

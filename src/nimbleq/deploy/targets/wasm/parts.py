@@ -1,0 +1,31 @@
+"""The files around a module: what it exports, how JavaScript loads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.text import renamed
+from nimbleq.graph.graph import Graph
+
+FOLDER = Path(__file__).parent / "files"
+
+
+def module(graph: Graph, name: str) -> bytes:
+    """The C that exports the policy ``name``."""
+    defines = [f"#define NQ_ELEMENT {c_type(graph.obs_type)}", *(["#define NQ_ACT_MASKED"] if graph.masked else [])]
+    text = "\n".join([*defines, (FOLDER / "module.c").read_text()])
+    return renamed(text.replace('"nq.h"', f'"{name}.h"'), name).encode()
+
+
+def loader(graph: Graph) -> bytes:
+    """JavaScript that loads the module."""
+    return filled("policy.mjs", graph).encode()
+
+
+def filled(file: str, graph: Graph) -> str:
+    """A file of `FOLDER` for the sizes of a policy."""
+    element = "Uint8Array" if graph.obs_type.qtype.is_integer else "Float32Array"
+    words = {"ELEMENT": element, "SIZE": str(graph.obs_type.size), "ACTIONS": str(graph.actions)}
+    return re.sub(r"\b(ELEMENT|SIZE|ACTIONS)\b", lambda found: words[found[1]], (FOLDER / file).read_text())
