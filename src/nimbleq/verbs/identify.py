@@ -13,7 +13,8 @@ from nimbleq.console import Console
 from nimbleq.deploy.identity import marks
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes
-from nimbleq.graph.artefact import MODEL, digest, load_artefact
+from nimbleq.graph.artefact import digest, load_artefact
+from nimbleq.graph.artefact_files import MODEL
 from nimbleq.verbs.common import Output
 
 

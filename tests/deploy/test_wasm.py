@@ -1,0 +1,84 @@
+"""WebAssembly: no imports, the same integers in Node and wasmtime, and a page whose policy plays."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nimbleq.deploy.export import export
+from nimbleq.deploy.footprint import footprint
+from nimbleq.deploy.identity import marks
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.wasm.target import WasmOptions
+from nimbleq.deploy.verify import verify
+from nimbleq.errors import ConfigError
+from nimbleq.graph import ops
+from nimbleq.graph.artefact import load_artefact, save_artefact
+from nimbleq.graph.golden import make_golden
+from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.graph.tensor import TensorType
+from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.strategies import random_obs
+
+WASM = TARGETS["wasm"]
+if why := WASM.cannot_open():
+    pytest.skip(why, allow_module_level=True)
+CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+
+
+def balancer() -> Graph:
+    """CartPole by hand: push to the side to which the pole falls."""
+    weights = {"w": np.array([[0, 0, 0, 0], [0.05, 0.3, 1, 0.7]], np.float32)}
+    nodes = (Node(ops.Linear("w"), ("obs",), "q"), Node(ops.ArgMax(), ("q",), "action"))
+    return Graph({"obs": TensorType((4,))}, nodes, ("q", "action"), weights)
+
+
+@pytest.mark.parametrize(
+    "graph", [with_mask(int_mlp(4, 40, 3)), mlp(3, 17, 5), int_conv(5)], ids=["int", "float", "image"]
+)
+def test_it_gives_the_same_answers_and_imports_nothing(graph: Graph, tmp_path: Path) -> None:
+    files = WASM.emit(Source(graph), "net", WasmOptions())
+    runs = WASM.open(Source(graph), files, "net", tmp_path)
+    golden = make_golden(graph, random_obs(np.random.default_rng(0), graph, 40))
+    result = verify(graph, golden, runs, observations=500)
+    assert result.checked == 540 * len(runs) > 0
+    assert result.mismatches == 0, result
+    assert b"env" not in files["wasm/net.wasm"][:200]
+
+
+def test_it_names_its_artefact_and_is_measured(tmp_path: Path) -> None:
+    graph = int_mlp(4, 8, 3)
+    save_artefact(tmp_path / "small", graph, np.zeros((9, 4), np.float32), {})
+    export(tmp_path / "small", ("wasm",), tmp_path / "build")
+    data = (tmp_path / "build" / "wasm" / "policy.wasm").read_bytes()
+    [found] = marks(data)
+    assert load_artefact(tmp_path / "small").digest.startswith(found)
+    measured = footprint("wasm", graph, np.zeros((9, 4), np.float32))
+    assert len(data) == measured.text_bytes < 2500
+    if measured.instructions is not None:
+        assert 4 * 8 + 8 * 3 < measured.instructions < 5000
+
+
+def test_a_page_of_another_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a page of cartpole needs .* 4 numbers and 2 actions, this one .*page none"):
+        WASM.emit(Source(int_mlp(8, 4)), "net", WasmOptions(page="cartpole"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_policy_plays_in_a_page(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_bytes(WASM.emit(Source(balancer()), "net", WasmOptions("cartpole"))["wasm/net.html"])
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}"]
+    command += ["--virtual-time-budget=30000", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    shown = dict(re.findall(r'<td id="(\w+)"[^>]*>([^<]*)</td>', done.stdout))
+    assert shown["action"] in ("left", "right")
+    returns = [int(word) for word in shown["returns"].split(", ")]
+    assert 3 <= len(returns) <= 8
+    assert min(returns) > 150  # random play lasts 20 steps
