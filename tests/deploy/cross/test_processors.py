@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nimbleq.deploy.target import Footprint, Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.cross.processor import Processor
 from nimbleq.deploy.targets.cross.processors import PROCESSORS
+from nimbleq.deploy.targets.cross.row import row as made
 from nimbleq.deploy.toolchain import CompileError, NoCompilerError
 from nimbleq.deploy.verify import verify, verify_build
 from nimbleq.errors import ConfigError, FileError
@@ -155,3 +157,32 @@ def test_a_manifest_cannot_name_files_outside(file: str, tmp_path: Path) -> None
     manifest.write_text(json.dumps(content))
     with pytest.raises(FileError, match="outside the build"):
         load_build(tmp_path / "build")
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize(("name", "magic"), [("windows", b"\x64\x86"), ("macos", b"\xcf\xfa\xed\xfe")])
+def test_objects_for_systems_that_are_not_run(name: str, magic: bytes, tmp_path: Path) -> None:
+    [row] = [row for row in PROCESSORS if row.name == name]
+    if why := row.lacks_compiler():
+        pytest.skip(why)
+    save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
+    export(tmp_path / "small", (name,), tmp_path / "build")
+    assert (tmp_path / "build" / name / "policy.o").read_bytes().startswith(magic)
+    assert "compiled only" in verify_build(tmp_path / "build", observations=0).skipped[name]
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize(
+    "row", [row for row in PROCESSORS if row.emulator and len(row.compilers) > 1], ids=lambda row: row.name
+)
+def test_zig_alone_suffices(row: Processor, tmp_path: Path) -> None:
+    if row.emulator is None or not row.emulator.here or not row.compilers[1].here:
+        pytest.skip("needs ziglang and the emulator")
+    target, graph = made(replace(row, compilers=row.compilers[1:])), int_mlp(4, 40, 3)
+    runs = target.open(Source(graph), target.emit(Source(graph), "net", target.options()), "net", tmp_path)
+    result = verify(graph, make_golden(graph, OBS), runs, observations=500)
+    assert (result.checked, result.mismatches) == (530, 0), result
+    assert target.footprint is not None
+    measured = target.footprint(graph, OBS, tmp_path)
+    assert measured.compiler.startswith("zig cc")
+    assert 300 < measured.text_bytes < 6000

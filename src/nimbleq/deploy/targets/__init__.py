@@ -4,6 +4,7 @@ from nimbleq.deploy.target import Target
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.cross import processors
 from nimbleq.deploy.targets.onnx.target import ONNX
+from nimbleq.deploy.targets.rust.target import RUST
 from nimbleq.deploy.targets.verilog.target import VERILOG
 from nimbleq.deploy.targets.wasm.target import WASM
 
@@ -15,6 +16,7 @@ TARGETS: dict[str, Target] = {
         VERILOG,
         *processors.TARGETS,
         WASM,
+        RUST,
     )
 }
 """Name → target."""

@@ -8,6 +8,8 @@ from nimbleq.deploy.targets.cross.processor import Board, Processor
 from nimbleq.deploy.targets.cross.row import row
 
 LINUX = Board(("linux.c",), link=("-static",))
+OBJECT = Board(())
+"""Compiled only."""
 _BARE = ("-nostartfiles", "-static")
 MPS2 = Board(("cortex_m.c",), ("mps2.ld", "cortex_m.ld"), _BARE)
 MPS3 = Board(("cortex_m.c",), ("mps3.ld", "cortex_m.ld"), _BARE)
@@ -90,6 +92,22 @@ PROCESSORS = (
         emulator=simavr("atmega1284p", 16_000_000),
         unit="cycles",
         most=1_000,
+    ),
+    Processor(
+        name="windows",
+        purpose="an object file for 64-bit Windows",
+        compilers=(zig("x86_64-windows-gnu"),),
+        flags=("-O2",),
+        board=OBJECT,
+        emulator=None,
+    ),
+    Processor(
+        name="macos",
+        purpose="an object file for a Mac with an M processor",
+        compilers=(zig("aarch64-macos"),),
+        flags=("-O2",),
+        board=OBJECT,
+        emulator=None,
     ),
 )
 

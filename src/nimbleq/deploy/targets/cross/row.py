@@ -51,7 +51,7 @@ def row(processor: Processor) -> Target:
         exact=True,
         cannot_open=processor.lacks,
         most=processor.most,
-        footprint=footprint,
+        footprint=None if processor.emulator is None else footprint,
     )
 
 
@@ -74,8 +74,10 @@ def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     tests = selftest(source, name)
     if not tests:
         return files
-    files |= {file: text.encode() for file, text in tests.items()} | processor.board.files()
-    files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name).encode()}
+    files |= {file: text.encode() for file, text in tests.items()}
+    if processor.emulator is not None:
+        files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name).encode()}
+        files |= processor.board.files()
     if processor.lacks_compiler() is None:
         with tempfile.TemporaryDirectory(prefix="nimbleq-cross-") as folder:
             files |= _object(processor, files, name, Path(folder))

@@ -1,0 +1,1 @@
+"""A ``no_std`` crate around the policy in C."""

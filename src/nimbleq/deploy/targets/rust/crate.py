@@ -1,0 +1,102 @@
+"""The files of the crate: the policy in C, and safe Rust around it."""
+
+from __future__ import annotations
+
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.isa import PORTABLE
+
+
+def crate(source: Source, name: str) -> dict[str, str]:
+    """``Cargo.toml``, ``build.rs``, ``lib.rs`` and the C that they compile; no dependencies."""
+    graph = source.graph
+    files = emit_c(graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest)
+    element = "u8" if graph.obs_type.qtype.is_integer else "f32"
+    act, mask, parameter, given = "act", "", "", ""
+    if graph.masked:
+        act, mask, parameter = "act_masked", ", mask: *const u8", ", mask: &[bool; ACTIONS]"
+        given = ", mask.as_ptr().cast()"  # a bool is 0 or 1
+    workspace = next(line for line in files[f"{name}.h"].splitlines() if "WORKSPACE_BYTES" in line).split()[-1]
+    why = "None if no action is legal" if element == "u8" else "None if an entry is NaN or infinite"
+    return files | {
+        "Cargo.toml": f"""[package]
+name = "{name}"
+version = "0.1.0"
+edition = "2021"
+build = "build.rs"
+links = "{name}_c"
+
+[lib]
+path = "lib.rs"
+""",
+        "build.rs": _BUILD.replace("NAME", name),
+        "lib.rs": f"""//! {name}: a policy of {source.origin or "a graph in memory"}, written by nimbleq.
+//! The decision itself is C (`{name}.c`, freestanding, compiled by `build.rs`); this is a safe way to call it.
+#![no_std]
+
+use core::ptr::addr_of_mut;
+
+/// Entries of an observation, in C order.
+pub const OBS_SIZE: usize = {graph.obs_type.size};
+/// Actions: 0 .. ACTIONS - 1.
+pub const ACTIONS: usize = {graph.actions};
+
+#[repr(C, align(64))]
+struct Workspace([u8; {workspace}]);
+
+extern "C" {{
+    fn {name}_{act}_with(workspace: *mut Workspace, obs: *const {element}{mask}) -> i32;
+    fn {name}_q_with(workspace: *mut Workspace, obs: *const {element}, q: *mut f32) -> i32;
+}}
+
+/// The policy and the memory that it works in: each thread has its own.
+pub struct Policy(Workspace);
+
+impl Policy {{
+    pub const fn new() -> Self {{
+        Policy(Workspace([0; {workspace}]))
+    }}
+
+    /// The best {"legal " if graph.masked else ""}action; {why}.
+    pub fn act(&mut self, obs: &[{element}; OBS_SIZE]{parameter}) -> Option<usize> {{
+        let action = unsafe {{ {name}_{act}_with(addr_of_mut!(self.0), obs.as_ptr(){given}) }};
+        usize::try_from(action).ok()
+    }}
+
+    /// All action values; None if the observation is refused.
+    pub fn q(&mut self, obs: &[{element}; OBS_SIZE]) -> Option<[f32; ACTIONS]> {{
+        let mut q = [0.0; ACTIONS];
+        let code = unsafe {{ {name}_q_with(addr_of_mut!(self.0), obs.as_ptr(), q.as_mut_ptr()) }};
+        if code < 0 {{ None }} else {{ Some(q) }}
+    }}
+}}
+
+impl Default for Policy {{
+    fn default() -> Self {{
+        Self::new()
+    }}
+}}
+""",
+    }
+
+
+_BUILD = """//! Compiles the policy: the C compiler is $CC, else cc; the archiver $AR, else ar.
+use std::{env, path::Path, process::Command};
+
+fn run(command: &mut Command) {
+    let done = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(done.success(), "{command:?} failed");
+}
+
+fn main() {
+    let out = env::var("OUT_DIR").unwrap();
+    let object = Path::new(&out).join("NAME.o");
+    let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
+    let ar = env::var("AR").unwrap_or_else(|_| "ar".into());
+    run(Command::new(cc).args(["-std=c99", "-O2", "-c", "NAME.c", "-o"]).arg(&object));
+    run(Command::new(ar).arg("crs").arg(Path::new(&out).join("libNAME_c.a")).arg(&object));
+    println!("cargo:rustc-link-search=native={out}");
+    println!("cargo:rustc-link-lib=static=NAME_c");
+    println!("cargo:rerun-if-changed=NAME.c");
+}
+"""
