@@ -120,11 +120,9 @@ def test_weights_of_every_format_are_tried() -> None:
     assert tried == {how for how in others if str(how.format) not in plain or how.encoding != DENSE}
 
 
-ROWS = [
-    pytest.param(name, marks=[pytest.mark.targets] if row.footprint is not None else [])
-    for name, row in TARGETS.items()
-]
-"""Emulated ones, which all take the same C, in `make test-targets` only."""
+QUICK = {"c", "onnx", "verilog"}
+ROWS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets]) for name in TARGETS]
+"""The others, which all take the same portable C, in `make test-targets` only."""
 
 
 @pytest.mark.parametrize("kind", OPS)
