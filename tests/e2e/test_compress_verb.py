@@ -37,6 +37,9 @@ def _any_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_of_the_search_is_an_option() -> None:
     options = options_of("compress")
     for field in dataclasses.fields(CompressConfig):
+        if field.name == "limits":
+            assert {"--max-bytes", "--max-macs", "--max-cost", "--target"} <= set(options)
+            continue
         name = f"--{field.name.replace('_', '-')}"
         assert name in options or any(option.startswith(f"{name}.") for option in options), name
     for room in ("distill", "direct"):
@@ -86,6 +89,9 @@ def test_recipes_are_the_rows_of_their_table(run: Path, name: str) -> None:
         (("--hidden", "16x16"), "give e.g. 16-16, or linear for none"),
         (("--distill.rounds", "0"), "distill.rounds must be at least 1, not 0"),
         (("--select-episodes", "1"), "--select-episodes must be at least 2, not 1"),
+        (("--max-bytes", "0"), "--max-bytes must be positive, not 0"),
+        (("--max-cost", "1"), "--target and --max-cost belong together"),
+        (("--target", "wasm", "--max-cost", "1"), "wasm"),
         (("--seed", "-1"), "--seed must be at least 0, not -1"),
     ],
 )

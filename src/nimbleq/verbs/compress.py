@@ -20,6 +20,8 @@ from nimbleq.compress.passes.student import parse_widths
 from nimbleq.compress.refine.config import DirectConfig
 from nimbleq.compress.search.config import SELECT_EPISODES, CompressConfig, check_config
 from nimbleq.compress.search.ladder import RECIPES
+from nimbleq.compress.search.limits import Limits, Measure
+from nimbleq.compress.search.result import Candidate
 from nimbleq.compress.search.store import Store
 from nimbleq.config import EnvConfig, flat_settings, to_dict, with_changes
 from nimbleq.console import Console, size_text
@@ -28,6 +30,7 @@ from nimbleq.files import exclusive_lock, sha256
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.golden import random_masks
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.tensor import Float32
 from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate
@@ -47,7 +50,9 @@ _HARDLY_SMALLER = 1.5
 _PURPOSES = "; ".join(f"{name}: {row.purpose}" for name, row in RECIPES.items())
 if TYPE_CHECKING:
     Recipe = str
+    Measured = str
 else:
+    Measured = Literal["c"]
     Recipe = Annotated[Literal[tuple(RECIPES)], tyro.conf.arg(help=_PURPOSES)]
 """A name in `RECIPES`: an option with these choices."""
 
@@ -67,6 +72,10 @@ class Args(Output):
         max_episodes: most episodes of a certificate; a candidate that needs more is refused, with the number.
         return_range: low,high between which returns lie (default: as the environment's rules say, else as wide as
             what the selection showed, and more).
+        max_bytes: most bytes that the policy may have, all counted.
+        max_macs: most multiply-accumulates of a decision.
+        target: target whose cost --max-cost bounds.
+        max_cost: most that a decision may cost on the target (c: microseconds on this machine).
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
@@ -81,6 +90,10 @@ class Args(Output):
     select_episodes: int = SELECT_EPISODES
     max_episodes: int = MAX_EPISODES
     return_range: str | None = None
+    max_bytes: int | None = None
+    max_macs: int | None = None
+    target: Measured | None = None
+    max_cost: float | None = None
     scratch: bool = True
     workers: int = 2
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -94,6 +107,8 @@ class Args(Output):
         """
         if self.passes and self.recipe != "auto":
             raise ConfigError("--recipe and --passes both say what to try: leave out one of them")
+        if (self.target is None) != (self.max_cost is None):
+            raise ConfigError("--target and --max-cost belong together: give both or neither")
         asked = CompressConfig(
             keep=self.keep,
             recipe=parse_recipe(self.passes) if self.passes else self.recipe,
@@ -104,6 +119,7 @@ class Args(Output):
             return_range=range_of(self.return_range, run_env(run)),
             distill=self.distill,
             direct=self.direct,
+            limits=Limits(self.max_bytes, self.max_macs, self.max_cost),
         )
         check_config(asked)
         return asked
@@ -116,7 +132,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     config = args.config(run)
     with exclusive_lock(run.path):
         require_better_than_random(run, args.workers)
-        result = compress_run(run, args.name, config, console, args.scratch, args.workers)
+        measure = None if args.target is None else MEASURES[args.target]
+        result = compress_run(run, args.name, config, console, args.scratch, args.workers, measure)
         result["options"] = options(args)
         run.save_result("compress", result)
     return result, bool(result["certified"])
@@ -139,7 +156,13 @@ def options(args: Args) -> list[str]:
 
 
 def compress_run(
-    run: RunDir, name: str, config: CompressConfig, console: Console, scratch: bool = True, workers: int = 2
+    run: RunDir,
+    name: str,
+    config: CompressConfig,
+    console: Console,
+    scratch: bool = True,
+    workers: int = 2,
+    measure: Measure | None = None,
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
     from nimbleq.compress.search.search import compress_policy
@@ -155,8 +178,11 @@ def compress_run(
     with Evaluator(env, workers=workers) as evaluate:
         with console.progress("compress") as tick:
             found = compress_policy(
-                teacher.graph, evaluate, config, tick, lambda name, begun: say_start(begun, console, f"{name}: "), store
-            )
+                teacher.graph, evaluate, config, tick,
+                on_start=lambda name, begun: say_start(begun, console, f"{name}: "),
+                on_candidate=lambda candidate: _say_candidate(candidate, console),
+                store=store, measure=measure,
+            )  # fmt: skip
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):
@@ -234,6 +260,34 @@ def decision_us(graph: Graph, obs: Array) -> float | None:
     masks = random_masks(np.random.default_rng(0), len(obs), graph.actions) if graph.masked else None
     decider.time_act(obs, 1_000, masks)
     return float(np.median(decider.time_act(obs, 5_000, masks))) / 1e3
+
+
+def _decision_us(graph: Graph) -> float:
+    """`decision_us` on observations of a plain kind; a decision's time hardly depends on them."""
+    kind = graph.obs_type
+    draws = np.random.default_rng(0).standard_normal((256, *kind.shape))
+    obs = (
+        draws.astype(np.float32)
+        if isinstance(kind.qtype, Float32)
+        else (np.abs(draws) * 80).clip(0, 255).astype(np.uint8)
+    )
+    spent = decision_us(graph, obs)
+    if spent is None:
+        raise ConfigError("--target c measures decisions, and there is no C compiler on this machine: install one")
+    return spent
+
+
+MEASURES = {"c": Measure("c", "µs", _decision_us)}
+"""Target → how a decision's cost on it is measured."""
+
+
+def _say_candidate(candidate: Candidate, console: Console) -> None:
+    """The frontier as it grows."""
+    verdict = candidate.why or "may be certified"
+    console.say(
+        f"{candidate.name}: {size_text(candidate.size_bytes)}, {candidate.macs:,} multiply-accumulates, return "
+        f"{candidate.returns.mean():.1f} in {len(candidate.returns):,} episodes, {verdict}"
+    )
 
 
 def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, console: Console) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
 from nimbleq.compress.refine.config import DirectConfig, check_direct
 from nimbleq.compress.search.ladder import RECIPES, Widths
+from nimbleq.compress.search.limits import Limits, check_limits
 from nimbleq.errors import ConfigError
 
 SELECT_EPISODES = 1_000
@@ -28,6 +29,7 @@ class CompressConfig:
     return_range: between which returns lie (None: what the selection's episodes show, widened).
     distill: settings of distillation.
     direct: settings of direct search.
+    limits: what the policy may cost.
     """
 
     keep: float = 0.99
@@ -39,6 +41,7 @@ class CompressConfig:
     return_range: ReturnRange | None = None
     distill: DistillConfig = field(default_factory=DistillConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
+    limits: Limits = field(default_factory=Limits)
 
 
 def check_recipe(recipe: str | Recipe) -> None:
@@ -57,3 +60,4 @@ def check_config(config: CompressConfig) -> None:
         raise ConfigError("select_episodes and max_episodes have to be at least 2")
     check_distill(config.distill)
     check_direct(config.direct)
+    check_limits(config.limits)

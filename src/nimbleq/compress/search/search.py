@@ -19,6 +19,7 @@ from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
+from nimbleq.compress.search.limits import Measure
 from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, weight_bits
 from nimbleq.compress.search.select import LARGER, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
@@ -42,6 +43,7 @@ _GOLDEN = 256
 
 
 OnStart = Callable[[str, Certificate], None]
+OnCandidate = Callable[[Candidate], None]
 
 
 def compress_policy(
@@ -51,10 +53,13 @@ def compress_policy(
     tick: Tick = no_tick,
     on_start: OnStart | None = None,
     store: Store | None = None,
+    measure: Measure | None = None,
+    on_candidate: OnCandidate | None = None,
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
-    The ladder of sizes is halved until the smallest that suffices is found. Each candidate plays the ``select`` seeds
+    The ladder of sizes is halved until the smallest that suffices is found; what exceeds a limit counts as if it did,
+    and is not played. Each candidate plays the ``select`` seeds
     beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides.
     Then the smallest that pass are put into a fixed order, largest first, and certified one after the other on seeds
     that follow from their hashes, until one is not certified; the last one before it is the result. When the first is
@@ -66,14 +71,17 @@ def compress_policy(
         tick: progress in candidates.
         on_start: receives a candidate's name and its certificate, with the forecast, before it is judged.
         store: takes each candidate as it is finished, and gives those of an earlier search for the same.
+        measure: of the cost that ``config.limits`` bounds.
+        on_candidate: receives each candidate that has played.
 
     Raises:
-        ConfigError: a setting is out of range, or no candidate could be certified with so few episodes.
+        ConfigError: a setting is out of range, no candidate could be certified with so few episodes, or every one
+            exceeds a limit.
         FileError: what is stored is damaged, or cannot be written.
     """
     config = config or CompressConfig()
     check_config(config)
-    return _Search(teacher, evaluate, config, tick, on_start, store).run()
+    return _Search(teacher, evaluate, config, tick, on_start, store, measure, on_candidate).run()
 
 
 class _Search:
@@ -87,9 +95,11 @@ class _Search:
         tick: Tick,
         on_start: OnStart | None,
         store: Store | None,
+        measure: Measure | None,
+        on_candidate: OnCandidate | None,
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
-        self.on_start, self.store = on_start, store
+        self.on_start, self.store, self.measure, self.on_candidate = on_start, store, measure, on_candidate
         self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed, direct=config.direct)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
@@ -99,6 +109,7 @@ class _Search:
         self.certificates: dict[str, Certificate] = {}  # by the candidate's name
         self.attempts = 0
         self.made = 0  # families
+        self.too_large: dict[str, str] = {}  # candidates that exceed a limit, by name: which
 
     def run(self) -> Compression:
         self._check_reach()
@@ -107,7 +118,7 @@ class _Search:
         # policy comes first: it is cheap, and where it holds there is nothing to search.
         low, high, middle = 0, len(families), 0
         while low < high:
-            if self._passing(families, middle):
+            if self._passing(families, middle) or self._all_too_large(families[middle]):
                 high = middle
             else:
                 low = middle + 1
@@ -119,7 +130,13 @@ class _Search:
             if chosen is not None:
                 return self._result(self._mark(chosen, "chosen"))
             passed, high = [], self._larger(families, high + 1, max((c.size_bytes for c in sequence), default=0))
+        if not self.tried:
+            name, why = next(iter(self.too_large.items()))  # the first is the smallest
+            raise ConfigError(f"nothing that is asked for is small enough: {name} has {why}")
         return self._result(self._best_effort())
+
+    def _all_too_large(self, family: tuple[Trial, ...]) -> bool:
+        return all(trial.name in self.too_large for trial in family)
 
     def _larger(self, families: list[tuple[Trial, ...]], number: int, size_bytes: int) -> int:
         """Number of the next family, from ``number`` on, with a passing candidate larger than ``size_bytes``."""
@@ -131,10 +148,14 @@ class _Search:
         """The candidates of a family that pass selection, smallest first; made when they are asked for."""
         family = families[number]
         names = [trial.name for trial in family]
-        if not any(candidate.name in names for candidate in self.tried):
+        if not self._all_too_large(family) and not any(candidate.name in names for candidate in self.tried):
             self.context.tick = partial(self._within, families=len(families), note=family[0].name)
             for trial in family:
-                size_bytes = cost(self._make(trial)).size_bytes
+                graph = self._make(trial)
+                size_bytes = cost(graph).size_bytes
+                if exceeded := self.config.limits.exceeded(graph, self.measure):
+                    self.too_large[trial.name] = exceeded
+                    continue
                 # What is larger than a sibling that passes can never be chosen.
                 if all(c.status != "passed" or size_bytes < c.size_bytes for c in self.tried if c.name in names):
                     self.tried.append(self._try(trial))
@@ -188,6 +209,8 @@ class _Search:
         candidate = self._play(trial, self._make(trial))
         if self.store:
             self.store.save_played(Played(candidate, self._pilot(candidate).teacher))
+        if self.on_candidate is not None:
+            self.on_candidate(candidate)
         return candidate
 
     def _play(self, trial: Trial, graph: Graph) -> Candidate:
