@@ -63,7 +63,11 @@ def test_every_recipe_has_candidates_of_their_own_names(mlp):
 
 def test_the_last_bytes_come_first_where_there_are_few(mlp, cnn):
     teacher, _ = mlp(0, 8, (64, 64), 4)
-    assert names(teacher)[0] == ["linear-direct4", "linear-direct6"]
+    assert names(teacher)[0] == ["linear-direct4", "linear-direct3", "linear-direct6"]
+    four, three, six = ladder(teacher, "last-bytes")[0]
+    assert (three.after, six.unless) == (four.name, four.name)
+    assert not four.after
+    assert not four.unless
     assert names(teacher)[1:] == names(teacher, "distill")
     assert names(teacher, hidden=((4,),))[0] == ["4-int8", "4-float32"]
     assert names(cnn(1)[0]) == names(cnn(1)[0], "distill")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
 from nimbleq.compress.quantize import quantize
-from nimbleq.compress.search import search, select
+from nimbleq.compress.search import ladder, search, select
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.compress.search.search import compress_policy
 from nimbleq.compress.states import ConstantPolicy
@@ -294,3 +294,38 @@ def test_a_short_fall_says_what_would_help():
     assert select.falls_short(lossy, 0.99, 1030.0, 1 << 20)[0].startswith("loses 4.5 of the ")
     assert select.hopeless(Pilot(teacher, teacher - 30, random), 0.99).startswith("loses 30.0 where ")
     assert "worse than random" in select.hopeless(Pilot(random, random, teacher), 0.99)
+
+
+def test_fewer_bits_are_made_only_after_more_passed_and_more_only_after_fewer_failed(
+    balance, balance_teacher, monkeypatch
+):
+    made = []
+
+    @dataclass(frozen=True)
+    class Make:
+        name: str
+
+        def __call__(self, graph, context):
+            made.append(self.name)
+            return quantize(graph, context.from_teacher().obs)
+
+        def __str__(self):
+            return self.name
+
+    monkeypatch.setattr(ladder, "FORMATS", {name: (Make(name),) for name in ("direct4", "direct3", "direct6")})
+    config = CompressConfig(recipe="last-bytes", distill=FAST, select_episodes=40)
+    for verdict, expected in (("", ["direct4", "direct3"]), ("loses", ["direct4", "direct6"])):
+        made.clear()
+        monkeypatch.setattr(search, "hopeless", lambda *_, verdict=verdict: verdict)
+        compress_policy(balance_teacher, balance, config)
+        assert made == expected
+
+
+def test_a_candidate_that_is_clearly_better_is_not_played_to_the_end(balance, balance_teacher, monkeypatch):
+    monkeypatch.setattr(search, "_FEWEST", 10)
+    clear = search.clearly_no_worse
+    monkeypatch.setattr(search, "clearly_no_worse", lambda pilot: clear(replace(pilot, teacher=pilot.teacher - 1.0)))
+    config = CompressConfig(recipe="float32", distill=FAST, select_episodes=200, hidden=((),))
+    made = compress_policy(balance_teacher, balance, config)
+    assert len(made.linear.returns) == 20
+    assert made.certificate.certified

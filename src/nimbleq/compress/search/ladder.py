@@ -6,7 +6,7 @@ Where candidates come from is a row of `LADDER`, how their weights end up a row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -28,8 +28,9 @@ from nimbleq.graph.tensor import Float32
 Widths = tuple[int, ...]
 
 FORMATS: dict[str, Recipe] = {
-    "direct4": (Direct(6), Direct(4)),
-    "direct6": (Direct(6),),
+    "direct4": (Direct(4),),
+    "direct3": (Direct(4), Direct(3)),
+    "direct6": (Direct(4), Direct(6)),
     "ternary": (Qat("ternary"),),
     "qat2": (Qat("int2"),),
     "qat4": (Qat("int4"),),
@@ -38,6 +39,10 @@ FORMATS: dict[str, Recipe] = {
     "float32": (),
 }
 """Number format of the weights → the passes that end in it."""
+ONLY_AFTER = {"direct3": "direct4"}
+"""Number format → the one that has to pass before this one, which is smaller, is made."""
+UNLESS = {"direct6": "direct4"}
+"""Number format → the one, which is smaller, that has to fail before this one is made."""
 
 
 _TAUGHT = ("students", "pruned")
@@ -128,7 +133,7 @@ def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Famil
 LADDER: dict[str, Rung] = {
     "last-bytes": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"))],
+        lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct6"))],
     ),
     "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
     "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
@@ -139,15 +144,31 @@ LADDER: dict[str, Rung] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe to try, with the name of the candidate that it makes."""
+    """A recipe to try.
+
+    Attributes:
+        name: of the candidate that it makes.
+        recipe: makes it.
+        after: name of the candidate that has to pass before this one is made (empty: none).
+        unless: name of the candidate that has to fail before this one is made (empty: none).
+    """
 
     name: str
     recipe: Recipe
+    after: str = ""
+    unless: str = ""
 
 
 def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
     """The family's candidates in these formats."""
-    return tuple(Trial(f"{family.name}-{name}", (*family.start, *FORMATS[name])) for name in formats)
+
+    def other(table: Mapping[str, str], name: str) -> str:
+        return f"{family.name}-{table[name]}" if name in table else ""
+
+    return tuple(
+        Trial(f"{family.name}-{name}", (*family.start, *FORMATS[name]), other(ONLY_AFTER, name), other(UNLESS, name))
+        for name in formats
+    )
 
 
 def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None) -> list[tuple[Trial, ...]]:

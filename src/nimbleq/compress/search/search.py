@@ -21,7 +21,7 @@ from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
 from nimbleq.compress.search.limits import Measure
 from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, weight_bits
-from nimbleq.compress.search.select import LARGER, falls_short, hopeless, out_of_reach
+from nimbleq.compress.search.select import LARGER, clearly_no_worse, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
 from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
@@ -38,7 +38,9 @@ _SEQUENCE = 3
 _ATTEMPTS = 3
 """Fixed sequences that a search may judge; each has its share of α and seeds of its own."""
 _RANDOM_EPISODES = 200
-_FEWEST = 200  # episodes of a candidate that is judged only to say how far it is from a certificate
+_FEWEST = 200
+"""Episodes before a candidate is taken for good; and of one that is judged only to say how far it is from a
+certificate."""
 _GOLDEN = 256
 
 
@@ -151,6 +153,9 @@ class _Search:
         if not self._all_too_large(family) and not any(candidate.name in names for candidate in self.tried):
             self.context.tick = partial(self._within, families=len(families), note=family[0].name)
             for trial in family:
+                passed = {c.name for c in self.tried if c.status == "passed"}
+                if (trial.after and trial.after not in passed) or trial.unless in passed:
+                    continue
                 graph = self._make(trial)
                 size_bytes = cost(graph).size_bytes
                 if exceeded := self.config.limits.exceeded(graph, self.measure):
@@ -221,7 +226,7 @@ class _Search:
             seeds = self.seeds[:played]
             pilot = Pilot(self.returns(seeds), student(seeds), self.rand)
             why = hopeless(pilot, self.config.keep)
-            if why:
+            if why or (played >= _FEWEST and clearly_no_worse(pilot)):
                 break
         span = self._range([pilot]).span
         why, advice = (why, LARGER) if why else falls_short(pilot, self.config.keep, span, self.config.max_episodes)

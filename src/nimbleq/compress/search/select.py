@@ -60,6 +60,13 @@ def hopeless(pilot: Pilot, keep: float) -> str:
     return ""
 
 
+def clearly_no_worse(pilot: Pilot) -> bool:
+    """Whether a candidate need not be played any further because it returns more than the teacher, by two standard
+    errors."""
+    difference = pilot.student - pilot.teacher
+    return float(difference.mean()) > 2 * float(difference.std(ddof=1)) / sqrt(len(difference))
+
+
 def falls_short(pilot: Pilot, keep: float, span: float, limit: int) -> tuple[str, str]:
     """Why a candidate may not go on to the certificate, and what would help; both empty when it may.
 
