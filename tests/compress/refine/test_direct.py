@@ -85,7 +85,7 @@ def test_any_row_may_become_zero(seed: int, free: int) -> None:
     rng = np.random.default_rng(seed)
     weight, bias = rng.standard_normal((4, 8)), rng.standard_normal(4)
     obs = rng.standard_normal((50, 8))
-    rounding = Rounding(4, free, exponents(obs, 16.0), 16.0, Widths(24, 30, 0))
+    rounding = Rounding(4, free, exponents(obs, 16.0, weight), 16.0, Widths(24, 30, 0))
     vector = rounding.vector(weight, bias)
     assert np.isclose(np.abs(vector).mean(), 1)
     rows = np.insert(vector.reshape(3, 9), free, 0, axis=0)
@@ -173,3 +173,12 @@ def test_settings_out_of_range(changed, said) -> None:
     with pytest.raises(ConfigError, match=said):
         check_direct(DirectConfig(**changed))
     check_direct(DirectConfig(regret_generations=0, rounds=0))
+
+
+def test_a_feature_with_a_large_weight_gets_more_levels() -> None:
+    """As many as there are: an int8 saturates at 127."""
+    rng = np.random.default_rng(0)
+    obs = np.stack([*rng.standard_normal((3, 500)), rng.random(500) < 0.2], axis=1)
+    plain, large = np.ones((2, 4)), np.array([[1, 1, 1, 40.0], [1, 1, 1, 1]])
+    assert exponents(obs, 16.0, plain).tolist() == [4, 4, 4, 5]
+    assert exponents(obs, 16.0, large).tolist() == [4, 4, 4, 7]

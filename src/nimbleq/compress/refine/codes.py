@@ -106,10 +106,19 @@ class Rounding:
         return np.insert(rows.astype(np.int64), self.free, 0, axis=0)
 
 
-def exponents(obs: Array, levels: float) -> Array:
-    """``int64[F]`` powers of two that bring the deviation of each feature of ``obs [K, F]`` close to ``levels``."""
-    deviation = np.maximum(obs.astype(np.float64).std(axis=0), 1e-6)
-    whole: Array = np.rint(np.log2(levels / deviation)).astype(np.int64)
+def exponents(obs: Array, levels: float, weight: Array) -> Array:
+    """``int64[F]`` powers of two that bring the deviation of each feature of ``obs [K, F]`` close to ``levels``.
+
+    Where ``weight [A, F]``, of the raw observation, asks more of a feature than of others, it is brought to more levels
+    as far as they go: one large weight makes all others coarse.
+    """
+    seen = obs.astype(np.float64)
+    deviation, farthest = np.maximum(seen.std(axis=0), 1e-6), np.maximum(np.abs(seen).max(axis=0), 1e-6)
+    usual = np.rint(np.log2(levels / deviation))
+    asked = np.maximum((np.abs(weight).max(axis=0)) * deviation, 1e-12)
+    more = np.maximum(np.rint(np.log2(asked / np.median(asked))), 0)
+    room = np.maximum(np.floor(np.log2((1 << (OBS_BITS - 1)) / farthest)), usual)
+    whole: Array = np.minimum(usual + more, room).astype(np.int64)
     return np.clip(whole, POWER4.least, POWER4.most)
 
 

@@ -100,8 +100,11 @@ class _Regret:
 
 def _best_form(weight: Array, bias: Array, judge: _Regret, widths: Widths, levels: float) -> tuple[Rounding, Array]:
     """Of all choices of the row that becomes zero, the one whose rounding loses least."""
-    exponent = exponents(judge.states.obs, levels)
-    forms = [Rounding(len(weight), free, exponent, levels, widths) for free in range(len(weight))]
+    obs = judge.states.obs
+    forms = [
+        Rounding(len(weight), free, exponents(obs, levels, weight - weight[free]), levels, widths)
+        for free in range(len(weight))
+    ]
     starts = [form.vector(weight, bias) for form in forms]
     losses = [judge(form(start)) for form, start in zip(forms, starts, strict=True)]
     best = int(np.argmin(losses))
