@@ -86,11 +86,14 @@ class Rounding:
     levels: float
     widths: Widths
 
+    def level(self, vector: Array) -> float:
+        """The size of one level of a weight: the largest weight becomes the largest code."""
+        weights = vector.reshape(self.actions - 1, -1)[:, :-1]
+        return max(float(np.abs(weights).max()), 1e-12) / ((1 << (self.widths.weight - 1)) - 1)
+
     def __call__(self, vector: Array) -> Codes:
-        """The nearest codes; the largest weight becomes the largest code."""
-        rows = vector.reshape(self.actions - 1, -1)
-        top = (1 << (self.widths.weight - 1)) - 1
-        step = max(float(np.abs(rows[:, :-1]).max()), 1e-12) / top
+        """The nearest codes."""
+        rows, step = vector.reshape(self.actions - 1, -1), self.level(vector)
         biases = Scaled(self.widths.bias, self.widths.bias_shift)
         bias = biases.decode(biases.encode(rows[:, -1] / step * self.levels))
         return Codes(self._whole(np.rint(rows[:, :-1] / step)), self._whole(bias), self.exponent)
@@ -139,6 +142,14 @@ def neighbours(codes: Codes, widths: Widths) -> list[Codes]:
             if POWER4.least <= exponent + move <= POWER4.most:
                 found.append(replace(codes, exponent=_moved(codes.exponent, (feature,), move)))
     return found
+
+
+def without_one(codes: Codes) -> list[Codes]:
+    """Codes with one more weight that is zero."""
+    return [
+        replace(codes, weight=_moved(codes.weight, (action, feature), -int(codes.weight[action, feature])))
+        for action, feature in np.argwhere(codes.weight).tolist()
+    ]
 
 
 def _moved(values: Array, index: tuple[int, ...], move: int) -> Array:

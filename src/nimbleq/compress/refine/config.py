@@ -17,21 +17,27 @@ class DirectConfig:
         episodes: that each of them plays, on the same seeds.
         generations: at most; fewer once the return reaches the teacher's.
         regret_generations: before these, on regret, without playing.
-        sigma: first step size, in mean magnitudes of a weight.
+        patience: generations without a better mean return before the search gives up.
+        sigma: first step size, in mean magnitudes of a weight; at least half a level.
         risk: a candidate is worth its mean return less this many standard deviations.
-        rounds: of moves of single integers at the end.
+        rounds: of moves of single integers after that, of twice as many candidates.
+        zeros: rounds that try to set weights to zero at the end.
     """
 
     population: int = 14
     episodes: int = 32
     generations: int = 30
     regret_generations: int = 60
+    patience: int = 10
     sigma: float = 0.1
     risk: float = 0.2
     rounds: int = 1
+    zeros: int = 4
 
 
-_AT_LEAST = {"population": 4, "episodes": 2, "generations": 1, "regret_generations": 0, "rounds": 0}
+_AT_LEAST = {
+    "population": 4, "episodes": 2, "generations": 1, "patience": 1, "regret_generations": 0, "rounds": 0, "zeros": 0,
+}  # fmt: skip
 
 
 def check_direct(config: DirectConfig) -> None:

@@ -8,12 +8,12 @@ is not the luck of its seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nimbleq.compress.refine.cma import Cma
-from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours
+from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours, without_one
 from nimbleq.compress.refine.config import DirectConfig
 from nimbleq.compress.refine.team import returns_of
 from nimbleq.compress.states import States, compare
@@ -24,8 +24,12 @@ _FIRST_SEED = 2_000_000  # of the ``distill`` stream; distillation and calibrati
 
 
 _STATES = 2_000
+_MOST_ZEROS, _SINGLES = 8, 4
+"""Weights that become zero together, and each by itself, in one round."""
+_SLACK = 0.25
+"""Standard errors by which a sparser policy may seem to return less."""
 _STEADY = 3  # generations whose mean return decides whether to stop
-_HALVING = ((12, 48), (4, 96), (2, 192))
+_HALVING = ((12, 32), (4, 64), (2, 128))
 """Candidates and further episodes of each, in the rounds of successive halving [Jamieson & Talwalkar 2016]."""
 
 
@@ -83,7 +87,15 @@ def direct_search(
     best = _halve(pool, play, config.risk)
     for _ in range(config.rounds):
         tick(1, 1, "moves of single integers")
-        best = _halve([best, *neighbours(best, widths)], play, config.risk, config.episodes)
+        moved = neighbours(best, widths)
+        some = rng.permutation(len(moved))[: 2 * config.population]
+        best = _halve([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
+    for _ in range(config.zeros):
+        tick(1, 1, "setting weights to zero")
+        sparser = _sparser(best, judge, play, 2 * config.episodes)
+        if sparser is None:
+            break
+        best = sparser
     return best
 
 
@@ -111,11 +123,16 @@ def _best_form(weight: Array, bias: Array, judge: _Regret, widths: Widths, level
     return forms[best], starts[best]
 
 
+def _sigma(rounding: Rounding, start: Array, config: DirectConfig) -> float:
+    """Below half a level most candidates would round to the same codes."""
+    return max(config.sigma, rounding.level(start) / 2)
+
+
 def _search_regret(
     rounding: Rounding, start: Array, judge: _Regret, config: DirectConfig, rng: np.random.Generator
 ) -> Array:
     """The vector with the least regret that CMA-ES finds."""
-    search, best, least = Cma.start(start, config.sigma), start, judge(rounding(start))
+    search, best, least = Cma.start(start, _sigma(rounding, start, config)), start, judge(rounding(start))
     for _ in range(config.regret_generations):
         candidates = search.ask(config.population, rng)
         losses = np.array([judge(rounding(candidate)) for candidate in candidates])
@@ -139,7 +156,7 @@ def _search_returns(
     The rounded mean plays along in every generation; as it averages over many it is less a product of luck than the
     best candidate.
     """
-    search = Cma.start(start, config.sigma)
+    search = Cma.start(start, _sigma(rounding, start, config))
     pool: dict[bytes, tuple[float, Codes]] = {}
     middle: list[float] = []
     for generation in range(config.generations):
@@ -153,11 +170,35 @@ def _search_returns(
             pool[codes[index].key] = (generation + 0.5 * (index == 0), codes[index])
         search = search.tell(candidates, scores[1:])
         tick(generation + 1, config.generations, f"direct search: return {middle[-1]:.0f}")
-        if len(middle) >= _STEADY and np.mean(middle[-_STEADY:]) >= aim:
+        steady = np.convolve(middle, np.full(_STEADY, 1 / _STEADY), "valid") if len(middle) >= _STEADY else np.zeros(0)
+        if steady.size and (steady[-1] >= aim or len(steady) - 1 - int(steady.argmax()) >= config.patience):
             break
     last = rounding(search.mean)
     pool[last.key] = (config.generations, last)
     return [codes for _, codes in sorted(pool.values(), key=lambda entry: -entry[0])]
+
+
+def _sparser(codes: Codes, judge: _Regret, play: Returns, episodes: int) -> Codes | None:
+    """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less; None where none does.
+
+    Weights become zero in the order in which the regret grows least, one at a time or many together.
+    """
+    singles = without_one(codes)
+    if not singles:
+        return None
+    order = np.argsort([judge(one) for one in singles], kind="stable")
+    together, tried = codes, dict[bytes, Codes]()
+    for place, index in enumerate(order[:_MOST_ZEROS].tolist()):
+        zero = singles[index].weight == 0
+        together = replace(together, weight=np.where(zero & (codes.weight != 0), 0, together.weight))
+        for one in (together, *((singles[index],) if place < _SINGLES else ())):
+            tried[one.key] = one
+    candidates = sorted(tried.values(), key=lambda one: np.count_nonzero(one.weight))
+    returns = play([codes, *candidates], episodes)
+    difference = returns[1:] - returns[0]
+    error = difference.std(axis=1) / episodes**0.5
+    same = np.flatnonzero(difference.mean(axis=1) >= -_SLACK * error)
+    return candidates[int(same[0])] if same.size else None
 
 
 def _scores(returns: Array, risk: float) -> Array:

@@ -68,7 +68,7 @@ class RecipeRow:
 RECIPES: dict[str, RecipeRow] = {
     "auto": RecipeRow(("int8", "float32"), "tries everything, the smallest first", ("last-bytes", *_STANDARD)),
     "distill": RecipeRow(("int8", "float32"), "students, or pruned forms of the teacher, taught by it"),
-    "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("last-bytes",)),
+    "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("fewest-bits",)),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
     "float32": RecipeRow(("float32",), "floating point only"),
     "int8-qat": RecipeRow(("qat8",), "8-bit weights, trained with their rounding", _TAUGHT),
@@ -132,6 +132,10 @@ def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Famil
 
 LADDER: dict[str, Rung] = {
     "last-bytes": Rung(
+        lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
+        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"))],
+    ),
+    "fewest-bits": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
         lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct6"))],
     ),

@@ -168,10 +168,10 @@ class _Search:
         passing = [c for c in self.tried if c.name in names and c.status == "passed"]
         return sorted(passing, key=lambda c: c.size_bytes)
 
-    def _within(self, done: float, total: float, _: str = "", *, families: int, note: str) -> None:
+    def _within(self, done: float, total: float, words: str = "", *, families: int, note: str) -> None:
         """Progress inside a family; the search is expected to make the linear one and a logarithm of the rest."""
         expected = max(2 + ceil(log2(families)), self.made + 1)
-        self.tick(self.made + done / total, expected, note)
+        self.tick(self.made + done / total, expected, f"{note}: {words}" if words else note)
 
     def _families(self) -> list[tuple[Trial, ...]]:
         """Groups of candidates that share their expensive beginning, from small to large."""
