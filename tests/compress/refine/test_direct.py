@@ -105,7 +105,7 @@ def test_what_is_not_linear_is_refused(mlp) -> None:
     assert not is_linear(graph)
     with pytest.raises(ConfigError, match="starts from a linear policy"):
         weights_of(graph)
-    with pytest.raises(ConfigError, match="direct takes the bits of a weight, 6, 5, 4, 3, not '9'"):
+    with pytest.raises(ConfigError, match="direct takes the bits of a weight, 6, 5, 4, 3, 2, not '9'"):
         parse_recipe(["direct=9"])
 
 

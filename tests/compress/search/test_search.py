@@ -312,7 +312,9 @@ def test_fewer_bits_are_made_only_after_more_passed_and_more_only_after_fewer_fa
         def __str__(self):
             return self.name
 
-    monkeypatch.setattr(ladder, "FORMATS", {name: (Make(name),) for name in ("direct4", "direct3", "direct6")})
+    monkeypatch.setattr(
+        ladder, "FORMATS", {name: (Make(name),) for name in ("direct4", "direct3", "direct2", "direct6")}
+    )
     config = CompressConfig(recipe="last-bytes", distill=FAST, select_episodes=40)
     for verdict, expected in (("", ["direct4", "direct3"]), ("loses", ["direct4", "direct6"])):
         made.clear()

@@ -36,6 +36,7 @@ LAYOUTS = {
     5: Layout(Widths(5, 8, 4), 16.0),
     4: Layout(Widths(4, 6, 4), 16.0),
     3: Layout(Widths(3, 6, 2), 16.0),
+    2: Layout(Widths(2, 6, 2), 16.0),
 }
 """Bits of a weight → what goes with them."""
 

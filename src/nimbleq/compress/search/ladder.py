@@ -30,6 +30,7 @@ Widths = tuple[int, ...]
 FORMATS: dict[str, Recipe] = {
     "direct4": (Direct(4),),
     "direct3": (Direct(4), Direct(3)),
+    "direct2": (Direct(4), Direct(3), Direct(2)),
     "direct6": (Direct(4), Direct(6)),
     "ternary": (Qat("ternary"),),
     "qat2": (Qat("int2"),),
@@ -39,7 +40,7 @@ FORMATS: dict[str, Recipe] = {
     "float32": (),
 }
 """Number format of the weights → the passes that end in it."""
-ONLY_AFTER = {"direct3": "direct4"}
+ONLY_AFTER = {"direct3": "direct4", "direct2": "direct3"}
 """Number format → the one that has to pass before this one, which is smaller, is made."""
 UNLESS = {"direct6": "direct4"}
 """Number format → the one, which is smaller, that has to fail before this one is made."""
@@ -137,7 +138,7 @@ LADDER: dict[str, Rung] = {
     ),
     "fewest-bits": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct6"))],
+        lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct2", "direct6"))],
     ),
     "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
     "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
