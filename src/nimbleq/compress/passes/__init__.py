@@ -1,6 +1,6 @@
 """Passes: one technique a file, ``(graph, context) → graph``. A new one is a file beside these, a line in `PASSES`."""
 
-from nimbleq.compress.passes import direct, distill, fold, freeze_norms, prune, qat, quantize, student
+from nimbleq.compress.passes import direct, distill, fold, freeze_norms, prune, qat, quantize, student, students
 from nimbleq.compress.passes.base import PassRow
 
 PASSES: dict[str, PassRow] = {
@@ -8,6 +8,7 @@ PASSES: dict[str, PassRow] = {
     "freeze-norms": freeze_norms.ROW,
     "prune": prune.ROW,
     "student": student.ROW,
+    "students": students.ROW,
     "distill": distill.ROW,
     "int8": quantize.ROW,
     "qat": qat.ROW,

@@ -6,11 +6,12 @@ half student-visited, half teacher-visited states (`fit`), repeat. Regret, not t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nimbleq.compress.passes.base import PassRow, without_setting
 from nimbleq.compress.passes.context import Context
-from nimbleq.compress.passes.fit import fit
+from nimbleq.compress.passes.fit import fit_all
 from nimbleq.compress.passes.labelled import Labelled, label
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.states import visit
@@ -49,8 +50,28 @@ def distill(
         nonce: seeds of episodes and of batches.
         tick: progress in rounds.
     """
+    return distill_all(teacher, [student], evaluate, from_teacher, config, nonce, tick)[0]
+
+
+def distill_all(
+    teacher: Graph,
+    students: Sequence[Graph],
+    evaluate: Evaluate,
+    from_teacher: Labelled,
+    config: DistillConfig,
+    nonce: int,
+    tick: Tick = no_tick,
+) -> tuple[Distilled, ...]:
+    """Train several students at once: on the same batches, of states that any of them visits.
+
+    A round plays ``config.episodes`` and keeps ``config.states``, shared by the students; the teacher is asked once for
+    each state.
+    """
     visited: Labelled | None = None
-    snapshots: list[Graph] = []
+    snapshots: list[Sequence[Graph]] = []
+    share = replace(
+        config, episodes=max(1, config.episodes // len(students)), states=max(1, config.states // len(students))
+    )
     for turn in range(config.rounds):
 
         def within(done: float, total: float, note: str = "", *, turn: int = turn) -> None:
@@ -59,13 +80,15 @@ def distill(
         halves = [from_teacher] if visited is None else [from_teacher, visited]
         lr = config.lr * (1 - 0.5 * turn / config.rounds)
         updates = config.last_updates if turn == config.rounds - 1 else config.updates
-        student = fit(student, halves, config, updates, lr, nonce + turn, within)
-        snapshots.append(student)
-        seeds = episode_seeds("distill", nonce, config.episodes, start=(turn + 2) * config.episodes)
-        met = visit(GraphPolicy(student), evaluate, seeds, config.states, config.epsilon)
-        visited = label(teacher, met) if visited is None else visited.join(label(teacher, met))
+        students = fit_all(students, halves, config, updates, lr, nonce + turn, within)
+        snapshots.append(students)
+        for index, student in enumerate(students):
+            first = (turn + 2) * config.episodes + index * share.episodes
+            seeds = episode_seeds("distill", nonce, share.episodes, start=first)
+            met = label(teacher, visit(GraphPolicy(student), evaluate, seeds, share.states, config.epsilon))
+            visited = met if visited is None else visited.join(met)
     assert visited is not None
-    return Distilled(student, visited, tuple(snapshots))
+    return tuple(Distilled(made[-1], visited, made) for made in zip(*snapshots, strict=True))
 
 
 @dataclass(frozen=True)

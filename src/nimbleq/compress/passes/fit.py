@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
 
 from nimbleq.compress.passes.fit_native import native_fit, why_not_native
 from nimbleq.compress.passes.labelled import Labelled
@@ -10,6 +13,9 @@ from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import make_targets
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Tick, no_tick
+
+_LOOK = 0.1
+"""Seconds between progress of threads."""
 
 
 def fit(
@@ -32,9 +38,58 @@ def fit(
         seed: of the batches.
         tick: progress in updates.
     """
-    engine = native_fit
-    if why_not_native(student) is not None:
-        from nimbleq.compress.passes.fit_torch import torch_fit  # torch, which the native engine does without
+    return fit_all([student], parts, config, updates, lr, seed, tick)[0]
 
-        engine = torch_fit
-    return engine(student, make_targets(parts, config), config, updates, lr, seed, tick)
+
+def fit_all(
+    students: Sequence[Graph],
+    parts: Sequence[Labelled],
+    config: DistillConfig,
+    updates: int,
+    lr: float,
+    seed: int,
+    tick: Tick = no_tick,
+) -> list[Graph]:
+    """`fit` of several students to the same batches; those that train in C do so side by side, one on each processor.
+
+    Args:
+        tick: progress in students.
+    """
+    targets = make_targets(parts, config)
+    native = [index for index, student in enumerate(students) if why_not_native(student) is None]
+    shares = [0.0] * len(students)
+    stop = Event()
+
+    def train(index: int) -> Graph:
+        def within(done: float, total: float, note: str = "") -> None:
+            if stop.is_set():
+                raise _StoppedError
+            shares[index] = done / total
+            if index not in native or len(native) == 1:
+                tick(sum(shares), len(shares))
+
+        if index in native:
+            made = native_fit(students[index], targets, config, updates, lr, seed, within)
+        else:
+            from nimbleq.compress.passes.fit_torch import torch_fit  # torch, which the native engine does without
+
+            made = torch_fit(students[index], targets, config, updates, lr, seed, within)
+        shares[index] = 1.0
+        return made
+
+    if len(native) < 2:
+        return [train(index) for index in range(len(students))]
+    with ThreadPoolExecutor(min(len(native), os.cpu_count() or 1)) as pool:
+        waiting = {index: pool.submit(train, index) for index in native}
+        try:
+            while wait(waiting.values(), timeout=_LOOK).not_done:
+                tick(sum(shares), len(shares))
+        except BaseException:  # what threads still train ends at their next look, within hundredths of a second
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [waiting[index].result() if index in waiting else train(index) for index in range(len(students))]
+
+
+class _StoppedError(Exception):
+    """The fit of another thread was stopped."""

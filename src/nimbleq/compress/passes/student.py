@@ -26,7 +26,11 @@ class Student:
     kind: str = "mlp"
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        rng = np.random.default_rng([context.seed, *self.hidden])
+        return self.start(graph, context)
+
+    def start(self, graph: Graph, context: Context, number: int = 0) -> Graph:
+        """A fresh one; others by their ``number``."""
+        rng = np.random.default_rng([context.seed, *self.hidden, *([number] if number else [])])
         make = STUDENTS[self.kind].make
         return make(graph.obs_type, self.hidden, graph.actions, context.from_teacher().obs, rng)
 
