@@ -9,6 +9,7 @@ from benchmarks.case import Case
 CASES = {
     "decide": "latency of one decision beside PyTorch and ONNX Runtime",
     "td_step": "one TD step beside PyTorch",
+    "distill_step": "one step of distillation beside PyTorch",
     "per": "prioritised sampling beside Tianshou",
     "replay_memory": "memory and sampling rate of a replay of Atari frames",
     "checkpoint": "what a checkpoint of a full replay costs",
