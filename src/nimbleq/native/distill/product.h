@@ -49,7 +49,8 @@ INLINE void tile(const int rows, const int vectors, const Finish finish, const P
         UNROLL for (int v = 0; v < vectors; v++)
         {
             y[v] = load(b + v * LANES);
-            IN_REGISTER(y[v]);
+            if (v < 2) /* a third would leave no register for x */
+                IN_REGISTER(y[v]);
         }
         UNROLL for (int i = 0; i < rows; i++)
         {
