@@ -7,24 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.bridge.aten.algebra import full, matrix_of, normal, per_observation, regroup, reshaped, rows
 from nimbleq.bridge.aten.convolve import shifted_kernel
-from nimbleq.bridge.aten.values import (
-    Expr,
-    Gathered,
-    Scaled,
-    Softmax,
-    Tensor,
-    Value,
-    full,
-    in_order,
-    matrix_of,
-    normal,
-    per_observation,
-    plain,
-    regroup,
-    reshaped,
-    rows,
-)
+from nimbleq.bridge.aten.values import Expr, Gathered, Scaled, Softmax, Tensor, Value, in_order, plain
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q

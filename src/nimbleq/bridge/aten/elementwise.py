@@ -7,21 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from nimbleq.bridge.aten.algebra import normal, plus, regroup, rows, times
 from nimbleq.bridge.aten.builder import Builder, compact, elementwise
-from nimbleq.bridge.aten.values import (
-    BATCH,
-    Expr,
-    Scaled,
-    Softmax,
-    Value,
-    in_order,
-    normal,
-    plain,
-    plus,
-    regroup,
-    rows,
-    times,
-)
+from nimbleq.bridge.aten.values import BATCH, Expr, Scaled, Softmax, Value, in_order, plain
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.types import Array

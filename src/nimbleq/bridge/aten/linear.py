@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nimbleq.bridge.aten import convolve
+from nimbleq.bridge.aten.algebra import MAX_MATRIX, mapped, regroup, rows
 from nimbleq.bridge.aten.builder import Builder, tensor_value
 from nimbleq.bridge.aten.elementwise import add, mul, to_array
-from nimbleq.bridge.aten.values import MAX_MATRIX, Expr, Gathered, Softmax, Value, in_order, mapped, regroup, rows
+from nimbleq.bridge.aten.values import Expr, Gathered, Softmax, Value, in_order
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.types import Array

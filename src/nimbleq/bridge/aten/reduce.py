@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.bridge.aten.algebra import MAX_MATRIX, mapped, rows
 from nimbleq.bridge.aten.builder import Builder, tensor_value
 from nimbleq.bridge.aten.elementwise import add, maximum, minimum, mul, to_array
 from nimbleq.bridge.aten.shapes import joined
-from nimbleq.bridge.aten.values import MAX_MATRIX, Tensor, Value, in_order, mapped, rows
+from nimbleq.bridge.aten.values import Tensor, Value, in_order
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.types import Array

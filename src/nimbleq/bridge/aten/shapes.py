@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from nimbleq.bridge.aten.algebra import full, normal, plus, rows
 from nimbleq.bridge.aten.builder import Builder, tensor_value
 from nimbleq.bridge.aten.elementwise import constant_value
-from nimbleq.bridge.aten.values import Expr, Softmax, Value, full, in_order, normal, plus, rows
+from nimbleq.bridge.aten.values import Expr, Softmax, Value, in_order
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.types import Array
