@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import warnings
 from collections import Counter
@@ -548,6 +549,59 @@ def test_a_raw_image_for_layers_that_take_floats() -> None:
     with torch.no_grad():
         expected = net(torch.from_numpy(obs).float()).numpy()
     np.testing.assert_allclose(interpret(graph, obs)["q"], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def scaled_by_halves() -> nn.Module:
+    """A product of half-precision buffers, which torch rounds to half precision."""
+    net = vector_net(lambda net, x: net.out(x) * (net.a * net.b).float() + net.c.bfloat16())
+    for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.7)):
+        net.register_buffer(name, torch.tensor([value], dtype=torch.float32 if name == "c" else torch.float16))
+    return net
+
+
+def test_constants_are_rounded_as_torch_rounds_them() -> None:
+    net, obs = scaled_by_halves(), observations(VECTOR)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(obs)).numpy()
+    np.testing.assert_allclose(interpret(to_graph(net, VECTOR), obs)["q"], expected, rtol=2e-6, atol=2e-6)
+
+
+class Narrow(nn.Module):
+    """Rounds between two layers, by one of the ways to write it."""
+
+    def __init__(self, how: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(6, 8), nn.Linear(8, 2), how
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.last(self.how(self.first(obs)).float())
+
+
+def stored_in_half(x: Tensor) -> Tensor:
+    held = torch.zeros(x.shape, dtype=torch.float16)
+    held[:] = x
+    return held
+
+
+def with_autocast(x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return x @ torch.eye(8)
+
+
+NARROWED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "half": (lambda x: x.half(), "float16"),
+    "bfloat16": (lambda x: torch.relu(x.bfloat16()), "bfloat16"),
+    "float8": (lambda x: x.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+    "dtype of a sum": (lambda x: x + x.sum(1, keepdim=True, dtype=torch.float16), "float16"),
+    "written in place": (stored_in_half, "float16"),
+    "autocast": (with_autocast, "bfloat16"),
+}
+
+
+@pytest.mark.parametrize(("how", "dtype"), NARROWED.values(), ids=NARROWED)
+def test_rounding_inside_is_refused_by_name(how: Callable[[Tensor], Tensor], dtype: str) -> None:
+    with pytest.raises(UnsupportedOpError, match=rf"\(in head, Narrow\).*rounds to {dtype} inside"):
+        to_graph(nn.Sequential(collections.OrderedDict(head=Narrow(how))), VECTOR)
 
 
 UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from nimbleq.bridge.aten.builder import Builder, tensor_value
-from nimbleq.bridge.aten.program import Program, export, where
+from nimbleq.bridge.aten.program import NARROW, Program, export, where, wide
 from nimbleq.bridge.aten.shapes import move
 from nimbleq.bridge.aten.table import INTEGER_OPS, MOVES, OPS
 from nimbleq.bridge.aten.values import BATCH, Value
@@ -31,6 +31,7 @@ _CHECKED = 5
 _TOLERANCE = {torch.float16: 2.0**-7, torch.bfloat16: 2.0**-4}
 """Tolerance relative to the largest action value, for modules in half precision; else `_EXACT`."""
 _EXACT = 1e-3
+_ROUNDS = "it rounds to {} inside the network, and the graph computes in float32: leave the cast (or autocast) out"
 _NO_SUCH_OP = (
     "the graph has no such op: use layers, convolutions, pooling, ReLU, LeakyReLU, PReLU, Hardtanh, Hardsigmoid, "
     "LayerNorm, BatchNorm, sums and means"
@@ -88,11 +89,13 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
     try:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise GraphError("it draws by chance, also in evaluation mode: leave it out, or draw in training only")
+        kind = node.meta.get("val")
         if not _holds_value((args, kwargs)):
             return _constant(builder, node, packet, args, kwargs)
+        if isinstance(kind, torch.Tensor) and _rounds(kind.dtype, program.precision):
+            raise GraphError(_ROUNDS.format(str(kind.dtype).removeprefix("torch.")))
         if getattr(node.target, "__name__", "") == "getitem":
             return _item(args)
-        kind = node.meta.get("val")
         number = isinstance(kind, torch.Tensor) and not kind.dtype.is_floating_point
         if number and packet not in MOVES and packet not in INTEGER_OPS and packet in OPS:
             raise GraphError("integer arithmetic: call .float() on the observation first")
@@ -106,11 +109,19 @@ def _lower(builder: Builder, program: Program, node: fx.Node, values: dict[fx.No
         raise _unsupported(node, packet, reason) from error
 
 
+def _rounds(dtype: torch.dtype, precision: torch.dtype) -> bool:
+    """Whether an op of this format rounds more than the whole network does."""
+    return dtype.is_floating_point and dtype not in (torch.float32, torch.float64, precision)
+
+
 def _constant(builder: Builder, node: fx.Node, packet: Any, args: Any, kwargs: Any) -> Any:
     """Torch computes what does not depend on the observation; a moved parameter keeps its name."""
     value = node.target(*args, **kwargs)  # type: ignore[operator]
     if packet is torch.ops.aten.empty:  # uninitialised memory must not get in; a program can only fill it
         value = torch.zeros_like(value)
+    kind = node.meta.get("val")
+    if isinstance(kind, torch.Tensor) and kind.dtype in NARROW:  # its arguments are float32: round as torch does
+        value = wide(value.to(kind.dtype))
     if packet in MOVES and isinstance(value, torch.Tensor) and isinstance(args[0], torch.Tensor):
         builder.name_constant(value, builder.origin(args[0], "constant"))
     return value

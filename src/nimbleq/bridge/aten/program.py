@@ -22,6 +22,8 @@ from nimbleq.errors import UnsupportedOpError
 from nimbleq.types import ObsSpec
 
 _EXAMPLES = 7  # observations in the example; any number above 1 stands for every number
+NARROW = (torch.float16, torch.bfloat16)
+"""Formats of half precision."""
 _SCRIPTED = "torch.jit modules cannot be exported: give the module that it was scripted or traced from"
 _DATA_DEPENDENT = ("data-dependent", "unbacked", "GuardOnDataDependent")
 
@@ -71,7 +73,7 @@ def export(module: nn.Module, obs: ObsSpec) -> Program:
         if spec.kind == InputKind.USER_INPUT:
             given += [node] if isinstance(node.meta.get("val"), Tensor) else []
         else:
-            constants[node] = str(spec.target), _wide(values.get(str(spec.target)))
+            constants[node] = str(spec.target), wide(values.get(str(spec.target)))
     if len(given) != 1:
         raise _refused(name, "it takes more than the observation: give defaults to its other arguments")
     result = _result(exported, name)
@@ -201,10 +203,11 @@ def _check_memory(
             )
 
 
-def _wide(value: Any) -> Any:
+def wide(value: Any) -> Any:
+    """The value on the CPU; of a tensor in half precision the same numbers as float32."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+        return value.float() if value.dtype in NARROW else value
     return value
 
 
