@@ -81,7 +81,9 @@ def test_what_was_meant_is_said() -> None:
     from nimbleq.cli import parse
     from nimbleq.verbs import train
 
-    for wrong, meant in (("--lr", "--learner.lr"), ("--network.hiden", "--network.hidden")):
+    for wrong, meant in (
+        ("--lr", "--learner.lr"), ("--network.hiden", "--network.hidden"), ("--learner.engien", "--learner.engine"),
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match=re.escape(f"did you mean {meant} or ")):
             parse(train.Args, "train", [wrong, "5"])
     assert parse(train.Args, "train", ["--steps", "1e5"]).config.steps == 100_000

@@ -187,7 +187,8 @@ def _one_line(box: str) -> str:
     if "Perhaps you meant:" not in lines:
         return text
     after = lines[lines.index("Perhaps you meant:") + 1 :]
-    meant = [line.split()[0].rstrip(",") for line in after if line.startswith("--")]
+    found = [[word.rstrip(",") for word in line.split() if word.startswith("--")] for line in after if line[:2] == "--"]
+    meant = [max(names, key=len) for names in found]  # an option in full, not by its short name
     return f"{text}; did you mean {' or '.join(dict.fromkeys(meant[:3]))}?" if meant else text
 
 
