@@ -16,6 +16,7 @@ import pytest
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.artefact import attach_certificate, save_artefact
 from nimbleq.report import write_frontier_svg, write_report
+from nimbleq.report.certificate import Wealth, draw_wealth
 from nimbleq.report.page import render
 from nimbleq.report.read import read_run
 from nimbleq.report.units import NARROW
@@ -172,6 +173,12 @@ def test_the_certificate_draws_its_wealth_and_says_which_range_was_assumed(run: 
         "25 needed",
     ):
         assert words in page.text, words
+
+
+@pytest.mark.parametrize(("episodes", "anchor"), [(900.0, "start"), (100.0, "end"), (None, "start")])
+def test_the_caption_of_the_wealth_needed_keeps_clear_of_the_curve(episodes: float | None, anchor: str) -> None:
+    wealth = Wealth(((0.0, 0.0), (1000.0, 3.0)), 25.0, episodes is not None, episodes)
+    assert re.search(rf'<text [^>]*text-anchor="{anchor}"[^>]*>25 needed<', str(draw_wealth(wealth, 400)))
 
 
 def test_an_older_certificate_certifies_nothing(tmp_path: Path) -> None:

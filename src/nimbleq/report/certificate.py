@@ -120,6 +120,9 @@ def draw_wealth(wealth: Wealth, width: float) -> Markup:
     y = Scale(low, high, *frame.y)
     class_ = "passed" if wealth.certified else "refused"
     caption = f"{units.trimmed(wealth.needed)} needed"
+    middle = (wealth.curve[0][0] + wealth.curve[-1][0]) / 2
+    early = wealth.episodes is not None and wealth.episodes < middle
+    at, anchor = (frame.x[1], "end") if early else (frame.x[0] + 4, "start")  # clear of where the curve crosses it
     parts = [
         axes(
             frame, x, y, x_label="episodes", y_label="wealth", x_format=units.compact,
@@ -127,7 +130,7 @@ def draw_wealth(wealth: Wealth, width: float) -> Markup:
         ),
         line((frame.x[0], y(0)), (frame.x[1], y(0)), "zero"),
         line((frame.x[0], y(goal)), (frame.x[1], y(goal)), "margin"),
-        text(frame.x[1], y(goal) - 6, caption, anchor="end", class_="label strong"),
+        text(at, y(goal) - 6, caption, anchor=anchor, class_="label strong"),
         polyline([(x(n), y(p)) for (n, _), p in zip(wealth.curve, powers, strict=True)], f"line {class_}"),
     ]  # fmt: skip
     if wealth.episodes is not None and wealth.curve[0][0] <= wealth.episodes <= wealth.curve[-1][0]:
