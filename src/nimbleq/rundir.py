@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "candidates"
 
     @property
+    def attempts(self) -> Path:
+        """Every attempt at a certificate, see `nimbleq.compress.certify.attempts`."""
+        return self.path / "attempts.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report; that of a second artefact is ``report-<artefact>.html``."""
         return self.path / "report.html"

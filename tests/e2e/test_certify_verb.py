@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,19 @@ def test_an_older_certificate_is_said_to_be_one_and_certified_again(inline: Any,
     assert done.code == 0
     assert (done.json["keep"], done.json["attempt"]) == (0.95, 1)
     verify_certificate(stored(run))
+
+
+def test_attempts_are_counted_although_the_artefact_was_replaced(inline: Any, run: RunDir) -> None:
+    small = run.artefact("small")
+    words = ("certify", small, "--workers", "1", "--max-episodes", "20", "--json")
+    assert inline(*words).json["attempt"] == 1
+    assert inline(*words).json["attempt"] == 1, "it played on"
+    seeds = set(stored(run)["returns"]["seeds"])
+    shutil.rmtree(small)
+    save_artefact(small, balancing(2.0), np.zeros((1, 4), np.float32), {})  # as another search does
+    again = inline(*words)
+    assert (again.json["attempt"], again.json["alpha"]) == (2, pytest.approx(0.008))
+    assert not seeds & set(stored(run)["returns"]["seeds"])
 
 
 def test_a_certificate_that_says_more_than_its_returns_is_refused(inline: Any, run: RunDir) -> None:

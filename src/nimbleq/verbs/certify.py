@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +70,8 @@ def certify_run(
     fresh: bool = False,
 ) -> dict[str, Any]:
     """Certify one artefact of ``run`` and save every return in it; returns the verb's JSON object."""
-    from nimbleq.compress.certify import certify, check_keep, record
+    from nimbleq.compress.certify import Attempts, certify, check_keep, record
+    from nimbleq.compress.certify.stream import graph_hash
     from nimbleq.rl.training.evaluate import Evaluator
 
     student, teacher = load_artefact(artefact), load_teacher(run)
@@ -81,12 +83,22 @@ def certify_run(
     env = run_env(run)
     teacher_digest = digest(run.teacher)
 
-    unwritten: list[FileError] = []
+    attempts, unwritten = Attempts(run.attempts), list[FileError]()
+    spent = attempts.last(graph_hash(student.graph))
+
+    def start(begun: Certificate) -> None:
+        say_start(begun, console)
+        if begun.claim.attempt > spent:
+            written(lambda: attempts.note(begun.claim.sequence, begun.claim.attempt))
 
     def save(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
+        content = record([*others, made]) | {"teacher_digest": teacher_digest}
+        written(lambda: attach_certificate(artefact, content))
+
+    def written(write: Callable[[], object]) -> None:
         try:
-            attach_certificate(artefact, record([*others, made]) | {"teacher_digest": teacher_digest})
+            write()
         except FileError as error:  # the verdict is shown even if it cannot be saved
             if not unwritten:
                 console.say(f"{error}; the verdict is shown but not saved")
@@ -100,9 +112,10 @@ def certify_run(
             asked,
             return_range=range_of(return_range, env),
             earlier=earlier,
+            spent=spent,
             fresh=fresh,
             max_episodes=max_episodes,
-            on_start=lambda begun: say_start(begun, console),
+            on_start=start,
             on_batch=save,
             tick=tick,
         )

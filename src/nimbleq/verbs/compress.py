@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from nimbleq.compress.certify import attempts_of, record, standing
+from nimbleq.compress.certify import Attempts, attempts_of, record, standing
 from nimbleq.compress.passes.recipe import describe, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import parse_widths
@@ -181,7 +181,7 @@ def compress_run(
                 teacher.graph, evaluate, config, tick,
                 on_start=lambda name, begun: say_start(begun, console, f"{name}: "),
                 on_candidate=lambda candidate: _say_candidate(candidate, console),
-                store=store, measure=measure,
+                store=store, measure=measure, number=Attempts(run.attempts).number,
             )  # fmt: skip
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nimbleq.compress.certify import ReturnRange
+from nimbleq.compress.certify import Attempts, ReturnRange
 from nimbleq.compress.certify.forecast import Pilot, episodes_needed
 from nimbleq.compress.certify.stream import graph_hash, stream_nonce
 from nimbleq.compress.passes.distill import Distill
@@ -20,7 +20,7 @@ from nimbleq.compress.search import ladder, search, select
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.compress.search.search import compress_policy
 from nimbleq.compress.states import ConstantPolicy
-from nimbleq.errors import ConfigError
+from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
@@ -142,6 +142,39 @@ def test_after_a_refusal_larger_candidates_get_new_seeds_and_their_share(balance
     assert made.certificate in judged
     assert made.certificate.claim.student == graph_hash(made.best.graph)
     assert made.certificate.difference_lower95 == max(one.difference_lower95 for one in judged)
+
+
+def test_attempts_never_share_a_seed(balance, balance_teacher, fast, monkeypatch):
+    judged = refusing(monkeypatch, ())
+    monkeypatch.setattr(search, "stream_nonce", lambda *_: 7)  # streams that meet
+    compress_policy(balance_teacher, balance, fast)
+    seeds = [set(one.returns.seeds.tolist()) for one in judged]
+    assert len(seeds) > 1
+    assert not seeds[0] & seeds[1]
+
+
+def test_another_range_for_a_policy_that_was_judged_is_a_new_attempt_on_new_seeds(balance, balance_teacher, tmp_path):
+    """Else a range could be chosen after the returns were seen, and every search would have the full share of α."""
+    asked = CompressConfig(keep=0.5, recipe=(Fold(), Int8()), select_episodes=40)
+    attempts = Attempts(tmp_path / "attempts.json")
+    first, other, again = (
+        compress_policy(balance_teacher, balance, replace(asked, return_range=each), number=attempts.number).certificate
+        for each in (WIDE, ReturnRange(0.0, 900.0, "stated in a test"), WIDE)
+    )
+    assert [one.claim.attempt for one in (first, other, again)] == [1, 2, 1]
+    assert other.claim.alpha == pytest.approx(0.008)
+    assert first.claim.student == other.claim.student
+    assert not set(first.returns.seeds.tolist()) & set(other.returns.seeds.tolist())
+    assert again.returns.seeds.tolist() == first.returns.seeds.tolist(), "the same claim is the same test"
+    assert again.to_dict() == first.to_dict()
+
+
+def test_a_damaged_list_of_attempts_is_named(tmp_path):
+    path = tmp_path / "attempts.json"
+    for content in ("[{}]", "3", '[{"students": 3}]', "["):
+        path.write_text(content)
+        with pytest.raises(FileError, match=r"attempts\.json"):
+            Attempts(path).last("a")
 
 
 def test_a_few_lost_episodes_do_not_hide_behind_the_mean():

@@ -1,9 +1,11 @@
 """The certificate: a bet against the student that only a student worse than allowed would win by luck.
 
 `wealth` is the bet, `stream` the seeds and who plays them, `ranges` and `forecast` what is fixed and said before,
-`judge` plays, `certificate` and `record` keep every return, so that anybody can recompute the verdict.
+`judge` plays, `attempts` counts them, `certificate` and `record` keep every return, so that anybody can recompute the
+verdict.
 """
 
+from nimbleq.compress.certify.attempts import Attempts
 from nimbleq.compress.certify.certificate import Certificate, Claim, worst_decile
 from nimbleq.compress.certify.judge import certify
 from nimbleq.compress.certify.ranges import ReturnRange, observed_range, stated_range
@@ -12,6 +14,7 @@ from nimbleq.compress.certify.wealth import ALPHA, Verdict, attempt_alpha, check
 
 __all__ = [
     "ALPHA",
+    "Attempts",
     "Certificate",
     "Claim",
     "ReturnRange",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.compress.certify.attempts import FixedSequence
 from nimbleq.compress.certify.ranges import ReturnRange
 from nimbleq.compress.certify.stream import PairedReturns
 from nimbleq.compress.certify.wealth import ALPHA, Verdict, attempt_alpha, gains, log_wealth, lower_bound, noninferior
@@ -42,6 +43,11 @@ class Claim:
     teacher: str
     student: str
     fresh: bool = False
+
+    @property
+    def sequence(self) -> FixedSequence:
+        """This claim as one about this student alone."""
+        return FixedSequence((self.student,), self.teacher, self.keep, *self.return_range.ends)
 
     @property
     def alpha(self) -> float:

@@ -44,6 +44,7 @@ def certify(
     *,
     return_range: ReturnRange | tuple[float, float] | None = None,
     earlier: Sequence[Certificate] = (),
+    spent: int = 0,
     fresh: bool = False,
     alpha: float = ALPHA,
     max_episodes: int = MAX_EPISODES,
@@ -62,7 +63,8 @@ def certify(
         keep: in (0, 1].
         return_range: between which returns lie (None: that of an earlier attempt, else what a pilot of teacher, student
             and random play shows, widened).
-        earlier: all attempts about this student so far.
+        earlier: the attempts about this student that can play on.
+        spent: attempts about it so far, also those that were lost.
         fresh: an independent test on seeds that nobody could foresee, which stands beside the certificate.
         alpha: chance of certifying a student that is worse than allowed, all attempts together.
         max_episodes: played at most by this call.
@@ -84,7 +86,7 @@ def certify(
     found = None if fresh else _same_claim(earlier, hashes, keep, return_range, alpha)
     if found is None:
         tick(0, 1, "pilot")
-        found = _new_attempt(teacher, student, evaluate, keep, return_range, earlier, hashes, fresh, alpha)
+        found = _new_attempt(teacher, student, evaluate, keep, return_range, earlier, spent, hashes, fresh, alpha)
     if on_start is not None:
         on_start(found)
     used = np.concatenate([np.zeros(0, np.int64), *(one.returns.seeds for one in earlier)])
@@ -150,12 +152,13 @@ def _new_attempt(
     keep: float,
     return_range: ReturnRange | None,
     earlier: Sequence[Certificate],
+    spent: int,
     hashes: tuple[str, str],
     fresh: bool,
     alpha: float,
 ) -> Certificate:
     """Everything that is fixed before the first certifying episode."""
-    attempt = 1 + max((one.claim.attempt for one in earlier), default=0)
+    attempt = 1 + max((spent, *(one.claim.attempt for one in earlier)))
     nonce = stream_nonce([hashes[1]], attempt, secrets.randbits(64) if fresh else 0)
     pilot = play_pilot(teacher, student, evaluate, nonce)
     extent = return_range or _known_range(earlier, hashes, pilot)

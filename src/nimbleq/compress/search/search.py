@@ -9,6 +9,7 @@ from math import ceil, log2
 
 import numpy as np
 
+from nimbleq.compress.certify.attempts import FixedSequence, Number, in_order
 from nimbleq.compress.certify.certificate import Certificate, Claim
 from nimbleq.compress.certify.forecast import Pilot
 from nimbleq.compress.certify.judge import play_on, start_of
@@ -57,6 +58,7 @@ def compress_policy(
     store: Store | None = None,
     measure: Measure | None = None,
     on_candidate: OnCandidate | None = None,
+    number: Number = in_order,
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
@@ -75,6 +77,7 @@ def compress_policy(
         store: takes each candidate as it is finished, and gives those of an earlier search for the same.
         measure: of the cost that ``config.limits`` bounds.
         on_candidate: receives each candidate that has played.
+        number: of an attempt, where some of these policies may have been judged before.
 
     Raises:
         ConfigError: a setting is out of range, no candidate could be certified with so few episodes, or every one
@@ -83,7 +86,7 @@ def compress_policy(
     """
     config = config or CompressConfig()
     check_config(config)
-    return _Search(teacher, evaluate, config, tick, on_start, store, measure, on_candidate).run()
+    return _Search(teacher, evaluate, config, tick, on_start, store, measure, on_candidate, number).run()
 
 
 class _Search:
@@ -99,9 +102,11 @@ class _Search:
         store: Store | None,
         measure: Measure | None,
         on_candidate: OnCandidate | None,
+        number: Number,
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.on_start, self.store, self.measure, self.on_candidate = on_start, store, measure, on_candidate
+        self.number = number
         self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed, direct=config.direct)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
@@ -261,17 +266,17 @@ class _Search:
         """Judge candidates in the order given, all on the same new seeds; the last before the first that is refused."""
         self.attempts += 1
         extent = self._range([self._pilot(c) for c in sequence])
-        hashes = [graph_hash(c.graph) for c in sequence]
-        nonce = stream_nonce(hashes, self.attempts)
-        teacher, random = (
-            Player(GraphPolicy(self.teacher), self.evaluate, extent.low),
-            random_player(self.evaluate, extent.low),
-        )
+        hashes, own = [graph_hash(c.graph) for c in sequence], graph_hash(self.teacher)
+        attempt = self.number(FixedSequence(tuple(hashes), own, self.config.keep, *extent.ends), self.attempts)
+        nonce = stream_nonce(hashes, attempt)
+        used = np.array([seed for one in self.certificates.values() for seed in one.returns.seeds], np.int64)
+        teacher = Player(GraphPolicy(self.teacher), self.evaluate, extent.low)
+        random = random_player(self.evaluate, extent.low)
         certified: Candidate | None = None
-        for candidate, own in zip(sequence, hashes, strict=True):
+        for candidate, student in zip(sequence, hashes, strict=True):
             claim = Claim(
-                keep=self.config.keep, return_range=extent, attempt=self.attempts, total_alpha=ALPHA,
-                purpose="certify", nonce=nonce, teacher=graph_hash(self.teacher), student=own,
+                keep=self.config.keep, return_range=extent, attempt=attempt, total_alpha=ALPHA,
+                purpose="certify", nonce=nonce, teacher=own, student=student,
             )  # fmt: skip
             pilot = self._pilot(candidate)
             begun = start_of(claim, pilot, self.teacher, candidate.graph, self.evaluate)
@@ -281,7 +286,7 @@ class _Search:
             affordable = needed is not None and needed <= self.config.max_episodes
             episodes = self.config.max_episodes if affordable else min(_FEWEST, self.config.max_episodes)
             students = Player(GraphPolicy(candidate.graph), self.evaluate, extent.low)
-            done = play_on(begun, Players(teacher, students, random), episodes)
+            done = play_on(begun, Players(teacher, students, random), episodes, used=used)
             self.certificates[candidate.name] = done
             if not done.certified:
                 self._mark(candidate, "refused", done.reason.removeprefix("refused: "))
