@@ -107,6 +107,16 @@ def test_an_older_certificate_is_said_to_be_one_and_certified_again(inline: Any,
     verify_certificate(stored(run))
 
 
+def test_masks_that_are_not_read_are_said_where_play_is_measured(
+    inline: Any, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gymnasium.envs.classic_control.CartPoleEnv.legal_actions", lambda self: [0, 1], raising=False)
+    for words in (("certify", run.artefact("small"), "--max-episodes", "2"), ("compress", run.path, "--passes", "int8",
+                   "--keep", "0.001", "--max-episodes", "2", "--select-episodes", "3", "--no-scratch")):  # fmt: skip
+        done = inline(*words, "--workers", "1", "--json")
+        assert "has a method legal_actions() that is not called" in done.err
+
+
 def test_attempts_are_counted_although_the_artefact_was_replaced(inline: Any, run: RunDir) -> None:
     small = run.artefact("small")
     words = ("certify", small, "--workers", "1", "--max-episodes", "20", "--json")

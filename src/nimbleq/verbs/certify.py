@@ -15,7 +15,7 @@ from nimbleq.errors import FileError
 from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import Artefact, attach_certificate, digest, load_artefact
 from nimbleq.rundir import RunDir
-from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env
+from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env, say_unread_masks
 
 if TYPE_CHECKING:
     from nimbleq.compress.certify import Certificate, ReturnRange
@@ -51,6 +51,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Play on, or start."""
     path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
     with exclusive_lock(run.path, read_only=True):
+        say_unread_masks(run_env(run), console)
         result = certify_run(
             path, run, console, args.keep, args.max_episodes, args.workers, args.return_range, fresh=args.fresh
         )

@@ -180,6 +180,14 @@ COMPRESSED_MEANING = (
 """What the action values of a compressed network mean."""
 
 
+def say_unread_masks(env: EnvConfig, console: Console) -> None:
+    """Say which methods may name the legal actions and are not called: what is measured then is play without masks."""
+    from nimbleq.rl.envs.remarks import unread_masks
+
+    for remark in unread_masks(env):
+        console.say(remark)
+
+
 _RANDOM_EPISODES = 100
 
 

@@ -44,6 +44,7 @@ from nimbleq.verbs.common import (
     run_env,
     run_seed,
     saved_config,
+    say_unread_masks,
 )
 
 _HARDLY_SMALLER = 1.5
@@ -131,6 +132,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     run = open_run(args.run)
     config = args.config(run)
     with exclusive_lock(run.path):
+        say_unread_masks(run_env(run), console)
         require_better_than_random(run, args.workers)
         measure = None if args.target is None else MEASURES[args.target]
         result = compress_run(run, args.name, config, console, args.scratch, args.workers, measure)
