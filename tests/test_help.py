@@ -7,7 +7,9 @@ import pytest
 from nimbleq.cli import main
 
 
-@pytest.mark.parametrize("verb", ["train", "tune", "run", "import", "compress", "certify", "export", "bench", "watch"])
+@pytest.mark.parametrize(
+    "verb", ["train", "tune", "run", "import", "compress", "certify", "export", "robust", "bench", "watch"]
+)
 def test_help_shows_no_notes_to_tools(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])

@@ -57,6 +57,7 @@ VERBS = {
     "export": Verb("write a policy for its targets: C, ONNX …"),
     "verify": Verb("compare an export with the reference on golden and random observations"),
     "identify": Verb("name the policy in a firmware, library or WebAssembly file, and its certificate"),
+    "robust": Verb("prove in which boxes of observations the action stays as it is"),
     "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),
     "watch": Verb("play episodes of a policy and write them as a GIF"),
     "report": Verb("write one self-contained HTML file about a run"),

@@ -24,7 +24,7 @@ AT_LEAST: dict[str, float] = {
     "workers": 1,
 }
 """Option of any verb → its smallest value."""
-POSITIVE = ("seconds_per_trial",)
+POSITIVE = ("seconds_per_trial", "seconds")
 """Options that are above 0 and finite."""
 SHARES = ("keep",)
 """Options above 0 and at most 1."""
