@@ -82,7 +82,7 @@ def sampled(rng: np.random.Generator, found: Subject, centre: np.ndarray, radius
 @given(seed=st.integers(0, 2**32 - 1), radius=st.sampled_from([0.01, 0.3, 2.0]))
 def test_no_sampled_output_leaves_its_bounds(make: str, seed: int, radius: float) -> None:
     rng = np.random.default_rng(seed)
-    graph = random_orders(rng) if make == "orders" else random_graph(rng, numbers=make, layer_norm=False, max_width=12)  # type: ignore[arg-type]
+    graph = random_orders(rng) if make == "orders" else random_graph(rng, numbers=make, max_width=12)  # type: ignore[arg-type]
     if graph.obs_type.size > 600 or (found := subject(graph)) is None:
         return
     graph = without_mask(graph)

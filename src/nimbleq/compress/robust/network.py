@@ -23,7 +23,8 @@ TINY = 1e-20
 @dataclass(frozen=True, eq=False)
 class Function:
     """``f(a)`` of each sum ``a``: with ``t = scale·a + zero``, ``clamp(t, low, high)``, but ``low + slope·(t − low)``
-    below ``low``; rounded (``⌊scale·a + ½⌋ + zero``) before the clamp if ``rounds``.
+    below ``low``; rounded (``⌊scale·a + ½⌋ + zero``) before the clamp if ``rounds``. With ``eps`` it is instead
+    ``a/√(mean of all a² + eps)``, the heart of a LayerNorm.
 
     Attributes:
         scale, zero: float64 ``[n]``; scale is not negative.
@@ -38,19 +39,39 @@ class Function:
     rounds: bool = False
     multiplier: Array | None = None
     shift: Array | None = None
+    eps: float | None = None
 
     def at(self, sums: Array) -> Array:
         """``f``, float64 in the shape ``[..., n]`` of ``sums``; exact for the integer sums of a Requantize."""
+        if self.eps is not None:
+            return np.asarray(sums / self.norm(sums)[..., None])
         if not self.rounds:
             t = sums * self.scale + self.zero
             below = t if self.low == -np.inf else self.low + self.slope * (t - self.low)
-            return np.where(t < self.low, below, np.minimum(t, self.high))
+            return np.asarray(np.where(t < self.low, below, np.minimum(t, self.high)))
         if self.multiplier is not None and self.shift is not None:
             product = sums.astype(np.int64) * self.multiplier
             level = ((product + (np.int64(1) << (self.shift - 1))) >> self.shift).astype(np.float64)
         else:
             level = np.floor(sums * self.scale + 0.5)
         return np.clip(level + self.zero, self.low, self.high)
+
+    def norm(self, sums: Array) -> Array:
+        """``√(mean a² + eps)``, ``[...]``."""
+        assert self.eps is not None
+        return np.asarray(np.sqrt((sums * sums).mean(axis=-1) + self.eps))
+
+    def error(self, sums: Array, error: Array) -> Array:
+        """How far ``f`` may move when every sum moves by at most ``error``; in the shape of ``sums``."""
+        if self.eps is not None:
+            # s is 1-Lipschitz in the root mean square of the sums.
+            moved, own = np.sqrt((error * error).mean(axis=-1)), self.norm(sums)
+            least = np.maximum(own - moved, np.sqrt(self.eps))
+            return np.asarray((error + np.abs(sums / own[..., None]) * moved[..., None]) / least[..., None])
+        if self.rounds:
+            here = self.at(sums)
+            return np.asarray(np.maximum(self.at(sums + error) - here, here - self.at(sums - error)))
+        return error * self.scale  # no slope is above one
 
 
 def identity(size: int) -> Function:
@@ -137,12 +158,8 @@ def evaluate(network: Network, points: Array) -> tuple[Array, Array]:
             size += (np.abs(values[source]) + errors[source]) @ np.abs(matrix).T
             error += errors[source] @ np.abs(matrix).T
         error += 0 if layer.integer else layer.slack * size
-        f = layer.function
-        values.append(f.at(sums))
-        if f.rounds:
-            errors.append(np.maximum(f.at(sums + error) - values[-1], values[-1] - f.at(sums - error)))
-        else:
-            errors.append(error * f.scale)  # the functions have slopes of at most one
+        values.append(layer.function.at(sums))
+        errors.append(layer.function.error(sums, error))
     places = network.outputs
     return (
         np.stack([values[layer][:, unit] for layer, unit in places], axis=1),

@@ -32,6 +32,8 @@ def lines(f: Function, low: Array, high: Array) -> Lines:
 
     Source: Zhang et al. 2018 [1811.00866], extended to clamps and rounding.
     """
+    if f.eps is not None:
+        return _divided(f.eps, low, high)
     start, end = low * f.scale + f.zero, high * f.scale + f.zero
     L, H = f.low, f.high
     first, last = _clamped(f, start), _clamped(f, end)
@@ -68,6 +70,22 @@ def lines(f: Function, low: Array, high: Array) -> Lines:
         flatter = below * middle + below_at <= least
         below, below_at = np.where(flatter, 0.0, below), np.where(flatter, least, below_at)
     return Lines(below * f.scale, below_at + below * f.zero, above * f.scale, above_at + above * f.zero, least, most)
+
+
+def _divided(eps: float, low: Array, high: Array) -> Lines:
+    """Lines of ``a·g``, where ``g = 1/√(mean a² + eps)`` lies in an interval: monotone in ``g`` for each sign of a."""
+    squares = np.minimum(low**2, high**2) * ((low > 0) | (high < 0)), np.maximum(low**2, high**2)
+    most, least = (1 / np.sqrt(part.mean(axis=1, keepdims=True) + eps) for part in squares)
+    top, bottom = np.where(high > 0, most, least) * high, np.where(low > 0, least, most) * low
+    width = np.where(high > low, high - low, 1.0)
+    # The larger of a·least and a·most is convex in a, the smaller concave: chords enclose them.
+    at_low, at_high = np.where(low > 0, most, least) * low, np.where(high > 0, least, most) * high
+    above, below = (top - at_low) / width, (at_high - bottom) / width
+    limit = np.sqrt(low.shape[1])  # no entry is larger when all squares have the mean 1
+    return Lines(
+        below, bottom - below * low, above, at_low - above * low,
+        np.maximum(bottom, -limit), np.minimum(top, limit),
+    )  # fmt: skip
 
 
 def _clamped(f: Function, t: Array) -> Array:

@@ -284,6 +284,20 @@ def _dueling(op: ops.Dueling, builder: Builder, spot: Spot, value: Array, advant
 
 
 @rule.register
+def _layer_norm(op: ops.LayerNorm, builder: Builder, spot: Spot, x: Array) -> Array:
+    places, size = x.reshape(-1), x.size
+    # As in a dueling head, a mean is subtracted; then a sum of squares, a root, a quotient and an affine map.
+    centred = builder.dense(places, np.eye(size) - 1 / size, np.zeros(size), 3 * roundings(size + 4), False)
+    ones, zero = np.ones(size), np.zeros(size)
+    divided = builder.apply(centred, Function(ones, zero, eps=float(np.float32(op.eps))), True, False)
+    gain, shift = (
+        default if name is None else spot.graph.weights[name].astype(np.float64).reshape(-1)
+        for name, default in ((op.weight, ones), (op.bias, zero))
+    )
+    return builder.each(divided, gain, shift, roundings(size + 12), False).reshape(x.shape)
+
+
+@rule.register
 def _pool(op: ops.Pool, builder: Builder, spot: Spot, x: Array) -> Array:
     windows = _windows(x, op.kernel, op.stride, op.padding)
     shape, terms = windows.shape[:3], windows.shape[3] * windows.shape[4]
