@@ -32,6 +32,7 @@ EXTENSIONS = [
     extension("_learner", "learner", "module", "layout", "step"),
     extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
+    extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
     extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
 ]
 

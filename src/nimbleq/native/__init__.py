@@ -9,6 +9,7 @@ EXTENSIONS = {
     "_distill": "distillation of fully connected students",
     "_envs": "CartPole and exploration",
     "_replay": "sampling of the replay and of compressed frames",
+    "_robust": "proofs that actions stay",
     "_runtime": "decisions from Python without ctypes",
 }
 """Compiled extension → what is slower without it."""

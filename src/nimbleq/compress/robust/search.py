@@ -109,7 +109,7 @@ def search(network: Network, question: Question, limits: Limits) -> Answer:
         # The row of an open case that is closest to making it impossible: follow that one.
         useful = np.where(open_cases[:, question.case], lower, -np.inf)
         slope = slopes[np.arange(len(low)), useful.argmax(axis=1)]
-        corner = np.where(slope > 0, low, high)
+        corner = _snapped(network, np.where(slope > 0, low, high), low, high)
         if judge.try_points(np.concatenate([corner, _snapped(network, (low + high) / 2, low, high)])):
             return Answer(SAT, judge.witness, boxes)
         points = ((high - low) <= _finest(network, low, high)).all(axis=1)
@@ -164,7 +164,7 @@ def _finest(network: Network, low: Array, high: Array) -> Array:
     """Width of a box that is not halved any more: a point of an exact network, else about the rounding of an input."""
     if network.exact:
         return np.zeros_like(low)
-    return np.asarray(UNIT_ROUNDOFF * np.maximum(np.abs(low), np.abs(high)))
+    return np.asarray(np.maximum(UNIT_ROUNDOFF * np.maximum(np.abs(low), np.abs(high)), 1e-30))
 
 
 Box = tuple[Array, Array, Array]
@@ -184,12 +184,15 @@ def _joined(stack: list[Box], batch: int) -> Box:
 
 def _halved(network: Network, low: Array, high: Array, cases: Array, slope: Array) -> list[Box]:
     width = high - low
+    width[width <= _finest(network, low, high)] = 0.0
     score = np.abs(slope) * width
     flat = score.max(axis=1) <= 0
     score[flat] = width[flat]
     at = score.argmax(axis=1)
     rows = np.arange(len(low))
     cut = 0.5 * (low[rows, at] + high[rows, at])
+    single = cut.astype(np.float32).astype(np.float64)
+    cut = np.where((single > low[rows, at]) & (single < high[rows, at]), single, cut)
     left_high, right_low = high.copy(), low.copy()
     left_high[rows, at] = np.floor(cut) if network.integer else cut
     right_low[rows, at] = np.floor(cut) + 1 if network.integer else cut
