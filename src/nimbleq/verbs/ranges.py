@@ -18,13 +18,14 @@ AT_LEAST: dict[str, float] = {
     "seed": 0,
     "select_episodes": 2,
     "seeds": 1,
+    "states": 2,
     "trials": 1,
     "steps": 1,
     "eval_every": 1,
     "workers": 1,
 }
 """Option of any verb → its smallest value."""
-POSITIVE = ("seconds_per_trial", "seconds")
+POSITIVE = ("seconds_per_trial", "seconds", "radius")
 """Options that are above 0 and finite."""
 SHARES = ("keep",)
 """Options above 0 and at most 1."""

@@ -6,8 +6,12 @@ import importlib
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from nimbleq.compress.robust.bounds import backward, relax
 from nimbleq.compress.robust.network import Layer, Network
 from nimbleq.compress.robust.search import SAT, UNKNOWN, UNSAT, Answer, Engine, Limits, Question, search
+from nimbleq.types import Array
 
 _VERDICTS = (UNSAT, SAT, UNKNOWN)
 
@@ -28,6 +32,19 @@ def native_search(network: Network, question: Question, limits: Limits) -> Answe
         limits.boxes,
     )  # fmt: skip
     return Answer(_VERDICTS[verdict], witness, boxes)
+
+
+def lower_bounds(network: Network, low: Array, high: Array, rows: Array) -> Array:
+    """Lower bounds float64 ``[B, R]`` of ``rows [R, A]`` of the outputs over the boxes ``[low, high]``, ``[B, n]``."""
+    if engine() is native_search:
+        found: Array = _compiled(network).lower(low, high, rows)
+        return found
+    scattered, constant = network.scattered(rows), np.zeros(len(rows))
+    parts = [
+        backward(network, relax(network, a[None], b[None]), a[None], b[None], scattered, constant).lower
+        for a, b in zip(low, high, strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 @lru_cache(maxsize=8)

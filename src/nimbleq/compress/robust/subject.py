@@ -48,11 +48,13 @@ class Subject:
     graph: the policy, without a mask.
     network: its layers; the outputs are what the action is the largest of.
     levels: how the network's inputs are made (None: they are the observation).
+    whole: whether the outputs are integers, computed exactly.
     """
 
     graph: Graph
     network: Network
     levels: Levels | None
+    whole: bool
 
 
 def subject_of(graph: Graph, output: str | None = None) -> Subject:
@@ -71,7 +73,8 @@ def subject_of(graph: Graph, output: str | None = None) -> Subject:
     else:
         builder, made, integer = Builder(len(levels.feature)), _placed(graph, levels.names), True
     outputs = lower(graph, made, builder, output).reshape(-1)
-    return Subject(graph, builder.finish(outputs, integer), levels)
+    network = builder.finish(outputs, integer)
+    return Subject(graph, network, levels, network.exact and isinstance(graph.types[output].qtype, Int))
 
 
 def decided_by(graph: Graph) -> str:

@@ -3,6 +3,7 @@
    Network(inputs, integer, exact, layers, outputs): each layer is (sources, matrices, bias, scale, zero, multiplier,
    shift, low, high, slope, eps, slack, rounds, integer); outputs is int64[A, 2].
      search(low, high, rows, bounds, case, cases, seconds, boxes) -> (verdict, witness or None, boxes)
+     lower(low[B, n], high[B, n], rows[R, A]) -> float64[B, R] lower bounds of the rows over each box
    The interpreter's lock is released during a search; any number may run at once. */
 #define PY_SSIZE_T_CLEAN
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
@@ -186,6 +187,14 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
     return (PyObject *)self;
 }
 
+static void keep_memory(NetworkObject *self, Memory *memory)
+{
+    if (self->spare == NULL)
+        self->spare = memory;
+    else
+        free_memory(memory);
+}
+
 /* Run the search without the interpreter's lock. */
 static void run(NetworkObject *self, const Question *q, Answer *answer)
 {
@@ -198,10 +207,7 @@ static void run(NetworkObject *self, const Question *q, Answer *answer)
     if (memory != NULL)
         answer_question(&self->net, q, memory, answer);
     Py_END_ALLOW_THREADS
-    if (self->spare == NULL)
-        self->spare = memory;
-    else
-        free_memory(memory);
+    keep_memory(self, memory);
 }
 
 static PyObject *network_search(NetworkObject *self, PyObject *args)
@@ -254,7 +260,49 @@ static PyObject *network_search(NetworkObject *self, PyObject *args)
     return result;
 }
 
+static PyObject *network_lower(NetworkObject *self, PyObject *args)
+{
+    PyObject *given[3], *result = NULL;
+    if (!PyArg_ParseTuple(args, "OOO", &given[0], &given[1], &given[2]))
+        return NULL;
+    PyArrayObject *in[3] = {NULL};
+    bool ok = true;
+    for (int i = 0; i < 3 && ok; i++)
+        ok = (in[i] = array_of(given[i], NPY_FLOAT64, 2)) != NULL;
+    const Network *net = &self->net;
+    if (ok) {
+        npy_intp shape[2] = {PyArray_DIM(in[0], 0), PyArray_DIM(in[2], 0)};
+        ok = PyArray_DIM(in[0], 1) == (npy_intp)net->inputs && PyArray_DIM(in[1], 1) == (npy_intp)net->inputs &&
+             PyArray_DIM(in[1], 0) == shape[0] && PyArray_DIM(in[2], 1) == (npy_intp)net->outputs;
+        if (!ok)
+            PyErr_SetString(PyExc_ValueError, "the boxes or rows do not fit the network");
+        else if ((result = PyArray_ZEROS(2, shape, NPY_FLOAT64, 0)) != NULL) {
+            double *bounds = calloc((size_t)shape[1] + 1, sizeof *bounds);
+            const Question q = {.low = PyArray_DATA(in[0]), .high = PyArray_DATA(in[1]), .rows = PyArray_DATA(in[2]),
+                                .bounds = bounds, .count = (size_t)shape[1]};
+            Memory *memory = self->spare;
+            self->spare = NULL;
+            Py_BEGIN_ALLOW_THREADS
+            if (memory == NULL)
+                memory = new_memory(net);
+            ok = memory != NULL && bounds != NULL &&
+                 bound_boxes(net, &q, (size_t)shape[0], memory, PyArray_DATA((PyArrayObject *)result));
+            Py_END_ALLOW_THREADS
+            free(bounds);
+            keep_memory(self, memory);
+            if (!ok) {
+                Py_CLEAR(result);
+                PyErr_NoMemory();
+            }
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(in[i]);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"lower", (PyCFunction)network_lower, METH_VARARGS, "Lower bounds of rows over boxes: float64[B, R]."},
     {"search", (PyCFunction)network_search, METH_VARARGS, "Answer a question: (verdict, witness or None, boxes)."},
     {NULL, NULL, 0, NULL},
 };

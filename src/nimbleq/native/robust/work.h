@@ -99,4 +99,22 @@ static void answer_question(const Network *net, const Question *q, Memory *m, An
     free(own), free(doubles), free(rows), free(stack.records);
 }
 
+/* Lower bounds of rows [count][outputs] over each of some boxes [boxes][inputs]; out is [boxes][count]. */
+static bool bound_boxes(const Network *net, const Question *q, size_t boxes, Memory *m, double *out)
+{
+    double *sums = calloc(2 * net->sums + q->count * (net->stride + 1), sizeof *sums);
+    if (sums == NULL)
+        return false;
+    double *at = sums + 2 * net->sums, *slopes = at + q->count;
+    for (size_t box = 0; box < boxes; box++) {
+        const double *low = q->low + box * net->inputs, *high = q->high + box * net->inputs;
+        relax_box(net, &m->work, low, high, sums, sums + net->sums, true, m->low, m->high);
+        bound_rows(net, q, &m->work, slopes, at);
+        for (size_t r = 0; r < q->count; r++)
+            out[box * q->count + r] = at[r] + least(net->inputs, slopes + r * net->stride, low, high);
+    }
+    free(sums);
+    return true;
+}
+
 #endif
