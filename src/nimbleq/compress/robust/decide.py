@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nimbleq.compress.robust.native import engine
-from nimbleq.compress.robust.search import SAT, UNKNOWN, UNSAT, Answer, Engine, Limits, Question
-from nimbleq.compress.robust.subject import Levels, Subject, decided_by, subject_of
+from nimbleq.compress.robust.observe import observed
+from nimbleq.compress.robust.search import SAT, UNKNOWN, UNSAT, Engine, Limits, Question
+from nimbleq.compress.robust.subject import Subject, decided_by, subject_of
 from nimbleq.compress.robust.vnnlib import Disjunct
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
@@ -52,7 +54,7 @@ def decide(graph: Graph, disjuncts: Sequence[Disjunct], limits: Limits, search: 
     search = engine() if search is None else search
     name = _asked(graph, disjuncts)
     subject = subject_of(graph, name)
-    boxes, seconds, unknown = 0, limits.seconds, False
+    boxes, start, unknown = 0, time.monotonic(), False
     for group in _by_box(disjuncts):
         if any(not len(part.rows) for part in group):  # nothing is asked of the outputs: any input will do
             obs = _inside(subject, group[0])[0][None]
@@ -62,13 +64,17 @@ def decide(graph: Graph, disjuncts: Sequence[Disjunct], limits: Limits, search: 
             low, high, np.concatenate([part.rows for part in group]), np.concatenate([part.bounds for part in group]),
             np.concatenate([np.full(len(part.rows), case) for case, part in enumerate(group)]),
         )  # fmt: skip
-        answer = search(subject.network, question, Limits(seconds, limits.boxes))
-        boxes += answer.boxes
-        if answer.witness is not None:
-            found = _observed(subject, answer, single)
+        for careful in (False, True):
+            left = limits.seconds - (time.monotonic() - start)
+            answer = search(subject.network, question, Limits(max(left, 0.0), limits.boxes, careful))
+            boxes += answer.boxes
+            if answer.witness is None:
+                break
+            found = observed(subject, answer.witness, single)
             checked = None if found is None else _checked(subject, name, group, found, boxes)
             if checked is not None and checked.verdict == SAT:
                 return checked
+            # A witness that float32 does not confirm: look for one beyond rounding.
         unknown |= answer.verdict != UNSAT
     return Verdict(UNKNOWN if unknown else UNSAT, None, None, boxes)
 
@@ -123,42 +129,6 @@ def _box(subject: Subject, box: Disjunct) -> tuple[Array, Array, tuple[Array, Ar
         return ends[0].astype(np.float64), ends[1].astype(np.float64), ends
     low, high = np.minimum(box.low, ends[0]), np.maximum(box.high, ends[1])
     return low, high, ends
-
-
-def _observed(subject: Subject, answer: Answer, ends: tuple[Array, Array]) -> Array | None:
-    """``[1, F]`` an observation of the box at which the network has the answer's inputs; None if there is none."""
-    assert answer.witness is not None
-    if subject.levels is None:
-        point = answer.witness.astype(ends[0].dtype)
-        return np.asarray(np.clip(point, ends[0], ends[1]))[None]
-    return _with_levels(subject.levels, answer.witness, ends)
-
-
-def _with_levels(levels: Levels, wanted: Array, ends: tuple[Array, Array]) -> Array | None:
-    """An observation between ``ends`` that becomes these levels: bisection over the float32 numbers."""
-    low, high = _ordered(ends[0]), _ordered(ends[1])
-    first, last = (levels.of(end[None])[0] for end in ends)
-    sign = np.where(first <= last, 1, -1)
-    own = levels.feature
-    while (low[own] < high[own]).any():
-        middle = (low + high) // 2
-        enough = sign * (levels.of(_unordered(middle)[None])[0] - wanted) >= 0
-        high[own] = np.where(enough, middle[own], high[own])
-        low[own] = np.where(enough, low[own], np.minimum(middle[own] + 1, high[own]))
-    obs = _unordered(high)[None]
-    return obs if np.array_equal(levels.of(obs)[0], wanted) else None
-
-
-def _ordered(values: Array) -> Array:
-    """float32 numbers as integers in the same order."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def _unordered(order: Array) -> Array:
-    """The inverse of `_ordered`."""
-    bits = np.where(order < 0, -order | 0x80000000, order).astype(np.uint32)
-    return bits.view(np.float32)
 
 
 def _checked(subject: Subject, name: str, group: Sequence[Disjunct], obs: Array, boxes: int) -> Verdict:

@@ -29,7 +29,7 @@ def native_search(network: Network, question: Question, limits: Limits) -> Answe
     """As `search`, compiled; other threads run meanwhile."""
     verdict, witness, boxes = _compiled(network).search(
         question.low, question.high, question.rows, question.bounds, question.case, question.cases, limits.seconds,
-        limits.boxes,
+        limits.boxes, limits.careful,
     )  # fmt: skip
     return Answer(_VERDICTS[verdict], witness, boxes)
 

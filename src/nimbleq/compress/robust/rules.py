@@ -286,9 +286,11 @@ def _dueling(op: ops.Dueling, builder: Builder, spot: Spot, value: Array, advant
 @rule.register
 def _layer_norm(op: ops.LayerNorm, builder: Builder, spot: Spot, x: Array) -> Array:
     places, size = x.reshape(-1), x.size
-    # As in a dueling head, a mean is subtracted; then a sum of squares, a root, a quotient and an affine map.
-    centred = builder.dense(places, np.eye(size) - 1 / size, np.zeros(size), 3 * roundings(size + 4), False)
     ones, zero = np.ones(size), np.zeros(size)
+    mean = builder.dense(places, np.full((1, size), 1 / size), zero[:1], roundings(size + 2), False)
+    pairs = np.stack([places, np.repeat(mean, size)], axis=1)
+    centred = builder.add(pairs, np.tile([1.0, -1.0], (size, 1)), zero, identity(size), roundings(2), False)
+    # Then come a sum of squares, a root and a quotient: relative errors, which the affine map takes up.
     divided = builder.apply(centred, Function(ones, zero, eps=float(np.float32(op.eps))), True, False)
     gain, shift = (
         default if name is None else spot.graph.weights[name].astype(np.float64).reshape(-1)

@@ -53,17 +53,19 @@ class Limits:
     Attributes:
         seconds: of time.
         boxes: of work.
+        careful: a witness must hold beyond any rounding of any float32 engine; else in real arithmetic.
     """
 
     seconds: float = 60.0
     boxes: int = 1 << 40
+    careful: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
     """Attributes:
-    verdict: ``unsat``: no input does; ``sat``: the witness does, on every engine; ``unknown``: limits were reached.
-    witness: float64 ``[n]``; with ``unknown`` one that does in real arithmetic, within rounding (None: none was found).
+    verdict: ``unsat``: no input does, on any engine; ``sat``: the witness does; ``unknown``: limits were reached.
+    witness: float64 ``[n]`` with ``sat``.
     boxes: how many were bounded.
     """
 
@@ -83,7 +85,7 @@ class Engine(Protocol):
 def search(network: Network, question: Question, limits: Limits) -> Answer:
     """The answer; see `Engine`."""
     deadline = time.monotonic() + limits.seconds
-    judge = _Judge(network, question)
+    judge = _Judge(network, question, limits.careful)
     low, high = question.low[None], question.high[None]
     rng = np.random.default_rng(0)
     shots = low + rng.random((_SAMPLES, network.inputs)) * (high - low)
@@ -116,39 +118,34 @@ def search(network: Network, question: Question, limits: Limits) -> Answer:
         undecided |= bool(points.any())
         low, high, open_cases, slope = (array[~points] for array in (low, high, open_cases, slope))
         if boxes >= limits.boxes or time.monotonic() > deadline:
-            return Answer(UNKNOWN, judge.nearly, boxes)
+            return Answer(UNKNOWN, None, boxes)
         if len(low):
             stack += _halved(network, low, high, open_cases, slope)
-    return Answer(UNKNOWN, judge.nearly, boxes) if undecided else Answer(UNSAT, None, boxes)
+    return Answer(UNKNOWN if undecided else UNSAT, None, boxes)
 
 
 class _Judge:
     """Tries points as witnesses.
 
     Attributes:
-        witness: one that is beyond any rounding.
-        nearly: the first that is one in real arithmetic.
+        witness: the first that was found.
     """
 
-    def __init__(self, network: Network, question: Question) -> None:
-        self.network, self.question = network, question
+    def __init__(self, network: Network, question: Question, careful: bool) -> None:
+        self.network, self.question, self.careful = network, question, careful
         self.witness: Array | None = None
-        self.nearly: Array | None = None
 
     def try_points(self, points: Array) -> bool:
         """Whether a witness is among ``points [B, n]``."""
         outputs, errors = evaluate(self.network, points)
         excess = outputs @ self.question.rows.T - self.question.bounds
-        doubt = errors @ np.abs(self.question.rows).T
+        doubt = (errors if self.careful else 0 * errors) @ np.abs(self.question.rows).T
         for case in range(self.question.cases):
             own = self.question.case == case
-            certain = (excess[:, own] + doubt[:, own] <= 0).all(axis=1)
-            if certain.any():
-                self.witness = points[certain.argmax()]
+            holds = (excess[:, own] + doubt[:, own] <= 0).all(axis=1)
+            if holds.any():
+                self.witness = points[holds.argmax()]
                 return True
-            near = (excess[:, own] <= 0).all(axis=1)
-            if self.nearly is None and near.any():
-                self.nearly = points[near.argmax()]
         return False
 
 

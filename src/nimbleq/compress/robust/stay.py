@@ -15,7 +15,8 @@ from functools import partial
 import numpy as np
 
 from nimbleq.compress.robust.native import engine
-from nimbleq.compress.robust.search import SAT, UNSAT, Limits, Question
+from nimbleq.compress.robust.observe import observed
+from nimbleq.compress.robust.search import SAT, UNKNOWN, UNSAT, Answer, Limits, Question
 from nimbleq.compress.robust.subject import Subject, subject_of
 from nimbleq.compress.states import States, actions
 from nimbleq.graph.graph import Graph
@@ -24,7 +25,7 @@ from nimbleq.types import Array, Tick, no_tick
 
 STAYS, CHANGES, OPEN = 1, -1, 0
 """Verdicts about a state: proven for the whole box; an observation in the box gets another action; not decided."""
-_BOXES = (32, 512, 8_192, 1 << 40)
+_BOXES = (1, 32, 1_024, 1 << 40)
 """Boxes that one state may take, pass by pass: the easy ones first."""
 _CHUNK = 64
 
@@ -51,12 +52,13 @@ def deviations(obs: Array) -> Array:
 
 
 def boxes_around(obs: Array, deviation: Array, radius: float, graph: Graph) -> tuple[Array, Array]:
-    """Ends ``[K, F]`` of the boxes: float32, or whole numbers where the observation is."""
+    """Ends ``[K, F]`` of the boxes: float32, or int32 where the observation is whole numbers."""
     flat = obs.reshape(len(obs), -1).astype(np.float64)
     low, high = flat - radius * deviation, flat + radius * deviation
     kind = graph.obs_type.qtype
     if isinstance(kind, Int):
-        return np.maximum(np.ceil(low), kind.low), np.minimum(np.floor(high), kind.high)
+        ends = np.maximum(np.ceil(low), kind.low), np.minimum(np.floor(high), kind.high)
+        return ends[0].astype(np.int32), ends[1].astype(np.int32)
     single_low, single_high = low.astype(np.float32), high.astype(np.float32)
     return np.minimum(single_low, obs.reshape(len(obs), -1)), np.maximum(single_high, obs.reshape(len(obs), -1))
 
@@ -74,7 +76,8 @@ def stays(graph: Graph, states: States, deviation: Array, radius: float, limits:
     """
     subject, search = subject_of(graph), engine()
     chosen = actions(graph, states)
-    low, high = _inputs(subject, *boxes_around(states.obs, deviation, radius, graph))
+    ends = boxes_around(states.obs, deviation, radius, graph)
+    low, high = _inputs(subject, *ends)
     deadline = time.monotonic() + limits.seconds
     verdict: Array = np.zeros(len(states), np.int8)
     done = 0
@@ -83,10 +86,18 @@ def stays(graph: Graph, states: States, deviation: Array, radius: float, limits:
         question = flip(subject, low[index], high[index], int(chosen[index]), _legal(states, index, graph.actions))
         if question is None:
             return STAYS
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return OPEN
-        found = search(subject.network, question, Limits(left, boxes))
+        for careful in (False, True):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return OPEN
+            found = search(subject.network, question, Limits(left, boxes, careful))
+            if found.verdict != SAT or subject.whole:
+                break
+            assert found.witness is not None
+            obs = observed(subject, found.witness, (ends[0][index], ends[1][index]))
+            if obs is not None and _acts(subject, obs, states, index) != chosen[index]:
+                break
+            found = Answer(UNKNOWN, None, found.boxes)
         return {UNSAT: STAYS, SAT: CHANGES}.get(found.verdict, OPEN)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -99,6 +110,12 @@ def stays(graph: Graph, states: States, deviation: Array, radius: float, limits:
             if boxes >= limits.boxes or time.monotonic() > deadline:
                 break
     return Stay(chosen, verdict)
+
+
+def _acts(subject: Subject, obs: Array, states: States, index: int) -> int:
+    """The action at ``obs [1, F]`` among those that are legal in the state ``index``."""
+    mask = None if states.mask is None else states.mask[index : index + 1]
+    return int(actions(subject.graph, States(obs.reshape(1, *states.obs.shape[1:]), mask))[0])
 
 
 def _legal(states: States, index: int, count: int) -> Array:

@@ -20,6 +20,9 @@ from nimbleq.graph.rewrites.mask import without_mask
 from nimbleq.graph.tensor import FLOAT32, Int
 from nimbleq.types import Array
 
+_FAR = 1 << 22
+"""Zero points from here on leave out levels: float32 numbers are too far apart there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Levels:
@@ -106,6 +109,8 @@ def levels_of(graph: Graph) -> Levels | None:
         if len(read) < len(node.inputs):
             return None
         if isinstance(node.op, ops.Quantize):
+            if (np.abs(graph.weights[node.op.zero_point].astype(np.int64)) >= _FAR).any():
+                return None
             names.append(node.output)
         elif (moved := _moved(node.op, read, made)) is not None:
             made[node.output] = moved
@@ -119,7 +124,7 @@ def levels_of(graph: Graph) -> Levels | None:
     if len(np.unique(feature)) < len(feature):
         return None
     weights = {name: graph.weights[name] for node in front for name in node.op.weight_names()}
-    return Levels(Graph(graph.inputs, tuple(front), tuple(names), weights), tuple(names), feature)
+    return Levels(Graph({graph.obs_name: graph.obs_type}, tuple(front), tuple(names), weights), tuple(names), feature)
 
 
 def _moved(op: ops.Op, read: list[Array], made: Mapping[str, Array]) -> Array | None:

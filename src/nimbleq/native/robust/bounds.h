@@ -41,8 +41,13 @@ static inline double sum_at(const Network *net, const Layer *layer, size_t i, do
 {
     v4 sum = {layer->bias[i], 0, 0, 0};
     for (size_t s = 0; s < layer->sources; s++) {
-        const size_t source = layer->source[s], stride = value_stride(net, source);
+        const size_t source = layer->source[s], stride = value_stride(net, source), *column = layer->column[s];
         const double *row = layer->matrix[s] + i * stride, *v = values[source];
+        if (column != NULL) {
+            for (size_t j = 0; j < FEW; j++)
+                sum[0] += row[column[i * FEW + j]] * v[column[i * FEW + j]];
+            continue;
+        }
         for (size_t j = 0; j < stride; j += 4)
             sum += *(const v4 *)&row[j] * *(const v4 *)&v[j];
     }
@@ -87,6 +92,20 @@ static inline void product(const double *sums, size_t sums_stride, const size_t 
         }
 }
 
+/* As `product`, for a matrix with few factors in a row. */
+static inline void few_product(const double *sums, size_t sums_stride, const size_t *active, size_t count, size_t rows,
+                               const double *matrix, const size_t *column, size_t columns, double *out, bool add)
+{
+    if (!add)
+        memset(out, 0, rows * columns * sizeof(double));
+    for (size_t r = 0; r < rows; r++)
+        for (size_t a = 0; a < count; a++)
+            for (size_t j = 0; j < FEW; j++) {
+                const size_t c = column[active[a] * FEW + j];
+                out[r * columns + c] += sums[r * sums_stride + active[a]] * matrix[active[a] * columns + c];
+            }
+}
+
 /* Factors of a layer's sums from those of its values, for one row; returns what is added to the bound. */
 static inline double through_lines(const Layer *layer, const Lines *at, const double *slack, const double *factor,
                                    double *sums)
@@ -122,7 +141,10 @@ static void backward(const Network *net, Work *work, size_t top, size_t rows)
         for (size_t s = 0; s < layer->sources; s++) {
             const size_t source = layer->source[s];
             const size_t stride = value_stride(net, source);
-            if (rows == 1)
+            if (layer->column[s] != NULL)
+                few_product(work->sums, layer->stride, work->active, count, rows, layer->matrix[s], layer->column[s],
+                            stride, work->factor[source], work->present[source]);
+            else if (rows == 1)
                 row_product(work->sums, work->active, count, layer->matrix[s], stride, work->factor[source],
                             work->present[source]);
             else

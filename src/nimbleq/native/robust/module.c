@@ -2,7 +2,7 @@
 
    Network(inputs, integer, exact, layers, outputs): each layer is (sources, matrices, bias, scale, zero, multiplier,
    shift, low, high, slope, eps, slack, rounds, integer); outputs is int64[A, 2].
-     search(low, high, rows, bounds, case, cases, seconds, boxes) -> (verdict, witness or None, boxes)
+     search(low, high, rows, bounds, case, cases, seconds, boxes, careful) -> (verdict, witness or None, boxes)
      lower(low[B, n], high[B, n], rows[R, A]) -> float64[B, R] lower bounds of the rows over each box
    The interpreter's lock is released during a search; any number may run at once. */
 #define PY_SSIZE_T_CLEAN
@@ -62,13 +62,42 @@ static bool copied_whole(PyObject *object, size_t size, int64_t **out)
     return fits && *out != NULL;
 }
 
+/* Note the places of the factors of a wide matrix whose rows have few: a residual connection, a mean subtracted. */
+static bool find_few(Layer *layer, size_t s, size_t stride)
+{
+    if (stride <= 4 * FEW)
+        return true;
+    size_t *column = calloc(layer->size * FEW, sizeof *column);
+    if (column == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (size_t i = 0; i < layer->size; i++) {
+        size_t count = 0;
+        for (size_t j = 0; j < stride; j++)
+            if (layer->matrix[s][i * stride + j] != 0) {
+                if (count == FEW) {
+                    free(column);
+                    return true;
+                }
+                column[i * FEW + count++] = j;
+            }
+        for (size_t j = 0; count < FEW; j++) /* the rest stand for factors that are 0 */
+            if (layer->matrix[s][i * stride + j] == 0)
+                column[i * FEW + count++] = j;
+    }
+    layer->column[s] = column;
+    return true;
+}
+
 static bool read_sources(Network *net, size_t k, PyObject *sources, PyObject *matrices)
 {
     Layer *layer = &net->layer[k];
     const Py_ssize_t count = PyTuple_GET_SIZE(sources);
     layer->source = calloc((size_t)count + 1, sizeof *layer->source);
     layer->matrix = calloc((size_t)count + 1, sizeof *layer->matrix);
-    if (layer->source == NULL || layer->matrix == NULL) {
+    layer->column = calloc((size_t)count + 1, sizeof *layer->column);
+    if (layer->source == NULL || layer->matrix == NULL || layer->column == NULL) {
         PyErr_NoMemory();
         return false;
     }
@@ -87,6 +116,8 @@ static bool read_sources(Network *net, size_t k, PyObject *sources, PyObject *ma
         const size_t width = value_size(net, (size_t)source), stride = value_stride(net, (size_t)source);
         layer->matrix[s] = copied(PyTuple_GET_ITEM(matrices, s), layer->size, width, stride);
         if (layer->matrix[s] == NULL)
+            return false;
+        if (!find_few(layer, (size_t)s, stride))
             return false;
         layer->sources++;
     }
@@ -148,8 +179,8 @@ static void network_dealloc(NetworkObject *self)
     for (size_t k = 0; k < self->net.layers && self->net.layer != NULL; k++) {
         Layer *layer = &self->net.layer[k];
         for (size_t s = 0; s < layer->sources; s++)
-            free(layer->matrix[s]);
-        free(layer->source), free(layer->matrix), free(layer->bias), free(layer->scale), free(layer->zero);
+            free(layer->matrix[s]), free(layer->column[s]);
+        free(layer->source), free(layer->matrix), free(layer->column), free(layer->bias), free(layer->scale), free(layer->zero);
         free(layer->multiplier), free(layer->shift);
     }
     free(self->net.layer), free(self->net.output_layer), free(self->net.output_unit);
@@ -217,8 +248,9 @@ static PyObject *network_search(NetworkObject *self, PyObject *args)
     Py_ssize_t cases;
     double seconds;
     long long boxes;
-    if (!PyArg_ParseTuple(args, "OOOOOndL", &given[LOW], &given[HIGH], &given[MATRIX], &given[BOUNDS], &given[CASE],
-                          &cases, &seconds, &boxes))
+    int careful;
+    if (!PyArg_ParseTuple(args, "OOOOOndLp", &given[LOW], &given[HIGH], &given[MATRIX], &given[BOUNDS], &given[CASE],
+                          &cases, &seconds, &boxes, &careful))
         return NULL;
     PyArrayObject *in[ARRAYS] = {NULL}, *witness = NULL;
     bool ok = true;
@@ -243,14 +275,14 @@ static PyObject *network_search(NetworkObject *self, PyObject *args)
             const Question q = {
                 .low = PyArray_DATA(in[LOW]), .high = PyArray_DATA(in[HIGH]), .rows = PyArray_DATA(in[MATRIX]),
                 .bounds = PyArray_DATA(in[BOUNDS]), .row_case = row_case, .count = (size_t)count,
-                .cases = (size_t)cases, .seconds = seconds, .most_boxes = boxes,
+                .cases = (size_t)cases, .seconds = seconds, .most_boxes = boxes, .careful = careful,
             };
             Answer answer = {.witness = PyArray_DATA(witness)};
             run(self, &q, &answer);
             if (answer.verdict == NO_MEMORY)
                 PyErr_NoMemory();
             else
-                result = Py_BuildValue("iOL", (int)answer.verdict, answer.found ? (PyObject *)witness : Py_None,
+                result = Py_BuildValue("iOL", (int)answer.verdict, answer.verdict == SAT ? (PyObject *)witness : Py_None,
                                        (long long)answer.boxes);
         }
     }

@@ -11,6 +11,7 @@
 
 #define LANES 8 /* rows of matrices are padded with zeros to a multiple of this */
 #define TINY 1e-20
+#define FEW 2
 
 typedef struct {
     size_t size, stride; /* sums; and rounded up to LANES */
@@ -18,6 +19,7 @@ typedef struct {
     size_t sources;
     size_t *source;  /* 0: the inputs, k: values of layer k */
     double **matrix; /* [size][stride of the source] */
+    size_t **column; /* [size][FEW] where its few factors are, if no row has more; else NULL */
     double *bias;    /* [stride] */
     double *scale, *zero;
     int64_t *multiplier, *shift; /* NULL without an exact requantization */

@@ -18,11 +18,11 @@ typedef struct {
     size_t count, cases;
     double seconds;
     int64_t most_boxes;
+    bool careful; /* a witness must hold beyond any rounding; else in real arithmetic */
 } Question;
 
 typedef struct {
     Verdict verdict;
-    bool found; /* a witness, certain with SAT */
     double *witness; /* [inputs] */
     int64_t boxes;
 } Answer;
@@ -100,12 +100,11 @@ static void forward(const Network *net, const double *point, double **values, do
     }
 }
 
-/* Whether the point is a witness for any case that is open: 2 beyond rounding, 1 in real arithmetic, 0 not. */
-static int judged(const Network *net, const Question *q, const double *point, double **values, double **errors,
+/* Whether the point is a witness for any case that is open. */
+static bool judged(const Network *net, const Question *q, const double *point, double **values, double **errors,
                   const double *open_cases, double *largest)
 {
-    int best = 0;
-    for (int careful = 0; careful < 2; careful++) {
+    for (int careful = 0; careful <= (q->careful ? 1 : 0); careful++) {
         forward(net, point, values, careful ? errors : NULL);
         for (size_t c = 0; c < q->cases; c++)
             largest[c] = -INFINITY;
@@ -124,10 +123,9 @@ static int judged(const Network *net, const Question *q, const double *point, do
         for (size_t c = 0; c < q->cases; c++)
             holds = holds || (open_cases[c] != 0 && largest[c] <= 0);
         if (!holds)
-            return best;
-        best = careful + 1;
+            return false;
     }
-    return best;
+    return true;
 }
 
 /* A lower bound, over a box, of the largest of some rows' linear bounds `slopes·x + at`: the best mixture of them that
@@ -324,11 +322,10 @@ static bool witnessed(const Network *net, const Question *q, Scratch *s, const d
             const double x = centre ? 0.5 * (low[j] + high[j]) : s->chosen[j] > 0 ? low[j] : high[j];
             s->point[j] = snapped(net, x, low[j], high[j]);
         }
-        const int found = judged(net, q, s->point, s->values, s->errors, open_cases, s->largest);
-        if (found == 2 || (found == 1 && !answer->found))
-            memcpy(answer->witness, s->point, net->inputs * sizeof(double)), answer->found = true;
-        if (found == 2)
+        if (judged(net, q, s->point, s->values, s->errors, open_cases, s->largest)) {
+            memcpy(answer->witness, s->point, net->inputs * sizeof(double));
             return true;
+        }
     }
     return false;
 }
