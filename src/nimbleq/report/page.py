@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nimbleq.files import write_bytes
-from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, units
+from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, robust, units
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
@@ -72,6 +72,7 @@ def _sections(data: RunData) -> list[Markup]:
         section("curve", "Learning", _learning(data)),
         section("frontier", "Candidates", _tried(data)),
         section("certificate", "The certificate", _certificate(data)),
+        section("robust", "How far decisions hold", _robust(data)),
         section("latency", "Time to decide", _latency(data)),
         section("layers", "Layers", _layers(data)),
         section("origin", "Checks and origin", _origin(data)),
@@ -147,6 +148,29 @@ def _certificate(data: RunData) -> Markup:
     rows = certificate.figures(found)
     if rows:
         parts.append(table(("also measured", "", "meaning"), rows, text_columns=3))
+    return join(*parts)
+
+
+def _robust(data: RunData) -> Markup:
+    found = data.robust
+    if not found:
+        return missing("Nothing has been proven about observations near the visited ones yet.",
+                       origin.next_of_artefact(data, "robust"))  # fmt: skip
+    parts = [paragraph(sentence) for sentence in robust.words(found)]
+    lines, plane = robust.lines_of(found), robust.plane_of(found)
+    if lines:
+        caption = (
+            f"Measured on {units.count(lines[0].states)} of the states. A state counts if its action is proven to stay "
+            "everywhere in the box."
+        )
+        parts.append(figure(lambda width: robust.draw_lines(lines, width), caption))
+    if plane is not None:
+        caption = (
+            "A plane of the decision map through a visited state (the ring), over the two features that change the "
+            "action most; all other features as in that state. The square is the box of the proofs."
+        )
+        radius = found.number("radius") or 0.0
+        parts.append(figure(lambda width: robust.draw_plane(plane, radius, width), caption))
     return join(*parts)
 
 

@@ -14,7 +14,7 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir, check_name
 
-OF_ARTEFACT = ("compress", "certify", "verify", "bench")
+OF_ARTEFACT = ("compress", "certify", "verify", "bench", "robust")
 """Verbs whose results are about one compressed artefact."""
 _LARGEST, _SMALLEST = 1e15, 1e-15
 
@@ -128,6 +128,7 @@ class RunData:
     certify: Record
     verify: Record
     bench: Record
+    robust: Record
     metrics: Metrics
     teacher: Model
     student: Model
