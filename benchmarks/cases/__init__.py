@@ -15,6 +15,7 @@ CASES = {
     "checkpoint": "what a checkpoint of a full replay costs",
     "workers": "what worker processes bring",
     "certificate_error": "how often the certificate errs, simulated",
+    "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",

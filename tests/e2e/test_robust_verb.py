@@ -52,3 +52,29 @@ def test_one_line_for_what_is_wrong(run: Path, inline: Any, tmp_path: Path) -> N
     (tmp_path / "m.onnx").write_bytes(b"no")
     pytest.importorskip("onnx")
     assert "m.onnx" in one_line(inline("robust", tmp_path / "m.onnx", "--box", box))
+
+
+def test_a_map_of_visited_states_is_in_the_report(run: Path, inline: Any) -> None:
+    done = inline("robust", run, "--states", "60", "--radius", "0.01", "--seconds", "5", "--json")
+    assert done.code == 0, done.err
+    found = done.json
+    assert (found["states"], found["radius"]) == (60, 0.01)
+    assert found["share_proven"] + found["share_changes"] + found["share_open"] == pytest.approx(1)
+    assert sum(row["states"] for row in found["by_action"]) == 60
+    shares = [point["share_proven"] for point in found["curve"]]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0
+    assert found["teacher"]["difference_at_states"]["median"] <= found["teacher"]["difference_in_boxes"]["median"]
+    assert inline("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert "How far decisions hold" in page
+    assert "of 60 visited states it is proven" in page
+    assert page.count('aria-label="The action over two features') == 2
+
+
+def test_golden_observations_do_without_a_run(run: Path, inline: Any, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    (run / "artefacts" / "small").rename(alone)
+    found = inline("robust", alone, "--states", "20", "--radius", "1e-6", "--json").json
+    assert (found["states"], found["teacher"], found["share_changes"]) == (20, None, 0)
+    assert found["share_proven"] > 0

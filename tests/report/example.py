@@ -142,6 +142,27 @@ def results() -> dict[str, Json]:
             ],
         },
         "bench": {"artefact": "runs/lander/artefacts/small", "rows": rows, "ratios": ratios},
+        "robust": robustness(),
+    }  # fmt: skip
+
+
+def robustness() -> dict[str, Json]:
+    """What ``nimbleq robust`` says of four actions at three radii, and a plane of three."""
+    curve = [
+        {
+            "radius": radius, "states": 400, "share_proven": share,
+            "by_action": [{"action": k, "states": 100, "share_proven": share * (1 - 0.1 * k)} for k in range(4)],
+        }
+        for radius, share in ((0.025, 0.9), (0.1, 0.6), (0.4, 0.1))
+    ]  # fmt: skip
+    rows = [[int(x + 0.4 * y > 12) + int(y > 16) for x in range(24)] for y in range(24)]
+    return {
+        "artefact": "runs/lander/artefacts/small", "states": 1000, "radius": 0.1, "share_proven": 0.61,
+        "share_changes": 0.37, "share_open": 0.02, "curve": curve,
+        "slice": {"features": [2, 4], "centre": [0.1, 0.2], "low": [-0.5, -0.4], "high": [0.7, 0.8],
+                  "deviation": [0.2, 0.2], "action": rows},
+        "teacher": {"difference_at_states": {"median": 0.01}, "difference_in_boxes": {"median": 0.3},
+                    "median_gap": 0.5, "share_flip_free": 0.8},
     }  # fmt: skip
 
 

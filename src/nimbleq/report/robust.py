@@ -107,7 +107,7 @@ def draw_lines(lines: tuple[Line, ...], width: float) -> Markup:
 def draw_plane(plane: Plane, radius: float, width: float) -> Markup:
     """The actions over two features, with the box of ``radius`` standard deviations around the state."""
     known = sorted({action for row in plane.rows for action in row})
-    entries = [(rect(-7, -6, 14, 12, _cell(action)), f"action {action}") for action in known]
+    entries = [(tag("g", rect(-7, -6, 14, 12, _cell(action)), class_="map"), f"action {action}") for action in known]
     key, height = legend(entries, 14, 10, width - 14)
     side = min(width, 460.0)
     frame = Frame(side, side - 20 + height, top=height + 30)
@@ -120,13 +120,12 @@ def draw_plane(plane: Plane, radius: float, width: float) -> Markup:
         start = 0
         for action, run in groupby(content):
             length = len(list(run))
-            # A hair more than a cell, so that no seam shows.
             top = frame.y[0] - (row + 1) * tall
-            cells.append(rect(frame.x[0] + start * wide, top, length * wide + 0.3, tall + 0.3, _cell(action)))
+            cells.append(rect(frame.x[0] + start * wide, top, length * wide, tall, _cell(action)))
             start += length
     box = rect(x(-radius), y(radius), x(radius) - x(-radius), y(-radius) - y(radius), "around") if radius > 0 else ""
     parts = [
-        tag("g", *cells), key,
+        tag("g", *cells, class_="map"), key,
         axes(frame, x, y, x_label=f"feature {plane.features[0]}, in standard deviations from the state",
              y_label=f"feature {plane.features[1]}", x_format=units.trimmed, y_format=units.trimmed),
         tipped(join(box, marker("ring", x(0), y(0), 4, "state")), "a visited state and the box around it"),

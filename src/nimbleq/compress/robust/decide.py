@@ -89,7 +89,7 @@ def _asked(graph: Graph, disjuncts: Sequence[Disjunct]) -> str:
     made = graph.producer(Q)
     if not comparisons or made is None or not isinstance(made.op, ops.Dequantize) or made.inputs[0] != chosen:
         return Q
-    scale = graph.weights[made.op.scale]
+    scale = made.op.scales(graph.weights)
     return chosen if scale.size == 1 and scale > 0 else Q
 
 

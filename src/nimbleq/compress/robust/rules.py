@@ -134,10 +134,10 @@ class Spot:
         """Whether the op computes with integers: exactly when its weights are."""
         return self.graph.weights[name].dtype != np.float32
 
-    def flat(self, name: str) -> Array:
-        """A weight of one value, or one per entry of the input's first axis, as float64 for every entry."""
+    def flat(self, values: Array) -> Array:
+        """A parameter of one value, or one per entry of the input's first axis, as float64 for every entry."""
         shape = self.graph.types[self.node.inputs[0]].shape
-        along = self.graph.weights[name].astype(np.float64).reshape((-1,) + (1,) * (len(shape) - 1))
+        along = values.astype(np.float64).reshape((-1,) + (1,) * (len(shape) - 1))
         return np.broadcast_to(along, shape).reshape(-1)
 
 
@@ -333,7 +333,7 @@ def _larger(builder: Builder, x: Array, y: Array, integer: bool) -> Array:
 @rule.register
 def _quantize(op: ops.Quantize, builder: Builder, spot: Spot, x: Array) -> Array:
     kind = Int(op.bits, op.signed)
-    inverse, zero = spot.flat(op.inverse_scale), spot.flat(op.zero_point)
+    inverse, zero = spot.flat(spot.graph.weights[op.inverse_scale]), spot.flat(op.zero_points(spot.graph.weights))
     function = Function(np.abs(inverse), zero, kind.low, kind.high, rounds=True)
     places = x.reshape(-1)
     if (inverse < 0).any():
@@ -343,7 +343,7 @@ def _quantize(op: ops.Quantize, builder: Builder, spot: Spot, x: Array) -> Array
 
 @rule.register
 def _requantize(op: ops.Requantize, builder: Builder, spot: Spot, x: Array) -> Array:
-    multiplier, shift = spot.flat(op.multiplier).astype(np.int64), spot.flat(op.shift).astype(np.int64)
+    multiplier, shift = (spot.flat(spot.graph.weights[name]).astype(np.int64) for name in (op.multiplier, op.shift))
     scale = np.ldexp(multiplier.astype(np.float64), -shift)
     function = Function(
         scale, np.full(x.size, float(op.zero_point)), op.low, op.high, rounds=True, multiplier=multiplier, shift=shift
@@ -353,5 +353,5 @@ def _requantize(op: ops.Requantize, builder: Builder, spot: Spot, x: Array) -> A
 
 @rule.register
 def _dequantize(op: ops.Dequantize, builder: Builder, spot: Spot, x: Array) -> Array:
-    scale, zero = spot.flat(op.scale), spot.flat(op.zero_point)
+    scale, zero = spot.flat(op.scales(spot.graph.weights)), spot.flat(op.zero_points(spot.graph.weights))
     return builder.each(x.reshape(-1), scale, -scale * zero, roundings(4), False).reshape(x.shape)

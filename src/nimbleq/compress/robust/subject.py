@@ -109,7 +109,7 @@ def levels_of(graph: Graph) -> Levels | None:
         if len(read) < len(node.inputs):
             return None
         if isinstance(node.op, ops.Quantize):
-            if (np.abs(graph.weights[node.op.zero_point].astype(np.int64)) >= _FAR).any():
+            if (np.abs(node.op.zero_points(graph.weights).astype(np.int64)) >= _FAR).any():
                 return None
             names.append(node.output)
         elif (moved := _moved(node.op, read, made)) is not None:
