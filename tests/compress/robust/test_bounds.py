@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimbleq.compress.robust.bounds import backward, relax
+from nimbleq.compress.robust.native import lower_bounds
 from nimbleq.compress.robust.network import Function, evaluate
 from nimbleq.compress.robust.relax import lines
+from nimbleq.compress.robust.search import SAT, UNSAT, Limits, Question
 from nimbleq.compress.robust.subject import Subject, subject_of
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import trace
 from nimbleq.graph.rewrites.mask import without_mask
+from tests.compress.robust.engines import ENGINES
 from tests.strategies import random_graph, random_obs, random_orders
 
 FUNCTIONS = {
@@ -101,3 +104,33 @@ def test_no_sampled_output_leaves_its_bounds(make: str, seed: int, radius: float
     assert (bounded.lower[0] <= actual @ rows.T + 1e-9 * np.abs(actual).max()).all()
     if found.network.exact:
         assert np.array_equal(actual, real)
+
+
+@pytest.mark.parametrize("make", ["float", "int", "orders"])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), radius=st.sampled_from([0.01, 0.3, 2.0]), share=st.floats(-0.2, 1.2))
+def test_both_engines_agree_with_samples_on_every_op(make: str, seed: int, radius: float, share: float) -> None:
+    """Is an output difference below a value between those sampled (or a little outside)?"""
+    rng = np.random.default_rng(seed)
+    graph = random_orders(rng) if make == "orders" else random_graph(rng, numbers=make, max_width=12)  # type: ignore[arg-type]
+    if graph.obs_type.size > 300 or (found := subject(graph)) is None:
+        return
+    graph = without_mask(graph)
+    pixels = found.network.integer and found.levels is None
+    _, inputs, low, high = sampled(rng, found, random_obs(rng, graph, 1), radius * (20 if pixels else 1))
+    outputs, _ = evaluate(found.network, inputs)
+    row = rng.normal(size=(1, outputs.shape[1])).round(1)
+    values = (outputs @ row[0]).tolist()
+    bound = np.array([min(values) + share * (max(values) - min(values))])
+    question = Question(low, high, row, bound, np.zeros(1, int))
+    lower, upper = lower_bounds(found.network, low[None], high[None], np.vstack([row, -row]))[0] * (1, -1)
+    rounded = 1e-9 * max(1.0, *map(abs, values))
+    assert lower - rounded <= min(values) <= max(values) <= upper + rounded
+    for engine in ENGINES.values():
+        answer = engine(found.network, question, Limits(2.0, 60))
+        if answer.verdict == UNSAT:
+            assert min(values) > bound[0]
+        if answer.witness is not None:
+            assert answer.verdict == SAT
+            assert ((low <= answer.witness) & (answer.witness <= high)).all()
+            assert evaluate(found.network, answer.witness[None])[0][0] @ row[0] <= bound[0] + 1e-9 * np.abs(bound[0])

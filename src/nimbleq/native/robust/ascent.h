@@ -16,10 +16,10 @@ typedef struct {
     double **values;    /* [1 + layers] */
 } Ascent;
 
-/* A unit whose lower line may have any slope between f->slope and 1: a corner below, none above, no rounding. */
+/* A unit whose lower line may have any slope between f->slope and 1: a corner below, none above. */
 static inline bool flexible(const Layer *f, const Lines *at, size_t i)
 {
-    return f->eps < 0 && !f->rounds && f->high == INFINITY && at->below[i] != at->above[i];
+    return f->eps < 0 && at->below[i] != at->above[i] && at->low[i] <= f->low && at->high[i] < f->high;
 }
 
 /* The values that attain the bound: forward along the lines that the backward pass took, from the best corner. */
@@ -56,7 +56,7 @@ static void step_lines(const Network *net, const Work *work, const Ascent *ascen
             const double moved = slope + rate * gradient / (sqrt(*average / correction) + 1e-30);
             const double chosen = fmin(fmax(moved, f->slope), 1.0);
             at->below[i] = chosen * f->scale[i];
-            at->below_at[i] = f->low - chosen * f->low + chosen * f->zero[i];
+            at->below_at[i] = f->low - chosen * f->low + chosen * f->zero[i] - (f->rounds && chosen > 0 ? 0.5 : 0.0);
         }
     }
 }
