@@ -55,7 +55,7 @@ def test_one_line_for_what_is_wrong(run: Path, inline: Any, tmp_path: Path) -> N
 
 
 def test_a_map_of_visited_states_is_in_the_report(run: Path, inline: Any) -> None:
-    done = inline("robust", run, "--states", "60", "--radius", "0.01", "--seconds", "5", "--json")
+    done = inline("robust", run, "--states", "60", "--radius", "0.01", "--seconds", "120", "--json")
     assert done.code == 0, done.err
     found = done.json
     assert (found["states"], found["radius"]) == (60, 0.01)
