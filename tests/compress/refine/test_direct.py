@@ -16,12 +16,14 @@ from nimbleq.compress.passes.recipe import apply, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours, without_one
 from nimbleq.compress.refine.config import DirectConfig, check_direct
-from nimbleq.compress.refine.direct import Returns, _Regret, _sparser, direct_search
+from nimbleq.compress.refine.direct import Regret, Returns, _sparser, direct_search
 from nimbleq.compress.refine.linear import graph_of, is_linear, weights_of
 from nimbleq.compress.refine.team import returns_of, team_of
-from nimbleq.compress.states import q_values, visit
+from nimbleq.compress.states import States, compare, q_values, visit
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.plan import plan
 from nimbleq.errors import ConfigError
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.cost import cost
@@ -73,6 +75,7 @@ def test_the_bytes_that_are_counted_are_those_of_the_file(tmp_path: Path) -> Non
     assert size <= 16 + 3 + 4
     stored = [graph.stored(name) for name in graph.weights]
     assert sum(len(one.encoding.pack(one.codes, one.format)) for one in stored) == size
+    assert plan(graph, PORTABLE).constant_bytes == size, "the portable C holds the same bytes"
     save_artefact(tmp_path / "small", graph, np.zeros((1, 8), np.float32), {})
     loaded = load_artefact(tmp_path / "small").graph
     assert cost(loaded).size_bytes == size
@@ -161,18 +164,29 @@ def test_it_is_a_pass(balance, balance_teacher) -> None:
     assert str(parse_recipe(["direct=4"])[0]) == "direct search of 4-bit weights"
 
 
+def test_regret_is_that_of_comparisons(balance, balance_teacher) -> None:
+    met = visit(GraphPolicy(balance_teacher), balance, range(8), 500, 0.1)
+    q, codes = q_values(balance_teacher, met.obs), drawn(0, 2, 4)[0]
+    mask = np.random.default_rng(0).random((len(met), 2)) < 0.5
+    mask[:, 1] |= ~mask.any(axis=1)
+    for states in (met, States(met.obs, mask)):
+        expected = compare(q, codes(states.obs, states.mask), states.mask).regret
+        assert np.isclose(Regret.of(states, q)(codes), expected)
+        assert expected > 0
+
+
 def test_weights_that_bring_nothing_become_zero(balance, balance_teacher) -> None:
     """The sparsest that returns no less; every zero is one multiplication less."""
     met = visit(GraphPolicy(balance_teacher), balance, range(8), 500, 0.1)
     codes = Codes(np.array([[0, 0, 0, 0], [1, 1, 7, 3]]), np.array([0, 0]), np.array([2, 2, 6, 5]))
     assert balance(codes, range(50)).returns.mean() == 60
     assert len(without_one(codes)) == 4
-    sparser = _sparser(codes, _Regret(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16)
+    sparser = _sparser(codes, Regret.of(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16)
     assert sparser is not None
     assert np.count_nonzero(sparser.weight) < 4
     assert balance(sparser, range(50)).returns.mean() > 58
     nothing = replace(codes, weight=np.zeros_like(codes.weight))
-    assert _sparser(nothing, _Regret(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16) is None
+    assert _sparser(nothing, Regret.of(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16) is None
 
 
 @pytest.mark.parametrize(

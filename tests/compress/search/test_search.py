@@ -364,3 +364,10 @@ def test_a_candidate_that_is_clearly_better_is_not_played_to_the_end(balance, ba
     made = compress_policy(balance_teacher, balance, config)
     assert len(made.linear.returns) == 20
     assert made.certificate.certified
+
+
+def test_where_episodes_are_slow_auto_leaves_out_what_plays_thousands(balance, balance_teacher, monkeypatch):
+    config = CompressConfig(distill=FAST, select_episodes=40, hidden=((),))
+    monkeypatch.setattr(search, "_PATIENCE_S", 1e-9)
+    made = compress_policy(balance_teacher, balance, config)
+    assert {candidate.name for candidate in made.candidates} <= {"linear-int8", "linear-float32"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nimbleq.compress.refine.cma import Cma
 from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours, without_one
 from nimbleq.compress.refine.config import DirectConfig
 from nimbleq.compress.refine.team import returns_of
-from nimbleq.compress.states import States, compare
+from nimbleq.compress.states import States, legal_values
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
 
@@ -78,7 +79,7 @@ def direct_search(
     rng = np.random.default_rng(nonce)
     play = Returns(evaluate, nonce)
     some = rng.permutation(len(states))[:_STATES]
-    judge = _Regret(states[some], teacher_q[some])
+    judge = Regret.of(states[some], teacher_q[some])
     rounding, start = _best_form(weight, bias, judge, widths, levels)
     tick(0, 1, "direct search on regret")
     taught = _search_regret(rounding, start, judge, config, rng)
@@ -92,7 +93,7 @@ def direct_search(
         best = _halve([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
     for _ in range(config.zeros):
         tick(1, 1, "setting weights to zero")
-        sparser = _sparser(best, judge, play, 2 * config.episodes)
+        sparser = _sparser(best, judge, play, config.episodes)
         if sparser is None:
             break
         best = sparser
@@ -100,17 +101,30 @@ def direct_search(
 
 
 @dataclass(frozen=True, eq=False)
-class _Regret:
-    """What candidates lose, by the teacher's values, in the same states."""
+class Regret:
+    """What candidates lose, by the teacher's values, in the same states.
+
+    Attributes:
+        states: visited.
+        loss: ``float[K, A]`` of each action beside the teacher's.
+    """
 
     states: States
-    q: Array
+    loss: Array
+
+    @classmethod
+    def of(cls, states: States, teacher_q: Array) -> Self:
+        """With the teacher's values ``[K, A]``."""
+        legal = legal_values(teacher_q, states.mask)
+        return cls(states, legal.max(axis=1, keepdims=True) - legal)
 
     def __call__(self, codes: Codes) -> float:
-        return compare(self.q, codes(self.states.obs, self.states.mask), self.states.mask).regret
+        """See `nimbleq.compress.states.Comparison.regret`."""
+        action = codes(self.states.obs, self.states.mask)
+        return float(self.loss[np.arange(len(action)), action].mean())
 
 
-def _best_form(weight: Array, bias: Array, judge: _Regret, widths: Widths, levels: float) -> tuple[Rounding, Array]:
+def _best_form(weight: Array, bias: Array, judge: Regret, widths: Widths, levels: float) -> tuple[Rounding, Array]:
     """Of all choices of the row that becomes zero, the one whose rounding loses least."""
     obs = judge.states.obs
     forms = [
@@ -129,7 +143,7 @@ def _sigma(rounding: Rounding, start: Array, config: DirectConfig) -> float:
 
 
 def _search_regret(
-    rounding: Rounding, start: Array, judge: _Regret, config: DirectConfig, rng: np.random.Generator
+    rounding: Rounding, start: Array, judge: Regret, config: DirectConfig, rng: np.random.Generator
 ) -> Array:
     """The vector with the least regret that CMA-ES finds."""
     search, best, least = Cma.start(start, _sigma(rounding, start, config)), start, judge(rounding(start))
@@ -178,7 +192,7 @@ def _search_returns(
     return [codes for _, codes in sorted(pool.values(), key=lambda entry: -entry[0])]
 
 
-def _sparser(codes: Codes, judge: _Regret, play: Returns, episodes: int) -> Codes | None:
+def _sparser(codes: Codes, judge: Regret, play: Returns, episodes: int) -> Codes | None:
     """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less; None where none does.
 
     Weights become zero in the order in which the regret grows least, one at a time or many together.

@@ -88,11 +88,13 @@ class Family:
         name: short and unique.
         start: the passes that they share.
         formats: names in `FORMATS` (None: those of the recipe).
+        episodes: that making one of them plays, about, beyond the usual.
     """
 
     name: str
     start: Recipe
     formats: tuple[str, ...] | None = None
+    episodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Famil
 LADDER: dict[str, Rung] = {
     "last-bytes": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"))],
+        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"), episodes=12_000)],
     ),
     "fewest-bits": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
@@ -156,12 +158,14 @@ class Trial:
         recipe: makes it.
         after: name of the candidate that has to pass before this one is made (empty: none).
         unless: name of the candidate that has to fail before this one is made (empty: none).
+        episodes: that making it plays, about, beyond the usual.
     """
 
     name: str
     recipe: Recipe
     after: str = ""
     unless: str = ""
+    episodes: int = 0
 
 
 def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
@@ -171,7 +175,13 @@ def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
         return f"{family.name}-{table[name]}" if name in table else ""
 
     return tuple(
-        Trial(f"{family.name}-{name}", (*family.start, *FORMATS[name]), other(ONLY_AFTER, name), other(UNLESS, name))
+        Trial(
+            f"{family.name}-{name}",
+            (*family.start, *FORMATS[name]),
+            other(ONLY_AFTER, name),
+            other(UNLESS, name),
+            family.episodes,
+        )
         for name in formats
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -43,6 +44,7 @@ _FEWEST = 200
 """Episodes before a candidate is taken for good; and of one that is judged only to say how far it is from a
 certificate."""
 _GOLDEN = 256
+_PATIENCE_S = 1_800.0
 
 
 OnStart = Callable[[str, Certificate], None]
@@ -116,6 +118,7 @@ class _Search:
         self.certificates: dict[str, Certificate] = {}  # by the candidate's name
         self.attempts = 0
         self.made = 0  # families
+        self.episode_seconds = 0.0
         self.too_large: dict[str, str] = {}  # candidates that exceed a limit, by name: which
 
     def run(self) -> Compression:
@@ -182,12 +185,17 @@ class _Search:
         """Groups of candidates that share their expensive beginning, from small to large."""
         recipe = self.config.recipe
         if isinstance(recipe, str):
-            return ladder(self.teacher, recipe, self.config.hidden or None)
+            families = ladder(self.teacher, recipe, self.config.hidden or None)
+            if recipe == "auto":  # what plays for long has to be asked for by name
+                return [family for family in families if family[0].episodes * self.episode_seconds < _PATIENCE_S]
+            return families
         return [(Trial("recipe", recipe),)]
 
     def _check_reach(self) -> None:
         """Raise `ConfigError` where even a candidate that loses nothing would need more episodes than it may have."""
+        begun = time.monotonic()
         teacher = self.returns(self.seeds[: self._portions()[0]])
+        self.episode_seconds = (time.monotonic() - begun) / len(teacher)
         span = self._range([Pilot(teacher, teacher, self.rand)]).span
         why = out_of_reach(teacher, self.rand, self.config.keep, span, self.config.max_episodes)
         if why:
