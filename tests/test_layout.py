@@ -42,7 +42,10 @@ ALLOWED: dict[str, set[str]] = {
 TOP = {"__init__", "__main__", "cli", "verbs"}
 """These may import everything."""
 TORCH_ROOMS = {"rl", "bridge"}
-TORCH_FILES = {"compress/passes/fit_torch.py", "compress/passes/qat_torch.py", "compress/passes/finetune.py", "log.py"}
+TORCH_FILES = {
+    "compress/passes/fit_torch.py", "compress/passes/qat_torch.py", "compress/passes/finetune.py",
+    "compress/passes/gradients.py", "compress/passes/slim.py", "log.py",
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.ops import OPS
 from nimbleq.graph.tensor import INT32, UINT8, TensorType
-from nimbleq.graph.weight import Storage
+from nimbleq.graph.weight import Storage, default_storage
 from nimbleq.types import Array
 from tests.graph.test_formats import CASES, held
 from tests.strategies import random_obs
@@ -95,11 +95,17 @@ def policies(kind: str) -> list[Graph]:
 
 
 def _held_otherwise(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[str, Array]) -> Graph:
-    """Every weight in every format and encoding that it can have, rounded to that format, side by side."""
+    """Side by side: every weight in every format, rounded to it, and a sparse matrix also in every encoding.
+
+    Formats times encodings are the business of `tests/deploy/c/test_sparse.py`.
+    """
     inputs = {f"x{index}": source for index, source in enumerate(sources)}
     variants, storage = [(op, weights)], dict[str, Storage]()
     for name in weights:
-        for how in (Storage(number, encoding) for number in FORMATS.values() for encoding in ENCODINGS.values()):
+        ways = [Storage(number) for number in FORMATS.values()]
+        if weights[name].ndim > 1 and np.mean(weights[name] == 0) > 0.5:
+            ways += [Storage(default_storage(weights[name]).format, encoding) for encoding in ENCODINGS.values()]
+        for how in ways:
             changed = weights | {name: held(weights[name], how.format)}
             try:
                 Graph(inputs, (Node(op, tuple(inputs), "y"),), ("y",), changed, {name: how})
@@ -116,8 +122,9 @@ def test_weights_of_every_format_are_tried() -> None:
     """A row that no op can take has no test."""
     tried = {how for kind in OPS for graph in policies(kind) for how in graph.storage.values()}
     plain = {"float32", "int8", "int32"}  # what arrays are stored as when nothing else is said
-    others = (Storage(number, encoding) for number in FORMATS.values() for encoding in ENCODINGS.values())
-    assert tried == {how for how in others if str(how.format) not in plain or how.encoding != DENSE}
+    formats = {Storage(number) for name, number in FORMATS.items() if name not in plain}
+    sparse = {Storage(FORMATS[name], row) for name in ("float32", "int8") for row in ENCODINGS.values() if row != DENSE}
+    assert tried >= formats | sparse
 
 
 QUICK = {"c", "onnx", "verilog"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import Graph, Q
+from nimbleq.graph.graph import Graph, Node, Q
 from nimbleq.graph.tensor import Float32
 
 
@@ -40,13 +41,17 @@ class GraphModule(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """``obs[B, *O] → q: float32[B, A]``."""
+        return self.tensors(obs)[Q]
+
+    def tensors(self, obs: Tensor, after: Callable[[Node, Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Every tensor of the graph but actions, by name; ``after`` changes what a node makes."""
         raw = not isinstance(self.graph.obs_type.qtype, Float32)
         tensors = {self.graph.obs_name: obs.float() if raw else obs}
         for node in self.graph.nodes:
             if not isinstance(node.op, ops.ArgMax):
-                sources = [tensors[name] for name in node.inputs]
-                tensors[node.output] = forward_node(node.op, sources, self)
-        return tensors[Q]
+                made = forward_node(node.op, [tensors[name] for name in node.inputs], self)
+                tensors[node.output] = made if after is None else after(node, made)
+        return tensors
 
     def weight(self, name: str) -> Tensor:
         """The parameter or buffer of a weight of the graph."""

@@ -78,6 +78,12 @@ def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
     """Combinations of network and learner."""
     network = config.network
     yield _Rule("network.hidden", all(width >= 1 for width in network.hidden), "positive widths")
+    yield _Rule("network.sparsity", 0 <= network.sparsity < 1, "within 0 and 1 (excluded)")
+    yield _Rule("network.noisy", not (network.noisy and network.sparsity), "off with network.sparsity")
+    yield _Rule("network.spectral_norm", not (network.spectral_norm and network.sparsity), "off with network.sparsity")
+    moving = network.sparsity > 0 and network.sparsity_mode == "dynamic"
+    averaged = moving and config.evaluation.network == "average"
+    yield _Rule("evaluation.network", not averaged, "online with network.sparsity_mode dynamic")
     yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
     if config.algorithm == "pqn":

@@ -70,6 +70,9 @@ class NetworkConfig:
             (vectors only); a feature that never varied counts for nothing; frozen when the run ends and exported as
             part of the network.
         obs_clip: in standard deviations.
+        sparsity: share of the weights that are 0 from the start to the end (learner.engine torch).
+        sparsity_mode: ``static`` random places; ``dynamic`` places that move to where gradients are largest
+            [1911.11134].
     """
 
     torso: TorsoName = MLP
@@ -90,6 +93,8 @@ class NetworkConfig:
     policy_fractions: int = 32
     normalize_obs: bool = True
     obs_clip: float = 6.0
+    sparsity: float = 0.0
+    sparsity_mode: Literal["static", "dynamic"] = "static"
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,8 @@ def _checked_storage(weights: Mapping[str, Array], storage: Mapping[str, Storage
     for name, how in present.items():
         try:
             how.format.check(weights[name])
+            if why := how.encoding.misfit(how.format.encode(weights[name]), how.format):
+                raise GraphError(why)
         except GraphError as error:
             raise GraphError(f"weight {name!r} {error}") from None
     return {name: how for name, how in present.items() if how != default_storage(weights[name])}

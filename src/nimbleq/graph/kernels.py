@@ -73,9 +73,9 @@ def _conv2d(op: ops.Conv2d, weights: Weights, sources: tuple[TensorType, ...]) -
 
     def conv2d(x: Array) -> Array:
         source: Array = x.astype(compute, copy=False)
-        windows = _windows(source, (extent[0], extent[1]), op.stride, op.padding, op.pad_value)
-        batch, _, rows, cols = windows.shape[:4]
-        grouped = windows.reshape(batch, op.groups, -1, rows, cols, extent[0] * extent[1])
+        seen = windows(source, (extent[0], extent[1]), op.stride, op.padding, op.pad_value)
+        batch, _, rows, cols = seen.shape[:4]
+        grouped = seen.reshape(batch, op.groups, -1, rows, cols, extent[0] * extent[1])
         columns = grouped.transpose(1, 0, 3, 4, 2, 5).reshape(op.groups, batch * rows * cols, -1)
         product = (columns @ matrices).reshape(op.groups, batch, rows, cols, -1)
         y: Array = product.transpose(1, 0, 4, 2, 3).reshape(batch, out, rows, cols)
@@ -86,7 +86,7 @@ def _conv2d(op: ops.Conv2d, weights: Weights, sources: tuple[TensorType, ...]) -
     return conv2d
 
 
-def _windows(
+def windows(
     source: Array, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], fill: float
 ) -> Array:
     """``[B, C, rows, cols, kh, kw]`` sliding windows of the padded image."""
@@ -133,9 +133,9 @@ def _layer_norm(op: ops.LayerNorm, weights: Weights, sources: tuple[TensorType, 
 def _pool(op: ops.Pool, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     if op.function == "average":
         # Zeros of the padding count as entries, as with torch's count_include_pad=True.
-        return lambda x: _windows(x, op.kernel, op.stride, op.padding, 0).mean(axis=(4, 5), dtype=np.float32)
+        return lambda x: windows(x, op.kernel, op.stride, op.padding, 0).mean(axis=(4, 5), dtype=np.float32)
     lowest = INT32.low if sources[0].qtype.is_integer else -np.inf
-    return lambda x: _windows(x, op.kernel, op.stride, op.padding, lowest).max(axis=(4, 5))
+    return lambda x: windows(x, op.kernel, op.stride, op.padding, lowest).max(axis=(4, 5))
 
 
 @kernel.register

@@ -1,17 +1,31 @@
 """Passes: one technique a file, ``(graph, context) → graph``. A new one is a file beside these, a line in `PASSES`."""
 
-from nimbleq.compress.passes import direct, distill, fold, freeze_norms, prune, qat, quantize, student, students
+from nimbleq.compress.passes import (
+    direct,
+    distill,
+    encode,
+    fold,
+    freeze_norms,
+    prune,
+    qat,
+    quantize,
+    sparsify,
+    student,
+    students,
+)
 from nimbleq.compress.passes.base import PassRow
 
 PASSES: dict[str, PassRow] = {
     "fold": fold.ROW,
     "freeze-norms": freeze_norms.ROW,
     "prune": prune.ROW,
+    "sparsify": sparsify.ROW,
     "student": student.ROW,
     "students": students.ROW,
     "distill": distill.ROW,
     "int8": quantize.ROW,
     "qat": qat.ROW,
     "direct": direct.ROW,
+    "encode": encode.ROW,
 }
 """Name on the command line → pass."""

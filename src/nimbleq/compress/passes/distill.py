@@ -6,19 +6,21 @@ half student-visited, half teacher-visited states (`fit`), repeat. Regret, not t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nimbleq.compress.passes.base import PassRow, without_setting
+from nimbleq.compress.passes.base import PassRow
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.fit import fit_all
 from nimbleq.compress.passes.labelled import Labelled, label
 from nimbleq.compress.passes.settings import DistillConfig
+from nimbleq.compress.passes.sparsify import zeros_of
 from nimbleq.compress.states import visit
+from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Evaluate, Tick, no_tick
+from nimbleq.types import Array, Evaluate, Tick, no_tick
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def distill(
     config: DistillConfig,
     nonce: int,
     tick: Tick = no_tick,
+    masks: Mapping[str, Array] | None = None,
 ) -> Distilled:
     """Train ``student`` (float, trainable) towards ``teacher``.
 
@@ -49,8 +52,9 @@ def distill(
         from_teacher: the teacher-visited half, from `teacher_states`.
         nonce: seeds of episodes and of batches.
         tick: progress in rounds.
+        masks: weight → ``bool`` of its shape, False where it is 0 and stays 0.
     """
-    return distill_all(teacher, [student], evaluate, from_teacher, config, nonce, tick)[0]
+    return distill_all(teacher, [student], evaluate, from_teacher, config, nonce, tick, masks)[0]
 
 
 def distill_all(
@@ -61,6 +65,7 @@ def distill_all(
     config: DistillConfig,
     nonce: int,
     tick: Tick = no_tick,
+    masks: Mapping[str, Array] | None = None,
 ) -> tuple[Distilled, ...]:
     """Train several students at once: on the same batches, of states that any of them visits.
 
@@ -80,7 +85,7 @@ def distill_all(
         halves = [from_teacher] if visited is None else [from_teacher, visited]
         lr = config.lr * (1 - 0.5 * turn / config.rounds)
         updates = config.last_updates if turn == config.rounds - 1 else config.updates
-        students = fit_all(students, halves, config, updates, lr, nonce + turn, within)
+        students = fit_all(students, halves, config, updates, lr, nonce + turn, within, masks)
         snapshots.append(students)
         for index, student in enumerate(students):
             first = (turn + 2) * config.episodes + index * share.episodes
@@ -93,7 +98,13 @@ def distill_all(
 
 @dataclass(frozen=True)
 class Distill:
-    """Train towards the teacher on visited states."""
+    """Train towards the teacher on visited states.
+
+    Attributes:
+        sparse: weights of layers that are 0 stay 0.
+    """
+
+    sparse: bool = False
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
         made = distill(
@@ -104,11 +115,18 @@ class Distill:
             context.distill,
             context.seed,
             context.tick,
+            zeros_of(graph) if self.sparse else None,
         )
         return made.graph
 
     def __str__(self) -> str:
-        return "distill"
+        return "distill sparse" if self.sparse else "distill"
 
 
-ROW = PassRow(without_setting(Distill()), "train towards the teacher on the states that the student visits")
+def _parse(setting: str) -> Distill:
+    if setting not in ("", "sparse"):
+        raise ConfigError(f"distill takes no setting, or sparse (weights that are 0 stay 0), not {setting!r}")
+    return Distill(setting == "sparse")
+
+
+ROW = PassRow(_parse, "train towards the teacher on the states that the student visits; =sparse keeps zeros")

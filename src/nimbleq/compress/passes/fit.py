@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
@@ -12,7 +12,7 @@ from nimbleq.compress.passes.labelled import Labelled
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import make_targets
 from nimbleq.graph.graph import Graph
-from nimbleq.types import Tick, no_tick
+from nimbleq.types import Array, Tick, no_tick
 
 _LOOK = 0.1
 """Seconds between progress of threads."""
@@ -26,6 +26,7 @@ def fit(
     lr: float,
     seed: int,
     tick: Tick = no_tick,
+    masks: Mapping[str, Array] | None = None,
 ) -> Graph:
     """``updates`` steps of Adam, the step size falling from ``lr`` to zero along a half cosine.
 
@@ -37,8 +38,9 @@ def fit(
         parts: states with the teacher's values; the temperature τ comes from the first.
         seed: of the batches.
         tick: progress in updates.
+        masks: weight → ``bool`` of its shape, False where it is 0 and stays 0; PyTorch does this.
     """
-    return fit_all([student], parts, config, updates, lr, seed, tick)[0]
+    return fit_all([student], parts, config, updates, lr, seed, tick, masks)[0]
 
 
 def fit_all(
@@ -49,14 +51,16 @@ def fit_all(
     lr: float,
     seed: int,
     tick: Tick = no_tick,
+    masks: Mapping[str, Array] | None = None,
 ) -> list[Graph]:
     """`fit` of several students to the same batches; those that train in C do so side by side, one on each processor.
 
     Args:
         tick: progress in students.
+        masks: see `fit`.
     """
     targets = make_targets(parts, config)
-    native = [index for index, student in enumerate(students) if why_not_native(student) is None]
+    native = [index for index, student in enumerate(students) if masks is None and why_not_native(student) is None]
     shares = [0.0] * len(students)
     stop = Event()
 
@@ -73,7 +77,7 @@ def fit_all(
         else:
             from nimbleq.compress.passes.fit_torch import torch_fit  # torch, which the native engine does without
 
-            made = torch_fit(students[index], targets, config, updates, lr, seed, within)
+            made = torch_fit(students[index], targets, config, updates, lr, seed, within, masks)
         shares[index] = 1.0
         return made
 

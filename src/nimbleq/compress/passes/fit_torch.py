@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import cos, pi
 
 import numpy as np
@@ -60,10 +61,19 @@ def distillation_loss(
 
 
 def torch_fit(
-    student: Graph, targets: Targets, config: DistillConfig, updates: int, lr: float, seed: int, tick: Tick = no_tick
+    student: Graph,
+    targets: Targets,
+    config: DistillConfig,
+    updates: int,
+    lr: float,
+    seed: int,
+    tick: Tick = no_tick,
+    masks: Mapping[str, Array] | None = None,
 ) -> Graph:
     """See `nimbleq.compress.passes.fit.fit`."""
     module = to_module(student)
+    for name, mask in (masks or {}).items():  # Adam never moves what has no gradient
+        module.weight(name).register_hook(partial(torch.mul, torch.from_numpy(mask)))  # type: ignore[no-untyped-call]
     with one_thread():
         train(student, module, list(module.parameters()), targets, config, updates, lr, seed, tick)
     return from_module(student, module)
@@ -81,11 +91,13 @@ def train(
     tick: Tick = no_tick,
     frozen: Sequence[torch.nn.Parameter] = (),
     frozen_from: int | None = None,
+    price: Callable[[], Tensor] | None = None,
 ) -> None:
     """``updates`` gradient steps of ``module(obs) → q``.
 
     Args:
         frozen: of the parameters, those that stay as they are from the update ``frozen_from`` on.
+        price: added to the loss.
     """
     obs = _tensor(student, targets.obs)
     probability, advantage = (torch.from_numpy(part) for part in (targets.probability, targets.advantage))
@@ -104,6 +116,7 @@ def train(
         scaled = module(obs[pick]) / targets.temperature
         mask = None if legal is None else legal[pick]
         loss = distillation_loss(scaled, probability[pick], advantage[pick], config.advantage_weight, mask)
+        loss = loss if price is None else loss + price()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.max_grad_norm > 0:

@@ -1,55 +1,94 @@
-"""Neuron and channel pruning: score units, keep the best of every layer, remove the others physically."""
+"""Neuron and channel pruning: score units, keep the best, remove the others physically."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from nimbleq.compress.passes.base import PassRow
 from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.importances import IMPORTANCES, Evidence, ImportanceRow
+from nimbleq.compress.passes.importances.obs import compensated
+from nimbleq.compress.passes.labelled import Labelled, label
+from nimbleq.compress.passes.moments import Moments, moments
+from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.units import FIXED, Units, find_units, remove_units
-from nimbleq.compress.states import q_values
+from nimbleq.compress.states import States
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.interpret import trace
 from nimbleq.types import Array
 
-Score = Literal["magnitude", "sensitivity", "ablation"]
-Moments = dict[str, Array]
-"""Tensor → one number for every entry of its first axis."""
-_CHUNK = 2048
-_ABLATION_STATES = 512
+DEFAULT = "variance"
+"""Importance where none is named."""
 
 
-def prune_to(graph: Graph, widths: Sequence[int] | float, obs: Array, score: Score = "sensitivity") -> Graph:
+def prune_to(
+    graph: Graph,
+    widths: Sequence[int] | float,
+    obs: Array | Labelled,
+    importance: str = DEFAULT,
+    config: DistillConfig | None = None,
+    seed: int = 0,
+) -> Graph:
     """Narrower copy of ``graph``.
 
     Args:
         graph: float, any topology of supported ops; action values are never removed.
         widths: units to keep per layer in the order of ``find_units(graph).layers``, or one fraction in (0, 1] for all.
-        obs: ``[K, *O]`` visited states.
-        score: what makes a unit important, see `unit_scores`.
+        obs: visited states with the teacher's values, or ``[K, *O]`` states where ``graph`` is the teacher.
+        importance: a name in `IMPORTANCES`.
+        config, seed: of importances that train.
 
     Raises:
         ConfigError: the number of widths does not fit, or one is out of range.
         UnsupportedOpError: an op that pruning does not know.
     """
     units = find_units(graph)
+    seen = obs if isinstance(obs, Labelled) else label(graph, States(obs))
     sizes = [len(layer) for layer in units.layers]
+    row = IMPORTANCES[importance]
     wanted = [max(1, round(widths * size)) for size in sizes] if isinstance(widths, int | float) else list(widths)
     fits = len(wanted) == len(sizes) and all(1 <= want <= size for want, size in zip(wanted, sizes, strict=True))
     if not fits:
         raise ConfigError(f"widths {wanted} do not fit the {len(sizes)} layers of {sizes} units")
-    scores = unit_scores(graph, units, obs, score)
-    keep = [
-        layer[np.sort(np.argsort(-scores[layer], kind="stable")[:want])]
-        for layer, want in zip(units.layers, wanted, strict=True)
-    ]
-    return remove_units(graph, units, np.concatenate([*keep, np.zeros(0, np.int64)]), _moments(graph, obs)[0])
+    if wanted == sizes:
+        return remove_units(graph, units, _all(units), moments(graph, seen.obs)[0])
+    evidence = Evidence(graph, units, seen, *moments(graph, seen.obs), config or DistillConfig(), seed)
+    rated = row.rate(evidence)
+    scores = rated.scores * (_spread(graph, units, evidence.means, evidence.variances) > 0)
+    if isinstance(widths, int | float) and row.everywhere:
+        wanted = _everywhere(units, scores, sum(wanted))
+    keep = [_best(layer, scores, want) for layer, want in zip(units.layers, wanted, strict=True)]
+    kept = np.concatenate([*keep, np.zeros(0, np.int64)])
+    return _removed(rated.graph, evidence, row, kept)
+
+
+def _removed(graph: Graph, evidence: Evidence, row: ImportanceRow, keep: Array) -> Graph:
+    """``graph``, of the evidence's shape, without the units that are not in ``keep``."""
+    if row.compensate:
+        graph = compensated(graph, evidence.units, keep, evidence.seen.obs)
+    means = evidence.means if graph is evidence.graph else moments(graph, evidence.seen.obs)[0]
+    return remove_units(graph, evidence.units, keep, means)
+
+
+def _all(units: Units) -> Array:
+    return np.concatenate([*units.layers, np.zeros(0, np.int64)])
+
+
+def _best(layer: Array, scores: Array, count: int) -> Array:
+    """The ``count`` groups of a layer with the highest scores, in order."""
+    return np.asarray(layer[np.sort(np.argsort(-scores[layer], kind="stable")[:count])])
+
+
+def _everywhere(units: Units, scores: Array, total: int) -> list[int]:
+    """Widths under one threshold for all layers, one unit of each at least."""
+    first = np.concatenate([_best(layer, scores, 1) for layer in units.layers])
+    rest = np.setdiff1d(_all(units), first)
+    chosen = np.append(first, rest[np.argsort(-scores[rest], kind="stable")[: total - len(first)]])
+    return [int(np.isin(layer, chosen).sum()) for layer in units.layers]
 
 
 def drop_dead(graph: Graph, obs: Array) -> Graph:
@@ -57,60 +96,15 @@ def drop_dead(graph: Graph, obs: Array) -> Graph:
     bias. A constant other than 0 stays before a padded convolution, whose border no bias can equal. One unit of a layer
     always stays."""
     units = find_units(graph)
-    means, variances = _moments(graph, obs)
+    means, variances = moments(graph, obs)
     alive = _spread(graph, units, means, variances) > 0
     keep = [layer[alive[layer]] if alive[layer].any() else layer[:1] for layer in units.layers]
     return remove_units(graph, units, np.concatenate([*keep, np.zeros(0, np.int64)]), means)
 
 
-def unit_scores(graph: Graph, units: Units, obs: Array, score: Score) -> Array:
-    """``float64[groups]`` importance, comparable within a layer; coupled units are summed; dead units get 0.
-
-    ``magnitude``: squared L2 norm of the weights that make and read the unit, each layer's share of its mean.
-    ``sensitivity``: variance of the activation times the squared norm of the weights that read it: how much of the next
-    layer's sums is lost when the unit becomes its mean. ``ablation``: how much the action values move when it does,
-    measured directly.
-    """
-    means, variances = _moments(graph, obs)
-    alive = _spread(graph, units, means, variances) > 0
-    if score == "ablation":
-        return _ablation(graph, units, obs[:_ABLATION_STATES], means) * alive
-    total = np.zeros(len(alive))
-    for node in graph.nodes:
-        if not isinstance(node.op, ops.Linear | ops.Conv2d):
-            continue
-        square = graph.weights[node.op.weight].astype(np.float64) ** 2
-        if score == "magnitude":
-            _add(total, units.of[node.output], square.reshape(len(square), -1).sum(axis=1))
-        if isinstance(node.op, ops.Conv2d) and node.op.groups > 1:
-            continue
-        reading = square.reshape(*square.shape[:2], -1).sum(axis=(0, 2))
-        importance = reading if score == "magnitude" else reading * variances[node.inputs[0]]
-        _add(total, units.of[node.inputs[0]], importance)
-    return total * alive
-
-
-def _add(total: Array, groups: Array, importance: Array) -> None:
-    """Add to each group, normalised by the mean over this layer."""
-    removable = groups != FIXED
-    np.add.at(total, groups[removable], importance[removable] / max(float(importance.mean()), 1e-30))
-
-
-def _ablation(graph: Graph, units: Units, obs: Array, means: dict[str, Array]) -> Array:
-    everything = np.concatenate([*units.layers, np.zeros(0, np.int64)])
-    before = q_values(graph, obs)
-    scores = np.zeros(int(everything.max(initial=-1)) + 1)
-    for layer in units.layers:
-        for unit in layer:
-            without = remove_units(graph, units, everything[everything != unit], means) if len(layer) > 1 else graph
-            scores[unit] = float(np.square(q_values(without, obs) - before).mean()) + 1e-30
-    return scores
-
-
 def _spread(graph: Graph, units: Units, means: Moments, variances: Moments) -> Array:
     """``float64[groups]`` how far each group moves where it is read, summed: exactly 0 for what is free to go."""
-    count = max((int(groups.max(initial=-1)) for groups in units.of.values()), default=-1) + 1
-    spread = np.zeros(count)
+    spread = np.zeros(units.count)
     for node in graph.nodes:
         if isinstance(node.op, ops.Linear | ops.Conv2d | ops.LayerNorm | ops.Add | ops.Dueling):
             for name in node.inputs:
@@ -129,50 +123,44 @@ def _moves(op: ops.Op, mean: Array, variance: Array) -> Array:
     return variance
 
 
-def _moments(graph: Graph, obs: Array) -> tuple[Moments, Moments]:
-    """Mean and variance over states (and pixels) of every entry of the first axis, per tensor, in a stream."""
-    count = 0
-    first: dict[str, Array] = {}
-    second: dict[str, Array] = {}
-    offset: dict[str, Array] = {}
-    for start in range(0, len(obs), _CHUNK):
-        batch = obs[start : start + _CHUNK]
-        for name, values in trace(graph, batch).items():
-            if values.ndim < 2:
-                continue
-            rows = values.reshape(len(values), values.shape[1], -1).astype(np.float64)
-            shift = offset.setdefault(name, rows[0, :, 0].copy())  # a constant unit then has variance exactly 0
-            rows = rows - shift[:, None]
-            first[name] = first.get(name, 0.0) + rows.mean(axis=2).sum(axis=0)
-            second[name] = second.get(name, 0.0) + np.square(rows).mean(axis=2).sum(axis=0)
-        count += len(batch)
-    means = {name: first[name] / count for name in first}
-    variances = {name: np.maximum(second[name] / count - means[name] ** 2, 0.0) for name in first}
-    return {name: means[name] + offset[name] for name in means}, variances
-
-
 @dataclass(frozen=True)
 class Prune:
-    """Dead units first, then the least sensitive ones down to a share of every layer."""
+    """Dead units first, then the least important ones down to a share.
+
+    Attributes:
+        share: of the units to keep: of every layer, or of all together where the importance compares layers.
+        importance: a name in `IMPORTANCES`.
+    """
 
     share: float
+    importance: str = DEFAULT
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        obs = context.from_teacher().obs
-        return prune_to(drop_dead(graph, obs), self.share, obs) if self.share < 1 else drop_dead(graph, obs)
+        seen = context.from_teacher()
+        alive = drop_dead(graph, seen.obs)
+        if self.share == 1:
+            return alive
+        return prune_to(alive, self.share, seen, self.importance, context.distill, context.seed)
 
     def __str__(self) -> str:
-        return f"prune to {self.share:g}"
+        by = "" if self.importance == DEFAULT else f" by {self.importance}"
+        return f"prune to {self.share:g}{by}"
 
 
 def _parse(setting: str) -> Prune:
+    """``0.5``, or ``IMPORTANCE:0.5``."""
+    name, _, number = setting.rpartition(":")
+    if name and name not in IMPORTANCES:
+        raise ConfigError(f"there is no importance {name!r}; choose from {', '.join(IMPORTANCES)}")
     try:
-        share = float(setting)
+        share = float(number)
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
         raise ConfigError(f"prune takes the share of units to keep, above 0 and at most 1, not {setting!r}")
-    return Prune(share)
+    return Prune(share, name or DEFAULT)
 
 
-ROW = PassRow(_parse, "remove the least sensitive units down to this share of every layer", "0.5")
+ROW = PassRow(
+    _parse, "remove the least important units down to this share; IMPORTANCE:SHARE for another importance", "0.5"
+)

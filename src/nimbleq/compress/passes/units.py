@@ -33,6 +33,11 @@ class Units:
     layers: tuple[Array, ...]
     names: tuple[str, ...]
 
+    @property
+    def count(self) -> int:
+        """How many group numbers there are, removable or not."""
+        return max((int(groups.max(initial=-1)) for groups in self.of.values()), default=-1) + 1
+
 
 def find_units(graph: Graph) -> Units:
     """The removable units of a float graph.

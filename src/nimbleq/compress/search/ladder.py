@@ -12,12 +12,16 @@ from itertools import pairwise
 
 from nimbleq.compress.passes.direct import Direct
 from nimbleq.compress.passes.distill import Distill
+from nimbleq.compress.passes.encode import Encode
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.freeze_norms import FreezeNorms
-from nimbleq.compress.passes.prune import Prune
+from nimbleq.compress.passes.importances import IMPORTANCES
+from nimbleq.compress.passes.patterns import Blocks, NofM, Pattern, Share
+from nimbleq.compress.passes.prune import DEFAULT, Prune
 from nimbleq.compress.passes.qat import Qat
 from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import Recipe
+from nimbleq.compress.passes.sparsify import Sparsify
 from nimbleq.compress.passes.student import student_of
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
@@ -38,6 +42,8 @@ FORMATS: dict[str, Recipe] = {
     "qat8": (Qat("int8"),),
     "int8": (Int8(),),
     "float32": (),
+    "sparse8": (Int8(), Encode()),
+    "sparse32": (Encode(),),
 }
 """Number format of the weights → the passes that end in it."""
 ONLY_AFTER = {"direct3": "direct4", "direct2": "direct3"}
@@ -76,6 +82,15 @@ RECIPES: dict[str, RecipeRow] = {
     "int4-qat": RecipeRow(("qat4",), "4-bit weights, trained with their rounding", _TAUGHT),
     "int2-qat": RecipeRow(("qat2",), "2-bit weights, trained with their rounding", _TAUGHT),
     "ternary-qat": RecipeRow(("ternary",), "weights of -1, 0 and 1 times a step, trained with their rounding", _TAUGHT),
+    **{
+        f"pruned-{name}": RecipeRow(("int8", "float32"), f"units removed: {row.purpose}", (f"pruned-{name}",))
+        for name, row in IMPORTANCES.items()
+    },
+    "sparse-unstructured": RecipeRow(("sparse8", "sparse32"), "80 to 97 % zeros anywhere, the smallest", ("sparse",)),
+    "obs": RecipeRow(("sparse8", "sparse32"), "the same, those whose work others can do", ("sparse-obs",)),
+    "sparse-2:4": RecipeRow(("sparse8", "sparse32"), "2 of 4 neighbouring weights", ("2:4",)),
+    "sparse-1:4": RecipeRow(("sparse8", "sparse32"), "1 of 4 neighbouring weights", ("1:4",)),
+    "sparse-block4": RecipeRow(("sparse8", "sparse32"), "zeros in blocks of 4 outputs × 1 input", ("block4",)),
 }
 """Name on the command line → what a search tries."""
 
@@ -129,9 +144,28 @@ def _students(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Fam
 
 
 def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    steps = ((share, (Fold(), FreezeNorms(), Prune(share), Distill(), Fold())) for share in _SHARES)
-    return (Family(f"pruned-{share:g}", start) for share, start in steps)
+    return _pruned_by(DEFAULT)
 
+
+def _pruned_by(importance: str) -> Iterable[Family]:
+    """Units removed from the teacher, what is left taught by it."""
+    name = "pruned" if importance == DEFAULT else f"pruned-{importance}"
+    steps = ((share, (Fold(), FreezeNorms(), Prune(share, importance), Distill(), Fold())) for share in _SHARES)
+    return (Family(f"{name}-{share:g}", start) for share, start in steps)
+
+
+def _sparse(saliency: str, *patterns: Pattern) -> Rung:
+    """Weights of the teacher made 0, what is left taught by it."""
+
+    def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+        for pattern in patterns:
+            steps = (Fold(), FreezeNorms(), Fold(), Sparsify(pattern, saliency), Distill(sparse=True), Fold())
+            yield Family(f"sparse-{pattern}", steps)
+
+    return Rung(lambda teacher, hidden: hidden is None, families)
+
+
+_SPARSITIES = tuple(Share(share) for share in (0.97, 0.95, 0.9, 0.8))
 
 LADDER: dict[str, Rung] = {
     "last-bytes": Rung(
@@ -144,6 +178,15 @@ LADDER: dict[str, Rung] = {
     ),
     "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
     "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
+    **{
+        f"pruned-{name}": Rung(lambda _, hidden: hidden is None, lambda *_, name=name: _pruned_by(name))
+        for name in IMPORTANCES
+    },
+    "sparse": _sparse("magnitude", *_SPARSITIES),
+    "sparse-obs": _sparse("obs", *_SPARSITIES),
+    "1:4": _sparse("obs", NofM(1, 4)),
+    "2:4": _sparse("obs", NofM(2, 4)),
+    "block4": _sparse("obs", Blocks(4, 0.95), Blocks(4, 0.9), Blocks(4, 0.75)),
     "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),
 }
 """Where candidates come from, from small to large."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.encodings.base import Encoding
+from nimbleq.graph.encodings.base import Encoding, Parts
 from nimbleq.graph.formats import Format
 from nimbleq.types import Array
 
@@ -14,6 +14,10 @@ from nimbleq.types import Array
 @dataclass(frozen=True)
 class Dense(Encoding):
     """Every entry, in C order, without gaps."""
+
+    def split(self, codes: Array, number: Format) -> Parts:
+        """No indices."""
+        return Parts((), codes.reshape(-1))
 
     def pack(self, codes: Array, number: Format) -> bytes:
         """See `Encoding`."""

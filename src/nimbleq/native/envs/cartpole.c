@@ -36,7 +36,7 @@ static bool fallen(const Cart *cart)
     return fabs(cart->x) > TRACK || fabs(cart->theta) > 12.0 * 2.0 * PI / 360.0;
 }
 
-/* The data of a writable array of this type and size, or NULL with an error set. */
+/* A writable array as it has to be, or NULL with an error set. */
 static void *data_of(PyObject *object, int type, npy_intp size)
 {
     PyArrayObject *array = (PyArrayObject *)object;
@@ -49,8 +49,8 @@ static void *data_of(PyObject *object, int type, npy_intp size)
 }
 
 /* cartpole_step(state float64[N, 4], time int64[N], envs int64[L], actions int64[L], limit, obs float32[L, 4],
- * terminated bool[L], truncated bool[L]): steps the environments `envs` of N. Changes their
- * state and time, and fills the last three. */
+ * terminated bool[L], truncated bool[L]): steps the environments `envs` of N: changes their state and
+ * time, fills the last three. */
 static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;

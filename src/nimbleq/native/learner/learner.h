@@ -23,7 +23,7 @@ typedef struct {
 } Options;
 
 /* One Linear. Its weights are a matrix as in matrix.h, w[in, out]; those of the head, which has few outputs, w[out, in].
- * This way vectors run along many elements in every product. */
+ * So vectors run along many elements in every product. */
 typedef struct {
     size_t in, out;
     bool head;

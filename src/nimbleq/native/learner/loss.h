@@ -10,7 +10,7 @@
 #include "learner.h"
 #include "vec.h"
 
-/* V(s'): the value by `valued` of the action that `chosen` prefers (lowest index at ties). The same array twice
+/* V(s'): the value by `valued` of the action that `chosen` likes best (lowest index at ties). The same array twice
  * gives max_a Q. */
 INLINE vf next_value(const float *chosen, const float *valued, size_t actions, size_t stride)
 {

@@ -1,8 +1,8 @@
 /* The matrix product behind every layer, forward and backward, which skips the zeros of its left operand.
  *
- * After a ReLU about half of the activations are zero, and so are the gradients that come back through it. One bit
- * per element says which are not; the product walks over the set bits, so there is no branch per element, and without
- * zeros it does what a dense product does.
+ * After a ReLU about half of the activations are zero, and so are the gradients that come back through it. A bit per
+ * element tells which are not; the product walks over the set bits, so there is no branch per element and without zeros
+ * it does what a dense one does.
  *
  * Storage: matrix[column / BLOCK][row][column % BLOCK], each block of columns contiguous. BLOCK rows of a block are
  * 16 KiB: they stay in the L1 cache while all rows of the left operand pass over them.

@@ -83,10 +83,10 @@ static inline void frames_read(const Frames *frames, int32_t id, uint8_t *plane)
     else if (frames_has(frames, key) && frames->key[key] == WHOLE)
         decode(frames->pixels, frames->code[id], frames->code[key], plane);
     else
-        memset(plane, 0, frames->pixels); /* only after loading forged counts */
+        memset(plane, 0, frames->pixels); /* only after loading counts that somebody made up */
 }
 
-/* Codes `plane` as its difference from `key` into frames->buffer; 0 when it should become a key itself: it differs
+/* Codes `plane` as its difference from `key` into frames->buffer; 0 when it had better become a key itself: it differs
  * too much, or its predecessor `near` would be a far better key (the scene has changed for good). */
 static size_t frames_encode(Frames *frames, const uint8_t *plane, const uint8_t *key, const uint8_t *near)
 {
@@ -115,8 +115,8 @@ static bool frames_keep(Frames *frames, int32_t id, const uint8_t *code, size_t 
     return true;
 }
 
-/* Remembers one plane with one reference; `near` is the number of one that is probably similar, or negative. Returns
- * its number, or -1 when memory runs out. */
+/* Remembers one plane with one reference; `near` is the number of one that is probably similar, or negative. Its number,
+ * or -1 without memory. */
 static int32_t frames_put(Frames *frames, const uint8_t *plane, int32_t near)
 {
     if (frames->spare_count == 0 && !frames_reserve(frames, frames->count + 1))
@@ -126,7 +126,7 @@ static int32_t frames_put(Frames *frames, const uint8_t *plane, int32_t near)
     size_t length = 0;
     if (frames->compress && frames_has(frames, near))
         key = frames->key[near] == WHOLE ? near : frames->key[near];
-    if (key != WHOLE && frames_has(frames, key)) { /* always true, unless the counts were forged */
+    if (key != WHOLE && frames_has(frames, key)) { /* it always is, unless somebody made counts up */
         const uint8_t *similar = frames->code[key];
         if (key != near) {
             frames_read(frames, near, frames->near);
@@ -150,7 +150,7 @@ static int32_t frames_put(Frames *frames, const uint8_t *plane, int32_t near)
 static void frames_release(Frames *frames, int32_t id)
 {
     if (frames->references[id] <= 0 || --frames->references[id] > 0)
-        return; /* the former only with forged counts */
+        return; /* the former only with counts that somebody made up */
     const int32_t key = frames->key[id];
     free(frames->code[id]);
     frames->code[id] = NULL;

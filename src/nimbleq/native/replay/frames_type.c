@@ -1,4 +1,4 @@
-/* Python type `nimbleq.native._replay.Frames`; for its methods see PlainFrames in nimbleq/rl/replay/shared_frames.py. */
+/* Python type `nimbleq.native._replay.Frames`; what its methods promise stands at PlainFrames in nimbleq/rl/replay/shared_frames.py. */
 #include "arrays.h"
 
 #include "dump.h"
@@ -102,7 +102,7 @@ static void read_row(const Frames *frames, const int32_t *id, size_t count, uint
     }
 }
 
-/* Prefetches the first bytes of the planes of a row that will be read soon. */
+/* Asks for the first bytes of the planes of a row that will be read soon. */
 static void prefetch_row(const Frames *frames, const int32_t *id, size_t count)
 {
     for (size_t k = 0; k < count; k++)
@@ -208,7 +208,7 @@ static PyObject *table(const void *values, int type, size_t count, size_t size)
     return array;
 }
 
-/* A tuple of `count` parts, whose references it takes over; NULL when one is missing. */
+/* A tuple of `count` parts, which are let go; NULL when one is missing. */
 static PyObject *tuple_of(PyObject **part, Py_ssize_t count)
 {
     PyObject *tuple = PyTuple_New(count);

@@ -1,6 +1,6 @@
 /* Transitions of vectors: closing n-step windows into the ring, and gathering a batch from it, in one call each.
  *
- * All state is in arrays that Python owns (nimbleq.rl.replay says what they mean); here they are rows of bytes.
+ * All state lies in the arrays of Python (nimbleq.rl.replay), which says what they mean; here they are rows of bytes.
  */
 #include <string.h>
 
@@ -184,7 +184,7 @@ PyObject *rows_gather(PyObject *module, PyObject *const *args, Py_ssize_t count)
         Field from, to;
         PyArrayObject *source = (PyArrayObject *)PyTuple_GET_ITEM(args[0], i);
         if (!field_of((PyObject *)source, 1, false, &from))
-            goto failed; /* perhaps it was not an array */
+            goto failed; /* it was no array, perhaps */
         npy_intp shape[NPY_MAXDIMS];
         memcpy(shape, PyArray_DIMS(source), (size_t)PyArray_NDIM(source) * sizeof *shape);
         shape[0] = rows;

@@ -1,4 +1,4 @@
-/* Python type `nimbleq.native._replay.Tree`; for its methods see SumTree in nimbleq/rl/replay/priority.py. */
+/* Python type `nimbleq.native._replay.Tree`; what its methods promise stands at SumTree in nimbleq/rl/replay/priority.py. */
 #include "arrays.h"
 
 #include "tree.h"

@@ -24,7 +24,7 @@ PyArrayObject *decider_batch(const Decider *self, PyObject *obs)
     return (PyArrayObject *)array;
 }
 
-/* A new reference to the masks, bool[N, A]; NULL without an error for a policy that takes none. */
+/* bool[N, A], new, for a masked policy; NULL and no error where there is none to be had. */
 PyArrayObject *decider_masks(const Decider *self, PyObject *mask, npy_intp count)
 {
     if (self->masked != (mask != NULL && mask != Py_None)) {

@@ -24,7 +24,7 @@ static uint64_t TICKS(void)
 }
 #endif
 
-/* Nanoseconds per call; without a decider, those of the empty loop. */
+/* Nanoseconds per call; without a decider of the empty loop. */
 static PyObject *timed(const Decider *self, const char *data, const uint8_t *mask, npy_intp count, Py_ssize_t calls)
 {
     npy_intp dims[1] = {calls};

@@ -40,6 +40,8 @@ def native_available(
         return f"the native learner has no {network.head} head, it learns expected values"
     if network.noisy:
         return "the native learner has no noisy layers"
+    if network.sparsity:
+        return "the native learner has no sparse weights"
     if learner is not None and learner.munchausen:
         return "the native learner has no Munchausen targets"
     if obs is not None and obs.pictures:

@@ -13,6 +13,7 @@ from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.learner import learning_rate
+from nimbleq.rl.learners.sparsity import Sparsity
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Sample
@@ -36,9 +37,11 @@ class TorchLearner(learner_state.Weights):
         self.config, self.spec = config.learner, spec
         self.updates = 0
         self.online = initial_network(spec, config.network, seed)
+        self.sparsity = Sparsity(self.online, config.network, seed) if config.network.sparsity else None
         self.target = self.online
         if self.config.target != "none":
             self.target = initial_network(spec, config.network, seed).requires_grad_(False)
+            self.target.load_state_dict(self.online.state_dict())
         head = self.online.head
         loss = head.return_loss if config.algorithm == "pqn" else head.loss
         assert loss is not None, "`check_head` refuses pqn with this head"
@@ -72,11 +75,15 @@ class TorchLearner(learner_state.Weights):
         loss = losses.weighted_mean(errors.loss, weight)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.sparsity is not None:
+            self.sparsity.before_step(self.updates, self.optimizer)
         if config.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.trained, config.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.updates)
         self.optimizer.step()
+        if self.sparsity is not None:
+            self.sparsity.after_step()
         self.updates += 1
         self._move_target()
         return errors.surprise.numpy()
@@ -102,6 +109,8 @@ class TorchLearner(learner_state.Weights):
         if self.target is not self.online:
             state |= learner_state.named_arrays(self.target, "target.")
         state |= learner_state.moment_arrays(self.online, self.optimizer)
+        if self.sparsity is not None:
+            state |= self.sparsity.arrays()
         if self.draws:
             state["rng"] = self.generator.get_state().numpy().copy()
         return state | {"updates": np.array([self.updates], np.int64)}
@@ -112,6 +121,8 @@ class TorchLearner(learner_state.Weights):
         if self.target is not self.online:
             learner_state.load_network(self.target, arrays, "target.")
         self.updates = int(arrays["updates"][0])
+        if self.sparsity is not None:
+            self.sparsity.load_arrays(arrays)
         if self.draws:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)

@@ -10,6 +10,7 @@ from typing import Self
 
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
+from nimbleq.graph.encodings import DENSE
 from nimbleq.graph.graph import MASK, Graph
 from nimbleq.graph.tensor import TensorType
 
@@ -67,7 +68,7 @@ class Layout:
         graph: the policy.
         names: tensor → what it is called in C.
         roots: tensor → the tensor whose memory it uses (itself, or the input of a Flatten that moves nothing).
-        free_flattens: outputs of a Flatten that only Linear ops read: these permute their weights instead.
+        free_flattens: outputs of a Flatten that only dense Linear ops read: these permute their weights instead.
         raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
         sparse: tensors with exact zeros worth skipping (a ReLU made them).
     """
@@ -113,8 +114,12 @@ def _free_flattens(graph: Graph) -> frozenset[str]:
         for node in graph.nodes
         if isinstance(node.op, ops.Flatten)
         and node.output not in graph.outputs
-        and all(isinstance(reader.op, ops.Linear) for reader in graph.consumers(node.output))
+        and all(_is_dense_linear(graph, reader.op) for reader in graph.consumers(node.output))
     )
+
+
+def _is_dense_linear(graph: Graph, op: ops.Op) -> bool:
+    return isinstance(op, ops.Linear) and (op.weight not in graph.storage or graph.storage[op.weight].encoding == DENSE)
 
 
 def _sparse(graph: Graph) -> frozenset[str]:

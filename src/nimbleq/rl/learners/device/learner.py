@@ -222,6 +222,8 @@ def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
         return (
             f"learner.engine device learns from a replay, which {config.algorithm} has not: use auto, native or torch"
         )
+    if config.network.sparsity:
+        return "learner.engine device trains no sparse weights (network.sparsity): use torch"
     if spec is not None and spec.obs.pictures:
         return "learner.engine device learns from one picture or numbers, not both: use torch"
     return missing_device(config.learner)

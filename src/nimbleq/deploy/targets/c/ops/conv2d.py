@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.deploy.targets.c.ops.readers import Stored, stored
+from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_conv2d
 from nimbleq.deploy.targets.c.ops.sums import activated, as_float, bias, check_int_source, real_weights, requantized
 
 
 def conv2d(layer: Layer) -> list[str]:
     """Lines of a Conv2d, its epilogue included."""
+    if is_sparse(layer):
+        return sparse_conv2d(layer)
     op, weight, real = layer.op, layer.weight(layer.op.weight), real_weights(layer)
     if not real:
         check_int_source(layer)

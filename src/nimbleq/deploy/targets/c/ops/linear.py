@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.deploy.targets.c.ops.readers import stored
+from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_linear
 from nimbleq.deploy.targets.c.ops.sums import (
     activated,
     as_float,
@@ -21,6 +22,8 @@ from nimbleq.deploy.targets.c.ops.sums import (
 
 def linear(layer: Layer) -> list[str]:
     """Lines of a Linear, its epilogue included."""
+    if is_sparse(layer):
+        return sparse_linear(layer)
     weight, x, y = columns(layer), layer.x, layer.y
     n_out, n_in = weight.shape
     if real_weights(layer):
