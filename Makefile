@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | bench-train | install: each installs what it needs into .venv first.
+# make demo | test | test-targets | lint | bench | bench-train | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test lint bench bench-train clean
+.PHONY: install demo test test-targets lint bench bench-train clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -26,6 +26,19 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Compilers and emulators of every target, Debian's names. gcc-multilib cannot be installed beside the cross compilers.
+TOOLCHAINS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross \
+  gcc-i686-linux-gnu libc6-dev-i386-cross gcc-arm-none-eabi gcc-avr avr-libc arduino-core-avr clang lld rustc nodejs \
+  chromium qemu-user qemu-system-arm simavr verilator valgrind cmake
+
+# Every op on every target, each processor and toolchain at length, and random graphs (FUZZ of each kind).
+FUZZ ?= 20
+test-targets: install
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get install -qq -y --no-install-recommends \
+	  $(TOOLCHAINS) >/dev/null; else echo "what is missing is skipped; install all of it with: apt install $(TOOLCHAINS)"; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,cross]"
+	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" tests/deploy
 
 # Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README. What is measured stays
 # and only what is missing is measured; ARGS=--fresh measures all of it again.
