@@ -13,6 +13,9 @@ from nimbleq.types import Array
 
 _ZERO, _ONE = np.zeros(1, np.int32), np.ones(1, np.float32)
 
+_MANTISSA = 24
+"""Bits of a float32: more levels, or a zero point further away, no C kernel has to count."""
+
 
 @dataclass(frozen=True)
 class Quantize(Op):
@@ -35,10 +38,12 @@ class Quantize(Op):
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         require_floats(self, sources)
+        require(self.bits <= _MANTISSA, f"Quantize to {self.bits} bits: float32 has {_MANTISSA}")
         (source,) = sources
         per_channel(weights, self.inverse_scale, source, np.float32)
         if self.zero_point is not None:
-            per_channel(weights, self.zero_point, source, np.int32)
+            zero = per_channel(weights, self.zero_point, source, np.int32)
+            require(bool((np.abs(zero.astype(np.int64)) <= 1 << _MANTISSA).all()), "Quantize: a zero point above 2^24")
         return TensorType(source.shape, Int(self.bits, self.signed))
 
 

@@ -13,28 +13,27 @@ static inline int32_t nq_quantize(
     return (int32_t)(whole + zero_point);
 }
 #else
-/* double has fewer bits here, or is made in software (Cortex-M4), so in integers: x inverse_scale = +-m 2^e. */
+/* double has fewer bits here, or is made in software (Cortex-M4), so in integers: x inverse_scale = +-m 2^-shift, where m
+   holds the upper 31 bits of the product, the last of them set when anything below is. 2^28 is beyond every clamp. */
 static int32_t nq_quantize(
     const float x, const float inverse_scale, const int32_t zero_point, const int32_t low, const int32_t high)
 {
     union { float real; uint32_t bits; } one, other;
     one.real = x;
     other.real = inverse_scale;
-    const int negative = ((one.bits ^ other.bits) >> 31) != 0;
     const int32_t exponent_one = (int32_t)(one.bits >> 23 & 255u), exponent_other = (int32_t)(other.bits >> 23 & 255u);
     const uint32_t mantissa_one = (one.bits & 0x7fffffu) | (exponent_one ? 0x800000u : 0u);
     const uint32_t mantissa_other = (other.bits & 0x7fffffu) | (exponent_other ? 0x800000u : 0u);
-    const uint64_t m = (uint64_t)mantissa_one * mantissa_other;
-    const int32_t e = (exponent_one ? exponent_one : 1) + (exponent_other ? exponent_other : 1) - 300;
-    const int64_t most = (int64_t)1 << 34; /* beyond every clamp */
-    int64_t level = 0;
-    if (m != 0 && e >= 0)
-        level = e > 34 || m >> (34 - e) != 0 ? most : (int64_t)(m << e);
-    else if (e > -50)
-        level = (int64_t)((m + ((uint64_t)1 << (-e - 1)) - (negative ? 1u : 0u)) >> -e);
-    if (level > most) level = most;
-    if (negative) level = -level;
-    level += zero_point;
-    return level < low ? low : level > high ? high : (int32_t)level;
+    const uint64_t product = (uint64_t)mantissa_one * mantissa_other;
+    const uint32_t m = (uint32_t)(product >> 17) | (((uint32_t)product & 0x1ffffu) != 0);
+    const int32_t shift = 283 - (exponent_one ? exponent_one : 1) - (exponent_other ? exponent_other : 1);
+    const uint32_t negative = (one.bits ^ other.bits) >> 31;
+    int32_t level = 0;
+    if (shift < 2)
+        level = (int32_t)1 << 28;
+    else if (shift < 32)
+        level = (int32_t)((m + ((uint32_t)1 << (shift - 1)) - (m ? negative : 0u)) >> shift);
+    level = (negative ? -level : level) + zero_point;
+    return level < low ? low : level > high ? high : level;
 }
 #endif
