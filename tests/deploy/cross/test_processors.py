@@ -192,7 +192,7 @@ def test_zig_alone_suffices(row: Processor, tmp_path: Path) -> None:
     ("graph", "flash", "ram"), [(mlp(4, 2), 250, 64), (mlp(8, 4), 400, 96), (int_mlp(8, 4), 500, 128)]
 )
 def test_small_policies_stay_small_on_a_cortex_m4(graph: Graph, flash: int, ram: int) -> None:
-    """Linear policies of CartPole and LunarLander, code and mark included; double in software alone took 1,700 bytes."""
+    """Linear policies of CartPole and LunarLander, mark included; double in software alone took 1.7 kB."""
     skip_without("cortex-m4")
     found = footprint("cortex-m4", graph, random_obs(np.random.default_rng(0), graph, 8))
     assert exceeded([found], flash, ram) is None
