@@ -89,7 +89,7 @@ def test_the_whole_line_is_told(run: RunDir) -> None:
         "220 000 environment steps in 22.5 s", "aim 225", "teacher − margin 238.7", "random play −193.9",
         "linear 160 B", "from scratch 1.95 kB", "each played the same 1 600 episodes", "margin −4.37", "bound −3.1",
         "measured −0.83", "117.9, teacher 121.4", "6.1 %", "onnxruntime", "×213", "200 512 answers",
-        "not one differed", "4f4f4f", "run/config.json --out",
+        "not one differed", "483 B", "1 681 instructions", "4f4f4f", "run/config.json --out",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "@import" not in source

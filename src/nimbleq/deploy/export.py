@@ -94,7 +94,7 @@ def export(
 
     def fill(folder: Path) -> None:
         for file, data in contents.items():
-            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(folder / file, data)
             if file.endswith(".elf"):
                 (folder / file).chmod(0o755)
@@ -139,12 +139,13 @@ def _renew(out: Path, before: set[str], fill: Callable[[Path], None]) -> None:
             fresh = sorted(path.relative_to(scratch) for path in Path(scratch).rglob("*") if path.is_file())
             (out / ORACLE).mkdir(exist_ok=True)
             for path in sorted(fresh, key=lambda path: path.name == MANIFEST):
-                (out / path).parent.mkdir(exist_ok=True)
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(scratch) / path).replace(out / path)
             stale = before - {str(path) for path in fresh}
             for file in [*stale, *(f"{ORACLE}/{part}" for part in _PARTS if Path(ORACLE, part) not in fresh)]:
                 (out / file).unlink(missing_ok=True)
-            for folder in {(out / file).parent for file in stale} - {out}:
+            left = {out / folder for file in stale for folder in Path(file).parents} - {out}
+            for folder in sorted(left, key=lambda folder: -len(folder.parts)):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
     except OSError as error:
@@ -184,7 +185,7 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
             f"{folder / MANIFEST} is of the target {unknown[0]!r}, which this nimbleq does not know: upgrade"
         )
     for file in manifest["files"]:
-        if Path(file).name != file and not re.fullmatch(r"\w[\w-]*/\w[\w.-]*", file):
+        if Path(file).name != file and not re.fullmatch(r"(\w[\w-]*/)+\w[\w.-]*", file):
             raise FileError(
                 f"{folder / MANIFEST} names the file {file!r} outside the build: export into another folder"
             )

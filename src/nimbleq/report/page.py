@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nimbleq.files import write_bytes
 from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, robust, units
+from nimbleq.report.footprints import footprint_table
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
 from nimbleq.report.markup import Markup, join, tag
@@ -74,6 +75,7 @@ def _sections(data: RunData) -> list[Markup]:
         section("certificate", "The certificate", _certificate(data)),
         section("robust", "How far decisions hold", _robust(data)),
         section("latency", "Time to decide", _latency(data)),
+        *([section("footprints", "On processors", found)] if (found := footprint_table(data)) else []),
         section("layers", "Layers", _layers(data)),
         section("origin", "Checks and origin", _origin(data)),
     ]

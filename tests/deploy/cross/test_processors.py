@@ -147,7 +147,7 @@ def test_a_folder_of_a_build_is_renewed_and_leaves_nothing(tmp_path: Path) -> No
         load_build(build)
 
 
-@pytest.mark.parametrize("file", ["../policy.c", "a/b/policy.c", "/tmp/policy.c", "a/..", ".a/b"])
+@pytest.mark.parametrize("file", ["../policy.c", "a/../policy.c", "a//b", "/tmp/policy.c", "a/..", ".a/b"])
 def test_a_manifest_cannot_name_files_outside(file: str, tmp_path: Path) -> None:
     save_artefact(tmp_path / "small", int_mlp(4, 8, 3), OBS, {})
     export(tmp_path / "small", ("aarch64",), tmp_path / "build")

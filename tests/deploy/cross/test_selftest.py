@@ -125,3 +125,35 @@ def test_the_cmake_project_builds(target: str, tmp_path: Path) -> None:
     subprocess.run(first, shell=True, cwd=build, check=True, capture_output=True)
     subprocess.run(["cmake", "--build", "out"], cwd=build, check=True, capture_output=True)
     assert len(marks((build / "out" / "selftest").read_bytes())) == 1
+
+
+ARDUINO = Path("/usr/share/arduino/hardware/arduino/avr")
+
+
+@pytest.mark.targets
+def test_the_arduino_sketch_builds_and_runs(tmp_path: Path) -> None:
+    """As the IDE does it: the core and the library compiled, the sketch as C++ with Arduino.h in front."""
+    needs("avr-gcc", "avr-g++", "simavr")
+    if not ARDUINO.exists():
+        pytest.skip("needs arduino-core-avr")
+    library = exported(POLICIES["int"], tmp_path, "arduino") / "arduino"
+    assert json.loads((library / "library.json").read_text())["name"] == "policy"
+    (tmp_path / "sketch.cpp").write_text(
+        "#include <Arduino.h>\n" + (library / "examples" / "selftest" / "selftest.ino").read_text()
+    )
+    core = ARDUINO / "cores" / "arduino"
+    defines = ["-DF_CPU=16000000L", "-DARDUINO=10808", "-DARDUINO_ARCH_AVR", "-DDECIMAL_DIG=9"]
+    folders = [f"-I{core}", f"-I{ARDUINO / 'variants' / 'mega'}", f"-I{library / 'src'}"]
+    flags = ["-mmcu=atmega2560", "-Os", "-ffunction-sections", "-fdata-sections", *defines, *folders]
+    plain = [*core.glob("*.c"), *(library / "src").glob("*.c"), *core.glob("*.S")]
+    for compiler, files in (("avr-gcc", plain), ("avr-g++", [*core.glob("*.cpp"), tmp_path / "sketch.cpp"])):
+        standard = ["-std=gnu++11", "-fpermissive", "-fno-exceptions"] if compiler == "avr-g++" else ["-std=gnu11"]
+        subprocess.run([compiler, *standard, *flags, "-w", "-c", *files], cwd=tmp_path, check=True)
+    objects = sorted(tmp_path.glob("*.o"))
+    subprocess.run(
+        ["avr-gcc", *flags, "-Wl,--gc-sections", *objects, "-o", "sketch.elf", "-lm"], cwd=tmp_path, check=True
+    )
+    command = ["timeout", "5", "simavr", "-m", "atmega2560", "-f", "16000000", "sketch.elf"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=30)
+    assert b"16 golden vectors, 0 mismatches" in done.stdout + done.stderr
+    assert len(marks((tmp_path / "sketch.elf").read_bytes())) == 1

@@ -1,6 +1,7 @@
 """The targets. A new one is a file beside this and a line in `TARGETS`; the faster engine comes first."""
 
 from nimbleq.deploy.target import Target
+from nimbleq.deploy.targets.arduino.target import ARDUINO
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.cross import processors
 from nimbleq.deploy.targets.onnx.target import ONNX
@@ -17,6 +18,7 @@ TARGETS: dict[str, Target] = {
         *processors.TARGETS,
         WASM,
         RUST,
+        ARDUINO,
     )
 }
 """Name → target."""

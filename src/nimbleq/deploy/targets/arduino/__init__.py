@@ -1,0 +1,1 @@
+"""A policy as a library of Arduino, PlatformIO and Zephyr."""

@@ -1,0 +1,119 @@
+"""The row of libraries: one folder that Arduino, PlatformIO and Zephyr each take as it is.
+
+Arduino's build is done here with Debian's core for AVR by the tests. PlatformIO and Zephyr download at build time, so
+for them the metadata is written, and the same C is compiled by the rows of the processors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from nimbleq.deploy.target import Files, NoOptions, Run, Source, Target
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.selftest import selftest
+from nimbleq.deploy.toolchain import NoCompilerError
+from nimbleq.version import VERSION
+
+
+def _emit(source: Source, name: str, _: NoOptions) -> Files:
+    texts = emit_c(
+        source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest
+    )  # fmt: skip
+    tests = selftest(source, name)
+    files = {f"src/{file}": text for file, text in (texts | tests).items()}
+    files |= {
+        "library.properties": _properties(name),
+        "library.json": json.dumps({"name": name, "version": "1.0.0", "frameworks": "*", "platforms": "*"}, indent=2)
+        + "\n",
+        "examples/decide/decide.ino": _sketch(source, name),
+        "zephyr/module.yml": "build:\n  cmake: zephyr\n  kconfig: zephyr/Kconfig\n",
+        "zephyr/CMakeLists.txt": _zephyr(name, tuple(file for file in (*texts, *tests) if file.endswith(".c"))),
+        "zephyr/Kconfig": f'config {name.upper()}\n\tbool "The policy {name}"\n\tdefault y\n',
+    }
+    if tests:
+        files["examples/selftest/selftest.ino"] = _selftest_sketch(name)
+    return {f"arduino/{file}": text.encode() for file, text in files.items()}
+
+
+def _properties(name: str) -> str:
+    return f"""name={name}
+version=1.0.0
+author=nimbleq {VERSION}
+maintainer=nimbleq
+sentence=A policy that nimbleq wrote.
+paragraph=Plain C99, no heap, no library.
+category=Data Processing
+url=https://example.org
+architectures=*
+includes={name}.h
+"""
+
+
+def _sketch(source: Source, name: str) -> str:
+    """Decides ten times a second and says what."""
+    graph, upper = source.graph, name.upper()
+    mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}};  // not 0 where an action is legal\n" if graph.masked else ""
+    call = f"{name}_act_masked(obs, mask)" if graph.masked else f"{name}_act(obs)"
+    return f"""#include <{name}.h>
+
+static {c_type(graph.obs_type)} obs[{upper}_OBS_SIZE];  // fill in what the sensors say
+{mask}
+void setup() {{
+  Serial.begin(115200);
+}}
+
+void loop() {{
+  Serial.println({call});
+  delay(100);
+}}
+"""
+
+
+def _selftest_sketch(name: str) -> str:
+    return f"""#include <{name}.h>
+
+extern "C" {{
+#include <{name}_selftest.h>
+}}
+
+void setup() {{
+  static char line[{name.upper()}_SELFTEST_LINE];
+  Serial.begin(115200);
+  {name}_selftest(line);
+  Serial.println(line);
+}}
+
+void loop() {{}}
+"""
+
+
+def _zephyr(name: str, sources: tuple[str, ...]) -> str:
+    listed = " ".join(f"../src/{file}" for file in sources)
+    return f"""if(CONFIG_{name.upper()})
+  zephyr_library_named({name})
+  zephyr_library_sources({listed})
+  zephyr_include_directories(../src)
+endif()
+"""
+
+
+def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
+    raise NoCompilerError(_cannot_open())
+
+
+def _cannot_open() -> str:
+    return "arduino holds the C that --to avr and --to cortex-m4 compile and run: verify those"
+
+
+ARDUINO = Target(
+    name="arduino",
+    purpose="a library for Arduino, PlatformIO and Zephyr",
+    emit=_emit,
+    open=_open,
+    exact=True,
+    cannot_open=_cannot_open,
+)
