@@ -44,6 +44,8 @@ PACKAGES = {
     "pillow": ("PIL", "watch (GIFs)"),
     "onnx": ("onnx", "ONNX models"),
     "onnxruntime": ("onnxruntime", "running ONNX models"),
+    "ziglang": ("ziglang", "a C compiler for other processors"),
+    "wasmtime": ("wasmtime", "running and counting WebAssembly"),
 }
 """Distribution → the module that it is imported as, and what it is for."""
 _WIDTHS = (8, 32, 32, 4)

@@ -15,6 +15,7 @@ from nimbleq import cli
 from nimbleq.deploy.export import export
 from nimbleq.deploy.identity import mark, marks
 from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.cross.processor import FOLDER, program
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.rewrites.mask import with_mask
@@ -35,9 +36,9 @@ def exported(graph: Graph, folder: Path, *targets: str) -> Path:
 
 
 def needs(*programs: str) -> None:
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}")
+    for one in programs:
+        if shutil.which(one) is None:
+            pytest.skip(f"needs {one}")
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -157,3 +158,40 @@ def test_the_arduino_sketch_builds_and_runs(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=30)
     assert b"16 golden vectors, 0 mismatches" in done.stdout + done.stderr
     assert len(marks((tmp_path / "sketch.elf").read_bytes())) == 1
+
+
+BOARDS = [
+    (("gcc", "-Wno-missing-declarations"), "linux.c", "selftest.c"),
+    (("clang",), "linux.c", "selftest.c"),
+    (("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb"), "cortex_m.c", "selftest.c"),
+    (("avr-gcc", "-mmcu=atmega1284p"), "selftest.c"),
+]
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board[0][0])
+def test_no_compiler_warns_about_the_boards(board: tuple[tuple[str, ...], ...], tmp_path: Path) -> None:
+    (compiler, *flags), *files = board
+    needs(compiler)
+    build = exported(POLICIES["masked"], tmp_path, "c")
+    for file in files:
+        (build / "board.h").write_bytes((FOLDER / "board.h").read_bytes())
+        (build / file).write_bytes(program(file, POLICIES["masked"], "policy"))
+        command = [compiler, "-std=c99", "-Os", *WARNINGS, *flags, "-c", file, "-o", "out.o"]
+        done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), file
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("name", POLICIES)
+def test_valgrind_finds_nothing(name: str, tmp_path: Path) -> None:
+    needs("gcc", "valgrind")
+    build = exported(POLICIES[name], tmp_path, "c")
+    for file in ("board.h", "linux.c"):
+        (build / file).write_bytes((FOLDER / file).read_bytes())
+    (build / "selftest.c").write_bytes(program("selftest.c", POLICIES[name], "policy"))
+    sources = ["selftest.c", "linux.c", "policy.c", "policy_selftest.c"]
+    subprocess.run(["gcc", "-std=c99", "-O1", "-g", *sources, "-o", "run"], cwd=build, check=True)
+    command = ["valgrind", "--quiet", "--error-exitcode=9", "./run"]
+    done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -96,8 +96,9 @@ class Processor:
 
 def program(file: str, graph: Graph, name: str) -> bytes:
     """A C file of `board` for the policy ``name``."""
-    defines = [f"#define NQ_ELEMENT {c_type(graph.obs_type)}", *(["#define NQ_ACT_MASKED"] if graph.masked else [])]
-    text = "\n".join([*defines, (FOLDER / file).read_text()])
+    text = (FOLDER / file).read_text()
+    known = {"NQ_ELEMENT": f" {c_type(graph.obs_type)}", **({"NQ_ACT_MASKED": ""} if graph.masked else {})}
+    text = "".join(f"#define {macro}{value}\n" for macro, value in known.items() if macro in text) + text
     return renamed(re.sub(r'"nq(\w*\.h)"', rf'"{name}\1"', text), name).encode()
 
 
