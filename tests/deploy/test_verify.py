@@ -13,6 +13,7 @@ import pytest
 from nimbleq.deploy.bench import bench
 from nimbleq.deploy.export import export, load_build
 from nimbleq.deploy.samples import sample_observations
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.toolchain import find_compiler
 from nimbleq.deploy.verify import verify, verify_build
 from nimbleq.errors import ConfigError, FileError, NimbleqError
@@ -129,3 +130,7 @@ def test_bench_times_every_engine() -> None:
         assert 0 <= row.p50_us <= row.p99_us <= row.p999_us
         assert sum(row.histogram["counts"]) == row.calls
     json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_only_what_answers_in_this_process_is_timed() -> None:
+    assert [name for name, row in TARGETS.items() if row.timed] == ["c", "onnx"]

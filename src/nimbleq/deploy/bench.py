@@ -122,8 +122,8 @@ def _engines(graph: Graph, obs: Array, targets: Collection[str] | None) -> dict[
     mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
     timers: dict[str, Timer] = {"nimbleq-python": python_timer(Runtime(graph).decider.act, obs, mask)}
     for name, row in TARGETS.items():
-        emulated = row.footprint is not None  # what an emulator takes says nothing about time
-        if (targets is None or name in targets) and not (emulated or row.cannot_emit() or row.cannot_open()):
+        wanted = row.timed and (targets is None or name in targets)
+        if wanted and not row.cannot_emit() and not row.cannot_open():
             with suppress(NimbleqError):  # the target does not work here, or cannot do this graph
                 timers |= _timers(row, graph, obs, mask)
     return timers

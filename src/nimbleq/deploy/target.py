@@ -124,6 +124,8 @@ class Target:
             ``folder`` to build in. Labels begin with the target's name.
         exact: integer policies give the interpreter's integers; False: the target rounds by itself.
         cannot_emit, cannot_open: why it cannot be written, or run, on this machine, and what to do; None when it can.
+        timed: its runs answer in this process, so that `bench` can time them; False where starting an emulator or a
+            program would be timed instead.
         most: observations that one verification runs, where running takes long; None: all.
         footprint: ``(graph, obs[N, *O], folder) → Footprint``, measured by compiling and running in ``folder``.
         engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
@@ -137,6 +139,7 @@ class Target:
     options: type = NoOptions
     cannot_emit: Callable[[], str | None] = nothing_missing
     cannot_open: Callable[[], str | None] = nothing_missing
+    timed: bool = True
     most: int | None = None
     footprint: Callable[[Graph, Array, Path], Footprint] | None = None
     engine: Engine | None = None

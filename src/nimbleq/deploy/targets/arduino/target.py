@@ -115,5 +115,6 @@ ARDUINO = Target(
     emit=_emit,
     open=_open,
     exact=True,
+    timed=False,
     cannot_open=_cannot_open,
 )

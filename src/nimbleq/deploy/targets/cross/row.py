@@ -50,6 +50,7 @@ def row(processor: Processor) -> Target:
         open=opened,
         exact=True,
         cannot_open=processor.lacks,
+        timed=False,
         most=processor.most,
         footprint=None if processor.emulator is None else footprint,
     )

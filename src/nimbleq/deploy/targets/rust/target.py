@@ -93,5 +93,6 @@ RUST = Target(
     emit=_emit,
     open=_open,
     exact=True,
+    timed=False,
     cannot_open=_cannot_open,
 )

@@ -67,5 +67,6 @@ VERILOG = Target(
     emit=_emit,
     open=_open,
     exact=True,
+    timed=False,
     cannot_open=cannot_simulate,
 )

@@ -107,6 +107,7 @@ WASM = Target(
     emit=_emit,
     open=_open,
     exact=True,
+    timed=False,
     cannot_emit=_cannot_emit,
     cannot_open=_cannot_open,
     footprint=_footprint,
