@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,8 @@ from nimbleq.compress.passes.students import choose
 from nimbleq.compress.states import compare_graphs
 from nimbleq.compress.students.mlp import mlp_student
 from nimbleq.errors import ConfigError
+from nimbleq.graph import ops
+from nimbleq.graph.graph import Node
 
 CONFIG = DistillConfig(rounds=2, updates=200, last_updates=300, episodes=6, states=600)
 
@@ -42,6 +46,25 @@ def test_one_student_is_taught_as_by_itself(balance, balance_teacher):
     (together,) = distill_all(balance_teacher, [fresh], balance, known, CONFIG, 0)
     for name, weight in alone.weights.items():
         np.testing.assert_array_equal(weight, together.graph.weights[name])
+
+
+def test_progress_says_why_torch_trains(balance, balance_teacher):
+    known = teacher_states(balance_teacher, balance, CONFIG, 0)
+    (fresh,) = students(balance_teacher, known, ((4,),))
+    nodes = tuple(
+        Node(ops.Activation("leaky_relu", slope=0.1), node.inputs, node.output)
+        if isinstance(node.op, ops.Activation)
+        else node
+        for node in fresh.nodes
+    )
+    short = replace(CONFIG, rounds=1, last_updates=2)
+    for student, wanted in (
+        (fresh, "distilling"),
+        (replace(fresh, nodes=nodes), "distilling in PyTorch: it has the activation leaky_relu"),
+    ):
+        notes = []
+        distill(balance_teacher, student, balance, known, short, 0, lambda *seen, to=notes: to.append(seen[2]))
+        assert set(notes) == {wanted}
 
 
 def test_ctrl_c_stops_all_of_them(balance, balance_teacher):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from nimbleq.compress.passes.base import PassRow
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.fit import fit_all
+from nimbleq.compress.passes.fit_native import why_not_native
 from nimbleq.compress.passes.labelled import Labelled, label
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.sparsify import zeros_of
@@ -77,10 +78,12 @@ def distill_all(
     share = replace(
         config, episodes=max(1, config.episodes // len(students)), states=max(1, config.states // len(students))
     )
+    slow = next(filter(None, map(why_not_native, students)), None)
+    doing = "distilling" if slow is None else f"distilling in PyTorch: {slow}"
     for turn in range(config.rounds):
 
         def within(done: float, total: float, note: str = "", *, turn: int = turn) -> None:
-            tick(turn + done / total, config.rounds, "distilling")
+            tick(turn + done / total, config.rounds, doing)
 
         halves = [from_teacher] if visited is None else [from_teacher, visited]
         lr = config.lr * (1 - 0.5 * turn / config.rounds)

@@ -83,11 +83,13 @@ class Qat:
         lowered = lower_with_inputs(graph, plan)
         net = start(graph, plan, lowered)
         made = lowered.graph
+        slow = why_not_native_qat(graph, net)
+        doing = "training with rounding" + (f" in PyTorch: {slow}" if slow else "")
         for turn in range(_ROUNDS):
             visited = visited.join(label(context.teacher, context.visited(made)))
 
             def within(done: float, total: float, note: str = "", *, turn: int = turn) -> None:
-                context.tick(turn + done / total, _ROUNDS, "training with rounding")
+                context.tick(turn + done / total, _ROUNDS, doing)
 
             targets = make_targets([context.from_teacher(), visited], config)
             net = learn(
