@@ -35,7 +35,13 @@ def no_circuit(graph: Graph) -> bool:
     return bool(kinds - CIRCUIT or floats) or not graph.types[graph.nodes[-1].inputs[0]].qtype.is_integer
 
 
-CANNOT: dict[str, Callable[[Graph], bool]] = {"verilog": no_circuit}
+def float_splits(graph: Graph) -> bool:
+    """Whether it needs a double of 64 bits."""
+    trees = [node.op for node in graph.nodes if isinstance(node.op, ops.ObliqueTree)]
+    return any(graph.weights[op.split].dtype == np.float32 for op in trees)
+
+
+CANNOT: dict[str, Callable[[Graph], bool]] = {"verilog": no_circuit, "avr": float_splits}
 """Target → whether it cannot express a policy."""
 
 
@@ -100,6 +106,7 @@ def _held_otherwise(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[s
     Formats times encodings are the business of `tests/deploy/c/test_sparse.py`.
     """
     inputs = {f"x{index}": source for index, source in enumerate(sources)}
+    plain = Graph(inputs, (Node(op, tuple(inputs), "y"),), ("y",), weights)
     variants, storage = [(op, weights)], dict[str, Storage]()
     for name in weights:
         ways = [Storage(number) for number in FORMATS.values()]
@@ -108,8 +115,10 @@ def _held_otherwise(op: ops.Op, sources: tuple[TensorType, ...], weights: dict[s
         for how in ways:
             changed = weights | {name: held(weights[name], how.format)}
             try:
-                Graph(inputs, (Node(op, tuple(inputs), "y"),), ("y",), changed, {name: how})
+                made = Graph(inputs, (Node(op, tuple(inputs), "y"),), ("y",), changed, {name: how})
             except GraphError:  # not a format for this place
+                continue
+            if made.types["y"] != plain.types["y"]:  # another case
                 continue
             names = {old: f"{old}.{len(variants)}" for old in weights}
             fields = {field: names[getattr(op, field)] for field in op.weight_fields if getattr(op, field)}

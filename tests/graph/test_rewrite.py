@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import RULES, fold, for_deployment, with_action
+from nimbleq.graph.rewrites.constants import fold_constant_units
 from nimbleq.graph.rewrites.edit import unshare
 from nimbleq.graph.tensor import UINT8, TensorType
 from nimbleq.types import Array
@@ -269,3 +272,52 @@ def test_with_action_adds_the_greedy_action() -> None:
     assert graph.outputs == (Q, ACTION)
     with pytest.raises(GraphError, match="with_action"):
         with_action(graph)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_units_that_are_constant_or_not_read_go(seed: int) -> None:
+    """Whatever pruning leaves empty, in any graph: the values stay."""
+    rng = np.random.default_rng(seed)
+    graph = random_orders(rng)
+    emptied = {}
+    for name, array in graph.weights.items():
+        if array.ndim in (2, 4):
+            kept = array.copy()
+            kept[rng.random(len(kept)) < 0.3] = 0
+            kept[:, rng.random(kept.shape[1]) < 0.3] = 0
+            emptied[name] = kept
+    graph = graph.with_weights(emptied)
+    obs = random_obs(rng, graph, 6)
+    assert_same(graph, fold_constant_units(graph), obs)
+    assert_same(graph, fold(graph), obs)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
+def test_what_a_constant_unit_gives_goes_into_the_next_bias(activation: Literal["relu", "leaky_relu"] | None) -> None:
+    build = builder()
+    hidden = linear(build, "obs", 5)
+    build.weights["w0"][[1, 3]] = 0.0
+    if activation:
+        hidden = build.add(ops.Activation(activation, slope=0.5), hidden)
+    linear(build, hidden, 3, output=Q, bias=False)
+    build.weights["w2"][:, 4] = 0.0
+    graph = finish(build)
+    folded = fold_constant_units(graph)
+    assert [folded.types[node.output].size for node in folded.nodes[:1]] == [2]
+    assert_same(graph, folded, np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32))
+    assert fold_constant_units(folded) is folded
+
+
+def test_before_a_padded_convolution_only_zeros_go() -> None:
+    build = builder((2, 5, 5))
+    first = build.add(ops.Conv2d(build.weight(build.normal(4, 2, 3, 3)), build.weight(build.normal(4))), "obs")
+    build.weights["w0"][1:3] = 0.0
+    build.weights["w1"][1:3] = [-2.0, 2.0]
+    x = build.add(ops.Activation("relu"), first)
+    x = build.add(ops.Conv2d(build.weight(build.normal(3, 4, 3, 3)), padding=(1, 1)), x)
+    linear(build, build.add(ops.Flatten(), x), 2, output=Q)
+    graph = finish(build)
+    folded = fold_constant_units(graph)
+    assert folded.types[folded.nodes[0].output].shape[0] == 3
+    assert_same(graph, folded, np.random.default_rng(1).normal(size=(4, 2, 5, 5)).astype(np.float32))

@@ -67,9 +67,12 @@ def to_module(graph: Graph) -> GraphModule:
     """A trainable module for a float32 graph: ``forward(obs) → q``.
 
     Raises:
-        UnsupportedOpError: the graph has integer layers, which have no gradient.
+        UnsupportedOpError: the graph has integer layers or a tree, which have no gradient.
     """
     for node in graph.nodes:
+        if isinstance(node.op, ops.ObliqueTree | ops.AxisTree):
+            hint = "a tree has no gradient: the pass distill grows it on visited states"
+            raise UnsupportedOpError(f"{node.op.kind} (which makes {node.output})", "a trainable module", hint)
         floats = all(graph.weights[name].dtype.kind == "f" for name in node.op.weight_names())
         if not floats or isinstance(node.op, ops.Quantize | ops.Dequantize | ops.Requantize):
             hint = "it is integer arithmetic: train the float graph and quantize it again"
@@ -149,6 +152,11 @@ def _pool(op: ops.Pool, sources: list[Tensor], module: Weights) -> Tensor:
 @forward_node.register
 def _flatten(op: ops.Flatten, sources: list[Tensor], module: Weights) -> Tensor:
     return torch.flatten(sources[0], 1)
+
+
+@forward_node.register
+def _channel_shuffle(op: ops.ChannelShuffle, sources: list[Tensor], module: Weights) -> Tensor:
+    return F.channel_shuffle(sources[0], op.groups)
 
 
 @forward_node.register

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.weight import Weight
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,18 @@ def node_macs(graph: Graph, node: Node) -> int:
     if isinstance(node.op, ops.Linear | ops.Conv2d):
         positions = graph.types[node.output].size // len(graph.weights[node.op.weight])
         return positions * graph.stored(node.op.weight).multiplied
+    if isinstance(node.op, ops.ObliqueTree):
+        return _longest_path(graph.stored(node.op.split))
     return 0
+
+
+def _longest_path(split: Weight) -> int:
+    """Multiplications on the dearest way from the root of a complete tree to a leaf."""
+    rows = range(len(split.codes))
+    spent = [split.encoding.multiplied(split.codes[row : row + 1], split.format) for row in rows]
+    for row in reversed(rows[: len(rows) // 2]):
+        spent[row] += max(spent[2 * row + 1], spent[2 * row + 2])
+    return spent[0]
 
 
 def _peak_ram_bytes(graph: Graph) -> int:

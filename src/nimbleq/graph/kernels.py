@@ -134,6 +134,8 @@ def _pool(op: ops.Pool, weights: Weights, sources: tuple[TensorType, ...]) -> Ke
     if op.function == "average":
         # Zeros of the padding count as entries, as with torch's count_include_pad=True.
         return lambda x: windows(x, op.kernel, op.stride, op.padding, 0).mean(axis=(4, 5), dtype=np.float32)
+    if op.function == "sum":
+        return lambda x: windows(x, op.kernel, op.stride, op.padding, 0).sum(axis=(4, 5), dtype=np.int32)
     lowest = INT32.low if sources[0].qtype.is_integer else -np.inf
     return lambda x: windows(x, op.kernel, op.stride, op.padding, lowest).max(axis=(4, 5))
 
@@ -141,6 +143,17 @@ def _pool(op: ops.Pool, weights: Weights, sources: tuple[TensorType, ...]) -> Ke
 @kernel.register
 def _flatten(op: ops.Flatten, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     return lambda x: x.reshape(len(x), -1)
+
+
+@kernel.register
+def _channel_shuffle(op: ops.ChannelShuffle, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    channels, *extent = sources[0].shape
+
+    def channel_shuffle(x: Array) -> Array:
+        dealt = x.reshape(len(x), op.groups, channels // op.groups, *extent).swapaxes(1, 2)
+        return dealt.reshape(len(x), channels, *extent)
+
+    return channel_shuffle
 
 
 @kernel.register
@@ -179,6 +192,56 @@ def _expectation(op: ops.Expectation, weights: Weights, sources: tuple[TensorTyp
 @kernel.register
 def _dueling(op: ops.Dueling, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
     return lambda value, advantage: value + advantage - advantage.mean(axis=1, keepdims=True, dtype=np.float32)
+
+
+@kernel.register
+def _oblique_tree(op: ops.ObliqueTree, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    # Products of float32 and sums of int32 are exact in float64; accumulate adds in the order that the op fixes.
+    split, threshold = (weights[name].astype(np.float64) for name in (op.split, op.threshold))
+    leaf = _leaf_rows(weights[op.leaf], op.actions)
+
+    def oblique_tree(x: Array) -> Array:
+        wide = x.astype(np.float64)
+
+        def goes_right(node: Array) -> Array:
+            right: Array = np.add.accumulate(wide * split[node], axis=1)[:, -1] > threshold[node]
+            return right
+
+        return leaf[_walk(goes_right, len(x), len(split))]
+
+    return oblique_tree
+
+
+@kernel.register
+def _axis_tree(op: ops.AxisTree, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    feature, threshold = weights[op.feature].astype(np.int64), weights[op.threshold].astype(np.float64)
+    leaf = _leaf_rows(weights[op.leaf], op.actions)
+
+    def axis_tree(x: Array) -> Array:
+        rows = np.arange(len(x))
+
+        def goes_right(node: Array) -> Array:
+            right: Array = x[rows, feature[node]] > threshold[node]
+            return right
+
+        return leaf[_walk(goes_right, len(x), len(feature))]
+
+    return axis_tree
+
+
+def _walk(goes_right: Callable[[Array], Array], count: int, splits: int) -> Array:
+    """``int64[count]`` leaf that each row reaches in a complete tree."""
+    node = np.zeros(count, np.int64)
+    for _ in range(ops.tree_depth(splits)):
+        node = 2 * node + 1 + goes_right(node)
+    return node - splits
+
+
+def _leaf_rows(leaf: Array, actions: int) -> Array:
+    """``[L, A]`` what each leaf gives."""
+    if leaf.ndim == 1:
+        return np.eye(actions, dtype=np.float32)[leaf]
+    return leaf.astype(np.float32 if leaf.dtype == FLOAT32.dtype else np.int32)
 
 
 @kernel.register

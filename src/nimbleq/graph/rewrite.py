@@ -9,6 +9,7 @@ from nimbleq.errors import GraphError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.rewrites.affine import affine_into_next, affine_into_previous, fuse_affines
+from nimbleq.graph.rewrites.constants import fold_constant_units
 from nimbleq.graph.rewrites.edit import drop_dead, rebuild, sole_producer
 from nimbleq.graph.rewrites.linear import fuse_dueling, fuse_linear_chain, fuse_linear_sum, fuse_parallel_layers
 from nimbleq.graph.rewrites.simple import drop_identity, eliminate_common_subexpressions, fuse_activations
@@ -18,6 +19,7 @@ RULES: tuple[Callable[[Graph], Graph], ...] = (
     drop_identity,
     eliminate_common_subexpressions,
     fuse_activations,
+    fold_constant_units,
     fuse_affines,
     affine_into_previous,
     affine_into_next,

@@ -1,4 +1,4 @@
-"""Gradient steps of distillation: a student's action values are fitted to its teacher's on given states."""
+"""Fitting, the inner step of distillation: a student's action values are fitted to its teacher's on given states."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
 from nimbleq.compress.passes.fit_native import native_fit, why_not_native
+from nimbleq.compress.passes.fit_tree import fit_tree, tree_of
 from nimbleq.compress.passes.labelled import Labelled
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import make_targets
@@ -31,7 +32,8 @@ def fit(
     """``updates`` steps of Adam, the step size falling from ``lr`` to zero along a half cosine.
 
     The loss is ``KL(softmax(Q_T/τ) ‖ softmax(Q_S/τ)) + λ·Huber((A_S − A_T)/τ)``; a batch draws equally from ``parts``.
-    Fully connected students train in C, others in PyTorch, with the same batches.
+    Fully connected students train in C, others in PyTorch, with the same batches. A tree has no gradient: it is grown
+    and refined (`fit_tree`).
 
     Args:
         student: float, trainable.
@@ -74,6 +76,8 @@ def fit_all(
 
         if index in native:
             made = native_fit(students[index], targets, config, updates, lr, seed, within)
+        elif tree_of(students[index]) is not None:
+            made = fit_tree(students[index], parts, seed)
         else:
             from nimbleq.compress.passes.fit_torch import torch_fit  # torch, which the native engine does without
 

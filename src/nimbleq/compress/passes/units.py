@@ -80,6 +80,9 @@ def find_units(graph: Graph) -> Units:
                     _tie_groups(node.op, sources[0], units, tie, pin)
             case ops.Activation() | ops.LayerNorm() | ops.Pool() | ops.Affine():
                 of[node.output] = sources[0]
+            case ops.ChannelShuffle():  # only grouped convolutions need it, and these stay as they are
+                pin(sources[0])
+                of[node.output] = np.full(len(sources[0]), FIXED)
             case ops.Flatten():
                 of[node.output] = np.repeat(sources[0], graph.types[node.output].size // max(len(sources[0]), 1))
             case ops.Concat():
@@ -95,7 +98,7 @@ def find_units(graph: Graph) -> Units:
             case ops.Dueling():
                 pin(np.concatenate(sources))
                 of[node.output] = np.full(len(sources[1]), FIXED)
-            case ops.Expectation():
+            case ops.Expectation() | ops.ObliqueTree() | ops.AxisTree():
                 pin(sources[0])
                 of[node.output] = np.full(graph.types[node.output].size, FIXED)
             case ops.ArgMax():

@@ -15,7 +15,8 @@ import numpy as np
 
 from nimbleq.compress.quantize.fixed_point import multiplier_and_shift, quantize_weights
 from nimbleq.compress.quantize.observation import ScaledObs, scaled_observations
-from nimbleq.compress.quantize.plan import TOP, Format, FromSums, Levels, Plan
+from nimbleq.compress.quantize.plan import TOP, Format, FromSums, Levels, Plan, averages_bytes
+from nimbleq.compress.quantize.trees import integer_tree
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
@@ -124,6 +125,8 @@ class _Lowering:
         match node.op:
             case ops.Linear() | ops.Conv2d():
                 self._lower_sum(node, node.op)
+            case ops.ObliqueTree() | ops.AxisTree():
+                self._lower_tree(node, node.op)
             case ops.ArgMax() if source in self.sums and self.sums[source].scale.size == 1:
                 self._emit(node.op, (self.sums[source].name,), node.output)
             case ops.ArgMax():
@@ -133,7 +136,14 @@ class _Lowering:
             case ops.Pool(function="max") if source in self.sums:
                 self._emit(node.op, (self.sums[source].name,), f"{node.output}_sums")
                 self.sums[node.output] = _Sums(f"{node.output}_sums", self.sums[source].scale)
+            case ops.Pool(function="average") if averages_bytes(self.graph, node, self.sums):
+                area, levels = node.op.kernel[0] * node.op.kernel[1], self._bytes(source).levels
+                self._emit(replace(node.op, function="sum"), (self._bytes(source).name,), f"{node.output}_sums")
+                self.sums[node.output] = _Sums(f"{node.output}_sums", np.array([float(levels.scale) / area]))
             case ops.Pool(function="max") if (held := self._bytes_if_made(source)) is not None and held.levels.uniform:
+                self._emit(node.op, (held.name,), f"{node.output}_u8")
+                self.stored[node.output] = replace(held, name=f"{node.output}_u8")
+            case ops.ChannelShuffle() if (held := self._bytes_if_made(source)) is not None and held.levels.uniform:
                 self._emit(node.op, (held.name,), f"{node.output}_u8")
                 self.stored[node.output] = replace(held, name=f"{node.output}_u8")
             case ops.Flatten() if (
@@ -181,6 +191,17 @@ class _Lowering:
             integer = replace(integer, pad_value=int(held.levels.zeros()[0]))
         self._emit(integer, (held.name,), name, weight=layer.weight, bias=layer.bias)
         self.sums[node.output] = _Sums(name, layer.scale)
+
+    def _lower_tree(self, node: Node, op: ops.ObliqueTree | ops.AxisTree) -> None:
+        held = self._bytes(node.inputs[0])
+        made = integer_tree(self.graph, node, held.levels)
+        first, output = op.weight_fields[0], node.output if made.scale is None else f"{node.output}_rows"
+        integer = type(op)(f"{output}.{first}", f"{output}.threshold", f"{output}.leaf", op.actions)
+        weights = {first: made.first, "threshold": made.threshold, "leaf": made.leaf}
+        self._emit(integer, (held.name,), output, **weights)
+        if made.scale is not None:
+            self._dequantize(output, node.output, np.array([made.scale]), np.zeros(1))
+        self.floats.add(node.output)
 
     def _bytes_if_made(self, tensor: str) -> Stored | None:
         """The stored form where it exists or costs one requantize."""

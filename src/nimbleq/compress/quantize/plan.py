@@ -6,8 +6,9 @@ computed: from the sums of a layer (a fused activation is a clamp), or from floa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nimbleq.compress.quantize.ranges import Range, calibrate
 from nimbleq.compress.quantize.weights import WeightLevels, weight_format
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import Graph, Q
+from nimbleq.graph.graph import Graph, Node, Q
 from nimbleq.graph.tensor import UINT8, Float32
 from nimbleq.types import Array
 
@@ -111,7 +112,7 @@ def make_plan(graph: Graph, obs: Array, method: str = "minmax", weights: str = "
         GraphError: the graph is quantized already.
         ConfigError: there is no such format.
     """
-    if any(array.dtype != np.float32 for array in graph.weights.values()):
+    if not all(map(partial(_real, graph), graph.nodes)):
         raise GraphError("the graph has integer weights already: quantize the float graph")
     scaled = scaled_observations(graph)
     read = {name for node in graph.nodes if not isinstance(node.op, ops.ArgMax) for name in node.inputs}
@@ -134,14 +135,32 @@ def make_plan(graph: Graph, obs: Array, method: str = "minmax", weights: str = "
     return Plan(tensors, uniform, frozenset({Q}), dict.fromkeys(layers, levels))
 
 
+def _real(graph: Graph, node: Node) -> bool:
+    """Whether ``node`` computes with real numbers; a tree's features and actions are whole in any case."""
+    names = node.op.weight_names()
+    if isinstance(node.op, ops.ObliqueTree | ops.AxisTree):
+        names = (node.op.threshold,)
+    return all(graph.weights[name].dtype == np.float32 for name in names)
+
+
 def _sums(graph: Graph) -> set[str]:
     """Tensors that an integer layer leaves as int32 sums."""
     sums: set[str] = set()
     for node in graph.nodes:
-        pooled = isinstance(node.op, ops.Pool) and node.op.function == "max" and node.inputs[0] in sums
+        pooled = isinstance(node.op, ops.Pool) and (
+            node.inputs[0] in sums if node.op.function == "max" else averages_bytes(graph, node, sums)
+        )
         if isinstance(node.op, ops.Linear | ops.Conv2d) or pooled:
             sums.add(node.output)
     return sums
+
+
+def averages_bytes(graph: Graph, node: Node, sums: Container[str]) -> bool:
+    """Whether a Pool averages, without padding, what ReLU made of an integer layer: levels whose zero is 0."""
+    relu = graph.producer(node.inputs[0])
+    below = relu is not None and isinstance(relu.op, ops.Activation) and relu.op.function == "relu"
+    plain = isinstance(node.op, ops.Pool) and node.op.function == "average" and node.op.padding == (0, 0)
+    return plain and below and relu is not None and relu.inputs[0] in sums
 
 
 def _clamped_sums(graph: Graph, tensor: str, sums: set[str]) -> tuple[str, float, float] | None:

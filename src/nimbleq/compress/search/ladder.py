@@ -16,13 +16,15 @@ from nimbleq.compress.passes.encode import Encode
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.freeze_norms import FreezeNorms
 from nimbleq.compress.passes.importances import IMPORTANCES
+from nimbleq.compress.passes.lowrank import LowRank
 from nimbleq.compress.passes.patterns import Blocks, NofM, Pattern, Share
 from nimbleq.compress.passes.prune import DEFAULT, Prune
 from nimbleq.compress.passes.qat import Qat
 from nimbleq.compress.passes.quantize import Int8
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.sparsify import Sparsify
-from nimbleq.compress.passes.student import student_of
+from nimbleq.compress.passes.student import Student, student_of
+from nimbleq.compress.students.tree import MAX_FEATURES
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
@@ -76,6 +78,12 @@ RECIPES: dict[str, RecipeRow] = {
     "auto": RecipeRow(("int8", "float32"), "tries everything, the smallest first", ("last-bytes", *_STANDARD)),
     "distill": RecipeRow(("int8", "float32"), "students, or pruned forms of the teacher, taught by it"),
     "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("fewest-bits",)),
+    "linear": RecipeRow(("int8", "float32"), "a linear policy", ("linear",)),
+    "tree": RecipeRow(("int8", "float32"), "decision trees whose splits weigh all features, by depth", ("tree",)),
+    "axis-tree": RecipeRow(("int8", "float32"), "decision trees whose splits look at one feature", ("axis-tree",)),
+    "lowrank": RecipeRow(("int8", "float32"), "the teacher with layers of lower rank", ("lowrank",)),
+    "mobilenet": RecipeRow(("int8", "float32"), "depthwise-separable networks for images", ("mobilenet",)),
+    "shufflenet": RecipeRow(("int8", "float32"), "networks of grouped convolutions for images", ("shufflenet",)),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
     "float32": RecipeRow(("float32",), "floating point only"),
     "int8-qat": RecipeRow(("qat8",), "8-bit weights, trained with their rounding", _TAUGHT),
@@ -129,6 +137,8 @@ _STUDENTS: tuple[Widths, ...] = (
     (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
 )  # fmt: skip
 _MOST_WEIGHTS = 200
+_COMPACT: tuple[Widths, ...] = ((8, 16), (16, 32), (16, 32, 32), (32, 64, 64), (32, 64, 128))
+_ENERGIES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
 _SHARES = (0.0625, 0.125, 0.25, 0.5)
 
 
@@ -167,6 +177,32 @@ def _sparse(saliency: str, *patterns: Pattern) -> Rung:
 
 _SPARSITIES = tuple(Share(share) for share in (0.97, 0.95, 0.9, 0.8))
 
+
+def _kind(kind: str, sizes: Iterable[Widths]) -> Callable[[Graph, tuple[Widths, ...] | None], list[Family]]:
+    """Students of one kind, by size."""
+
+    def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> list[Family]:
+        return [
+            Family(f"{kind}-{'x'.join(map(str, size))}", (Student(size, kind), Distill(), Fold()))
+            for size in hidden or sizes
+        ]
+
+    return families
+
+
+def _low_rank(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+    starts = ((energy, (Fold(), FreezeNorms(), LowRank(energy), Distill(), Fold())) for energy in _ENERGIES)
+    return (Family(f"lowrank-{energy:g}", start) for energy, start in starts)
+
+
+def _few_features(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
+    return teacher.obs_type.size <= MAX_FEATURES
+
+
+def _sees_images(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
+    return len(teacher.obs_type.shape) == 3
+
+
 LADDER: dict[str, Rung] = {
     "last-bytes": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
@@ -187,6 +223,12 @@ LADDER: dict[str, Rung] = {
     "1:4": _sparse("obs", NofM(1, 4)),
     "2:4": _sparse("obs", NofM(2, 4)),
     "block4": _sparse("obs", Blocks(4, 0.95), Blocks(4, 0.9), Blocks(4, 0.75)),
+    "linear": Rung(lambda *_: True, lambda *_: [student_family(())]),
+    "tree": Rung(_few_features, _kind("tree", [(depth,) for depth in range(1, 7)])),
+    "axis-tree": Rung(_few_features, _kind("axis-tree", [(depth,) for depth in range(2, 9)])),
+    "lowrank": Rung(lambda _, hidden: hidden is None, _low_rank),
+    "mobilenet": Rung(_sees_images, _kind("mobilenet", _COMPACT)),
+    "shufflenet": Rung(_sees_images, _kind("shufflenet", _COMPACT)),
     "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),
 }
 """Where candidates come from, from small to large."""

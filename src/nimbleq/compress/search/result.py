@@ -119,6 +119,15 @@ def hidden_widths(graph: Graph) -> tuple[int, ...]:
 
 
 def weight_bits(graph: Graph) -> int:
-    """Bits of a weight in the layer that has the fewest."""
-    layers = (node.op for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d))
-    return min(graph.stored(op.weight).format.bits for op in layers)
+    """Bits of a weight in the layer (of a threshold in a tree) that has the fewest."""
+    names = [node.op.weight for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d)]
+    names += [node.op.threshold for node in graph.nodes if isinstance(node.op, ops.AxisTree)]
+    names += [node.op.split for node in graph.nodes if isinstance(node.op, ops.ObliqueTree)]
+    return min(graph.stored(name).format.bits for name in names)
+
+
+def is_linear(graph: Graph) -> bool:
+    """Whether a single Linear is all that decides."""
+    deciding = ops.Linear | ops.Conv2d | ops.ObliqueTree | ops.AxisTree
+    layers = [node.op for node in graph.nodes if isinstance(node.op, deciding)]
+    return len(layers) == 1 and isinstance(layers[0], ops.Linear)

@@ -22,7 +22,7 @@ from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
 from nimbleq.compress.search.limits import Measure
-from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, weight_bits
+from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, is_linear, weight_bits
 from nimbleq.compress.search.select import LARGER, clearly_no_worse, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
 from nimbleq.compress.states import compare_graphs
@@ -322,7 +322,7 @@ class _Search:
 
     def _result(self, chosen: Candidate) -> Compression:
         certificate = self.certificates[chosen.name]
-        linear = next((c for c in self.tried if not c.hidden), None)
+        linear = next((c for c in self.tried if is_linear(c.graph)), None)
         if linear is None:
             (trial,) = trials(student_family(()), ("float32",))
             linear = self._try(trial)

@@ -35,8 +35,10 @@ class StudentRow:
         make: makes one.
         purpose: what it is, in one line.
         example: widths that it can have.
+        image: it reads images only.
     """
 
     make: MakeStudent
     purpose: str
     example: tuple[int, ...]
+    image: bool = False

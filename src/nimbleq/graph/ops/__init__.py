@@ -13,20 +13,31 @@ from nimbleq.graph.ops.base import Op, Weights, window_extent
 from nimbleq.graph.ops.integer import Dequantize, Quantize, Requantize
 from nimbleq.graph.ops.layers import Affine, Conv2d, LayerNorm, Linear, accumulator_bound
 from nimbleq.graph.ops.parts import Slice, Unflatten
-from nimbleq.graph.ops.simple import Activation, Add, ArgMax, Concat, Dueling, Expectation, Flatten, Pool
+from nimbleq.graph.ops.simple import (
+    Activation,
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    Dueling,
+    Expectation,
+    Flatten,
+    Pool,
+)
+from nimbleq.graph.ops.tree import AxisTree, ObliqueTree, tree_depth
 
 OPS: dict[str, Callable[..., Op]] = {
     op.__name__: op
     for op in (
-        Affine, Linear, Conv2d, Activation, LayerNorm, Pool, Flatten, Add, Concat, Dueling, Expectation,
-        Slice, Unflatten, Quantize, Dequantize, Requantize, ArgMax,
+        Affine, Linear, Conv2d, Activation, LayerNorm, Pool, Flatten, ChannelShuffle, Add, Concat, Dueling, Expectation,
+        Slice, Unflatten, Quantize, Dequantize, Requantize, ObliqueTree, AxisTree, ArgMax,
     )
 }  # fmt: skip
 """Kind → class, for reading files."""
 
 __all__ = [
-    "OPS", "Activation", "Add", "Affine", "ArgMax", "Concat", "Conv2d", "Dequantize", "Dueling", "Expectation",
-    "Flatten", "LayerNorm", "Linear", "Op", "Pool", "Quantize", "Requantize", "Slice",
-    "Unflatten", "Weights",
-    "accumulator_bound", "window_extent",
+    "OPS", "Activation", "Add", "Affine", "ArgMax", "AxisTree", "ChannelShuffle", "Concat", "Conv2d", "Dequantize",
+    "Dueling", "Expectation", "Flatten", "LayerNorm", "Linear", "ObliqueTree", "Op", "Pool", "Quantize", "Requantize",
+    "Slice", "Unflatten", "Weights",
+    "accumulator_bound", "tree_depth", "window_extent",
 ]  # fmt: skip

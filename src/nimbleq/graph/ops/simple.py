@@ -32,12 +32,13 @@ class Activation(Op):
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """Max or average over windows of ``(C, H, W)``; padding counts as −∞ for max and as zeros in the average.
+    """Max, average or sum over windows of ``(C, H, W)``; padding counts as −∞ for max and as zeros in the average.
 
-    Works on integers too when ``function`` is ``max``.
+    ``max`` takes integers too; ``sum`` takes integers only, without padding, and gives int32: an average before it is
+    requantized.
     """
 
-    function: Literal["max", "average"]
+    function: Literal["max", "average", "sum"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
@@ -45,13 +46,18 @@ class Pool(Op):
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         (source,) = sources
         require(len(source.shape) == 3, f"Pool needs (C, H, W), got {source}")
-        require(self.function in ("max", "average"), f"unknown pooling {self.function!r}")
+        require(self.function in ("max", "average", "sum"), f"unknown pooling {self.function!r}")
         if self.function == "average":
             require_floats(self, sources)
+        if self.function == "sum":
+            require(source.qtype.is_integer, f"Pool sum works on integers only, got {source}")
+            require(self.padding == (0, 0), "Pool sum takes no padding")
+            bound = int(prod(self.kernel) * source.qtype.largest)
+            require(bound <= INT32.high, f"sums may reach {bound} and overflow int32: a smaller window or fewer bits")
         fits = all(2 * pad <= window for pad, window in zip(self.padding, self.kernel, strict=True))
         require(fits, f"padding {self.padding} is more than half of the window {self.kernel}")
         rows, cols = window_extent(source.shape[1:], self.kernel, self.stride, self.padding, self.kind)
-        return TensorType((source.shape[0], rows, cols), source.qtype)
+        return TensorType((source.shape[0], rows, cols), INT32 if self.function == "sum" else source.qtype)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,23 @@ class Flatten(Op):
 
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         return TensorType((prod(sources[0].shape),), sources[0].qtype)
+
+
+@dataclass(frozen=True)
+class ChannelShuffle(Op):
+    """Channels of ``(C, H, W)`` dealt out in turn: those of a group go to different groups.
+
+    Channel ``j·groups + i`` of the result is channel ``i·C/groups + j``. Zhang et al. 2018 [1707.01083], section 3.1.
+    """
+
+    groups: int
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        (source,) = sources
+        require(len(source.shape) == 3, f"ChannelShuffle needs (C, H, W), got {source}")
+        fits = self.groups >= 1 and source.shape[0] % self.groups == 0
+        require(fits, f"{source.shape[0]} channels do not divide into {self.groups} groups")
+        return source
 
 
 @dataclass(frozen=True)

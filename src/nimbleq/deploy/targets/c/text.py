@@ -15,7 +15,7 @@ from nimbleq.types import Array
 
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
-    "finite", "activations", "activate", "requantize", "quantize", "real", "norm", "expectation",
+    "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
     "packed", "packed_int", "packed_power", "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/quads_u8", "avx2/rows_u8",

@@ -8,7 +8,7 @@ from nimbleq.deploy.targets.c.plan import Block, Plan
 from nimbleq.deploy.targets.c.steps import Stage
 from nimbleq.graph.graph import ACTION, Q
 
-_NEEDS_FLOAT_H = {"quantize", "real"}
+_NEEDS_FLOAT_H = {"quantize", "real", "exact_double"}
 """Kernels that ask about the compiler's floating point."""
 
 

@@ -54,6 +54,7 @@ class Processor:
     emulator: what runs it; None: it is compiled only.
     unit: of what one decision costs.
     most: observations that one verification runs, for slow emulators; None: all.
+    wide: whether its C has a double of 64 bits.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Processor:
     emulator: Emulator | None
     unit: str = "instructions"
     most: int | None = None
+    wide: bool = True
 
     @property
     def compiler(self) -> Compiler:

@@ -92,6 +92,7 @@ PROCESSORS = (
         emulator=simavr("atmega1284p", 16_000_000),
         unit="cycles",
         most=1_000,
+        wide=False,
     ),
     Processor(
         name="windows",

@@ -18,6 +18,8 @@ from nimbleq.deploy.targets.cross.cmake import cmake
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, build, sizes
 from nimbleq.deploy.targets.cross.emulator import qemu_counter
 from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
+from nimbleq.errors import UnsupportedOpError
+from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -33,6 +35,7 @@ def row(processor: Processor) -> Target:
     """The target of ``processor``: its files lie in a folder of its name."""
 
     def emit(source: Source, name: str, _: NoOptions) -> Files:
+        _check_double(processor, source.graph)
         return {f"{processor.name}/{file}": data for file, data in _files(processor, source, name).items()}
 
     def opened(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
@@ -54,6 +57,14 @@ def row(processor: Processor) -> Target:
         most=processor.most,
         footprint=None if processor.emulator is None else footprint,
     )
+
+
+def _check_double(processor: Processor, graph: Graph) -> None:
+    """Raise `UnsupportedOpError` for float splits, whose sums are of doubles, where there are none."""
+    trees = [node.op for node in graph.nodes if isinstance(node.op, ops.ObliqueTree)]
+    if not processor.wide and any(graph.weights[op.split].dtype == np.float32 for op in trees):
+        hint = "its C has no double of 64 bits: export the integer form (int8)"
+        raise UnsupportedOpError("ObliqueTree with float splits", processor.name, hint)
 
 
 def _label(processor: Processor) -> str:

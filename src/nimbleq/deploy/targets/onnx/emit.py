@@ -23,6 +23,7 @@ from nimbleq.deploy.targets.onnx.build import TARGET, Build, level_offset, stora
 from nimbleq.deploy.targets.onnx.exact import EXACT
 from nimbleq.deploy.targets.onnx.floats import FLOAT
 from nimbleq.deploy.targets.onnx.qdq import QDQ
+from nimbleq.deploy.targets.onnx.tree import TREE
 from nimbleq.errors import ConfigError, UnsupportedOpError
 from nimbleq.files import write_bytes
 from nimbleq.graph import ops
@@ -130,10 +131,8 @@ def _emit(build: Build, node: Node) -> None:
     if not storable(build.qtype(node.output)):
         raise UnsupportedOpError(f"{node.op.kind} to {build.qtype(node.output)}", TARGET, "quantize to at most 8 bits")
     build.stored[node.output] = node.output
-    table = FLOAT
-    if not _is_real(build, node):
-        integer = EXACT if build.exact else QDQ
-        table = integer if type(node.op) in integer else FLOAT
+    integer = {} if _is_real(build, node) else EXACT if build.exact else QDQ
+    table = {**FLOAT, **TREE, **integer}
     if type(node.op) not in table:
         raise UnsupportedOpError(node.op.kind, TARGET, "rewrite the network without it or use another target")
     table[type(node.op)](build, node, node.op)

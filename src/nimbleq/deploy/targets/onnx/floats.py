@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import Build, level_offset
+from nimbleq.deploy.targets.onnx.build import TARGET, Build, level_offset
+from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
 from nimbleq.graph.tensor import FLOAT32, INT32, QType
@@ -36,15 +37,15 @@ def _affine(build: Build, node: Node, op: ops.Affine) -> None:
 
 
 def _linear(build: Build, node: Node, op: ops.Linear) -> None:
-    build.add("Gemm", _numbers(build, node), *_parameters(build, node, op), out=node.output, transB=1)
+    build.add("Gemm", numbers(build, node), *_parameters(build, node, op), out=node.output, transB=1)
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
-    x, attributes = convolution_input(build, node, op, _numbers(build, node), FLOAT32)
+    x, attributes = convolution_input(build, node, op, numbers(build, node), FLOAT32)
     build.add("Conv", x, *_parameters(build, node, op), out=node.output, **attributes)
 
 
-def _numbers(build: Build, node: Node) -> str:
+def numbers(build: Build, node: Node) -> str:
     """The input as float32, also where it is stored as levels (a raw image whose /255 is in the weights)."""
     qtype, x = build.qtype(node.inputs[0]), build.source(node)
     if not qtype.is_integer:
@@ -130,7 +131,9 @@ def _pool(build: Build, node: Node, op: ops.Pool) -> None:
         "strides": list(op.stride),
         "pads": [rows, cols, rows, cols],
     }
-    if op.function == "average":
+    if op.function == "sum":
+        _pool_sum(build, node, op)
+    elif op.function == "average":
         build.add("AveragePool", x, out=node.output, count_include_pad=1, **window)
     elif build.qtype(node.inputs[0]).is_integer and build.opset < 12:
         build.needs(12, node)
@@ -141,8 +144,30 @@ def _pool(build: Build, node: Node, op: ops.Pool) -> None:
         build.add("MaxPool", x, out=node.output, **window)
 
 
+def _pool_sum(build: Build, node: Node, op: ops.Pool) -> None:
+    channels, area = build.graph.types[node.output].shape[0], op.kernel[0] * op.kernel[1]
+    if area * build.qtype(node.inputs[0]).largest >= 1 << 24:
+        raise UnsupportedOpError("Pool sum", TARGET, "its sums leave what float32 holds exactly: a smaller window")
+    ones = build.constant(np.ones((channels, 1, *op.kernel)), np.float32, f"{node.output}/ones")
+    total = build.add(
+        "Conv", numbers(build, node), ones, kernel_shape=list(op.kernel), strides=list(op.stride), group=channels
+    )
+    if build.exact:
+        build.cast(total, np.int32, out=node.output)
+    else:
+        build.set_stored(node, total)
+
+
 def _flatten(build: Build, node: Node, _: ops.Flatten) -> None:
     build.add("Flatten", build.source(node), out=node.output, axis=1)
+
+
+def _channel_shuffle(build: Build, node: Node, op: ops.ChannelShuffle) -> None:
+    channels, height, width = build.graph.types[node.output].shape
+    split = build.constant([0, op.groups, channels // op.groups, height, width], np.int64, f"{node.output}/split")
+    joined = build.constant([0, channels, height, width], np.int64, f"{node.output}/joined")
+    dealt = build.add("Transpose", build.add("Reshape", build.source(node), split), perm=[0, 2, 1, 3, 4])
+    build.add("Reshape", dealt, joined, out=node.output)
 
 
 def _slice(build: Build, node: Node, op: ops.Slice) -> None:
@@ -233,6 +258,7 @@ FLOAT: Mapping[type[ops.Op], Emit] = {
     ops.LayerNorm: _layer_norm,
     ops.Pool: _pool,
     ops.Flatten: _flatten,
+    ops.ChannelShuffle: _channel_shuffle,
     ops.Slice: _slice,
     ops.Unflatten: _unflatten,
     ops.Add: _add,

@@ -9,6 +9,7 @@ from nimbleq.deploy.targets.c.ops.activation import activation
 from nimbleq.deploy.targets.c.ops.add import add
 from nimbleq.deploy.targets.c.ops.affine import affine
 from nimbleq.deploy.targets.c.ops.argmax import argmax
+from nimbleq.deploy.targets.c.ops.channel_shuffle import channel_shuffle
 from nimbleq.deploy.targets.c.ops.concat import concat
 from nimbleq.deploy.targets.c.ops.conv2d import conv2d
 from nimbleq.deploy.targets.c.ops.dequantize import dequantize
@@ -22,6 +23,7 @@ from nimbleq.deploy.targets.c.ops.pool import pool
 from nimbleq.deploy.targets.c.ops.quantize import quantize
 from nimbleq.deploy.targets.c.ops.requantize import requantize
 from nimbleq.deploy.targets.c.ops.slice import slice_of
+from nimbleq.deploy.targets.c.ops.tree import axis_tree, oblique_tree
 from nimbleq.deploy.targets.c.ops.unflatten import unflatten
 from nimbleq.graph import ops
 
@@ -36,6 +38,7 @@ PORTABLE: Mapping[type[ops.Op], Make] = {
     ops.LayerNorm: layer_norm,
     ops.Pool: pool,
     ops.Flatten: flatten,
+    ops.ChannelShuffle: channel_shuffle,
     ops.Add: add,
     ops.Concat: concat,
     ops.Slice: slice_of,
@@ -45,6 +48,8 @@ PORTABLE: Mapping[type[ops.Op], Make] = {
     ops.Quantize: quantize,
     ops.Dequantize: dequantize,
     ops.Requantize: requantize,
+    ops.ObliqueTree: oblique_tree,
+    ops.AxisTree: axis_tree,
     ops.ArgMax: argmax,
 }
 

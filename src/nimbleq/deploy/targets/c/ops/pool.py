@@ -10,10 +10,11 @@ def pool(layer: Layer) -> list[str]:
     op, element = layer.op, layer.element
     channels, height, width = layer.source_type.shape
     _, rows, cols = layer.node_type.shape
-    maximum = op.function == "max"
-    update = "best = !any || v > best ? v : best; any = 1;" if maximum else "sum += v;"
-    start = f"{element} best = 0; int any = 0;" if maximum else "float sum = 0.0f;"
-    result = "best" if maximum else f"sum / {op.kernel[0] * op.kernel[1]}.0f"
+    start, update, result = {
+        "max": (f"{element} best = 0; int any = 0;", "best = !any || v > best ? v : best; any = 1;", "best"),
+        "average": ("float sum = 0.0f;", "sum += v;", f"sum / {op.kernel[0] * op.kernel[1]}.0f"),
+        "sum": ("int32_t sum = 0;", "sum += v;", "sum"),
+    }[op.function]
     return [
         f"for (int r = 0; r < {rows}; ++r)",
         f"    for (int s = 0; s < {cols}; ++s)",
@@ -24,7 +25,7 @@ def pool(layer: Layer) -> list[str]:
         f"                    const int h = r * {op.stride[0]} + a - {op.padding[0]};",
         f"                    const int w = s * {op.stride[1]} + b - {op.padding[1]};",
         f"                    if (h < 0 || h >= {height} || w < 0 || w >= {width}) continue;",
-        f"                    const {element} v = {layer.x}[(h * {width} + w) * {channels} + c];",
+        f"                    const {layer.source_element} v = {layer.x}[(h * {width} + w) * {channels} + c];",
         f"                    {update}",
         "                }",
         f"            {layer.y}[(r * {cols} + s) * {channels} + c] = {result};",
