@@ -7,7 +7,7 @@ import numpy as np
 from nimbleq.compress.refine.codes import OBS_BITS, Codes, Widths
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
-from nimbleq.graph.encodings import ENCODINGS
+from nimbleq.graph.encodings import cheapest
 from nimbleq.graph.formats import POWER4, Format, Int, Scaled
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import Float32, TensorType
@@ -62,12 +62,6 @@ def graph_of(codes: Codes, obs_type: TensorType, widths: Widths) -> Graph:
         "bias": Scaled(widths.bias, widths.bias_shift),
     }
     storage = {name: Storage(number) for name, number in formats.items()}
-    storage["weight"] = _smallest(weights["weight"], formats["weight"])
+    number = formats["weight"]
+    storage["weight"] = Storage(number, cheapest(number.encode(weights["weight"]), number))
     return Graph({"obs": obs_type}, nodes, (Q, ACTION), weights, storage)
-
-
-def _smallest(values: Array, number: Format) -> Storage:
-    """The encoding of the fewest bytes, of these the one of the fewest multiplications."""
-    codes = number.encode(values)
-    ways = [Storage(number, encoding) for encoding in ENCODINGS.values()]
-    return min(ways, key=lambda way: (way.encoding.nbytes(codes, number), way.encoding.multiplied(codes, number)))
