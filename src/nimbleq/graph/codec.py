@@ -14,7 +14,7 @@ import numpy as np
 
 from nimbleq.errors import FileError, GraphError
 from nimbleq.graph.encodings import ENCODINGS
-from nimbleq.graph.formats import FORMATS
+from nimbleq.graph.formats import FORMATS, format_named
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.ops import OPS, Op
 from nimbleq.graph.tensor import FLOAT32, Int, QType, TensorType
@@ -127,11 +127,12 @@ def decode(value: Any, weights: Mapping[str, Array]) -> Graph:
 def _packed(entry: Any, where: str) -> PackedWeight:
     record = _record(entry, where, {"format", "encoding", "shape"})
     rows: list[Any] = []
-    for key, table in (("format", FORMATS), ("encoding", ENCODINGS)):
+    for key, table, row_of in (("format", FORMATS, format_named), ("encoding", ENCODINGS, ENCODINGS.get)):
         name = _typed(record[key], str, f"{where}.{key}")
-        if name not in table:
+        row = row_of(name)
+        if row is None:
             raise FileError(f"{where}.{key}: this nimbleq knows no {key} {name[:60]!r}, only {', '.join(table)}")
-        rows.append(table[name])
+        rows.append(row)
     shape = tuple(_typed(extent, int, f"{where}.shape") for extent in _list(record["shape"], f"{where}.shape"))
     if len(shape) > 8 or min(shape, default=1) < 1 or prod(shape) >= MAX_ENTRIES:
         raise FileError(f"{where}.shape {list(shape)} is not a weight's shape")

@@ -12,7 +12,8 @@ from nimbleq.graph.weight import Weight
 @dataclass(frozen=True)
 class Cost:
     """Attributes:
-    macs: multiply-accumulates that one decision executes.
+    macs: multiply-accumulates that one decision executes, those by shifting included.
+    shift_adds: shifts and adds that take the place of multiplications among them (log2: one each, APoT: two).
     size_bytes: all parts of the model that a deployment needs (weights, biases, scales, indices).
     peak_ram_bytes: largest total of live activations; each is freed after its last reader.
     """
@@ -20,6 +21,7 @@ class Cost:
     macs: int
     size_bytes: int
     peak_ram_bytes: int
+    shift_adds: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def cost(graph: Graph) -> Cost:
         macs=sum(row.macs for row in rows),
         size_bytes=sum(row.size_bytes for row in rows),
         peak_ram_bytes=_peak_ram_bytes(graph),
+        shift_adds=sum(node_macs(graph, node) * _shift_adds(graph, node) for node in graph.nodes),
     )
 
 
@@ -90,6 +93,13 @@ def _longest_path(split: Weight) -> int:
     for row in reversed(rows[: len(rows) // 2]):
         spent[row] += max(spent[2 * row + 1], spent[2 * row + 2])
     return spent[0]
+
+
+def _shift_adds(graph: Graph, node: Node) -> int:
+    """Shifts and adds that one multiply-accumulate of a node takes; 0 where it multiplies."""
+    if isinstance(node.op, ops.Linear | ops.Conv2d) and graph.types[node.output].qtype.is_integer:
+        return graph.stored(node.op.weight).format.shift_adds
+    return 0
 
 
 def _peak_ram_bytes(graph: Graph) -> int:

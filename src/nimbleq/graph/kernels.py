@@ -57,7 +57,7 @@ def _linear(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...]) -
 def _arithmetic(op: ops.Linear | ops.Conv2d, weights: Weights, source: TensorType) -> tuple[type, type]:
     """Number formats of the computation and of the result."""
     weight = weights[op.weight]
-    if weight.dtype == FLOAT32.dtype:
+    if weight.dtype == FLOAT32.dtype or not source.qtype.is_integer:
         return np.float32, np.float32
     bound = accumulator_bound(weight, None if op.bias is None else weights[op.bias], source.qtype)
     return np.float32 if bound < 1 << 24 else np.float64, np.int32
@@ -279,7 +279,7 @@ def _quantize(op: ops.Quantize, weights: Weights, sources: tuple[TensorType, ...
 
 @kernel.register
 def _dequantize(op: ops.Dequantize, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    scale = _along_first(op.scales(weights), sources[0])
+    scale = _along_first(op.scales(weights), sources[0]).astype(np.float32)
     zero_point = _along_first(op.zero_points(weights), sources[0]).astype(np.int64)
 
     def dequantize(x: Array) -> Array:
@@ -292,7 +292,7 @@ def _dequantize(op: ops.Dequantize, weights: Weights, sources: tuple[TensorType,
 
 @kernel.register
 def _requantize(op: ops.Requantize, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
-    multiplier = _along_first(weights[op.multiplier], sources[0]).astype(np.int64)
+    multiplier = _along_first(op.multipliers(weights), sources[0]).astype(np.int64)
     shift = _along_first(weights[op.shift], sources[0]).astype(np.int64)
     half = np.int64(1) << (shift - 1)
 

@@ -14,7 +14,7 @@ from nimbleq.compress.passes.base import PassRow, without_setting
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.prune import Prune
-from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.quantize import Quantize
 from nimbleq.compress.passes.recipe import apply, describe, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
@@ -79,7 +79,7 @@ def test_a_pass_that_is_not_there_is_one_line_with_those_that_are():
 
 def test_recipes_are_read_in_order():
     assert parse_recipe(["fold", "prune=0.25", "student=8-4", "student=linear", "int8"]) == (
-        Fold(), Prune(0.25), Student((8, 4)), Student((), "linear"), Int8(),
+        Fold(), Prune(0.25), Student((8, 4)), Student((), "linear"), Quantize(),
     )  # fmt: skip
 
 

@@ -84,9 +84,11 @@ def test_the_integer_policy_is_the_one_that_was_trained_in_c(mlp, weights, power
     assert (trained.argmax(1) == answered[ACTION]).mean() >= 0.999
     assert np.abs(trained - answered[Q]).mean() < 1e-5 * np.abs(trained).max()
     if powers_of_two:
-        shifts = [w for name, w in integer.weights.items() if name.endswith("multiplier")]
-        assert len(shifts) == 2
-        assert all((multiplier == 1 << 30).all() for multiplier in shifts)
+        requantized = [node.op for node in integer.nodes if isinstance(node.op, ops.Requantize)]
+        assert len(requantized) == 2
+        multipliers = [integer.weights[op.multiplier] for op in requantized if op.multiplier is not None]
+        assert all((multiplier == 1 << 30).all() for multiplier in multipliers)
+        assert weights != "int8" or not multipliers  # shifts alone
 
 
 @pytest.mark.parametrize("weights", ["int8", "int2"])

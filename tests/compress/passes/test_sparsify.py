@@ -13,7 +13,7 @@ from nimbleq.compress.passes.encode import encode
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.labelled import label
 from nimbleq.compress.passes.patterns import Blocks, NofM, Share, cubic, parse_pattern
-from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.quantize import Quantize
 from nimbleq.compress.passes.recipe import apply, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.sparsify import SALIENCIES, Sparsify, layers_of, magnitudes, zeros_of
@@ -100,7 +100,7 @@ def test_the_pass_makes_a_sparse_policy_that_acts_like_its_teacher(word, balance
 
 def test_zeros_stay_through_distillation_folding_and_int8(balance, balance_teacher, tmp_path):
     context = Context(balance_teacher, balance, SHORT)
-    recipe = (Sparsify(parse_pattern("0.9")), Distill(sparse=True), Fold(), Int8())
+    recipe = (Sparsify(parse_pattern("0.9")), Distill(sparse=True), Fold(), Quantize())
     sparse, final = apply(recipe[:1], context), apply(recipe, context)
     for name, mask in zeros_of(sparse).items():
         assert (apply(recipe[:2], context).weights[name][~mask] == 0).all()

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nimbleq.compress.quantize import quantize, ranges
+from nimbleq.compress.quantize import quantize
 from nimbleq.compress.quantize.lower import lower, lower_with_inputs
+from nimbleq.compress.quantize.methods import METHODS, Method
 from nimbleq.compress.quantize.plan import FromFloat, FromSums, make_plan
+from nimbleq.compress.quantize.ranges import choose_range, histograms
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.interpret import trace
@@ -37,7 +39,7 @@ def test_what_is_lowered_is_what_the_plan_says(mlp, cnn, name):
             assert isinstance(form, FromFloat)
             assert node.inputs == (form.source,)
             assert np.array_equal(made.weights[node.op.inverse_scale], form.inverse)
-            assert np.array_equal(made.weights[node.op.zero_point], form.zero)
+            assert (node.op.zero_points(made.weights) == form.zero).all()
     assert requantized == {"mlp": 2, "linear": 0, "cnn": 3, "unpadded": 3}[name]
 
 
@@ -104,13 +106,11 @@ def test_the_plan_is_a_frozen_value_that_does_not_depend_on_the_weights_of_the_l
     assert zeros[0] == zeros[1] != []
 
 
-@pytest.mark.parametrize("method", [*ranges.METHODS, "toy"])
+@pytest.mark.parametrize("method", [*METHODS, "toy"])
 def test_every_calibration_method_gives_ranges_inside_what_was_seen(mlp, monkeypatch, method):
-    monkeypatch.setitem(ranges.METHODS, "toy", lambda low, high, counts, levels: (low / 2, high / 2))
+    monkeypatch.setitem(METHODS, "toy", Method(lambda seen, levels: (seen.low / 2, seen.high / 2)))
     graph, obs = mlp(1, 5, (12,), 3)
-    measured = ranges.histograms(graph, obs, ["relu0"])["relu0"]
-    found = ranges.choose_range(measured, method)
-    assert (measured.low <= found.low).all()
-    assert (found.low < found.high).all()
-    assert (found.high <= measured.high * (1 + 1e-12)).all()
+    (measured,) = histograms(graph, obs, ["relu0"])[0]["relu0"]
+    found = choose_range([measured], method)
+    assert measured.low <= found.low[0] < found.high[0] <= measured.high * (1 + 1e-12)
     assert quantize(graph, obs, method).actions == 3

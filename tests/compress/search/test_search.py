@@ -12,7 +12,7 @@ from nimbleq.compress.certify.forecast import Pilot, episodes_needed
 from nimbleq.compress.certify.stream import graph_hash, stream_nonce
 from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.fold import Fold
-from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.quantize import Quantize
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
 from nimbleq.compress.quantize import quantize
@@ -155,7 +155,7 @@ def test_attempts_never_share_a_seed(balance, balance_teacher, fast, monkeypatch
 
 def test_another_range_for_a_policy_that_was_judged_is_a_new_attempt_on_new_seeds(balance, balance_teacher, tmp_path):
     """Else a range could be chosen after the returns were seen, and every search would have the full share of α."""
-    asked = CompressConfig(keep=0.5, recipe=(Fold(), Int8()), select_episodes=40)
+    asked = CompressConfig(keep=0.5, recipe=(Fold(), Quantize()), select_episodes=40)
     attempts = Attempts(tmp_path / "attempts.json")
     first, other, again = (
         compress_policy(balance_teacher, balance, replace(asked, return_range=each), number=attempts.number).certificate
@@ -272,7 +272,7 @@ def test_int8_only_gives_integers(balance, balance_teacher, fast):
 
 
 def test_a_recipe_of_passes_is_one_candidate(balance, balance_teacher):
-    recipe = (Student((8,)), Distill(), Fold(), Int8())
+    recipe = (Student((8,)), Distill(), Fold(), Quantize())
     made = compress_policy(balance_teacher, balance, CompressConfig(recipe=recipe, distill=FAST, select_episodes=40))
     assert [c.recipe for c in made.candidates] == ["student 8 → distill → fold → int8"]
 

@@ -261,10 +261,14 @@ def test_what_onnx_cannot_express_is_refused() -> None:
     last = graph.producer(Q).inputs[0]  # type: ignore[union-attr]
     with pytest.raises(UnsupportedOpError, match="Dequantize"):
         emit_onnx(Graph(graph.inputs, graph.nodes, (Q, ACTION, last), graph.weights))
-    weights = {"i": np.ones(1, np.float32), "z": np.zeros(1, np.int32), "w": np.ones((2, 2), np.int8)}
-    nodes = [Node(ops.Quantize("i", "z", 16), ("obs",), "x"), Node(ops.Linear("w"), ("x",), "a")]
+    weights = {"i": np.ones(1, np.float32), "z": np.zeros(1, np.int32), "w": np.ones((2, 1, 2, 2), np.int8)}
+    nodes = [
+        Node(ops.Quantize("i", "z", 16), ("obs",), "x"),
+        Node(ops.Conv2d("w"), ("x",), "y"),
+        Node(ops.Flatten(), ("y",), "a"),
+    ]
     with pytest.raises(UnsupportedOpError, match="8 bits"):
-        emit_onnx(integer_graph(nodes, weights, TensorType((2,)), "a"))
+        emit_onnx(integer_graph(nodes, weights, TensorType((1, 2, 2)), "a"))
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

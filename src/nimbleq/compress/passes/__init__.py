@@ -25,9 +25,9 @@ PASSES: dict[str, PassRow] = {
     "student": student.ROW,
     "students": students.ROW,
     "distill": distill.ROW,
-    "int8": quantize.ROW,
     "qat": qat.ROW,
     "direct": direct.ROW,
     "encode": encode.ROW,
+    **quantize.ROWS,
 }
 """Name on the command line → pass."""

@@ -109,7 +109,8 @@ def _parse(setting: str) -> Qat:
     if option not in ("", _POWERS) or setting.endswith(":"):
         raise ConfigError(f"qat takes bits, or ternary, perhaps with :{_POWERS}, not {setting!r}")
     weights = f"int{name}" if name.isdecimal() else name
-    weight_format(weights)
+    if not weight_format(weights).uniform:
+        raise ConfigError(f"qat trains weights with equal steps, not {weights}: give bits, or ternary")
     return Qat(weights, option == _POWERS)
 
 

@@ -1,9 +1,9 @@
 """Lowering: a float graph and the plan of its number formats become integer arithmetic, observation to argmax.
 
 Weights are symmetric per output channel (the last layer: one scale, so that action values stay comparable as
-integers), activations are unsigned bytes as the plan says, sums are int32, requantization is the pinned
-multiply-and-shift (Jacob et al. 2018 [1712.05877]). Ops without an integer form stay float between a Dequantize and a
-Quantize.
+integers), activations are unsigned integers as the plan says, sums are int32, requantization is the pinned
+multiply-and-shift (Jacob et al. 2018 [1712.05877]), or the shift alone where scales allow it. Ops without an integer
+form stay float between a Dequantize and a Quantize.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nimbleq.compress.quantize.fixed_point import multiplier_and_shift, quantize_weights
+from nimbleq.compress.quantize.fixed_point import multiplier_and_shift, quantize_weights, shift_alone
 from nimbleq.compress.quantize.observation import ScaledObs, scaled_observations
-from nimbleq.compress.quantize.plan import TOP, Format, FromSums, Levels, Plan, averages_bytes
+from nimbleq.compress.quantize.plan import Format, FromSums, Levels, Plan, averages_bytes
 from nimbleq.compress.quantize.trees import integer_tree
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
+from nimbleq.graph.formats import FORMATS, Power, narrowest
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.rewrites.edit import drop_dead
-from nimbleq.graph.tensor import Float32, Int
+from nimbleq.graph.tensor import INT32, Float32, Int
 from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
 
@@ -54,6 +55,11 @@ class Stored:
     levels: Levels
     tensor: str
     form: Format | None
+
+    @property
+    def top(self) -> int:
+        """The largest number."""
+        return (1 << (8 if self.form is None else self.form.bits)) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +118,8 @@ class _Lowering:
         for name in self.graph.outputs:
             if isinstance(self.graph.types[name].qtype, Float32):
                 self._float(name)
-        made = Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights, self.storage)
+        storage = self.storage | _narrow(self.weights)
+        made = Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights, storage)
         return drop_dead(made)
 
     def _emit(self, op: ops.Op, inputs: tuple[str, ...], output: str, **weights: Array) -> None:
@@ -172,7 +179,7 @@ class _Lowering:
 
     def _lower_sum(self, node: Node, op: ops.Linear | ops.Conv2d) -> None:
         held = self._bytes(node.inputs[0])
-        if isinstance(op, ops.Conv2d) and not _suits_conv(held.levels, op):
+        if isinstance(op, ops.Conv2d) and not _suits_conv(held, op):
             held = self._uniform(node.inputs[0])
         real = self.graph.weights[op.weight].astype(np.float64)
         bias = np.zeros(len(real)) if op.bias is None else self.graph.weights[op.bias].astype(np.float64)
@@ -182,7 +189,8 @@ class _Lowering:
         )
         bias = bias + (real * offset).reshape(len(real), -1).sum(axis=1)
         levels, shared = self.plan.weights[node.output], node.output in self.plan.shared_scale
-        layer = quantize_weights(real * gain, bias, zero, levels, shared_scale=shared)
+        unit = self.plan.units.get(node.output)
+        layer = quantize_weights(real * gain, bias, zero, levels, shared_scale=shared, unit=unit)
         name = f"{node.output}_sums"
         self.inputs[node.output] = held
         self.storage[f"{name}.weight"] = Storage(levels.format)
@@ -227,17 +235,23 @@ class _Lowering:
         """Emit the node that makes ``output`` of ``tensor`` in this format."""
         if isinstance(form, FromSums):
             sums, zero = self.sums[form.source], int(form.levels.zero_point)
-            multiplier, shift = multiplier_and_shift(sums.scale / float(form.levels.scale))
-            requantize = ops.Requantize(
-                f"{output}.multiplier", f"{output}.shift", zero, form.low, form.high, bits=8, signed=False
-            )
-            self._emit(requantize, (sums.name,), output, multiplier=multiplier, shift=shift)
+            factor = sums.scale / float(form.levels.scale)
+            alone = shift_alone(factor)
+            name = f"{output}.multiplier" if alone is None else None
+            requantize = ops.Requantize(name, f"{output}.shift", zero, form.low, form.high, form.bits, signed=False)
+            if alone is None:
+                multiplier, shift = multiplier_and_shift(factor)
+                self._emit(requantize, (sums.name,), output, multiplier=multiplier, shift=shift)
+            else:
+                self._emit(requantize, (sums.name,), output, shift=alone)
         else:
             source = self._float(form.source)
-            quantize = ops.Quantize(f"{output}.inverse_scale", f"{output}.zero_point", bits=8, signed=False)
-            self._emit(
-                quantize, (source,), output, inverse_scale=form.inverse, zero_point=form.zero.astype(np.int32)
-            )  # fmt: skip
+            zero_point = form.zero.astype(np.int32)
+            name = f"{output}.zero_point" if zero_point.any() else None
+            quantize = ops.Quantize(f"{output}.inverse_scale", name, form.bits, signed=False)
+            given = {} if name is None else {"zero_point": zero_point}
+            self._emit(quantize, (source,), output, inverse_scale=form.inverse, **given)
+            self.storage |= _as_power(f"{output}.inverse_scale", form.inverse)
         return Stored(output, form.levels, tensor, form)
 
     def _float(self, tensor: str) -> str:
@@ -259,9 +273,26 @@ class _Lowering:
         return tensor
 
     def _dequantize(self, source: str, output: str, scale: Array, zero: Array) -> None:
-        op = ops.Dequantize(f"{output}.scale", f"{output}.zero_point")
-        zeros = np.broadcast_to(zero, scale.shape) if zero.size > 1 else zero
-        self._emit(op, (source,), output, scale=scale.astype(np.float32), zero_point=zeros.astype(np.int32))
+        name = f"{output}.zero_point" if zero.any() else None
+        given = {} if name is None else {"zero_point": zero.astype(np.int32)}
+        self._emit(ops.Dequantize(f"{output}.scale", name), (source,), output, scale=scale.astype(np.float32), **given)
+
+
+def _narrow(weights: Mapping[str, Array]) -> dict[str, Storage]:
+    """The format of the fewest bits for biases, shifts and zero points."""
+    fitting = {name: narrowest(array) for name, array in weights.items() if array.dtype == INT32.dtype}
+    return {
+        name: Storage(number)
+        for name, number in fitting.items()
+        if number.nbytes(weights[name].size) < weights[name].nbytes
+    }
+
+
+def _as_power(name: str, scale: Array) -> dict[str, Storage]:
+    """The narrowest format of exponents that holds ``scale``, if there is one."""
+    rows = (row for row in FORMATS.values() if isinstance(row, Power))
+    fitting = [row for row in rows if np.array_equal(row.decode(row.encode(scale)), scale)]
+    return {name: Storage(fitting[0])} if fitting else {}
 
 
 def _fan_in(weight: Array, part: Array) -> tuple[int, ...]:
@@ -269,10 +300,11 @@ def _fan_in(weight: Array, part: Array) -> tuple[int, ...]:
     return weight.shape[1:] if part.ndim else (1,) * (weight.ndim - 1)
 
 
-def _suits_conv(levels: Levels, op: ops.Conv2d) -> bool:
+def _suits_conv(held: Stored, op: ops.Conv2d) -> bool:
     """Whether a convolution can read this: it varies by channel at most, and has an exact zero to pad with."""
+    levels = held.levels
     parts = (levels.scale, levels.zero_point, levels.offset)
     by_channel = all(part.ndim == 0 or (part.shape[1:] == (1, 1) and op.groups == 1) for part in parts)
     zeros = levels.zeros()
-    exact = bool((zeros == zeros[0]).all() and zeros[0] == round(zeros[0]) and 0 <= zeros[0] <= TOP)
+    exact = bool((zeros == zeros[0]).all() and zeros[0] == round(zeros[0]) and 0 <= zeros[0] <= held.top)
     return by_channel and (exact or op.padding == (0, 0))

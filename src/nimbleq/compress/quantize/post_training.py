@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nimbleq.compress.quantize.lower import lower
-from nimbleq.compress.quantize.plan import make_plan
-from nimbleq.compress.quantize.ranges import METHODS
-from nimbleq.compress.states import States, actions, compare
+from nimbleq.compress.quantize.methods import METHODS
+from nimbleq.compress.quantize.plan import make_plan, measure_activations, plan_of
+from nimbleq.compress.quantize.scheme import BYTES, Scheme
+from nimbleq.compress.states import States, action_gap, actions, compare, legal_values
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -26,7 +29,14 @@ def quantize(graph: Graph, obs: Array, method: str = "minmax", weights: str = "i
     return lower(graph, make_plan(graph, obs, method, weights))
 
 
-def quantize_best(graph: Graph, states: States, teacher_q: Array) -> tuple[Graph, str]:
-    """`quantize` by every calibration method; the one with the least regret against ``teacher_q [K, A]`` there."""
-    tried = [(quantize(graph, states.obs, method), method) for method in METHODS]
+def quantize_best(
+    graph: Graph,
+    states: States,
+    teacher_q: Array,
+    scheme: Scheme = BYTES,
+    methods: Iterable[str] = tuple(METHODS),
+) -> tuple[Graph, str]:
+    """The integer form by every one of ``methods``; the one with the least regret against ``teacher_q [K, A]``."""
+    measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask)))
+    tried = [(lower(graph, plan_of(graph, measured, method, scheme)), method) for method in methods]
     return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], states), states.mask).regret)

@@ -1,150 +1,108 @@
-"""Ranges of activations, measured in a stream: batches come and go, only extremes and histograms stay."""
+"""Ranges of activations, measured in a stream: batches come and go, only histograms stay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.compress.quantize.histogram import Histogram, Observer
+from nimbleq.compress.quantize.methods import METHODS
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import trace
 from nimbleq.types import Array
 
-_BINS = 2048
-_CHUNK = 2048
-_PERCENTILE = 99.99
-_CLIP_RATIOS = np.linspace(0.4, 1.0, 31)
+_CHUNK = 1024
+_SCRATCH_ENTRIES = 1 << 22
+"""About how many entries of activations may be alive at once."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """What 8-bit levels have to cover: ``low`` and ``high``, each ``[C]`` (one, or one per observation feature)."""
+    """What levels have to cover: ``low`` and ``high``, each ``[C]`` (one, or one per observation feature)."""
 
     low: Array
     high: Array
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Distribution of one tensor.
-
-    Attributes:
-        low, high: ``[C]`` extremes.
-        counts: ``int64[C, 2048]`` in equal bins from ``low`` to ``high``.
-    """
-
-    low: Array
-    high: Array
-    counts: Array
+Seen = Sequence[Histogram]
+"""The histograms of one tensor: one, or one per observation feature."""
 
 
 def histograms(
-    graph: Graph, obs: Array, tensors: Sequence[str], per_feature: Sequence[str] = ()
-) -> dict[str, Histogram]:
-    """Histograms of ``tensors`` over ``obs [K, *O]``, in two passes of small batches.
+    graph: Graph,
+    obs: Array,
+    tensors: Sequence[str],
+    per_feature: Sequence[str] = (),
+    weightings: Sequence[Array | None] = (None,),
+) -> tuple[dict[str, Seen], ...]:
+    """Histograms of ``tensors`` over ``obs [K, *O]`` for each weighting, in one pass of small batches.
 
     Args:
         per_feature: those of the tensors whose entries are counted each by itself (vector observations).
+        weightings: ``float[K]`` how much each state counts (None: all the same).
     """
-    low: dict[str, Array] = {}
-    high: dict[str, Array] = {}
-    for values in _batches(graph, obs, tensors, per_feature):
-        for name, rows in values.items():
-            smallest, largest = rows.min(axis=1), rows.max(axis=1)
-            low[name] = np.minimum(low.get(name, smallest), smallest)
-            high[name] = np.maximum(high.get(name, largest), largest)
-    counts = {name: np.zeros((len(low[name]), _BINS), np.int64) for name in tensors}
-    for values in _batches(graph, obs, tensors, per_feature):
-        for name, rows in values.items():
-            width = np.maximum(high[name] - low[name], 1e-30)[:, None]
-            bins = np.minimum(((rows - low[name][:, None]) / width * _BINS).astype(np.int64), _BINS - 1)
-            for channel, index in enumerate(bins):
-                counts[name][channel] += np.bincount(index, minlength=_BINS)
-    return {name: Histogram(low[name], high[name], counts[name]) for name in tensors}
+    count = {name: graph.types[name].size if name in per_feature else 1 for name in tensors}
+    observers = [{name: [Observer() for _ in range(count[name])] for name in tensors} for _ in weightings]
+    chunk = max(1, min(_CHUNK, _SCRATCH_ENTRIES // sum(kind.size for kind in graph.types.values())))
+    for start in range(0, len(obs), chunk):
+        made = trace(graph, obs[start : start + chunk])
+        for name in tensors:
+            rows = made[name].reshape(len(made[name]), count[name], -1).astype(np.float64)
+            for weighting, every in zip(weightings, observers, strict=True):
+                weight = None if weighting is None else weighting[start : start + chunk].astype(np.float64)
+                repeated = None if weight is None else np.repeat(weight, rows.shape[2])
+                for channel, observer in enumerate(every[name]):
+                    observer.add(rows[:, channel].reshape(-1), repeated)
+    return tuple({name: [one.histogram() for one in each] for name, each in every.items()} for every in observers)
 
 
-def _batches(
-    graph: Graph, obs: Array, tensors: Sequence[str], per_feature: Sequence[str]
-) -> Iterator[dict[str, Array]]:
-    """Each tensor's values as ``float64[C, samples]``, batch by batch."""
-    for start in range(0, len(obs), _CHUNK):
-        made = trace(graph, obs[start : start + _CHUNK])
-        yield {name: _rows(made[name], name in per_feature) for name in tensors}
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Everything that ranges are picked from.
+
+    Attributes:
+        plain: tensor → its histograms, every state counted once.
+        by_gap: the same, each state counted as much as its action gap is wide.
+        per_feature: tensors that have one histogram for each entry.
+    """
+
+    plain: Mapping[str, Seen]
+    by_gap: Mapping[str, Seen]
+    per_feature: frozenset[str]
 
 
-def _rows(values: Array, per_feature: bool) -> Array:
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    return flat.T if per_feature else flat.reshape(1, -1)
-
-
-def _centres(low: float, high: float) -> Array:
-    return low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
-
-
-def _minmax(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
-    """Everything that was seen."""
-    return low, high
-
-
-def _percentile(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
-    """All but 0.01 % at either end."""
-    share = np.cumsum(counts) / counts.sum()
-    outside = (100 - _PERCENTILE) / 100
-    first = int(np.searchsorted(share, outside, side="right"))
-    last = int(np.searchsorted(share, 1 - outside))
-    step = (high - low) / _BINS
-    return low + first * step, low + (min(last, _BINS - 1) + 1) * step
-
-
-def _least_squares(low: float, high: float, counts: Array, levels: int) -> tuple[float, float]:
-    """Both ends shrunk by the factor that minimises the mean squared error of rounding plus clipping."""
-    centres = _centres(low, high)
-    best, ends = np.inf, (low, high)
-    for ratio in _CLIP_RATIOS[::-1]:
-        bottom, top = low * ratio if low < 0 else low, high * ratio if high > 0 else high
-        if not bottom < top:
-            continue
-        step = (top - bottom) / levels
-        rounded = np.clip(np.round((centres - bottom) / step), 0, levels) * step + bottom
-        error = float(counts @ (rounded - centres) ** 2)
-        if error < best:
-            best, ends = error, (bottom, top)
-    return ends
-
-
-Method = Callable[[float, float, Array, int], tuple[float, float]]
-"""``(low, high, counts, levels) → (low, high)``: extremes and histogram of a tensor (or feature) → what is covered."""
-METHODS: dict[str, Method] = {
-    "minmax": _minmax,
-    "percentile": _percentile,
-    "mse": _least_squares,
-}
-"""Name → calibration method."""
-
-
-def choose_range(histogram: Histogram, method: str, levels: int = 255) -> Range:
-    """The range that ``method``, a name in `METHODS`, picks for ``levels`` steps."""
-    ends = [
-        METHODS[method](low, high, counts, levels)
-        for low, high, counts in zip(histogram.low, histogram.high, histogram.counts, strict=True)
-    ]
-    return Range(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
-
-
-def calibrate(
-    graph: Graph, obs: Array, tensors: Sequence[str], per_feature: Sequence[str], method: str
-) -> dict[str, Range]:
-    """Ranges of ``tensors`` over ``obs [K, *O]``.
+def measure(
+    graph: Graph, obs: Array, tensors: Sequence[str], per_feature: Sequence[str], gaps: Array | None = None
+) -> Measured:
+    """Histograms of ``tensors`` over ``obs [K, *O]``.
 
     Args:
         per_feature: those of the tensors that have one range for each entry.
-        method: a name in `METHODS`.
+        gaps: ``float[K]`` the action gap in each state (None: nobody knows, all states count the same).
     """
-    measured = histograms(graph, obs, tensors, per_feature)
-    ranges = {name: choose_range(histogram, method) for name, histogram in measured.items()}
+    # Where one action only is legal the gap is infinite, and nothing is at stake.
+    weights = None if gaps is None else np.where(np.isfinite(gaps), gaps, 0.0)
+    if weights is None or not weights.sum() > 0:
+        (plain,) = histograms(graph, obs, tensors, per_feature)
+        return Measured(plain, plain, frozenset(per_feature))
+    plain, by_gap = histograms(graph, obs, tensors, per_feature, (None, weights))
+    return Measured(plain, by_gap, frozenset(per_feature))
+
+
+def choose_range(seen: Seen, method: str, levels: int = 255) -> Range:
+    """The range that ``method``, a name in `METHODS`, picks for ``levels`` steps."""
+    ends = [METHODS[method].choose(histogram, levels) for histogram in seen]
+    return Range(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
+
+
+def choose_ranges(measured: Measured, method: str, levels: Mapping[str, int]) -> dict[str, Range]:
+    """The range of every tensor, each in its number of ``levels``."""
+    seen = measured.by_gap if METHODS[method].by_gap else measured.plain
+    ranges = {name: choose_range(histogram, method, levels[name]) for name, histogram in seen.items()}
     # Zero is kept representable inside the network: it is what padding means and where ReLU rests.
     return {
-        name: extent if name in per_feature else Range(np.minimum(extent.low, 0), np.maximum(extent.high, 0))
+        name: extent if name in measured.per_feature else Range(np.minimum(extent.low, 0), np.maximum(extent.high, 0))
         for name, extent in ranges.items()
     }

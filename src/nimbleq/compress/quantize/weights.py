@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nimbleq.errors import ConfigError
-from nimbleq.graph.formats import FORMATS, Format, Int
+from nimbleq.graph.formats import FORMATS, TERNARY, Format, Int, SignedLevels
 from nimbleq.types import Array
 
 _LOWEST = -127
@@ -30,16 +32,28 @@ class WeightLevels:
     lowest: int
     scale: Array | None = None
 
+    @property
+    def uniform(self) -> bool:
+        """Whether every integer from ``low`` to ``high`` is a level."""
+        return not isinstance(self.format, SignedLevels)
+
+    def nearest(self, values: Array) -> Array:
+        """``float64`` the level nearest to each of ``values``, which are in levels."""
+        if self.uniform:
+            return np.clip(np.round(values), self.low, self.high)
+        return self.format.decode(self.format.encode(values)).astype(np.float64)
+
 
 def weight_format(name: str) -> WeightLevels:
-    """Levels of a format by its name: ``int8`` down to ``int2``, symmetric around 0; ``ternary`` (-1, 0, 1).
+    """Levels of a format by its name: ``int8`` down to ``int2``, symmetric around 0; ``ternary`` (-1, 0, 1);
+    ``log2``, ``log2-3`` and ``apot4``.
 
     Raises:
         ConfigError: there is no such format.
     """
-    if name == "ternary":
-        return WeightLevels(FORMATS.get(name, Int(2, signed=True)), -1, 1, -1)
     row = FORMATS.get(name)
+    if row == TERNARY or isinstance(row, SignedLevels):
+        return WeightLevels(row, int(row.low), int(row.high), int(row.low))
     if not isinstance(row, Int) or row.bits > 8:
-        raise ConfigError(f"weights cannot be {name!r}: give int8, int7, … int2 or ternary")
+        raise ConfigError(f"weights cannot be {name!r}: give int8, int7, … int2, ternary, log2, log2-3 or apot4")
     return WeightLevels(row, -row.high, row.high, max(row.low, _LOWEST))

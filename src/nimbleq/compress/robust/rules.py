@@ -343,7 +343,8 @@ def _quantize(op: ops.Quantize, builder: Builder, spot: Spot, x: Array) -> Array
 
 @rule.register
 def _requantize(op: ops.Requantize, builder: Builder, spot: Spot, x: Array) -> Array:
-    multiplier, shift = (spot.flat(spot.graph.weights[name]).astype(np.int64) for name in (op.multiplier, op.shift))
+    parts = (op.multipliers(spot.graph.weights), spot.graph.weights[op.shift])
+    multiplier, shift = (spot.flat(part).astype(np.int64) for part in parts)
     scale = np.ldexp(multiplier.astype(np.float64), -shift)
     function = Function(
         scale, np.full(x.size, float(op.zero_point)), op.low, op.high, rounds=True, multiplier=multiplier, shift=shift

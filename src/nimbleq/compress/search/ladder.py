@@ -20,14 +20,16 @@ from nimbleq.compress.passes.lowrank import LowRank
 from nimbleq.compress.passes.patterns import Blocks, NofM, Pattern, Share
 from nimbleq.compress.passes.prune import DEFAULT, Prune
 from nimbleq.compress.passes.qat import Qat
-from nimbleq.compress.passes.quantize import Int8
+from nimbleq.compress.passes.quantize import BrainFloats, Quantize, WeightOnly
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.sparsify import Sparsify
 from nimbleq.compress.passes.student import Student, student_of
+from nimbleq.compress.quantize.scheme import Scheme
 from nimbleq.compress.students.tree import MAX_FEATURES
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.cost import cost
+from nimbleq.graph.formats import APOT4, LOG2, TERNARY, Int
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
 
@@ -38,13 +40,21 @@ FORMATS: dict[str, Recipe] = {
     "direct3": (Direct(4), Direct(3)),
     "direct2": (Direct(4), Direct(3), Direct(2)),
     "direct6": (Direct(4), Direct(6)),
-    "ternary": (Qat("ternary"),),
+    "ternary-qat": (Qat("ternary"),),
     "qat2": (Qat("int2"),),
     "qat4": (Qat("int4"),),
     "qat8": (Qat("int8"),),
-    "int8": (Int8(),),
+    "int2": (Quantize(Scheme(Int(2, signed=True))),),
+    "ternary": (Quantize(Scheme(TERNARY)),),
+    "int4": (Quantize(Scheme(Int(4, signed=True))),),
+    "log2": (Quantize(Scheme(LOG2)),),
+    "apot4": (Quantize(Scheme(APOT4)),),
+    "mixed": (Quantize(mean_bits=4.0),),
+    "weights-int4": (WeightOnly(Int(4, signed=True)),),
+    "int8": (Quantize(),),
+    "bf16": (BrainFloats(),),
     "float32": (),
-    "sparse8": (Int8(), Encode()),
+    "sparse8": (Quantize(), Encode()),
     "sparse32": (Encode(),),
 }
 """Number format of the weights → the passes that end in it."""
@@ -85,11 +95,18 @@ RECIPES: dict[str, RecipeRow] = {
     "mobilenet": RecipeRow(("int8", "float32"), "depthwise-separable networks for images", ("mobilenet",)),
     "shufflenet": RecipeRow(("int8", "float32"), "networks of grouped convolutions for images", ("shufflenet",)),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
+    "int4": RecipeRow(("int4",), "integer arithmetic, weights of 4 bits"),
+    "int2": RecipeRow(("int2",), "integer arithmetic, weights of 2 bits"),
+    "ternary": RecipeRow(("ternary",), "integer arithmetic, weights -1, 0 and 1"),
+    "log2": RecipeRow(("log2",), "integer arithmetic, weights that are powers of two: shifts and adds"),
+    "apot4": RecipeRow(("apot4",), "integer arithmetic, weights that are sums of two powers of two"),
+    "mixed": RecipeRow(("mixed",), "integer arithmetic, 4 bits a weight on average, by regret"),
+    "weights-int4": RecipeRow(("weights-int4",), "weights of 4 bits with scales, float32 activations"),
+    "bf16": RecipeRow(("bf16",), "weights stored as bf16, float32 arithmetic"),
     "float32": RecipeRow(("float32",), "floating point only"),
     "int8-qat": RecipeRow(("qat8",), "8-bit weights, trained with their rounding", _TAUGHT),
     "int4-qat": RecipeRow(("qat4",), "4-bit weights, trained with their rounding", _TAUGHT),
     "int2-qat": RecipeRow(("qat2",), "2-bit weights, trained with their rounding", _TAUGHT),
-    "ternary-qat": RecipeRow(("ternary",), "weights of -1, 0 and 1 times a step, trained with their rounding", _TAUGHT),
     **{
         f"pruned-{name}": RecipeRow(("int8", "float32"), f"units removed: {row.purpose}", (f"pruned-{name}",))
         for name, row in IMPORTANCES.items()
@@ -99,6 +116,7 @@ RECIPES: dict[str, RecipeRow] = {
     "sparse-2:4": RecipeRow(("sparse8", "sparse32"), "2 of 4 neighbouring weights", ("2:4",)),
     "sparse-1:4": RecipeRow(("sparse8", "sparse32"), "1 of 4 neighbouring weights", ("1:4",)),
     "sparse-block4": RecipeRow(("sparse8", "sparse32"), "zeros in blocks of 4 outputs × 1 input", ("block4",)),
+    "ternary-qat": RecipeRow(("ternary-qat",), "weights -1, 0 and 1, trained with their rounding", _TAUGHT),
 }
 """Name on the command line → what a search tries."""
 

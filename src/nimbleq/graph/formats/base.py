@@ -60,6 +60,11 @@ class Format(ABC):
         """
 
     @property
+    def shift_adds(self) -> int:
+        """Shifts and adds that take the place of a multiplication by a value; 0 where it is a multiplication."""
+        return 0
+
+    @property
     def is_integer(self) -> bool:
         """Whether sums of values are exact integers."""
         return self.dtype.kind in "iu"
@@ -93,3 +98,37 @@ class Format(ABC):
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * self.bits, bitorder="little")
         powers = np.int64(1) << np.arange(self.bits, dtype=np.int64)
         return np.asarray(bits.reshape(count, self.bits).astype(np.int64) @ powers)
+
+
+class RealFormat(Format):
+    """A format whose values are float32 numbers."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    def accept(self, array: Array) -> Array:
+        """See `Format`: real numbers of any type."""
+        if array.dtype.kind not in "fiub":
+            raise GraphError(f"is {array.dtype}, expected real numbers")
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32, copy=False)
+        if array.dtype == np.float64 and not np.array_equal(np.isinf(single), np.isinf(array)):
+            raise GraphError("holds values beyond float32")
+        return single
+
+
+class IntegerFormat(Format):
+    """A format whose values are integers."""
+
+    def accept(self, array: Array) -> Array:
+        """See `Format`: integers of any type within the range."""
+        if array.dtype == np.bool_:
+            raise GraphError(f"is bool, expected integers ({self}): say which byte True is (255?)")
+        if array.dtype.kind not in "iu":
+            raise GraphError(f"is {array.dtype}, expected integers ({self})")
+        inside = np.iinfo(array.dtype).min >= self.low and np.iinfo(array.dtype).max <= self.high
+        if array.size and not inside and not self.low <= int(array.min()) <= int(array.max()) <= self.high:
+            raise GraphError(f"holds values outside {self} ({self.low}..{self.high})")
+        return array.astype(np.int32)

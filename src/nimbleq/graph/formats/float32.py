@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from nimbleq.errors import GraphError
-from nimbleq.graph.formats.base import Format
+from nimbleq.graph.formats.base import RealFormat
 from nimbleq.types import Array
 
 
 @dataclass(frozen=True)
-class Float32(Format):
+class Float32(RealFormat):
     """IEEE single precision; codes are the values."""
 
     bits: int = field(default=32, init=False)
@@ -22,11 +20,6 @@ class Float32(Format):
     def native(self) -> str | None:
         """See `Format`."""
         return "F32"
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32."""
-        return np.dtype(np.float32)
 
     @property
     def low(self) -> float:
@@ -45,16 +38,6 @@ class Float32(Format):
     def decode(self, codes: Array) -> Array:
         """The codes themselves."""
         return codes
-
-    def accept(self, array: Array) -> Array:
-        """See `Format`: real numbers of any type."""
-        if array.dtype.kind not in "fiub":
-            raise GraphError(f"is {array.dtype}, expected real numbers")
-        with np.errstate(over="ignore"):
-            single = array.astype(np.float32, copy=False)
-        if array.dtype == np.float64 and not np.array_equal(np.isinf(single), np.isinf(array)):
-            raise GraphError("holds values beyond float32")
-        return single
 
     def pack(self, codes: Array) -> bytes:
         """Little-endian."""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.formats.base import Format
+from nimbleq.graph.formats.base import IntegerFormat
 from nimbleq.types import Array
 
 
 @dataclass(frozen=True)
-class Int(Format):
+class Int(IntegerFormat):
     """A two's-complement or unsigned integer; its scale and zero point belong to the op that makes it.
 
     Attributes:
@@ -64,17 +64,6 @@ class Int(Format):
         sign = 1 << (self.bits - 1) if self.signed else 0
         unsigned = codes.astype(np.int64) & ((1 << self.bits) - 1)
         return ((unsigned ^ sign) - sign).astype(self.dtype)
-
-    def accept(self, array: Array) -> Array:
-        """See `Format`: integers of any type within the range."""
-        if array.dtype == np.bool_:
-            raise GraphError(f"is bool, expected integers ({self}): say which byte True is (255?)")
-        if array.dtype.kind not in "iu":
-            raise GraphError(f"is {array.dtype}, expected integers ({self})")
-        inside = np.iinfo(array.dtype).min >= self.low and np.iinfo(array.dtype).max <= self.high
-        if array.size and not inside and not self.low <= int(array.min()) <= int(array.max()) <= self.high:
-            raise GraphError(f"holds values outside {self} ({self.low}..{self.high})")
-        return array.astype(np.int32)
 
     def __str__(self) -> str:
         return f"{'int' if self.signed else 'uint'}{self.bits}"

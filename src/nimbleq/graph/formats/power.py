@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nimbleq.errors import GraphError
-from nimbleq.graph.formats.base import Format
+from nimbleq.graph.formats.base import RealFormat
 from nimbleq.types import Array
 
 
 @dataclass(frozen=True)
-class Power(Format):
+class Power(RealFormat):
     """``2^(code + least)``: positive powers of two, for scales.
 
     Attributes:
@@ -23,11 +21,6 @@ class Power(Format):
 
     bits: int
     least: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32."""
-        return np.dtype(np.float32)
 
     @property
     def most(self) -> int:
@@ -52,10 +45,6 @@ class Power(Format):
     def decode(self, codes: Array) -> Array:
         """The powers."""
         return np.ldexp(np.float32(1), codes.astype(np.int32) + self.least).astype(np.float32)
-
-    def accept(self, array: Array) -> Array:
-        """See `Format`: weights only."""
-        raise GraphError(f"cannot be {self}, which is for weights")
 
     def __str__(self) -> str:
         return f"power{self.bits}"

@@ -1,24 +1,27 @@
-"""Integers times a power of two: what adds to wide sums needs their size, not their precision."""
+"""int32 numbers in fewer bits, perhaps times a power of two: biases, shifts and zero points.
+
+What adds to wide sums needs their size, not their precision.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nimbleq.errors import GraphError
-from nimbleq.graph.formats.base import Format
+from nimbleq.graph.formats.base import IntegerFormat
 from nimbleq.types import Array
 
 
 @dataclass(frozen=True)
-class Scaled(Format):
-    """``code·2^shift`` with a code in two's complement: for a bias, whose sums are many bits wide.
+class Scaled(IntegerFormat):
+    """``code·2^shift`` as int32, with a code in two's complement.
 
     Attributes:
-        bits: of the code.
-        shift: every value is a multiple of ``2^shift``.
+        bits: of the code, 2 to 32.
+        shift: every value is a multiple of ``2^shift``, 0 to 24; ``bits + shift`` is at most 32.
     """
 
     bits: int
@@ -42,7 +45,7 @@ class Scaled(Format):
     def encode(self, values: Array) -> Array:
         """Two's complement: the nearest multiples, saturated."""
         top = 1 << (self.bits - 1)
-        return np.clip(np.rint(np.ldexp(values.astype(np.float64), -self.shift)), -top, top - 1).astype(np.int32)
+        return np.clip(np.rint(np.ldexp(values.astype(np.float64), -self.shift)), -top, top - 1).astype(np.int64)
 
     def decode(self, codes: Array) -> Array:
         """The codes' lowest bits, with their sign, times ``2^shift``."""
@@ -50,9 +53,24 @@ class Scaled(Format):
         unsigned = codes.astype(np.int64) & ((1 << self.bits) - 1)
         return (((unsigned ^ sign) - sign) << self.shift).astype(np.int32)
 
-    def accept(self, array: Array) -> Array:
-        """See `Format`: weights only."""
-        raise GraphError(f"cannot be {self}, which is for weights")
-
     def __str__(self) -> str:
         return f"int{self.bits}x{1 << self.shift}"
+
+
+def narrowest(values: Array) -> Scaled:
+    """The format of the fewest bits that holds the int32 ``values`` exactly."""
+    union = int(np.bitwise_or.reduce(values.reshape(-1).astype(np.int64))) if values.size else 0
+    shift = min((union & -union).bit_length() - 1, 24) if union else 0
+    codes = values.astype(np.int64) >> shift
+    largest = max(int(codes.max(initial=0)), ~int(codes.min(initial=0)))
+    return Scaled(max(largest.bit_length() + 1, 2), shift)
+
+
+def parse_scaled(name: str) -> Scaled | None:
+    """The format that ``str`` calls so; None if there is none."""
+    found = re.fullmatch(r"int([1-9]\d?)x([1-9]\d{0,7})", name)
+    if found is None:
+        return None
+    bits, factor = int(found[1]), int(found[2])
+    shift = factor.bit_length() - 1
+    return Scaled(bits, shift) if factor == 1 << shift and bits >= 2 and shift <= 24 and bits + shift <= 32 else None

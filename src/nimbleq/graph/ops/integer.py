@@ -11,7 +11,7 @@ from nimbleq.graph.ops.base import Op, Weights, per_channel, require, require_fl
 from nimbleq.graph.tensor import INT32, Int, TensorType
 from nimbleq.types import Array
 
-_ZERO, _ONE = np.zeros(1, np.int32), np.ones(1, np.float32)
+_ZERO, _ONE, _UNIT = np.zeros(1, np.int32), np.ones(1, np.float32), np.ones(1, np.int32)
 
 _MANTISSA = 24
 """Bits of a float32: more levels, or a zero point further away, no C kernel has to count."""
@@ -80,6 +80,7 @@ class Requantize(Op):
 
     Attributes:
         multiplier: int32 ``M``, not negative: most precise in ``[2³⁰, 2³¹)``; shape ``(1,)`` or per channel ``(C,)``.
+            None: 1, so that only the shift is left (power-of-two scales).
         shift: int32 ``s`` in 1..62, same shape.
         zero_point: of the output.
         low, high: bounds of the *stored* value (after the zero point); a fused ReLU has ``low = zero_point``.
@@ -87,7 +88,7 @@ class Requantize(Op):
     """
 
     weight_fields: ClassVar[tuple[str, ...]] = ("multiplier", "shift")
-    multiplier: str
+    multiplier: str | None
     shift: str
     zero_point: int
     low: int
@@ -95,12 +96,17 @@ class Requantize(Op):
     bits: int = 8
     signed: bool = False
 
+    def multipliers(self, weights: Weights) -> Array:
+        """The multiplier as an array."""
+        return _UNIT if self.multiplier is None else weights[self.multiplier]
+
     def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
         (source,) = sources
         require(source.qtype == INT32, f"Requantize needs int32 accumulators, got {source}")
-        multiplier = per_channel(weights, self.multiplier, source, np.int32)
+        if self.multiplier is not None:
+            multiplier = per_channel(weights, self.multiplier, source, np.int32)
+            require(bool(np.all(multiplier >= 0)), "Requantize multipliers must not be negative")
         shift = per_channel(weights, self.shift, source, np.int32)
-        require(bool(np.all(multiplier >= 0)), "Requantize multipliers must not be negative")
         require(bool(np.all((shift >= 1) & (shift <= 62))), "Requantize shifts must be in 1..62")
         qtype = Int(self.bits, self.signed)
         fits = qtype.low <= self.low <= self.high <= qtype.high

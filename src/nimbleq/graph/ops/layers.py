@@ -43,7 +43,11 @@ class Affine(Op):
 
 @dataclass(frozen=True)
 class Linear(Op):
-    """``y = W·x + b``, ``W`` ``[out, in]``, ``b`` ``[out]``; the input is a vector."""
+    """``y = W·x + b``, ``W`` ``[out, in]``, ``b`` ``[out]``; the input is a vector.
+
+    With integer weights and an integer input it is integer arithmetic (``b`` int32); otherwise it is float32: integer
+    weights on a float32 input are those numbers, and an Affine behind it gives them their scales.
+    """
 
     weight_fields: ClassVar[tuple[str, ...]] = ("weight", "bias")
     weight: str
@@ -112,12 +116,11 @@ class LayerNorm(Op):
 
 def _accumulator(weight: Array, bias: Array | None, source: TensorType) -> QType:
     """Number format of ``Σ w·x + b``; for integers also the proof that no partial sum, in any order, leaves int32."""
-    if weight.dtype == FLOAT32.dtype:
-        require(bias is None or bias.dtype == FLOAT32.dtype, "a float32 weight needs a float32 bias")
+    require(weight.dtype in (FLOAT32.dtype, INT8.dtype), f"weights are float32 or int8, not {weight.dtype}")
+    if weight.dtype == FLOAT32.dtype or not source.qtype.is_integer:
+        require(bias is None or bias.dtype == FLOAT32.dtype, "float32 sums need a float32 bias")
         return FLOAT32
-    require(weight.dtype == INT8.dtype, f"weights are float32 or int8, not {weight.dtype}")
-    require(bias is None or bias.dtype == INT32.dtype, "an int8 weight needs an int32 bias")
-    require(source.qtype.is_integer, "int8 weights need an integer input: quantize it first")
+    require(bias is None or bias.dtype == INT32.dtype, "integer sums need an int32 bias")
     bound = accumulator_bound(weight, bias, source.qtype)
     require(
         bound <= INT32.high, f"sums may reach {bound} and overflow int32: fewer inputs, smaller weights or fewer bits"

@@ -14,6 +14,8 @@ from nimbleq.deploy.targets.c.layout import ALIGNMENT
 from nimbleq.deploy.targets.c.ops import PORTABLE as PORTABLE_OPS
 from nimbleq.deploy.targets.c.ops import Make
 from nimbleq.deploy.targets.c.ops.avx2 import LAYERS as AVX2_LAYERS
+from nimbleq.deploy.targets.c.ops.avx2.store import stores_bytes
+from nimbleq.deploy.targets.c.steps import Fuses
 from nimbleq.graph.ops import Op
 
 
@@ -27,6 +29,7 @@ class Isa:
     stack_bytes: arenas up to this size live on the stack, so that any thread may call; others are static.
     lanes: tensors take a multiple of this many elements, because kernels store whole vectors.
     ops: op → the function that makes its lines.
+    fuses: which requantizations its layers do on their sums.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Isa:
     stack_bytes: int
     lanes: int
     ops: Mapping[type[Op], Make]
+    fuses: Fuses
 
 
 AVX2 = Isa(
@@ -49,6 +53,7 @@ AVX2 = Isa(
     stack_bytes=16384,
     lanes=32,
     ops={**PORTABLE_OPS, **AVX2_LAYERS},
+    fuses=stores_bytes,
 )
 PORTABLE = Isa(
     name="portable",
@@ -58,6 +63,7 @@ PORTABLE = Isa(
     stack_bytes=1920,  # microcontrollers have small ones
     lanes=1,
     ops=PORTABLE_OPS,
+    fuses=lambda graph, op: True,
 )
 
 ISAS = (AVX2, PORTABLE)

@@ -76,7 +76,7 @@ def plan(graph: Graph, isa: Isa) -> Plan:
     Raises:
         UnsupportedOpError: an op or number format has no C form.
     """
-    layout, order = Layout.of(graph), steps(graph)
+    layout, order = Layout.of(graph), steps(graph, isa.fuses)
     codes = [_code(layout, isa, step) for step in order]
     lifetimes, sizes = _tensors(layout, isa, order)
     for index, code in enumerate(codes):

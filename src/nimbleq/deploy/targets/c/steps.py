@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 
 Stage = Literal["both", "action", "q"]
+Fuses = Callable[[Graph, ops.Requantize], bool]
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,19 @@ class Step:
         return (self.epilogue or self.node).output
 
 
-def steps(graph: Graph) -> tuple[Step, ...]:
-    """Nodes that the outputs need, epilogues fused, in order: first what both entry points need."""
+def steps(graph: Graph, fuses: Fuses) -> tuple[Step, ...]:
+    """Nodes that the outputs need, epilogues fused, in order: first what both entry points need.
+
+    Args:
+        fuses: which requantizations a layer can do itself.
+    """
     for_q, for_action = _needed(graph, Q), _needed(graph, ACTION)
     made: list[Step] = []
     fused: set[str] = set()
     for node in graph.nodes:
         if node.output in fused or node.output not in for_q | for_action:
             continue
-        epilogue = _epilogue(graph, node)
+        epilogue = _epilogue(graph, node, fuses)
         if epilogue is not None:
             fused.add(epilogue.output)
         result = (epilogue or node).output
@@ -56,7 +62,7 @@ def _needed(graph: Graph, output: str) -> set[str]:
     return needed
 
 
-def _epilogue(graph: Graph, node: Node) -> Node | None:
+def _epilogue(graph: Graph, node: Node, fuses: Fuses) -> Node | None:
     """The only reader of a Linear or Conv2d, when it can be done on the accumulators."""
     readers = graph.consumers(node.output)
     if not isinstance(node.op, ops.Linear | ops.Conv2d) or len(readers) != 1 or node.output in graph.outputs:
@@ -64,6 +70,6 @@ def _epilogue(graph: Graph, node: Node) -> Node | None:
     (reader,) = readers
     if isinstance(reader.op, ops.Activation):
         return reader
-    if isinstance(reader.op, ops.Requantize) and reader.op.bits <= 8 and graph.weights[reader.op.shift].min() >= 31:
+    if isinstance(reader.op, ops.Requantize) and fuses(graph, reader.op):
         return reader
     return None

@@ -16,14 +16,19 @@ from nimbleq.types import Array
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
-    "packed", "packed_int", "packed_power", "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
+    "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
+    "quantize_power",
+    "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/quads_u8", "avx2/rows_u8",
 )  # fmt: skip
 _NEEDS = {
     "activate": ("activations",),
-    "packed_int": ("packed",),
-    "packed_power": ("packed",),
+    "int": ("code",),
+    "log2": ("code",),
+    "times_log2": ("code",),
+    "apot4": ("code",),
+    "times_apot4": ("code",),
     "avx2/linear_f32": ("activations", "activate", "avx2/vectors", "avx2/activate8"),
     "avx2/conv_f32": ("activations", "avx2/vectors", "avx2/activate8"),
     "avx2/linear_i8": ("avx2/vectors", "avx2/nonzero8", "avx2/store"),
@@ -79,10 +84,8 @@ def identifier(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in _KEYWORDS:
         raise ConfigError(f"{name!r} is not a C identifier: use letters, digits and _, starting with a letter")
-    if name in _KEYWORDS:
-        raise ConfigError(f"{name!r} is a word of C itself: choose another")
     if name.lower() in _HEADERS:
         raise ConfigError(f"{name!r} is the name of a header of C: choose another")
     return name

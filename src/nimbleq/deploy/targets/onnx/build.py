@@ -8,7 +8,7 @@ import numpy as np
 
 from nimbleq.errors import NimbleqError, UnsupportedOpError
 from nimbleq.graph.graph import Graph, Node
-from nimbleq.graph.tensor import INT32, QType
+from nimbleq.graph.tensor import QType
 from nimbleq.types import Array
 
 TARGET = "onnx"
@@ -28,12 +28,17 @@ def load_onnx() -> Any:
 
 
 def level_offset(qtype: QType) -> int:
-    """What is added to an integer of at most 8 bits to store it as uint8.
+    """What is added to an integer of at most 8 bits to store it as uint8; 0 for others.
 
     Signed levels are stored with an offset of 128, and int8 weights too: ONNX Runtime's kernels for uint8 × int8
     saturate intermediate sums at 16 bits on x86 processors without VNNI, those for uint8 × uint8 never do.
     """
-    return 128 if qtype.is_integer and qtype.low < 0 else 0
+    return 128 if is_byte(qtype) and qtype.low < 0 else 0
+
+
+def is_byte(qtype: QType) -> bool:
+    """Whether levels of this format are stored as uint8; wider ones are int32."""
+    return qtype.is_integer and qtype.bits <= 8
 
 
 class Build:
@@ -44,7 +49,7 @@ class Build:
         opset: version of the operators.
         exact: integer ops as pinned integer arithmetic rather than as QuantizeLinear and DequantizeLinear.
         stored: tensor of the layer graph → its ONNX name. float32 stays float32; up to 8 bits become uint8
-            (see `level_offset`); int32 accumulators stay int32 when exact, and are float32 otherwise.
+            (see `level_offset`); wider levels and accumulators are int32 when exact, and float32 otherwise.
     """
 
     def __init__(self, graph: Graph, exact: bool, opset: int) -> None:
@@ -117,7 +122,7 @@ class Build:
             UnsupportedOpError: it has more than 8 bits.
         """
         qtype = self.qtype(node.inputs[0])
-        if qtype.is_integer and qtype.bits <= 8:
+        if is_byte(qtype):
             return self.source(node)
         raise UnsupportedOpError(f"{node.op.kind} on {qtype}", TARGET, "its integer layers take at most 8 bits")
 
@@ -128,4 +133,4 @@ class Build:
 
 def storable(qtype: QType) -> bool:
     """Whether a tensor of this format has a place in the ONNX graph."""
-    return not qtype.is_integer or qtype == INT32 or qtype.bits <= 8
+    return not qtype.is_integer or qtype.low < 0 or qtype.bits < 32

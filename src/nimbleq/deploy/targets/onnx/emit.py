@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import TARGET, Build, level_offset, storable
+from nimbleq.deploy.targets.onnx.build import TARGET, Build, is_byte, level_offset, storable
 from nimbleq.deploy.targets.onnx.exact import EXACT
 from nimbleq.deploy.targets.onnx.floats import FLOAT
 from nimbleq.deploy.targets.onnx.qdq import QDQ
@@ -115,7 +115,7 @@ def _input(build: Build, tensor: str) -> Any:
     if tensor == MASK:
         build.stored[tensor] = tensor
         return build.onnx.helper.make_tensor_value_info(tensor, build.type_code(np.bool_), [_BATCH, *kind.shape])
-    if not storable(kind.qtype):
+    if kind.qtype.is_integer and not is_byte(kind.qtype):
         raise UnsupportedOpError(f"input {kind}", TARGET, "an input is float32 or has at most 8 bits")
     dtype: Any = np.float32
     if kind.qtype.is_integer:
@@ -141,7 +141,7 @@ def _emit(build: Build, node: Node) -> None:
 def _is_real(build: Build, node: Node) -> bool:
     """Whether ``node`` computes in float32: its weights are, or everything that it touches."""
     if isinstance(node.op, ops.Linear | ops.Conv2d):
-        return not build.graph.stored(node.op.weight).format.is_integer
+        return not build.qtype(node.output).is_integer
     return all(not build.qtype(tensor).is_integer for tensor in (*node.inputs, node.output) if tensor != MASK)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import Build, level_offset
+from nimbleq.deploy.targets.onnx.build import Build, is_byte, level_offset
 from nimbleq.deploy.targets.onnx.floats import Emit, convolution_input
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
@@ -30,13 +31,21 @@ def _quantize(build: Build, node: Node, op: ops.Quantize) -> None:
     if zero.any():
         level = build.add("Add", level, build.constant(zero, np.float64, f"{node.output}/zero_point"))
     bounds = (build.constant(bound + offset, np.float64, f"{node.output}/bound") for bound in (qtype.low, qtype.high))
-    build.cast(build.add("Clip", level, *bounds), np.uint8, out=node.output)
+    build.cast(build.add("Clip", level, *bounds), _stored_as(qtype), out=node.output)
+
+
+def _stored_as(qtype: Int) -> Any:
+    return np.uint8 if is_byte(qtype) else np.int32
 
 
 def _linear(build: Build, node: Node, op: ops.Linear) -> None:
     build.needs(12, node)
     weight = build.graph.weights[op.weight].T
-    total = build.add("MatMulInteger", build.levels(node), *_factors(build, node, weight))
+    if is_byte(build.qtype(node.inputs[0])):
+        total = build.add("MatMulInteger", build.levels(node), *_factors(build, node, weight))
+    else:
+        factor = build.constant(weight, np.int32, f"{node.output}/weight")
+        total = build.add("MatMul", build.source(node), factor)
     _biased(build, node, op, total)
 
 
@@ -68,7 +77,7 @@ def _biased(build: Build, node: Node, op: ops.Linear | ops.Conv2d, total: str) -
 def _requantize(build: Build, node: Node, op: ops.Requantize) -> None:
     build.needs(12, node)
     weights, tensor = build.graph.weights, node.inputs[0]
-    multiplier = build.along_first(weights[op.multiplier], tensor)
+    multiplier = build.along_first(op.multipliers(weights), tensor)
     unit = np.int64(1) << build.along_first(weights[op.shift], tensor).astype(np.int64)
     x = build.add(
         "Mul",
@@ -82,11 +91,12 @@ def _requantize(build: Build, node: Node, op: ops.Requantize) -> None:
         # With a ReLU the negative quotients, the only ones that differ, are clipped anyway.
         x = build.add("Sub", x, build.add("Mod", x, units))
     x = build.add("Div", x, units)
-    offset = level_offset(Int(op.bits, op.signed))
+    qtype = Int(op.bits, op.signed)
+    offset = level_offset(qtype)
     if op.zero_point + offset:
         x = build.add("Add", x, build.constant(op.zero_point + offset, np.int64, f"{node.output}/zero_point"))
     bounds = (build.constant(bound + offset, np.int64, f"{node.output}/bound") for bound in (op.low, op.high))
-    build.cast(build.add("Clip", x, *bounds), np.uint8, out=node.output)
+    build.cast(build.add("Clip", x, *bounds), _stored_as(qtype), out=node.output)
 
 
 EXACT: Mapping[type[ops.Op], Emit] = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import TARGET, Build, level_offset
+from nimbleq.deploy.targets.onnx.build import TARGET, Build, is_byte, level_offset
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
-from nimbleq.graph.tensor import FLOAT32, INT32, QType
+from nimbleq.graph.tensor import FLOAT32, QType
 
 Emit = Callable[[Build, Node, Any], None]
 """``(build, node, node.op)``: adds the nodes of one op."""
@@ -137,7 +137,7 @@ def _pool(build: Build, node: Node, op: ops.Pool) -> None:
         build.add("AveragePool", x, out=node.output, count_include_pad=1, **window)
     elif build.qtype(node.inputs[0]).is_integer and build.opset < 12:
         build.needs(12, node)
-    elif build.qtype(node.inputs[0]) == INT32 and build.exact:
+    elif build.exact and build.qtype(node.inputs[0]).bits > 8 and build.qtype(node.inputs[0]).is_integer:
         # MaxPool does not take int32; doubles hold every int32.
         build.cast(build.add("MaxPool", build.cast(x, np.float64), **window), np.int32, out=node.output)
     else:
@@ -236,7 +236,7 @@ def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
     weights, tensor = build.graph.weights, node.inputs[0]
     qtype, x = build.qtype(tensor), build.source(node)
     zero = build.along_first(op.zero_points(weights), tensor)
-    if qtype == INT32:
+    if not is_byte(qtype):
         if zero.any():
             zero_point = build.constant(zero, np.int64, f"{node.output}/zero_point")
             x = build.add("Sub", build.cast(x, np.int64), zero_point)
@@ -246,7 +246,10 @@ def _dequantize(build: Build, node: Node, op: ops.Dequantize) -> None:
         if (zero + level_offset(qtype)).any():
             zero_point = build.constant(zero + level_offset(qtype), np.float32, f"{node.output}/zero_point")
             x = build.add("Sub", x, zero_point)
-    scale = build.constant(build.along_first(op.scales(weights), tensor), np.float32, f"{node.output}/scale")
+    if op.scale is None:
+        build.set_stored(node, x)
+        return
+    scale = build.constant(build.along_first(weights[op.scale], tensor), np.float32, f"{node.output}/scale")
     build.add("Mul", x, scale, out=node.output)
 
 

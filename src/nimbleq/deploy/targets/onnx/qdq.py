@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import Build, level_offset
+from nimbleq.deploy.targets.onnx.build import Build, is_byte, level_offset
 from nimbleq.deploy.targets.onnx.exact import WEIGHT_OFFSET
 from nimbleq.deploy.targets.onnx.floats import FLOAT, Emit, convolution_input
 from nimbleq.graph import ops
@@ -26,7 +26,8 @@ _ONE = np.ones(1)
 def _factor(graph: Graph, op: ops.Op) -> Array | None:
     """What a reader multiplies accumulators by, or None when it takes any common positive factor (ArgMax)."""
     if isinstance(op, ops.Requantize):
-        return np.ldexp(graph.weights[op.multiplier].astype(np.float64), -graph.weights[op.shift])
+        multiplier = op.multipliers(graph.weights)
+        return np.ldexp(multiplier.astype(np.float64), -graph.weights[op.shift])
     if isinstance(op, ops.Dequantize):
         return op.scales(graph.weights).astype(np.float64)
     return None if isinstance(op, ops.ArgMax) else _ONE
@@ -77,12 +78,15 @@ def _requantize(build: Build, node: Node, op: ops.Requantize) -> None:
 
 def _store_levels(build: Build, node: Node, x: str, zero: Array, qtype: Int, low: int, high: int) -> None:
     build.needs(13, node)
-    offset = level_offset(qtype)
+    offset, wide = level_offset(qtype), not is_byte(qtype)
     if zero.any():
         x = build.add("Add", x, build.constant(zero, np.float32, f"{node.output}/zero_point"))
-    if low + offset > 0 or high + offset < 255:
+    if wide or low + offset > 0 or high + offset < 255:
         bounds = (build.constant(bound, np.float32, f"{node.output}/bound") for bound in (low, high))
         x = build.add("Clip", x, *bounds)
+    if wide:
+        build.add("Round", x, out=node.output)
+        return
     build.add("QuantizeLinear", x, *_unit_scale(build, node, offset), out=node.output)
 
 
@@ -94,7 +98,8 @@ def _unit_scale(build: Build, node: Node, offset: int) -> tuple[str, str]:
 
 
 def _linear(build: Build, node: Node, op: ops.Linear) -> None:
-    build.add("Gemm", *_dequantized(build, node, op, build.levels(node)), out=node.output, transB=1)
+    x = build.levels(node) if is_byte(build.qtype(node.inputs[0])) else build.source(node)
+    build.add("Gemm", *_dequantized(build, node, op, x), out=node.output, transB=1)
 
 
 def _conv2d(build: Build, node: Node, op: ops.Conv2d) -> None:
@@ -111,9 +116,10 @@ def _dequantized(build: Build, node: Node, op: ops.Linear | ops.Conv2d, x: str) 
     scale_name = build.constant(value, np.float32, f"{node.output}/scale")
     zero = build.constant(np.full(np.shape(value), WEIGHT_OFFSET), np.uint8, f"{node.output}/weight_offset")
     stored = build.constant(weights[op.weight].astype(np.int32) + WEIGHT_OFFSET, np.uint8, f"{node.output}/weight")
-    offset = level_offset(build.qtype(node.inputs[0]))
+    if is_byte(build.qtype(node.inputs[0])):
+        x = build.add("DequantizeLinear", x, *_unit_scale(build, node, level_offset(build.qtype(node.inputs[0]))))
     names = [
-        build.add("DequantizeLinear", x, *_unit_scale(build, node, offset)),
+        x,
         build.add("DequantizeLinear", stored, scale_name, zero, axis=0),
     ]
     if op.bias is not None:

@@ -87,7 +87,7 @@ def _stage(op: ops.Linear, graph: Graph, name: str, source: tuple[int, int], reu
 
 
 def _with_rounding(stage: Stage, op: ops.Requantize, graph: Graph) -> Stage:
-    factors, shifts = graph.weights[op.multiplier], graph.weights[op.shift]
+    factors, shifts = op.multipliers(graph.weights), graph.weights[op.shift]
 
     def of(channel: int, at_least: int) -> Rounding:
         factor, shift = int(factors[channel % factors.size]), int(shifts[channel % shifts.size])

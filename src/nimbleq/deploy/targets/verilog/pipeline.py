@@ -56,7 +56,7 @@ def _signals(node: Node, graph: Graph, circuit: Circuit, made: dict[str, list[st
             bias = [0] * len(weight) if node.op.bias is None else graph.weights[node.op.bias].tolist()
             return circuit.linear(weight.tolist(), source, bias, node.output)
         case ops.Requantize():
-            multipliers, shifts = graph.weights[node.op.multiplier], graph.weights[node.op.shift]
+            multipliers, shifts = node.op.multipliers(graph.weights), graph.weights[node.op.shift]
             rounded = []
             for i, name in enumerate(source):
                 sums = circuit.signals[name].low, circuit.signals[name].high

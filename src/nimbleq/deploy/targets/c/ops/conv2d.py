@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.deploy.targets.c.ops.readers import Stored, stored
+from nimbleq.deploy.targets.c.ops.readers import Stored
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_conv2d
-from nimbleq.deploy.targets.c.ops.sums import activated, as_float, bias, check_int_source, real_weights, requantized
+from nimbleq.deploy.targets.c.ops.sums import (
+    activated,
+    as_float,
+    bias,
+    check_int_source,
+    real_weight,
+    real_weights,
+    requantized,
+)
 
 
 def conv2d(layer: Layer) -> list[str]:
@@ -18,10 +26,10 @@ def conv2d(layer: Layer) -> list[str]:
     channels, _, width = layer.source_type.shape
     out, rows, cols = layer.node_type.shape
     _, group_in, kh, kw = weight.shape
-    w = stored(layer, "weight", op.weight, weight.transpose(0, 2, 3, 1))
+    w = layer.stored("weight", op.weight, weight.transpose(0, 2, 3, 1))
     start = bias(layer)
     result = activated(layer, "sum") if real else requantized(layer)
-    product = f"{as_float(layer, 'pixel[i]')} * {w.next}" if real else f"(uint32_t)((int32_t)pixel[i] * {w.next})"
+    product = f"{as_float(layer, 'pixel[i]')} * {real_weight(layer, w.next)}" if real else w.times_next("pixel[i]")
     group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
     place = f"{layer.x} + (h * {width} + v) * {channels}{group}"
     return [
@@ -49,7 +57,8 @@ def _border(layer: Layer, w: Stored, count: int, real: bool) -> list[str]:
     op, (_, height, width) = layer.op, layer.source_type.shape
     if not any(op.padding):
         return []
-    product = f"{op.pad_value}.0f * {w.next}" if real else f"(uint32_t)((int32_t){op.pad_value} * {w.next})"
+    value = str(op.pad_value)
+    product = f"{value}.0f * {real_weight(layer, w.next)}" if real else w.times_next(value)
     passing = f"for (int i = 0; i < {count}; ++i) sum += {product};" if op.pad_value else f"w += {count};"
     return [
         f"if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",

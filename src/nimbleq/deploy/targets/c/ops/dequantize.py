@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer, loop
-from nimbleq.deploy.targets.c.ops.readers import per_channel
 
 
 def dequantize(layer: Layer) -> list[str]:
     """Lines of a Dequantize."""
     layer.use("real")
-    (s, z), period = per_channel(layer, ("scale", layer.op.scale, ""), ("zero_point", layer.op.zero_point, ""))
-    source = f"(int64_t){layer.x}[i]{f' - {z}' if z else ''}"
-    return loop(layer.count, period, f"{layer.y}[i] = nq_real({source}){f' * {s}' if s else ''};")
+    scale, zero = (
+        None if name is None else layer.per_channel(label, name)
+        for label, name in (("scale", layer.op.scale), ("zero_point", layer.op.zero_point))
+    )
+
+    def body(c: str) -> str:
+        level = f"{layer.x}[i]" if zero is None else f"(int64_t){layer.x}[i] - {zero.at(c)}"
+        return f"{layer.y}[i] = nq_real({level}){'' if scale is None else f' * {scale.at(c)}'};"
+
+    return loop(layer.count, (scale, zero), body)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nimbleq.deploy.targets.c.layout import Layout, c_type, is_image
+from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored
 from nimbleq.deploy.targets.c.steps import Step
+from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
@@ -127,6 +130,26 @@ class Layer:
         self._constants.append(Constant(name, values))
         return name
 
+    def stored(self, label: str, weight: str, values: Array | None = None) -> Stored:
+        """Defines the array of a weight in its own format, packed.
+
+        Args:
+            values: its values in the order in which they will be read, where that is not their own.
+
+        Raises:
+            UnsupportedOpError: no row of `READERS` reads the format.
+        """
+        number = self.layout.graph.stored(weight).format
+        if type(number) not in READERS:
+            raise UnsupportedOpError(self.op.kind, "c", f"no kernel reads {number} weights: choose another format")
+        reader = READERS[type(number)](number)
+        values = self.weight(weight) if values is None else values
+        return Stored(self.constant(label, reader.array(values, number)), values.size, reader)
+
+    def per_channel(self, label: str, weight: str) -> Stored:
+        """Defines a ``(1,)`` or per-first-axis parameter so that element ``i`` uses entry ``i % count``."""
+        return self.stored(label, weight, self._along_first(self.weight(weight)))
+
     def buffer(self, name: str, element: str, count: int) -> str:
         """Asks for scratch of ``count`` elements under a C name; returns the name."""
         self._scratch.append(Buffer(name, element, count))
@@ -138,39 +161,33 @@ class Layer:
 
     def code(self, lines: list[str]) -> Code:
         """``lines`` and what was asked for."""
+        text = "\n".join(lines)
+        self.use(*(name for name in KERNELS if f"nq_{name}(" in text))
         return Code(tuple(lines), tuple(self._constants), tuple(self._scratch), frozenset(self._kernels))
 
-    def along_first(self, values: Array) -> tuple[Array, int]:
-        """A ``(1,)`` or per-first-axis parameter as stored, and its period: element ``i`` uses entry ``i % period``."""
+    def _along_first(self, values: Array) -> Array:
+        """A ``(1,)`` or per-first-axis parameter as stored."""
         kind = self.node_type
-        if values.size == 1:
-            return values.reshape(1), 1
-        if is_image(kind) or len(kind.shape) == 1:
-            return values.reshape(-1), values.size
-        full = np.repeat(values.reshape(-1), kind.size // kind.shape[0])
-        return full, full.size
-
-    def pair(self, first: tuple[str, str], second: tuple[str, str]) -> tuple[str, str, int]:
-        """Two per-channel parameters ``(label, weight)`` as constants with one period."""
-        arrays = [self.weight(name) for _, name in (first, second)]
-        size = max(array.size for array in arrays)
-        stored = [self.along_first(np.broadcast_to(array, (size,))) for array in arrays]
-        one, other = (
-            self.constant(label, values) for (label, _), (values, _) in zip((first, second), stored, strict=True)
-        )
-        return one, other, stored[0][1]
+        if values.size == 1 or is_image(kind) or len(kind.shape) == 1:
+            return values.reshape(-1)
+        return np.repeat(values.reshape(-1), kind.size // kind.shape[0])
 
 
-def loop(count: int, period: int, body: str) -> list[str]:
-    """``body`` for every ``i`` of ``count``, with ``c = i % period`` when the period is neither one nor all."""
+def at(parameter: Stored | None, index: str, missing: str) -> str:
+    """C expression of an entry of a parameter, or ``missing`` where there is none."""
+    return missing if parameter is None else parameter.at(index)
+
+
+def loop(count: int, parameters: Sequence[Stored | None], body: Callable[[str], str]) -> list[str]:
+    """``body(c)`` for every ``i`` of ``count``, where ``c`` says which entry of the parameters element ``i`` uses."""
+    period = max((parameter.count for parameter in parameters if parameter is not None), default=1)
     if period in (1, count):
-        c = "0" if period == 1 else "i"
-        return [f"for (int i = 0; i < {count}; ++i) {body.replace('[c]', f'[{c}]')}"]
+        return [f"for (int i = 0; i < {count}; ++i) {body('i')}"]
     return [
         f"for (int o = 0; o < {count}; o += {period})",
         f"    for (int c = 0; c < {period}; ++c) {{",
         "        const int i = o + c;",
-        f"        {body}",
+        f"        {body('c')}",
         "    }",
     ]
 

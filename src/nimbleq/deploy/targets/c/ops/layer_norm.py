@@ -12,9 +12,9 @@ def layer_norm(layer: Layer) -> list[str]:
     layer.use("norm")
     lines = [f"nq_normalise({layer.x}, {y}, {count}, {c_text.number(op.eps)});"]
     if op.weight is not None:
-        w = layer.constant("weight", as_stored(layer.weight(op.weight)))
-        lines.append(f"for (int i = 0; i < {count}; ++i) {y}[i] *= {w}[i];")
+        w = layer.stored("weight", op.weight, as_stored(layer.weight(op.weight)))
+        lines.append(f"for (int i = 0; i < {count}; ++i) {y}[i] *= {w.at('i')};")
     if op.bias is not None:
-        b = layer.constant("bias", as_stored(layer.weight(op.bias)))
-        lines.append(f"for (int i = 0; i < {count}; ++i) {y}[i] += {b}[i];")
+        b = layer.stored("bias", op.bias, as_stored(layer.weight(op.bias)))
+        lines.append(f"for (int i = 0; i < {count}; ++i) {y}[i] += {b.at('i')};")
     return lines

@@ -7,7 +7,6 @@ turn into whatever vectors the processor has.
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.deploy.targets.c.ops.readers import stored
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_linear
 from nimbleq.deploy.targets.c.ops.sums import (
     activated,
@@ -15,6 +14,7 @@ from nimbleq.deploy.targets.c.ops.sums import (
     bias,
     check_int_source,
     columns,
+    real_weight,
     real_weights,
     requantized,
 )
@@ -27,8 +27,8 @@ def linear(layer: Layer) -> list[str]:
     weight, x, y = columns(layer), layer.x, layer.y
     n_out, n_in = weight.shape
     if real_weights(layer):
-        w = stored(layer, "weight", layer.op.weight, weight.T)
-        product = f"{as_float(layer, f'{x}[k]')} * {w.at(f'k * {n_out} + o')}"
+        w = layer.stored("weight", layer.op.weight, weight.T)
+        product = f"{as_float(layer, f'{x}[k]')} * {real_weight(layer, w.at(f'(k * {n_out} + o)'))}"
         result = activated(layer, f"{y}[o]")
         return [
             f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {bias(layer)};",
@@ -37,12 +37,12 @@ def linear(layer: Layer) -> list[str]:
             *([f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {result};"] if layer.step.epilogue else []),
         ]
     check_int_source(layer)
-    w = stored(layer, "weight", layer.op.weight, weight)
+    w = layer.stored("weight", layer.op.weight, weight)
     return [
         w.start,
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    uint32_t sum = {bias(layer)};",
-        f"    for (int k = 0; k < {n_in}; ++k) sum += (uint32_t)((int32_t){x}[k] * {w.next});",
+        f"    for (int k = 0; k < {n_in}; ++k) sum += {w.times_next(f'{x}[k]')};",
         f"    {y}[o] = {requantized(layer)};",
         "}",
     ]

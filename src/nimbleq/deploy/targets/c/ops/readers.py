@@ -1,34 +1,54 @@
 """How C reads a weight of each number format: `READERS`. A new format needs a row here.
 
-Weights are stored in the C file as they are stored in the model, packed, and decoded where they are used.
+Weights lie in the C file as they are stored in the model, packed, and are decoded where they are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.errors import UnsupportedOpError
-from nimbleq.graph.formats import FORMATS, POWER4, Format, Scaled
+from nimbleq.graph.formats import BFloat16, Float32, Format, Int, Power, Scaled, SignedLevels, Ternary
 from nimbleq.types import Array
+
+KERNELS = ("code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power")
+"""Functions ``nq_…`` that read, each in a file of `native/kernels` with its name."""
+_PLAIN = "{w}[{i}]"
+_PRODUCT = "(uint32_t)((int32_t){x} * {weight})"
+
+
+def _values(values: Array, number: Format) -> Array:
+    return values
+
+
+def _codes(values: Array, number: Format) -> Array:
+    return number.encode(values)
+
+
+def _packed(values: Array, number: Format) -> Array:
+    return np.frombuffer(number.pack(number.encode(values)), np.uint8)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A row of `READERS`.
+    """How C reads the weights of one format.
 
     Attributes:
         element: C type of the array's elements.
         read: C expression of weight number ``{i}`` of the array ``{w}``.
-        kernels: files of `native/kernels` that the expression calls.
+        array: ``(values, format) → elements`` of the array.
+        product: C expression, uint32, of the int32 ``{x}`` times the weight ``{i}`` of ``{w}``, which is ``{weight}``.
+        exponent: C expression of the exponent, where values are powers of two; else empty.
     """
 
     element: str
-    read: str
-    kernels: tuple[str, ...] = ()
+    read: str = _PLAIN
+    array: Callable[[Array, Format], Array] = field(default=_packed)
+    product: str = _PRODUCT
+    exponent: str = ""
 
     @property
     def plain(self) -> bool:
@@ -36,26 +56,52 @@ class Reader:
         return self.read == _PLAIN
 
 
-_PLAIN = "{w}[{i}]"
+def _int(number: Int) -> Reader:
+    if number.native is not None:
+        return Reader(f"{number.dtype}_t", array=_values)
+    return Reader("uint8_t", f"nq_int({{w}}, {{i}}, {number.bits}u)")
 
-READERS: Mapping[str, Reader] = {
-    "float32": Reader("float", _PLAIN),
-    "int8": Reader("int8_t", _PLAIN),
-    "int32": Reader("int32_t", _PLAIN),
-    **{
-        f"int{bits}": Reader("uint8_t", f"nq_int({{w}}, {{i}}, {bits})", ("packed", "packed_int"))
-        for bits in range(2, 8)
-    },
-    **{
-        str(row): Reader("uint8_t", f"(nq_int({{w}}, {{i}}, {row.bits}) * {1 << row.shift})", ("packed", "packed_int"))
-        for row in FORMATS.values()
-        if isinstance(row, Scaled)
-    },
-    str(POWER4): Reader(
-        "uint8_t", f"nq_power({{w}}, {{i}}, {POWER4.bits}, {POWER4.least})", ("packed", "packed_power")
-    ),
+
+def _scaled(number: Scaled) -> Reader:
+    whole = number.bits in (8, 16, 32)
+    read = _PLAIN if whole else f"nq_{'int' if number.bits < 8 else 'wide_int'}({{w}}, {{i}}, {number.bits}u)"
+    if number.shift:
+        read = f"((int32_t){read} * {1 << number.shift})"
+    if whole:
+        return Reader(f"int{number.bits}_t", read, array=lambda values, _: _elements(values, number))
+    return Reader("uint8_t", read)
+
+
+def _elements(values: Array, number: Scaled) -> Array:
+    return number.encode(values).astype(f"int{number.bits}")
+
+
+def _levels(number: SignedLevels) -> Reader:
+    kernel, arguments = _LEVELS[str(number)]
+    call = f"({{w}}, {{i}}{arguments})"
+    product = f"nq_times_{kernel}({{x}}, {call[1:]}"
+    return Reader("uint8_t", f"nq_{kernel}{call}", product=product)
+
+
+_LEVELS = {"log2": ("log2", ", 4u"), "log2-3": ("log2", ", 3u"), "apot4": ("apot4", "")}
+"""Format → its kernel, and what the kernel is told."""
+
+
+def _power(number: Power) -> Reader:
+    exponent = f"((int32_t)nq_code({{w}}, {{i}}, {number.bits}u) - {-number.least})"
+    return Reader("uint8_t", f"nq_power({exponent})", exponent=exponent)
+
+
+READERS: Mapping[type[Format], Callable[[Any], Reader]] = {
+    Float32: lambda _: Reader("float", array=_values),
+    BFloat16: lambda _: Reader("uint16_t", "nq_bf16({w}[{i}])", array=_codes),
+    Int: _int,
+    Ternary: lambda _: Reader("uint8_t", "nq_ternary({w}, {i})"),
+    SignedLevels: _levels,
+    Power: _power,
+    Scaled: _scaled,
 }
-"""Name of a format → how its weights are read."""
+"""Kind of format → how C reads it."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +110,21 @@ class Stored:
 
     Attributes:
         name: in C.
+        count: number of weights.
         reader: of its format.
     """
 
     name: str
+    count: int
     reader: Reader
 
     def at(self, index: str) -> str:
-        """C expression of one weight."""
-        return self.reader.read.format(w=self.name, i=index)
+        """C expression of one weight; of the only one, where there is one."""
+        return self.reader.read.format(w=self.name, i=index if self.count > 1 else "0")
+
+    def exponent_at(self, index: str) -> str:
+        """C expression of its exponent; empty where weights are not stored as powers of two."""
+        return self.reader.exponent.format(w=self.name, i=index if self.count > 1 else "0")
 
     @property
     def start(self) -> str:
@@ -82,43 +134,8 @@ class Stored:
     @property
     def next(self) -> str:
         """C expression of the next weight in order."""
-        return "*w++" if self.reader.plain else self.at("w++")
+        return "*w++" if self.reader.plain else self.reader.read.format(w=self.name, i="w++")
 
-
-def stored(layer: Layer, label: str, weight: str, values: Array) -> Stored:
-    """Defines the array of the weight ``weight``, whose ``values`` are in the order in which they will be read.
-
-    Raises:
-        UnsupportedOpError: the format has no row in `READERS`.
-    """
-    number = layer.layout.graph.stored(weight).format
-    if str(number) not in READERS:
-        raise UnsupportedOpError(layer.op.kind, "c", f"no kernel reads {number} weights: choose another format")
-    reader = READERS[str(number)]
-    layer.use(*reader.kernels)
-    return Stored(layer.constant(label, values if reader.plain else packed(values, number)), reader)
-
-
-def packed(values: Array, number: Format) -> Array:
-    """``uint8[bytes]`` codes of ``values`` without gaps."""
-    return np.frombuffer(number.pack(number.encode(values)), np.uint8)
-
-
-def per_channel(layer: Layer, *parameters: tuple[str, str | None, str]) -> tuple[list[str], int]:
-    """C expressions of entry ``c`` of per-channel parameters, and their period: element ``i`` uses ``c = i % period``.
-
-    Args:
-        parameters: for each its label, its weight (None: it has none), and what stands in its place then.
-    """
-    size = max((layer.weight(name).size for _, name, _ in parameters if name is not None), default=1)
-    period = layer.along_first(np.zeros(size))[1]
-    place = "0" if period == 1 else "i" if period == layer.count else "c"
-    made = []
-    for label, name, absent in parameters:
-        if name is None:
-            made.append(absent)
-            continue
-        one = layer.weight(name).size == 1
-        values = layer.weight(name).reshape(1) if one else layer.along_first(layer.weight(name))[0]
-        made.append(stored(layer, label, name, values).at("0" if one else place))
-    return made, period
+    def times_next(self, x: str) -> str:
+        """C expression, uint32, of the integer ``x`` times the next weight in order."""
+        return self.reader.product.format(x=x, weight=self.next, w=self.name, i="w++")

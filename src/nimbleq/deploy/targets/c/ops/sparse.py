@@ -12,8 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.deploy.targets.c.ops.readers import Stored, stored
-from nimbleq.deploy.targets.c.ops.sums import activated, as_float, bias, check_int_source, real_weights, requantized
+from nimbleq.deploy.targets.c.ops.readers import Stored
+from nimbleq.deploy.targets.c.ops.sums import (
+    activated,
+    as_float,
+    bias,
+    check_int_source,
+    real_weight,
+    real_weights,
+    requantized,
+)
 from nimbleq.graph.encodings import Bitmap, Block, Csr, Delta, Encoding, Index, NofM
 from nimbleq.graph.encodings.sparse import extent, pack_bits
 
@@ -43,7 +51,6 @@ class Matrix:
         values = index.values if len(index.values) else np.zeros(1, np.int64)  # C has no empty arrays
         if index.bits in (8, 16, 32):
             return self.layer.constant(name, values.astype(f"uint{index.bits}")), f"uint{index.bits}_t"
-        self.layer.use("packed")
         return self.layer.constant(name, np.frombuffer(pack_bits(values, index.bits), np.uint8)), "uint8_t"
 
 
@@ -103,7 +110,6 @@ def _n_of_m(m: Matrix) -> Walk:
 def _delta(m: Matrix) -> Walk:
     bits, entries = int(m.indices["bits"].values[0]), int(m.indices["stored"].values[0])
     zeros, _ = m.index("zeros")
-    m.layer.use("packed")
     gap = f"nq_code({zeros}, entry, {bits})" if bits < 8 else f"{zeros}[entry]"
     row = (
         f"while (k < {m.columns}) {{",
@@ -137,7 +143,7 @@ def _matrix(layer: Layer) -> Matrix:
     weight = layer.layout.graph.stored(layer.op.weight)
     parts = weight.encoding.split(weight.codes, weight.format)
     values = weight.format.decode(parts.codes)
-    w = stored(layer, "weight", layer.op.weight, values if len(values) else np.zeros(1, values.dtype))
+    w = layer.stored("weight", layer.op.weight, values if len(values) else np.zeros(1, values.dtype))
     indices = {index.name: index for index in parts.indices}
     return Matrix(layer, weight.encoding, *extent(weight.codes.shape), indices, w)
 
@@ -184,7 +190,7 @@ def _rows(layer: Layer, place: tuple[str, ...], x: str, y: str) -> list[str]:
     walk = WALKS[type(m.encoding)](m)
     kind, start = ("float" if real else "uint32_t"), bias(layer)
     value = as_float(layer, x) if real else f"(int32_t){x}"
-    product = f"{value} * {walk.weight}" if real else f"(uint32_t)({value} * {walk.weight})"
+    product = f"{value} * {real_weight(layer, walk.weight)}" if real else f"(uint32_t)({value} * {walk.weight})"
     result = activated(layer, "sum") if real else requantized(layer)
     if walk.height == 1:
         return [

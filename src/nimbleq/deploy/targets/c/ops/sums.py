@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from nimbleq.deploy.targets.c.layout import is_image
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
-from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.deploy.targets.c.ops.readers import stored
+from nimbleq.deploy.targets.c.ops.layer import Layer, at
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.types import Array
@@ -13,7 +12,13 @@ from nimbleq.types import Array
 
 def real_weights(layer: Layer) -> bool:
     """Whether a Linear or Conv2d computes in float32."""
-    return not layer.layout.graph.stored(layer.op.weight).format.is_integer
+    return not layer.node_type.qtype.is_integer
+
+
+def real_weight(layer: Layer, expression: str) -> str:
+    """A weight of a layer that computes in float32, as float."""
+    is_integer = layer.layout.graph.stored(layer.op.weight).format.is_integer
+    return f"(float){expression}" if is_integer else expression
 
 
 def columns(layer: Layer) -> Array:
@@ -46,7 +51,7 @@ def bias(layer: Layer) -> str:
     real = real_weights(layer)
     if layer.op.bias is None:
         return "0.0f" if real else "0"
-    b = stored(layer, "bias", layer.op.bias, layer.weight(layer.op.bias)).at("o")
+    b = layer.stored("bias", layer.op.bias).at("o")
     return b if real else f"(uint32_t){b}"
 
 
@@ -64,10 +69,19 @@ def requantized(layer: Layer) -> str:
         return "(int32_t)sum"
     op = layer.step.epilogue.op
     assert isinstance(op, ops.Requantize)
+    s = layer.per_channel("shift", op.shift)
+    bounds = f"{s.at('o')}, {op.zero_point}, {op.low}, {op.high}"
+    if op.multiplier is None and _shift_fits(layer, layer.weight(op.shift)):
+        layer.use("shift")
+        return f"({layer.element})nq_shift((int32_t)sum, {bounds})"
     layer.use("requantize")
-    names = (("multiplier", op.multiplier), ("shift", op.shift))
-    m, s = (
-        f"{layer.constant(label, layer.weight(name))}[{'0' if layer.weight(name).size == 1 else 'o'}]"
-        for label, name in names
-    )
-    return f"({layer.element})nq_requantize((int32_t)sum, {m}, {s}, {op.zero_point}, {op.low}, {op.high})"
+    m = None if op.multiplier is None else layer.per_channel("multiplier", op.multiplier)
+    return f"({layer.element})nq_requantize((int32_t)sum, {at(m, 'o', '1')}, {bounds})"
+
+
+def _shift_fits(layer: Layer, shift: Array) -> bool:
+    """Whether no sum leaves int32 when the half that rounds is added."""
+    op = layer.op
+    bias = None if op.bias is None else layer.weight(op.bias)
+    bound = ops.accumulator_bound(layer.weight(op.weight), bias, layer.source_type.qtype)
+    return bool(shift.max() <= 30) and bound + (1 << int(shift.max()) - 1) < 1 << 31

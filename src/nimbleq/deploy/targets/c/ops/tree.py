@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
-from nimbleq.deploy.targets.c.ops.readers import READERS, Stored, stored
 from nimbleq.deploy.targets.c.ops.sums import check_int_source
 from nimbleq.graph.ops import tree_depth
-from nimbleq.types import Array
 
 
 def oblique_tree(layer: Layer) -> list[str]:
     """Lines of an ObliqueTree."""
     split = layer.weight(layer.op.split)
     (splits, features), real = split.shape, split.dtype == np.float32
-    w, t = _array(layer, "split", layer.op.split), _array(layer, "threshold", layer.op.threshold)
+    w, t = layer.stored("split", layer.op.split), layer.stored("threshold", layer.op.threshold)
     if real:
         layer.use("exact_double")
     else:
@@ -34,7 +32,7 @@ def oblique_tree(layer: Layer) -> list[str]:
 
 def axis_tree(layer: Layer) -> list[str]:
     """Lines of an AxisTree."""
-    f, t = _array(layer, "feature", layer.op.feature), _array(layer, "threshold", layer.op.threshold)
+    f, t = layer.stored("feature", layer.op.feature), layer.stored("threshold", layer.op.threshold)
     splits = len(layer.weight(layer.op.feature))
     return [
         "int n = 0;",
@@ -46,23 +44,9 @@ def axis_tree(layer: Layer) -> list[str]:
 
 def _leaf(layer: Layer, splits: int) -> list[str]:
     """Lines that store what the leaf ``n`` gives."""
-    leaf, count = _array(layer, "leaf", layer.op.leaf), layer.count
+    leaf, count = layer.stored("leaf", layer.op.leaf), layer.count
     if layer.weight(layer.op.leaf).ndim == 1:
         value = f"{leaf.at(f'n - {splits}')} == a ? 1.0f : 0.0f"
     else:
         value = leaf.at(f"(n - {splits}) * {count} + a")
     return [f"for (int a = 0; a < {count}; ++a) {layer.y}[a] = {value};"]
-
-
-def _array(layer: Layer, label: str, name: str) -> Stored:
-    """A weight as it is stored; int32 in the narrowest type that holds its values."""
-    values = layer.weight(name)
-    if values.dtype != np.int32:
-        return stored(layer, label, name, values)
-    return Stored(layer.constant(label, _narrow(values)), READERS["int32"])
-
-
-def _narrow(values: Array) -> Array:
-    low, high = int(values.min()), int(values.max())
-    kinds = (kind for kind in (np.int8, np.int16, np.int32) if np.iinfo(kind).min <= low <= high <= np.iinfo(kind).max)
-    return values.astype(next(kinds))

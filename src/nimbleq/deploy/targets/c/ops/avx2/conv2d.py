@@ -48,7 +48,7 @@ def _tiles(layer: Layer, real: bool) -> list[str]:
         keep = min(16, group_out - start)
         vectors = -(-keep // 8)
         tile = _tile(start, group_out)
-        packed = _packed(weight, op.groups, start, vectors * 8, kxn, run, real)
+        packed = _packed(weight.astype(np.float32) if real else weight, op.groups, start, vectors * 8, kxn, run, real)
         w = layer.constant(f"weight{tile}", packed)
         b = layer.constant(f"bias{tile}", _per_group(bias, op.groups, start, vectors * 8))
         step = packed.size // op.groups

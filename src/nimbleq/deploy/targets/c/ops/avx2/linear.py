@@ -26,6 +26,7 @@ def linear(layer: Layer) -> list[str]:
 
 def _float(layer: Layer, weight: Array) -> list[str]:
     n_out, n_in = weight.shape
+    weight = weight.astype(np.float32)
     layer.use("avx2/linear_f32")
     x, y, act = layer.x, layer.y, activation_arguments(layer.step.epilogue)
     bias = bias_of(layer, n_out)

@@ -45,10 +45,23 @@ def store(layer: Layer, count: int) -> Store:
         return Store("NQ_ACCUMULATOR", None, None, "0, 0, 0")
     op = layer.step.epilogue.op
     assert isinstance(op, ops.Requantize)
-    multiplier = np.broadcast_to(layer.weight(op.multiplier), (count,))
-    shift = np.broadcast_to(layer.weight(op.shift), (count,))
+    multiplier, shift = (np.broadcast_to(part, (count,)) for part in _scale(layer.layout.graph, op))
     mode = "NQ_BYTES_HIGH" if shift.min() >= 33 else "NQ_BYTES"
     return Store(mode, multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}")
+
+
+def _scale(graph: Graph, op: ops.Requantize) -> tuple[Array, Array]:
+    """Multiplier and shift; a power of two alone as one with a multiplier, of the same value."""
+    shift = graph.weights[op.shift]
+    if op.multiplier is not None:
+        return graph.weights[op.multiplier], shift
+    raised = np.minimum(30, 62 - shift)
+    return np.left_shift(1, raised).astype(np.int32), shift + raised
+
+
+def stores_bytes(graph: Graph, op: ops.Requantize) -> bool:
+    """Whether the vector code can requantize so: into bytes, with scaled values that fit 32 bits."""
+    return op.bits <= 8 and bool(_scale(graph, op)[1].min() >= 31)
 
 
 def bias_of(layer: Layer, count: int) -> Array:

@@ -1,4 +1,4 @@
-/* The same as an integer in two's complement. */
+/* Code number i as an integer in two's complement. */
 static inline int32_t nq_int(const uint8_t *codes, const uint32_t i, const uint32_t bits)
 {
     const uint32_t sign = (uint32_t)1 << (bits - 1u);

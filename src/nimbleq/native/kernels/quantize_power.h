@@ -1,0 +1,18 @@
+/* clamp(floor(x 2^exponent + 1/2) + zero_point, low, high) of a finite x, with integers only; exponent >= -100, bounds
+   and zero point below 2^22. */
+static inline int32_t nq_quantize_power(
+    const float x, const int32_t exponent, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    union { float real; uint32_t bits; } whole;
+    uint32_t mantissa, negative;
+    int32_t shift, level;
+    whole.real = x;
+    negative = whole.bits >> 31;
+    mantissa = (whole.bits & 0x7fffffu) | 0x800000u;
+    shift = 150 - exponent - (int32_t)(whole.bits >> 23 & 255u);
+    level = 0x800000; /* beyond every clamp */
+    if (shift > 25) level = 0;
+    else if (shift > 0) level = (int32_t)((mantissa + ((uint32_t)1 << (shift - 1)) - negative) >> shift);
+    level = (negative ? -level : level) + zero_point;
+    return level < low ? low : level > high ? high : level;
+}
