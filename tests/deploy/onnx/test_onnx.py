@@ -14,6 +14,7 @@ from nimbleq.deploy.targets.onnx.exact import EXACT
 from nimbleq.deploy.targets.onnx.floats import FLOAT
 from nimbleq.deploy.targets.onnx.qdq import QDQ, accumulator_scale
 from nimbleq.deploy.targets.onnx.session import load_onnx_policy
+from nimbleq.deploy.targets.onnx.tree import TREE
 from nimbleq.errors import FileError, NimbleqError, UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
@@ -253,7 +254,7 @@ def test_observations_that_are_no_numbers_give_the_same_levels() -> None:
 
 def test_every_op_has_an_emitter() -> None:
     for table in (EXACT, QDQ):
-        assert {*FLOAT, *table} == set(ops.OPS.values())
+        assert {*FLOAT, *TREE, *table} == set(ops.OPS.values())
 
 
 def test_what_onnx_cannot_express_is_refused() -> None:

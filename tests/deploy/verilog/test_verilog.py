@@ -48,9 +48,7 @@ def files_of(graph: Graph, options: VerilogOptions) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("graph", "options"),
-    zip(
-        [with_mask(int_mlp(4, 7, 3)), bytes_policy(), with_mask(int_mlp(4, 7, 3)), bytes_policy()], OPTIONS, strict=True
-    ),
+    [*zip([with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, strict=True)],
     ids=map(str, OPTIONS),
 )
 def test_simulated_integers_are_the_interpreters(graph: Graph, options: VerilogOptions, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from nimbleq.errors import ConfigError
 from nimbleq.rl.envs.engines import ENV_ENGINES, EnvEngine, env_engine, make_env_batch, spec_of
 from nimbleq.rl.envs.serial import SerialEnvBatch
 from nimbleq.rl.envs.vector import VectorEnv
-from nimbleq.rl.envs.vectors import VECTOR_ENGINES, VectorEngine
+from nimbleq.rl.envs.vector_engine import VectorEngine
+from nimbleq.rl.envs.vectors import VECTOR_ENGINES
 from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.state import new_state
 

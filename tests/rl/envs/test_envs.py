@@ -230,7 +230,7 @@ def test_native_cart_pole_refuses_what_it_cannot_step() -> None:
         pytest.skip("not compiled")
     batch = NativeEnvBatch(EnvConfig("CartPole-v1"), 2, extension)
     for index, action in ((2, 0), (-1, 0), (0, 2), (0, -1)):
-        with pytest.raises(ValueError, match="no such lane or action"):
+        with pytest.raises(ValueError, match="no such environment or action"):
             batch.step(np.array([index]), np.array([action]))
     with pytest.raises(ValueError, match="type, size or layout"):
         batch.step(np.arange(2), np.zeros(2, np.int32))

@@ -69,7 +69,7 @@ static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize
         return NULL;
     for (npy_intp i = 0; i < stepped; i++)
         if (env[i] < 0 || env[i] >= total || (action[i] != 0 && action[i] != 1)) {
-            PyErr_SetString(PyExc_ValueError, "cartpole_step: there is no such environment or action");
+            PyErr_SetString(PyExc_ValueError, "cartpole_step: no such environment or action");
             return NULL;
         }
     for (npy_intp i = 0; i < stepped; i++) {
