@@ -136,9 +136,9 @@ def test_weights_of_every_format_are_tried() -> None:
     assert tried >= formats | sparse
 
 
-QUICK = {"c", "onnx", "verilog"}
+QUICK = {"c", "onnx"}
 ROWS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets]) for name in TARGETS]
-"""The others, which all take the same portable C, in `make test-targets` only."""
+"""The others, which take toolchains of their own, in `make test-targets` only."""
 
 
 @pytest.mark.parametrize("kind", OPS)
