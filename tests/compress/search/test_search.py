@@ -81,7 +81,15 @@ def test_seeds_that_chose_never_certify(balance, balance_teacher, fast):
     assert {graph for graph, seeds in asked[first:] if certifying & set(seeds)} <= made_before
 
 
-def test_candidates_are_judged_largest_first_on_seeds_that_follow_from_all_of_them(balance, balance_teacher, fast):
+@pytest.fixture
+def large_first(monkeypatch):
+    """A family tries its larger format first, so that both of its candidates are judged."""
+    monkeypatch.setitem(ladder.RECIPES, "distill", replace(ladder.RECIPES["distill"], formats=("float32", "int8")))
+
+
+def test_candidates_are_judged_largest_first_on_seeds_that_follow_from_all_of_them(
+    balance, balance_teacher, fast, large_first
+):
     asked, recording = record_plays(balance)
     made = compress_policy(balance_teacher, recording, fast)
     assert made.certificate.certified
@@ -118,7 +126,7 @@ def refusing(monkeypatch, certify_numbers):
     return judged
 
 
-def test_the_first_refusal_ends_a_sequence(balance, balance_teacher, fast, monkeypatch):
+def test_the_first_refusal_ends_a_sequence(balance, balance_teacher, fast, large_first, monkeypatch):
     judged = refusing(monkeypatch, {0})
     made = compress_policy(balance_teacher, balance, fast)
     assert [one.claim.attempt for one in judged] == [1, 1]

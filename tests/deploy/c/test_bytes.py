@@ -16,7 +16,7 @@ from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import UINT8, TensorType
 from nimbleq.graph.weight import Storage
 
-ELEMENT = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "int32_t": 4}
+ELEMENT = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
 
 
 def array_bytes(text: str) -> dict[str, int]:

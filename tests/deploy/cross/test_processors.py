@@ -71,6 +71,8 @@ def test_flash_ram_stack_and_instructions_are_measured(row: Processor) -> None:
     assert other.stack_bytes - one.stack_bytes >= 2 * 64 - 40
     assert one.stack_bytes < 300
     macs = 8 * 64 + 64 * 64 + 64 * 4 - 8 * 4
+    if other.instructions is None:
+        pytest.skip("the counter of instructions needs a compiler and headers of this machine")
     assert 0.2 * macs < other.instructions - one.instructions < 20 * macs
 
 

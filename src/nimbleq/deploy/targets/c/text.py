@@ -84,7 +84,9 @@ def identifier(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in _KEYWORDS:
+    if name in _KEYWORDS:
+        raise ConfigError(f"{name!r} is a word of C itself: choose another name")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name):
         raise ConfigError(f"{name!r} is not a C identifier: use letters, digits and _, starting with a letter")
     if name.lower() in _HEADERS:
         raise ConfigError(f"{name!r} is the name of a header of C: choose another")
