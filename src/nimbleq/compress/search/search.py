@@ -315,7 +315,7 @@ class _Search:
         """Nothing holds: the refusal that came closest, or else the refusal of what did best on the selection seeds."""
         refused = [c for c in self.tried if c.name in self.certificates and not self.certificates[c.name].certified]
         if refused:
-            return max(refused, key=lambda c: self.certificates[c.name].difference_lower95 or -np.inf)
+            return max(refused, key=lambda c: _bound(self.certificates[c.name]))
         best = max(self.tried, key=lambda c: (len(c.returns), float(c.returns.mean())))
         certified = self._certify([best])
         return self._mark(certified, "chosen") if certified else next(c for c in self.tried if c.name == best.name)
@@ -338,3 +338,8 @@ class _Search:
             teacher_macs=teacher_cost.macs,
             teacher_return_mean=float(certificate.returns.teacher.mean()),
         )
+
+
+def _bound(certificate: Certificate) -> float:
+    """The lower bound of the difference, −∞ where there is none."""
+    return -np.inf if certificate.difference_lower95 is None else certificate.difference_lower95
