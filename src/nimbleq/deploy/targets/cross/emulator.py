@@ -115,12 +115,15 @@ def _counted(counter: Path | None, folder: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-@cache
 def qemu_counter() -> Path | None:
-    """QEMU's plugin that counts instructions, compiled once a process; None without a compiler for this machine."""
+    """QEMU's plugin that counts instructions; None without a compiler for this machine."""
     compiler = find_compiler()
-    if compiler is None:
-        return None
+    return None if compiler is None else _counter_by(compiler)
+
+
+@cache
+def _counter_by(compiler: str) -> Path | None:
+    """The plugin, compiled once a process and compiler; None where it does not compile."""
     folder = tempfile.mkdtemp(prefix="nimbleq-counter-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     out = Path(folder, "counter.so")
