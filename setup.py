@@ -36,4 +36,17 @@ EXTENSIONS = [
     extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
 ]
 
+LANDER = Path(NATIVE, "lander")
+EXTENSIONS.append(
+    Extension(
+        "nimbleq.native._lander",
+        [f"{LANDER}/module.cpp", *sorted(map(str, LANDER.glob("Box2D/**/*.cpp")))],
+        depends=sorted(map(str, LANDER.glob("Box2D/**/*.h"))),
+        include_dirs=[numpy.get_include(), str(LANDER)],
+        # Not -march=native: worlds have to round as in the Box2D that Gymnasium uses.
+        extra_compile_args=["-O3", "-std=c++17", "-ffp-contract=off"],
+        optional=True,
+    )
+)
+
 setup(ext_modules=EXTENSIONS)
