@@ -1,4 +1,4 @@
-# make demo | test | test-targets | lint | bench | bench-train | install: each installs what it needs into .venv first.
+# make demo | test | test-targets | lint | bench | bench-train | bench-compress | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-targets lint bench bench-train clean
+.PHONY: install demo test test-targets lint bench bench-train bench-compress clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -48,6 +48,18 @@ bench: install
 # Training beside SB3, sbx and CleanRL's recipe, and prioritised replay beside Tianshou; ARGS="--only cartpole".
 bench-train: $(PEERS)
 	$(BIN)/python -m benchmarks.run train per replay_memory $(ARGS)
+
+# Every way of compressing on three teachers, beside ONNX Runtime, NNCF, Torch-Pruning and torchao, which get an
+# environment of their own. Many hours for all cells; ARGS="--seeds 0 --only lunarlander --within 600".
+bench-compress: $(VENV)/compressors/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[minatar]" --no-build-isolation
+	NIMBLEQ_COMPRESSORS_PYTHON=$(VENV)/compressors/bin/python $(BIN)/python -m benchmarks.run compress $(ARGS)
+
+$(VENV)/compressors/.installed: $(STAMP)
+	test -x $(VENV)/compressors/bin/python || $(PYTHON) -m venv $(VENV)/compressors
+	$(VENV)/compressors/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" "setuptools>=77" "numpy>=2.0"
+	$(VENV)/compressors/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation ".[compressors]"
+	touch $@
 
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"

@@ -14,11 +14,12 @@ from benchmarks.case import CellError
 from benchmarks.record import ROOT
 
 
-def measure(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
+def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.executable) -> dict[str, Any]:
     """Run ``python WORDS``.
 
     Args:
         accepted: exit statuses after which the object counts.
+        python: which one.
 
     Returns:
         The last line that it prints, and ``process_seconds`` of the whole process.
@@ -28,7 +29,7 @@ def measure(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
     """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     began = time.monotonic()
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+    done = subprocess.run([python, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     seconds = time.monotonic() - began
     if done.returncode not in accepted:
         lines = done.stderr.strip().splitlines()

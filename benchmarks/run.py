@@ -1,4 +1,4 @@
-"""All benchmarks: ``python -m benchmarks.run [CASE …] [--list] [--only TEXT …] [--seeds N …]``.
+"""All benchmarks: ``python -m benchmarks.run [CASE …] [--list] [--only TEXT …] [--seeds N …] [--within S]``.
 
 A case is a list of cells. A finished cell stays in ``results/CASE.json`` and is not measured again, unless ``--fresh``
 is given; so a stopped benchmark goes on where it was, and a large table grows over several runs. The table
@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class Options:
         fresh: measure again what is finished.
         quick: see `Context`.
         tables: measure nothing, write the tables.
+        within: seconds after which no further cell is begun.
     """
 
     results: Path = RESULTS
@@ -81,6 +83,7 @@ class Options:
     fresh: bool = False
     quick: bool = False
     tables: bool = False
+    within: float = inf
 
     def cells(self, case: Case) -> list[Cell]:
         """Those of the case that are asked for."""
@@ -97,8 +100,10 @@ def run(case: Case, options: Options) -> list[str]:
     record = Record(options.results / f"{case.name}.json")
     cells = options.cells(case)
     todo = [cell for cell in cells if not options.tables and (options.fresh or not record.finished(cell.name))]
-    clock = Clock()
+    clock, start = Clock(), time.monotonic()
     for number, cell in enumerate(todo):
+        if time.monotonic() - start > options.within:
+            break
         left = time_text(clock.left(todo[number:]))
         print(f"[{number + 1}/{len(todo)}] {case.name}: {cell.name} … {left} left", file=sys.stderr, flush=True)
         began = time.monotonic()
@@ -129,6 +134,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=(), metavar="TEXT", help="cells whose name contains it")
     parser.add_argument("--seeds", nargs="+", type=int, default=(), metavar="N", help="of the cells that have one")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables")
+    parser.add_argument(
+        "--within", type=float, default=inf, metavar="S", help="begin no cell of a case after S seconds"
+    )
     parser.add_argument("--fresh", action="store_true", help="measure again what is finished")
     parser.add_argument("--quick", action="store_true", help=f"short, into {QUICK.relative_to(ROOT)}: does it work?")
     parser.add_argument("--results", type=Path, default=None, help="folder of JSON files and tables")
@@ -137,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no case is called {', '.join(unknown)}; there are {', '.join(CASES)}")
     results: Path = args.results or (QUICK if args.quick else RESULTS)
-    options = Options(results, args.seeds, args.only, args.fresh, args.quick, args.tables)
+    options = Options(results, args.seeds, args.only, args.fresh, args.quick, args.tables, args.within)
     cases = [load(name) for name in args.cases or CASES]
     if not any(options.cells(case) for case in cases):
         parser.error(f"no cell's name contains {' or '.join(args.only)}")

@@ -17,6 +17,7 @@ CASES = {
     "certificate_error": "how often the certificate errs, simulated",
     "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
+    "compress": "every way of compressing, on three teachers, beside other tools",
     "last_bytes": "the smallest linear policy that is certified, over several seeds",
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",

@@ -91,7 +91,7 @@ def test_recipes_are_the_rows_of_their_table(run: Path, name: str) -> None:
         (("--select-episodes", "1"), "--select-episodes must be at least 2, not 1"),
         (("--max-bytes", "0"), "--max-bytes must be positive, not 0"),
         (("--max-cost", "1"), "--target and --max-cost belong together"),
-        (("--target", "wasm", "--max-cost", "1"), "wasm"),
+        (("--target", "onnx", "--max-cost", "1"), "onnx"),
         (("--seed", "-1"), "--seed must be at least 0, not -1"),
     ],
 )

@@ -27,9 +27,13 @@ def write_frontier_svg(run: RunDir, path: Path, width: float = 820) -> Path:
     found = frontier_of(read_run(run))
     if found is None:
         raise ConfigError(f"{run.path} holds no frontier: run nimbleq compress {run.path} first")
-    drawing = draw_frontier(found, width)
+    write_bytes(path, standalone(draw_frontier(found, width), width).encode())
+    return path
+
+
+def standalone(drawing: Markup, width: float) -> str:
+    """An SVG of `nimbleq.report.svg.svg` as a file of its own, on white paper."""
     opening, rest = drawing.split(">", 1)
     style = tag("style", Markup(package_file("plot.css").replace(":root", "svg") + _PLOT_STYLE))
     paper = rect(0, 0, width, 10_000, "paper")
-    write_bytes(path, f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{paper}{rest}\n'.encode())
-    return path
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{paper}{rest}\n'

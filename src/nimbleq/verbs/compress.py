@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from nimbleq.compress.certify import Attempts, attempts_of, record, standing
@@ -28,12 +27,9 @@ from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
 from nimbleq.files import exclusive_lock, sha256
 from nimbleq.graph.artefact import load_artefact, save_artefact
-from nimbleq.graph.golden import random_masks
-from nimbleq.graph.graph import Graph
-from nimbleq.graph.tensor import Float32
 from nimbleq.rundir import RunDir, check_name, open_run
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Evaluate
+from nimbleq.types import Evaluate
 from nimbleq.verbs.certify import MAX_EPISODES, range_of, say_start
 from nimbleq.verbs.common import (
     COMPRESSED_MEANING,
@@ -46,6 +42,7 @@ from nimbleq.verbs.common import (
     saved_config,
     say_unread_masks,
 )
+from nimbleq.verbs.measures import MEASURES, decision_us
 
 _HARDLY_SMALLER = 1.5
 _PURPOSES = "; ".join(f"{name}: {row.purpose}" for name, row in RECIPES.items())
@@ -53,7 +50,7 @@ if TYPE_CHECKING:
     Recipe = str
     Measured = str
 else:
-    Measured = Literal["c"]
+    Measured = Literal[tuple(MEASURES)]
     Recipe = Annotated[Literal[tuple(RECIPES)], tyro.conf.arg(help=_PURPOSES)]
 """A name in `RECIPES`: an option with these choices."""
 
@@ -76,7 +73,8 @@ class Args(Output):
         max_bytes: most bytes that the policy may have, all counted.
         max_macs: most multiply-accumulates of a decision.
         target: target whose cost --max-cost bounds.
-        max_cost: most that a decision may cost on the target (c: microseconds on this machine).
+        max_cost: most that a decision may cost on the target: microseconds for c, on this machine; else instructions
+            or cycles, as its emulator counts.
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
@@ -249,38 +247,6 @@ def _check_not_weaker(path: Path, keep: float, teacher_digest: str) -> None:
             f"{path} is certified at keep = {known[0]:g}, which is more than {keep:g}: "
             "choose another --name for the new one"
         )
-
-
-def decision_us(graph: Graph, obs: Array) -> float | None:
-    """Median time of one decision in C, in microseconds, timed inside C; None without a compiler."""
-    from nimbleq.deploy.decider import TimedDecider
-    from nimbleq.deploy.runtime import Runtime
-
-    decider = Runtime(graph).decider
-    if not isinstance(decider, TimedDecider):
-        return None
-    masks = random_masks(np.random.default_rng(0), len(obs), graph.actions) if graph.masked else None
-    decider.time_act(obs, 1_000, masks)
-    return float(np.median(decider.time_act(obs, 5_000, masks))) / 1e3
-
-
-def _decision_us(graph: Graph) -> float:
-    """`decision_us` on observations of a plain kind; a decision's time hardly depends on them."""
-    kind = graph.obs_type
-    draws = np.random.default_rng(0).standard_normal((256, *kind.shape))
-    obs = (
-        draws.astype(np.float32)
-        if isinstance(kind.qtype, Float32)
-        else (np.abs(draws) * 80).clip(0, 255).astype(np.uint8)
-    )
-    spent = decision_us(graph, obs)
-    if spent is None:
-        raise ConfigError("--target c measures decisions, and there is no C compiler on this machine: install one")
-    return spent
-
-
-MEASURES = {"c": Measure("c", "µs", _decision_us)}
-"""Target → how a decision's cost on it is measured."""
 
 
 def _say_candidate(candidate: Candidate, console: Console) -> None:

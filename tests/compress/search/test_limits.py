@@ -38,7 +38,9 @@ def test_a_target_measures_its_own_cost(balance, balance_teacher):
         measured.append(graph)
         return 1000.0 + cost(graph).macs
 
-    made, _ = search(balance_teacher, balance, Limits(cost=1010.0), Measure("toy", "bytes of flash", flash))
+    made, _ = search(
+        balance_teacher, balance, Limits(cost=1010.0), Measure("toy", lambda graph: (flash(graph), "bytes of flash"))
+    )
     assert measured
     assert made.best.macs <= 10
 

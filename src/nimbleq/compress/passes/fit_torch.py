@@ -99,7 +99,7 @@ def train(
         frozen: of the parameters, those that stay as they are from the update ``frozen_from`` on.
         price: added to the loss.
     """
-    obs = _tensor(student, targets.obs)
+    obs = obs_tensor(student, targets.obs)
     probability, advantage = (torch.from_numpy(part) for part in (targets.probability, targets.advantage))
     legal = None if targets.legal is None else torch.from_numpy(targets.legal)
     share = share_of(targets.sizes, config)
@@ -124,6 +124,7 @@ def train(
         optimizer.step()
 
 
-def _tensor(student: Graph, obs: Array) -> Tensor:
+def obs_tensor(student: Graph, obs: Array) -> Tensor:
+    """Observations of the kind that ``student`` takes."""
     dtype = np.float32 if isinstance(student.obs_type.qtype, Float32) else np.uint8
     return torch.from_numpy(np.ascontiguousarray(obs, dtype))

@@ -15,6 +15,7 @@ from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.encode import Encode
 from nimbleq.compress.passes.fold import Fold
 from nimbleq.compress.passes.freeze_norms import FreezeNorms
+from nimbleq.compress.passes.hint import Hint
 from nimbleq.compress.passes.importances import IMPORTANCES
 from nimbleq.compress.passes.lowrank import LowRank
 from nimbleq.compress.passes.patterns import Blocks, NofM, Pattern, Share
@@ -24,6 +25,7 @@ from nimbleq.compress.passes.quantize import BrainFloats, Quantize, WeightOnly
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.sparsify import Sparsify
 from nimbleq.compress.passes.student import Student, student_of
+from nimbleq.compress.passes.students import Students
 from nimbleq.compress.quantize.scheme import Scheme
 from nimbleq.compress.students.tree import MAX_FEATURES
 from nimbleq.errors import ConfigError
@@ -94,6 +96,12 @@ RECIPES: dict[str, RecipeRow] = {
     "lowrank": RecipeRow(("int8", "float32"), "the teacher with layers of lower rank", ("lowrank",)),
     "mobilenet": RecipeRow(("int8", "float32"), "depthwise-separable networks for images", ("mobilenet",)),
     "shufflenet": RecipeRow(("int8", "float32"), "networks of grouped convolutions for images", ("shufflenet",)),
+    "hints": RecipeRow(
+        ("int8", "float32"), "students that learn the teacher's features before they are taught", ("hints",)
+    ),
+    "widths": RecipeRow(
+        ("int8", "float32"), "students of several widths taught at once, chosen by regret", ("widths",)
+    ),
     "int8": RecipeRow(("int8",), "integer arithmetic only"),
     "int4": RecipeRow(("int4",), "integer arithmetic, weights of 4 bits"),
     "int2": RecipeRow(("int2",), "integer arithmetic, weights of 2 bits"),
@@ -162,12 +170,20 @@ _SHARES = (0.0625, 0.125, 0.25, 0.5)
 
 def student_family(hidden: Widths) -> Family:
     """A fresh network of these widths, taught by the teacher."""
-    return Family("x".join(map(str, hidden)) or "linear", (student_of(hidden), Distill(), Fold()))
+    return Family(_join(hidden) or "linear", (student_of(hidden), Distill(), Fold()))
+
+
+def _join(widths: Widths) -> str:
+    return "x".join(map(str, widths))
+
+
+def _affordable(teacher: Graph) -> int:
+    """Multiply-accumulates of the largest student that is worth a try."""
+    return cost(teacher).macs // 2
 
 
 def _students(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    affordable = cost(teacher).macs // 2
-    sizes = hidden or [widths for widths in _STUDENTS if _mlp_macs(teacher, widths) <= affordable]
+    sizes = hidden or [widths for widths in _STUDENTS if _mlp_macs(teacher, widths) <= _affordable(teacher)]
     return map(student_family, sizes)
 
 
@@ -196,14 +212,28 @@ def _sparse(saliency: str, *patterns: Pattern) -> Rung:
 _SPARSITIES = tuple(Share(share) for share in (0.97, 0.95, 0.9, 0.8))
 
 
+def _hints(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+    """Students as the ladder has them: compact networks of pictures, else fully connected ones."""
+    if _is_mlp(teacher):
+        sizes = hidden or [
+            widths for widths in _STUDENTS if widths and _mlp_macs(teacher, widths) <= _affordable(teacher)
+        ]
+        return (Family(f"hint-{_join(size)}", (student_of(size), Hint(), Distill(), Fold())) for size in sizes)
+    sizes = hidden or _COMPACT
+    return (Family(f"hint-{_join(size)}", (Student(size, "mobilenet"), Hint(), Distill(), Fold())) for size in sizes)
+
+
+def _widths(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
+    """All that the ladder has, taught at once: the smallest of nearly the least regret, then what has the least."""
+    sizes = tuple(hidden or [size for size in _STUDENTS if size and _mlp_macs(teacher, size) <= _affordable(teacher)])
+    return (Family(f"widths-{within:g}", (Students(sizes, within), Fold())) for within in (1.5, 1.0))
+
+
 def _kind(kind: str, sizes: Iterable[Widths]) -> Callable[[Graph, tuple[Widths, ...] | None], list[Family]]:
     """Students of one kind, by size."""
 
     def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> list[Family]:
-        return [
-            Family(f"{kind}-{'x'.join(map(str, size))}", (Student(size, kind), Distill(), Fold()))
-            for size in hidden or sizes
-        ]
+        return [Family(f"{kind}-{_join(size)}", (Student(size, kind), Distill(), Fold())) for size in hidden or sizes]
 
     return families
 
@@ -245,6 +275,8 @@ LADDER: dict[str, Rung] = {
     "tree": Rung(_few_features, _kind("tree", [(depth,) for depth in range(1, 7)])),
     "axis-tree": Rung(_few_features, _kind("axis-tree", [(depth,) for depth in range(2, 9)])),
     "lowrank": Rung(lambda _, hidden: hidden is None, _low_rank),
+    "hints": Rung(lambda *_: True, _hints),
+    "widths": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _widths),
     "mobilenet": Rung(_sees_images, _kind("mobilenet", _COMPACT)),
     "shufflenet": Rung(_sees_images, _kind("shufflenet", _COMPACT)),
     "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),

@@ -17,13 +17,11 @@ class Measure:
 
     Attributes:
         name: of the target.
-        unit: of what is measured.
-        of: measures a policy.
+        of: measures a policy: how much, and in which unit.
     """
 
     name: str
-    unit: str
-    of: Callable[[Graph], float]
+    of: Callable[[Graph], tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,15 @@ class Limits:
     def exceeded(self, graph: Graph, measure: Measure | None = None) -> str:
         """Which limit ``graph`` exceeds, in words; empty where none."""
         spent = cost(graph)
-        rows: list[tuple[float, float | None, str]] = [
-            (spent.size_bytes, self.bytes, "bytes"),
-            (spent.macs, self.macs, "multiply-accumulates"),
-        ]
-        if self.cost is not None and measure is not None:
-            rows.append((measure.of(graph), self.cost, f"{measure.unit} on {measure.name}"))
-        return next((f"{has:,.4g} {what}, the limit is {most:,.4g}" for has, most, what in rows
-                     if most is not None and has > most), "")  # fmt: skip
+        said = _above(spent.size_bytes, self.bytes, "bytes") or _above(spent.macs, self.macs, "multiply-accumulates")
+        if said or self.cost is None or measure is None:
+            return said
+        amount, unit = measure.of(graph)  # it takes a compiler: only for what is small enough
+        return _above(amount, self.cost, f"{unit} on {measure.name}")
+
+
+def _above(has: float, most: float | None, what: str) -> str:
+    return "" if most is None or has <= most else f"{has:,.4g} {what}, the limit is {most:,.4g}"
 
 
 def check_limits(limits: Limits) -> None:
