@@ -43,7 +43,8 @@ TOP = {"__init__", "__main__", "cli", "verbs"}
 """These may import everything."""
 TORCH_ROOMS = {"rl", "bridge"}
 TORCH_FILES = {
-    "compress/passes/fit_torch.py", "compress/passes/qat_torch.py", "compress/passes/finetune.py",
+    "compress/passes/fit_torch.py", "compress/passes/hint_torch.py",
+    "compress/passes/qat_torch.py", "compress/passes/finetune.py",
     "compress/passes/gradients.py", "compress/passes/slim.py", "log.py",
 }  # fmt: skip
 
