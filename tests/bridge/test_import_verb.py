@@ -7,10 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from nimbleq.cli import main
+from nimbleq.deploy.decider import open_library
+from nimbleq.deploy.toolchain import compile_library, find_compiler
+from nimbleq.graph.artefact import load_artefact, network_interface
+from nimbleq.types import Array
+from tests.bridge.checkpoints.test_cleanrl import Dqn, answers
 from tests.bridge.checkpoints.test_sb3 import dqn, saved
 from tests.bridge.checkpoints.test_sb3_vecnormalize import Pressure
 
@@ -115,3 +121,53 @@ def test_bad_numbers_and_other_environments_are_one_line(
         assert message in err
         assert err.count("\n") == 1
         assert not (tmp_path / "run").exists()
+
+
+def decisions(build: Path, obs: Array, folder: Path) -> Array:
+    """The actions of the C in ``build`` for ``obs[N, *O]``."""
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    texts = {name: (build / name).read_text() for name in ("policy.c", "policy.h")}
+    graph = load_artefact(build / "oracle").graph
+    library = compile_library(texts, folder / "policy.so", compiler)
+    return open_library(library, "policy", graph, network_interface(graph)).run(obs)[0]
+
+
+def test_a_model_of_sb3_becomes_c_in_one_command(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    words = (files[0], "--env", ENV, "--episodes", 2, "--vecnormalize", files[1], "--to", "c", "--out")
+    code, out, _ = run(capsys, *words, tmp_path / "run", "--json")
+    assert code == 0
+    build = Path(json.loads(out)["build"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, wrapped = stable_baselines3.DQN.load(files[0]), VecNormalize.load(files[1], DummyVecEnv([Pressure]))
+    rng = np.random.default_rng(0)
+    mean, deviation = wrapped.obs_rms.mean, np.sqrt(wrapped.obs_rms.var)
+    obs = rng.normal(mean, 2 * deviation, (100_000, 2)).astype(np.float32)
+    want, _ = model.predict(wrapped.normalize_obs(obs), deterministic=True)
+    np.testing.assert_array_equal(decisions(build, obs, tmp_path), want)
+    assert 0 < want.mean() < 1
+
+
+def test_a_model_of_cleanrl_becomes_c_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    module, rng = Dqn(4, 2), np.random.default_rng(0)
+    torch.save(module.state_dict(), tmp_path / "dqn.cleanrl_model")
+    words = (tmp_path / "dqn.cleanrl_model", "--from", "cleanrl", "--env", "CartPole-v1", "--episodes", 2)
+    code, out, _ = run(capsys, *words, "--to", "c", "--out", tmp_path / "run", "--json")
+    assert code == 0
+    obs = rng.normal(size=(100_000, 4)).astype(np.float32)
+    want = answers(module, obs).argmax(axis=1)
+    np.testing.assert_array_equal(decisions(Path(json.loads(out)["build"]), obs, tmp_path), want)
+    assert 0 < want.mean() < 1
+    code, _, err = run(capsys, *words, "--vecnormalize", "x.pkl")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--vecnormalize is for --from sb3" in err
+    code, _, err = run(capsys, *words, "--to", "cc")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "unknown target cc" in err

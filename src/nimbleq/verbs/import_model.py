@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from nimbleq.bridge.checkpoints.sources import SOURCES
 from nimbleq.config import EnvConfig, to_dict
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
@@ -17,9 +18,16 @@ from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import ObsSpec
 from nimbleq.verbs.common import RUN_FORMAT, Output, golden_observations, provenance
+from nimbleq.verbs.export import export_artefact
 from nimbleq.version import VERSION
 
 _NAME_IT = "give the environment it was trained on with --env"
+_FILES = "which library wrote it: " + "; ".join(f"{name} ({row.files})" for name, row in SOURCES.items()) + "."
+if TYPE_CHECKING:
+    From = str
+else:
+    From = Annotated[Literal[tuple(SOURCES)], tyro.conf.arg(name="from", help=_FILES)]
+"""A name in `SOURCES`: an option with these choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,26 +35,30 @@ class Args(Output):
     """Make a run directory from a trained model. No code in the file runs: only tensors, JSON and numbers are read.
 
     Attributes:
-        model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote.
-        source: which library wrote it.
+        model: the file, e.g. a zip that Stable-Baselines3's DQN.save wrote, or NAME.cleanrl_model.
         env: the environment the model was trained on.
         out: run directory to make (default runs/ENV/imported).
+        to: targets to export the policy for as well, into the run's folder build.
+        divide: what bytes of pixels are divided by before the network (default: as the file or its library says).
         vecnormalize: the file that VecNormalize.save wrote, if the model was trained with one (its pickle is read, not
             run): the policy then takes the environment's own observations.
         episodes: greedy episodes that measure the model's return.
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    source: Annotated[Literal["sb3"], tyro.conf.arg(name="from")] = "sb3"
+    source: From = "sb3"
     env: EnvConfig = field(default_factory=EnvConfig)
     out: Path | None = None
+    to: tuple[str, ...] = ()
+    divide: float | None = None
     vecnormalize: Path | None = None
     episodes: int = 100
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Import, measure, save."""
-    from nimbleq.bridge.checkpoints.sb3 import import_sb3
+    from nimbleq.bridge.checkpoints.imported import Asked
+    from nimbleq.deploy.export import check_targets
     from nimbleq.graph.artefact import save_artefact
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrites.mask import with_mask
@@ -58,10 +70,17 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     run = RunDir(args.out or Path("runs") / args.env.id.replace("/", "_") / "imported")
     if run.config.exists():
         raise ConfigError(f"{run.path} already holds a run: choose another --out")
-    imported = import_sb3(args.model, args.vecnormalize)
-    graph, warnings = imported.graph, [*imported.info["warnings"], *unread_masks(args.env)]
+    row = SOURCES[args.source]
+    if args.vecnormalize is not None and not row.normalised:
+        raise ConfigError(f"--vecnormalize is for --from sb3: {args.source} saves no such file")
+    if args.divide is not None and not 0 < args.divide < math.inf:
+        raise ConfigError(f"--divide must be a positive number, not {args.divide}")
+    if args.to:
+        check_targets(args.to)
     with Evaluator(args.env) as evaluate:
         spec = evaluate.spec
+        imported = row.read(Asked(args.model, spec.obs, spec.actions, args.vecnormalize, args.divide))
+        graph, warnings = imported.graph, [*imported.info["warnings"], *unread_masks(args.env)]
         if (spec.obs.shape, spec.obs.dtype) != (imported.obs.shape, imported.obs.dtype):
             flat = (spec.obs.dtype, imported.obs) == ("float32", ObsSpec((math.prod(spec.obs.shape),)))
             raise ConfigError(
@@ -93,11 +112,13 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
             "imported": {"from": args.source, **imported.info},
         },
     )
+    if args.to:
+        export_artefact(run.teacher, args.to, run.path / "build", console)
     low, high = interval95(final.returns)
     result = {
         "run": str(run.path), "env": args.env.id, "from": args.source, "model_sha256": digest,
         "return_mean": float(final.returns.mean()), "return_ci95": [low, high], "episodes": args.episodes,
-        "warnings": warnings, "notes": imported.info["notes"],
+        "warnings": warnings, "notes": imported.info["notes"], "build": str(run.path / "build") if args.to else None,
     }  # fmt: skip
     run.save_result("import", result)
     console.say(

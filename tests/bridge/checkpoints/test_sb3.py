@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from nimbleq.bridge.checkpoints import archive as sb3_archive
-from nimbleq.bridge.checkpoints.sb3 import Imported, import_sb3
+from nimbleq.bridge.checkpoints.imported import Imported
+from nimbleq.bridge.checkpoints.sb3 import import_sb3
 from nimbleq.errors import FileError, UnsupportedOpError
 from nimbleq.graph.graph import ACTION, Q
 from nimbleq.graph.interpret import interpret
@@ -333,9 +334,37 @@ def test_a_tensor_larger_than_its_storage_is_not_unpacked(good: Path, tmp_path: 
     assert "unpack" in refusal(path)
 
 
+def test_quantiles_of_qrdqn_are_averaged(tmp_path: Path) -> None:
+    contrib = pytest.importorskip("sb3_contrib")
+    kwargs = {"net_arch": [32, 16], "n_quantiles": 25}
+    model = contrib.QRDQN("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, device="cpu", seed=1)
+    imported = import_sb3(saved(model, tmp_path))
+    obs = np.random.default_rng(0).normal(size=(10 * OBSERVATIONS, 4)).astype(np.float32)
+    answer = interpret(imported.graph, obs)
+    np.testing.assert_array_equal(answer[ACTION], model.predict(obs, deterministic=True)[0])
+    assert len(set(answer[ACTION].tolist())) == 2
+    assert imported.info["algorithm"] == "QRDQN"
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+def test_the_actor_of_a_policy_gradient_method(tmp_path: Path, algorithm: str) -> None:
+    make = getattr(stable_baselines3, algorithm)
+    model = make("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": torch.nn.ReLU}, device="cpu", seed=1)
+    with torch.no_grad():
+        model.policy.action_net.weight *= 100  # untrained logits are so small that their probabilities are equal
+    imported = import_sb3(saved(model, tmp_path))
+    obs = np.random.default_rng(0).normal(size=(10 * OBSERVATIONS, 4)).astype(np.float32)
+    answer = interpret(imported.graph, obs)
+    np.testing.assert_array_equal(answer[ACTION], model.predict(obs, deterministic=True)[0])
+    assert len(set(answer[ACTION].tolist())) == 2
+    assert "logits" in imported.info["notes"][0]
+    with pytest.raises(UnsupportedOpError, match="Tanh"):
+        import_sb3(saved(make("MlpPolicy", "CartPole-v1", device="cpu"), tmp_path))
+
+
 def test_another_algorithm_is_named_as_such(tmp_path: Path) -> None:
-    model = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu")
-    assert "not a DQN" in refusal(saved(model, tmp_path))
+    model = stable_baselines3.SAC("MlpPolicy", "Pendulum-v1", device="cpu", buffer_size=10)
+    assert "comes from stable_baselines3.sac.policies; DQN, QRDQN" in refusal(saved(model, tmp_path))
 
 
 def test_dictionary_observations_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Opens a Stable-Baselines3 zip without running anything in it.
+"""Opens checkpoints of other libraries without running anything in them.
 
-A zip holds ``data`` (JSON with objects as base64 pickles and a readable copy of their attributes) and
-``policy.pth`` (tensors). The pickles are never decoded; tensors go through torch's weights-only reader, which builds
-tensors and nothing else. Sizes are checked before anything is unpacked.
+A zip of Stable-Baselines3 holds ``data`` (JSON with objects as base64 pickles and a readable copy of their attributes)
+and ``policy.pth`` (tensors). The pickles are never decoded; tensors go through torch's weights-only reader, which
+builds tensors, numbers and texts and nothing else. Sizes are checked before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ import numpy as np
 import torch
 
 from nimbleq.errors import FileError
+from nimbleq.files import read_bytes
 from nimbleq.types import Array
 
 _MAX_BYTES: Mapping[str, int] = {"data": 256 << 20, "policy.pth": 1 << 30, "_stable_baselines3_version": 1 << 10}
 """Unpacked size allowed per member, far beyond any DQN."""
+_WRAPPED = "model_weights"
+"""Where some scripts of CleanRL put the tensors, beside their arguments."""
 _NO_ZIP = (zipfile.BadZipFile, NotImplementedError, ValueError)
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError)
 _BAD_TENSORS = (
@@ -37,10 +40,11 @@ _BAD_TENSORS = (
 
 @dataclass(frozen=True)
 class Archive:
-    """The content of a zip.
+    """The content of a checkpoint.
 
     Attributes:
-        settings: the JSON of ``data``; values under ``:serialized:`` are pickles and are not read.
+        settings: plain values beside the tensors; of an SB3 zip the JSON of ``data``, where values under
+            ``:serialized:`` are pickles and are not read.
         tensors: float32 arrays of the policy, by their name in torch.
         version: of Stable-Baselines3, or ``unknown``.
     """
@@ -68,7 +72,27 @@ def read_archive(path: Path) -> Archive:
         raise FileError(f"{path} is not a zip, or a damaged one ({error}): expected what DQN.save wrote") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
-    return Archive(_settings(settings, path), _tensors(tensors, path), version.decode("ascii", "replace").strip())
+    policy = _arrays(_loaded(tensors, "'policy.pth'", path), "'policy.pth'", path)
+    return Archive(_settings(settings, path), policy, version.decode("ascii", "replace").strip())
+
+
+def read_tensors(path: Path) -> Archive:
+    """Read a table of tensors that ``torch.save`` wrote; plain values beside them are kept apart.
+
+    Raises:
+        FileError: missing, not such a file, truncated, or far larger than a policy can be.
+    """
+    data = read_bytes(path)
+    if len(data) > _MAX_BYTES["policy.pth"]:
+        raise FileError(f"{path} has {len(data):,} bytes, more than a policy needs")
+    content = _loaded(data, "it", path)
+    if isinstance(content, dict) and isinstance(content.get(_WRAPPED), dict):
+        content = {**content, **content[_WRAPPED]}
+    if not isinstance(content, dict):
+        raise FileError(f"{path}: it is not a table of tensors")
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    settings = {str(name): value for name, value in content.items() if name not in tensors}
+    return Archive(settings, _arrays(tensors, "it", path), "unknown")
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
@@ -94,22 +118,26 @@ def _settings(data: bytes, path: Path) -> Mapping[str, Any]:
     return settings
 
 
-def _tensors(data: bytes, path: Path) -> Mapping[str, Array]:
-    _check_inner_size(data, path)
+def _loaded(data: bytes, what: str, path: Path) -> Any:
+    """What ``torch.save`` wrote, if it is tensors and plain values."""
+    _check_inner_size(data, what, path)
     try:
         with warnings.catch_warnings():
             # torch warns of its own older file formats, which it still reads.
             warnings.simplefilter("ignore")
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _BAD_TENSORS as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise FileError(f"{path}: 'policy.pth' is damaged or holds more than tensors ({reason})") from error
+        raise FileError(f"{path}: {what} is damaged or holds more than tensors ({reason})") from error
+
+
+def _arrays(state: Any, what: str, path: Path) -> Mapping[str, Array]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise FileError(f"{path}: 'policy.pth' is not a table of tensors")
+        raise FileError(f"{path}: {what} is not a table of tensors")
     # A tensor may claim any shape over a small storage (strides of 0), so count before copying.
     total = sum(tensor.numel() * 4 for tensor in state.values())
     if total > _MAX_BYTES["policy.pth"]:
-        raise FileError(f"{path}: the tensors of 'policy.pth' unpack to {total:,} bytes, more than a policy needs")
+        raise FileError(f"{path}: the tensors of {what} unpack to {total:,} bytes, more than a policy needs")
     arrays = {str(name): _array(tensor, str(name), path) for name, tensor in state.items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -123,14 +151,14 @@ def _array(tensor: torch.Tensor, name: str, path: Path) -> Array:
     return np.ascontiguousarray(tensor.detach().float().numpy())
 
 
-def _check_inner_size(data: bytes, path: Path) -> None:
-    """``policy.pth`` is itself a zip, which could unpack to anything."""
+def _check_inner_size(data: bytes, what: str, path: Path) -> None:
+    """A file of torch is itself a zip, which could unpack to anything."""
     if not data.startswith(b"PK"):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as inner:
             total = sum(member.file_size for member in inner.infolist())
     except _NO_ZIP as error:
-        raise FileError(f"{path}: 'policy.pth' is truncated or damaged ({error})") from error
+        raise FileError(f"{path}: {what} is truncated or damaged ({error})") from error
     if total > _MAX_BYTES["policy.pth"]:
-        raise FileError(f"{path}: 'policy.pth' unpacks to {total:,} bytes, more than a policy needs")
+        raise FileError(f"{path}: {what} unpacks to {total:,} bytes, more than a policy needs")

@@ -49,19 +49,19 @@ class Observation:
         return prod(self.shape)
 
 
-def check_policy(settings: Mapping[str, Any], path: Path) -> None:
-    """Refuse policies whose code is not SB3's own DQN: their computation is not in the file.
-
-    Raises:
-        FileError: another algorithm, a custom class, or a custom features extractor.
-    """
+def policy_module(settings: Mapping[str, Any]) -> str:
+    """The module of the policy's class; empty where the file does not say."""
     policy = settings.get("policy_class")
     module = policy.get("__module__") if isinstance(policy, dict) else None
-    if module != "stable_baselines3.dqn.policies":
-        raise FileError(
-            f"{path} is not a DQN of Stable-Baselines3: its policy class comes from {module or 'an unnamed module'}; "
-            "only DQN with MlpPolicy or CnnPolicy can be imported"
-        )
+    return module if isinstance(module, str) else ""
+
+
+def check_extractor(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse policies whose features are not computed by SB3's own code: it is not in the file.
+
+    Raises:
+        FileError: a custom features extractor.
+    """
     extractor = _policy_kwargs(settings, path).get("features_extractor_class")
     if extractor is not None and _class_name(extractor, "stable_baselines3.common.torch_layers") not in (
         "FlattenExtractor",
@@ -109,22 +109,29 @@ def action_count(settings: Mapping[str, Any], path: Path) -> int:
     """
     space = _space(settings, "action_space", path)
     if _type_name(space) != "Discrete":
-        raise FileError(f"{path}: a DQN has Discrete actions, this file says {_type_name(space) or 'nothing'}")
+        raise FileError(
+            f"{path}: only Discrete actions can be imported, this file says {_type_name(space) or 'nothing'}"
+        )
     _check_start(space, "actions", path)
     return _integer(space.get("n"), "action_space", path)
 
 
-def activation(settings: Mapping[str, Any], path: Path) -> ops.Activation | None:
+def activation(settings: Mapping[str, Any], path: Path, default: str) -> ops.Activation | None:
     """Between the fully connected layers; None for Identity.
+
+    Args:
+        default: the algorithm's, which stands where the file names none.
 
     Raises:
         UnsupportedOpError: the layer graph has no such activation.
         FileError: it is not one of torch's.
     """
     text = _policy_kwargs(settings, path).get("activation_fn")
-    if text is None:
-        return _ACTIVATIONS["ReLU"]
-    name = _class_name(text, "torch.nn.modules.activation") or _class_name(text, "torch.nn.modules.linear")
+    name = (
+        default
+        if text is None
+        else _class_name(text, "torch.nn.modules.activation") or _class_name(text, "torch.nn.modules.linear")
+    )
     if name is None:
         raise FileError(f"{path} has its own activation function ({text}), whose code is not in the file")
     if name not in _ACTIVATIONS:
