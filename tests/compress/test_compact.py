@@ -12,7 +12,7 @@ from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.recipe import apply, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.quantize.post_training import quantize
-from nimbleq.compress.search.ladder import ladder
+from nimbleq.compress.search.ladder import ladders
 from nimbleq.compress.states import compare_graphs
 from nimbleq.compress.students import STUDENTS
 from nimbleq.deploy.verify import is_integer
@@ -129,7 +129,7 @@ def test_a_compact_student_wants_an_image_and_widths() -> None:
 
 @pytest.mark.parametrize("recipe", ["linear", "tree", "axis-tree", "lowrank", "mobilenet", "shufflenet"])
 def test_every_kind_is_a_recipe(recipe: str) -> None:
-    families = ladder(catcher(), recipe)
+    (families,) = ladders(catcher(), recipe)
     names = [trial.name for family in families for trial in family]
     assert len(set(names)) == len(names) >= 2
     assert all(name.startswith(recipe) and name.endswith(("int8", "float32")) for name in names)

@@ -6,16 +6,26 @@ from dataclasses import dataclass
 
 import pytest
 
+from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.labelled import label
 from nimbleq.compress.passes.prune import Prune
-from nimbleq.compress.passes.recipe import describe
+from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
+from nimbleq.compress.quantize.post_training import quantize
 from nimbleq.compress.search.config import CompressConfig
-from nimbleq.compress.search.ladder import FORMATS, LADDER, RECIPES, Family, RecipeRow, Rung, ladder
+from nimbleq.compress.search.ladder import FORMATS, RECIPES, RecipeRow, ladders
+from nimbleq.compress.search.rungs import LADDER, Family, Rung
 from nimbleq.compress.search.search import compress_policy
+from nimbleq.compress.states import States
 from nimbleq.errors import ConfigError
+from nimbleq.graph.cost import cost
 
 FAST = DistillConfig(rounds=1, updates=20, last_updates=20, episodes=2, states=100)
+
+
+def ladder(teacher, recipe, hidden=None):
+    return [family for each in ladders(teacher, recipe, hidden) for family in each]
 
 
 def names(teacher, recipe="auto", hidden=None):
@@ -70,11 +80,35 @@ def test_the_last_bytes_come_first_where_there_are_few(mlp, cnn):
     assert (three.after, two.after, six.unless) == (four.name, three.name, four.name)
     assert not four.after
     assert not four.unless
-    assert names(teacher)[1:] == names(teacher, "distill")
     assert names(teacher, hidden=((4,),))[0] == ["4-int8", "4-float32"]
-    assert names(cnn(1)[0]) == names(cnn(1)[0], "distill")
     with pytest.raises(ConfigError, match="'last-bytes' has nothing"):
         names(mlp(0, 50, (64, 64), 4)[0], "last-bytes")
+
+
+def test_sizes_are_foretold_only_for_whole_bytes(mlp):
+    teacher = mlp(0, 8, (64, 64), 4)[0]
+    assert all(trial.about_bytes for family in ladder(teacher, "distill") for trial in family)
+    assert not any(trial.about_bytes for family in ladder(teacher, "int2") for trial in family)
+
+
+def test_auto_searches_each_kind_for_itself(mlp, cnn):
+    def kinds(teacher, hidden=None):
+        return [each[0][0].name for each in ladders(teacher, "auto", hidden)]
+
+    vectors, pictures = mlp(0, 8, (64, 64), 4)[0], cnn(1)[0]
+    assert kinds(vectors) == ["linear-direct4", "tree-2-int8", "linear-int8", "teacher-int8"]
+    assert kinds(pictures) == ["mobilenet-8x16-int8", "pruned-0.0625-int8", "teacher-int8"]
+    assert kinds(vectors, ((4,),)) == ["4-int8", "teacher-int8"]
+
+
+@pytest.mark.parametrize("kind", ["linear", "students", "tree", "mobilenet", "shufflenet"])
+def test_no_candidate_is_smaller_than_its_family_says(mlp, cnn, kind):
+    teacher, obs = cnn(1) if kind.endswith("net") else mlp(0, 8, (64, 64), 4)
+    for family in LADDER[kind].families(teacher, None):
+        context = Context(teacher, None, _from_teacher=label(teacher, States(obs)))
+        fresh = apply((family.start[0], Fold()), context)
+        formats = [quantize(fresh, obs)] if kind != "tree" else []
+        assert 0 < family.about_bytes <= min(cost(graph).size_bytes for graph in (fresh, *formats))
 
 
 @dataclass(frozen=True)

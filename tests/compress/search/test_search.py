@@ -16,13 +16,15 @@ from nimbleq.compress.passes.quantize import Quantize
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.student import Student
 from nimbleq.compress.quantize import quantize
-from nimbleq.compress.search import ladder, search, select
+from nimbleq.compress.search import ladder, rungs, search, select
 from nimbleq.compress.search.config import CompressConfig
+from nimbleq.compress.search.rungs import Family, Rung
 from nimbleq.compress.search.search import compress_policy
 from nimbleq.compress.states import ConstantPolicy
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrite import fold
 from nimbleq.seeds import episode_seeds
 
 WIDE = ReturnRange(0.0, 1000.0, "stated in a test")
@@ -379,3 +381,31 @@ def test_where_episodes_are_slow_auto_leaves_out_what_plays_thousands(balance, b
     monkeypatch.setattr(search, "_PATIENCE_S", 1e-9)
     made = compress_policy(balance_teacher, balance, config)
     assert {candidate.name for candidate in made.candidates} <= {"linear-int8", "linear-float32"}
+
+
+def test_what_must_be_larger_than_one_that_passes_is_not_made(balance, balance_teacher, monkeypatch):
+    made = []
+
+    @dataclass(frozen=True)
+    class Noting:
+        """A toy pass that notes that it was used."""
+
+        name: str
+
+        def __call__(self, graph, context):
+            made.append(self.name)
+            return graph
+
+    def rung(*sizes):
+        families = [Family(f"size{size}", (Fold(), Noting(f"size{size}")), about_bytes=size) for size in sizes]
+        return Rung(lambda *_: True, lambda *_: families)
+
+    small = cost(fold(balance_teacher)).size_bytes
+    monkeypatch.setitem(rungs.LADDER, "first", rung(10))
+    monkeypatch.setitem(rungs.LADDER, "second", rung(small, small * 2))
+    row = ladder.RecipeRow(("int8",), "a toy", ("first", "second"), apart=True)
+    monkeypatch.setitem(ladder.RECIPES, "toy", row)
+    config = CompressConfig(keep=0.5, recipe="toy", distill=FAST, select_episodes=40)
+    found = compress_policy(balance_teacher, balance, config)
+    assert found.certificate.certified
+    assert made == ["size10"]

@@ -10,8 +10,9 @@ from nimbleq.compress.certify.wealth import check_keep
 from nimbleq.compress.passes.recipe import Recipe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
 from nimbleq.compress.refine.config import DirectConfig, check_direct
-from nimbleq.compress.search.ladder import RECIPES, Widths
+from nimbleq.compress.search.ladder import RECIPES
 from nimbleq.compress.search.limits import Limits, check_limits
+from nimbleq.compress.search.rungs import Widths
 from nimbleq.errors import ConfigError
 
 SELECT_EPISODES = 1_000

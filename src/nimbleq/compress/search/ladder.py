@@ -1,41 +1,26 @@
 """The ladder: the candidates of a search, from small to large, as data.
 
-Where candidates come from is a row of `LADDER`, how their weights end up a row of `FORMATS`; a recipe, a row of
-`RECIPES`, says which of both a search tries. A new method is one pass and one line in each table that it needs.
+Where candidates come from is a row of `nimbleq.compress.search.rungs.LADDER`, how their weights end up a row of
+`FORMATS`; a recipe, a row of `RECIPES`, says which of both a search tries. A new method is one pass and one line in
+each table that it needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from nimbleq.compress.passes.direct import Direct
-from nimbleq.compress.passes.distill import Distill
 from nimbleq.compress.passes.encode import Encode
-from nimbleq.compress.passes.fold import Fold
-from nimbleq.compress.passes.freeze_norms import FreezeNorms
-from nimbleq.compress.passes.hint import Hint
 from nimbleq.compress.passes.importances import IMPORTANCES
-from nimbleq.compress.passes.lowrank import LowRank
-from nimbleq.compress.passes.patterns import Blocks, NofM, Pattern, Share
-from nimbleq.compress.passes.prune import DEFAULT, Prune
 from nimbleq.compress.passes.qat import Qat
 from nimbleq.compress.passes.quantize import BrainFloats, Quantize, WeightOnly
 from nimbleq.compress.passes.recipe import Recipe
-from nimbleq.compress.passes.sparsify import Sparsify
-from nimbleq.compress.passes.student import Student, student_of
-from nimbleq.compress.passes.students import Students
 from nimbleq.compress.quantize.scheme import Scheme
-from nimbleq.compress.students.tree import MAX_FEATURES
+from nimbleq.compress.search.rungs import LADDER, Family, Widths
 from nimbleq.errors import ConfigError
-from nimbleq.graph import ops
-from nimbleq.graph.cost import cost
 from nimbleq.graph.formats import APOT4, LOG2, TERNARY, Int
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.tensor import Float32
-
-Widths = tuple[int, ...]
 
 FORMATS: dict[str, Recipe] = {
     "direct4": (Direct(4),),
@@ -79,15 +64,22 @@ class RecipeRow:
             than one that passes need not be played.
         purpose: for help.
         rungs: names in `LADDER`: where its candidates come from.
+        apart: each rung is searched for itself; else one goes on where the one before ends.
     """
 
     formats: tuple[str, ...]
     purpose: str
     rungs: tuple[str, ...] = _STANDARD
+    apart: bool = False
 
 
 RECIPES: dict[str, RecipeRow] = {
-    "auto": RecipeRow(("int8", "float32"), "tries everything, the smallest first", ("last-bytes", *_STANDARD)),
+    "auto": RecipeRow(
+        ("int8", "float32"),
+        "tries several kinds, each from small to large",
+        ("last-bytes", "small-tree", "students", "compact", "pruned", "teacher"),
+        apart=True,
+    ),
     "distill": RecipeRow(("int8", "float32"), "students, or pruned forms of the teacher, taught by it"),
     "last-bytes": RecipeRow((), "direct search of the integers of a linear policy", ("fewest-bits",)),
     "linear": RecipeRow(("int8", "float32"), "a linear policy", ("linear",)),
@@ -130,161 +122,6 @@ RECIPES: dict[str, RecipeRow] = {
 
 
 @dataclass(frozen=True)
-class Family:
-    """Candidates that share an expensive beginning, one for each number format.
-
-    Attributes:
-        name: short and unique.
-        start: the passes that they share.
-        formats: names in `FORMATS` (None: those of the recipe).
-        episodes: that making one of them plays, about, beyond the usual.
-    """
-
-    name: str
-    start: Recipe
-    formats: tuple[str, ...] | None = None
-    episodes: int = 0
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A row of `LADDER`.
-
-    Attributes:
-        suits: whether it is tried for a teacher, given the widths that were asked for (None: none were).
-        families: of that teacher and these widths, from small to large.
-    """
-
-    suits: Callable[[Graph, tuple[Widths, ...] | None], bool]
-    families: Callable[[Graph, tuple[Widths, ...] | None], Iterable[Family]]
-
-
-_STUDENTS: tuple[Widths, ...] = (
-    (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
-)  # fmt: skip
-_MOST_WEIGHTS = 200
-_COMPACT: tuple[Widths, ...] = ((8, 16), (16, 32), (16, 32, 32), (32, 64, 64), (32, 64, 128))
-_ENERGIES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
-_SHARES = (0.0625, 0.125, 0.25, 0.5)
-
-
-def student_family(hidden: Widths) -> Family:
-    """A fresh network of these widths, taught by the teacher."""
-    return Family(_join(hidden) or "linear", (student_of(hidden), Distill(), Fold()))
-
-
-def _join(widths: Widths) -> str:
-    return "x".join(map(str, widths))
-
-
-def _affordable(teacher: Graph) -> int:
-    """Multiply-accumulates of the largest student that is worth a try."""
-    return cost(teacher).macs // 2
-
-
-def _students(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    sizes = hidden or [widths for widths in _STUDENTS if _mlp_macs(teacher, widths) <= _affordable(teacher)]
-    return map(student_family, sizes)
-
-
-def _pruned(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    return _pruned_by(DEFAULT)
-
-
-def _pruned_by(importance: str) -> Iterable[Family]:
-    """Units removed from the teacher, what is left taught by it."""
-    name = "pruned" if importance == DEFAULT else f"pruned-{importance}"
-    steps = ((share, (Fold(), FreezeNorms(), Prune(share, importance), Distill(), Fold())) for share in _SHARES)
-    return (Family(f"{name}-{share:g}", start) for share, start in steps)
-
-
-def _sparse(saliency: str, *patterns: Pattern) -> Rung:
-    """Weights of the teacher made 0, what is left taught by it."""
-
-    def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-        for pattern in patterns:
-            steps = (Fold(), FreezeNorms(), Fold(), Sparsify(pattern, saliency), Distill(sparse=True), Fold())
-            yield Family(f"sparse-{pattern}", steps)
-
-    return Rung(lambda teacher, hidden: hidden is None, families)
-
-
-_SPARSITIES = tuple(Share(share) for share in (0.97, 0.95, 0.9, 0.8))
-
-
-def _hints(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    """Students as the ladder has them: compact networks of pictures, else fully connected ones."""
-    if _is_mlp(teacher):
-        sizes = hidden or [
-            widths for widths in _STUDENTS if widths and _mlp_macs(teacher, widths) <= _affordable(teacher)
-        ]
-        return (Family(f"hint-{_join(size)}", (student_of(size), Hint(), Distill(), Fold())) for size in sizes)
-    sizes = hidden or _COMPACT
-    return (Family(f"hint-{_join(size)}", (Student(size, "mobilenet"), Hint(), Distill(), Fold())) for size in sizes)
-
-
-def _widths(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    """All that the ladder has, taught at once: the smallest of nearly the least regret, then what has the least."""
-    sizes = tuple(hidden or [size for size in _STUDENTS if size and _mlp_macs(teacher, size) <= _affordable(teacher)])
-    return (Family(f"widths-{within:g}", (Students(sizes, within), Fold())) for within in (1.5, 1.0))
-
-
-def _kind(kind: str, sizes: Iterable[Widths]) -> Callable[[Graph, tuple[Widths, ...] | None], list[Family]]:
-    """Students of one kind, by size."""
-
-    def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> list[Family]:
-        return [Family(f"{kind}-{_join(size)}", (Student(size, kind), Distill(), Fold())) for size in hidden or sizes]
-
-    return families
-
-
-def _low_rank(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    starts = ((energy, (Fold(), FreezeNorms(), LowRank(energy), Distill(), Fold())) for energy in _ENERGIES)
-    return (Family(f"lowrank-{energy:g}", start) for energy, start in starts)
-
-
-def _few_features(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
-    return teacher.obs_type.size <= MAX_FEATURES
-
-
-def _sees_images(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
-    return len(teacher.obs_type.shape) == 3
-
-
-LADDER: dict[str, Rung] = {
-    "last-bytes": Rung(
-        lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct6"), episodes=12_000)],
-    ),
-    "fewest-bits": Rung(
-        lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct2", "direct6"))],
-    ),
-    "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
-    "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned),
-    **{
-        f"pruned-{name}": Rung(lambda _, hidden: hidden is None, lambda *_, name=name: _pruned_by(name))
-        for name in IMPORTANCES
-    },
-    "sparse": _sparse("magnitude", *_SPARSITIES),
-    "sparse-obs": _sparse("obs", *_SPARSITIES),
-    "1:4": _sparse("obs", NofM(1, 4)),
-    "2:4": _sparse("obs", NofM(2, 4)),
-    "block4": _sparse("obs", Blocks(4, 0.95), Blocks(4, 0.9), Blocks(4, 0.75)),
-    "linear": Rung(lambda *_: True, lambda *_: [student_family(())]),
-    "tree": Rung(_few_features, _kind("tree", [(depth,) for depth in range(1, 7)])),
-    "axis-tree": Rung(_few_features, _kind("axis-tree", [(depth,) for depth in range(2, 9)])),
-    "lowrank": Rung(lambda _, hidden: hidden is None, _low_rank),
-    "hints": Rung(lambda *_: True, _hints),
-    "widths": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _widths),
-    "mobilenet": Rung(_sees_images, _kind("mobilenet", _COMPACT)),
-    "shufflenet": Rung(_sees_images, _kind("shufflenet", _COMPACT)),
-    "teacher": Rung(lambda *_: True, lambda *_: [Family("teacher", (Fold(), Prune(1.0), Fold()))]),
-}
-"""Where candidates come from, from small to large."""
-
-
-@dataclass(frozen=True)
 class Trial:
     """A recipe to try.
 
@@ -294,6 +131,7 @@ class Trial:
         after: name of the candidate that has to pass before this one is made (empty: none).
         unless: name of the candidate that has to fail before this one is made (empty: none).
         episodes: that making it plays, about, beyond the usual.
+        about_bytes: of the smallest of its family; 0 where nobody knows before it is made.
     """
 
     name: str
@@ -301,9 +139,14 @@ class Trial:
     after: str = ""
     unless: str = ""
     episodes: int = 0
+    about_bytes: int = 0
 
 
-def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
+Ladder = list[tuple[Trial, ...]]
+"""Families of candidates, from small to large."""
+
+
+def trials(family: Family, formats: Collection[str]) -> tuple[Trial, ...]:
     """The family's candidates in these formats."""
 
     def other(table: Mapping[str, str], name: str) -> str:
@@ -316,13 +159,14 @@ def trials(family: Family, formats: Iterable[str]) -> tuple[Trial, ...]:
             other(ONLY_AFTER, name),
             other(UNLESS, name),
             family.episodes,
+            family.about_bytes if "int8" in formats else 0,
         )
         for name in formats
     )
 
 
-def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None) -> list[tuple[Trial, ...]]:
-    """Families of candidates for ``teacher``, from small to large.
+def ladders(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None) -> list[Ladder]:
+    """Families of candidates for ``teacher``; one ladder, or one for each rung where the recipe searches them apart.
 
     Args:
         recipe: a name in `RECIPES`.
@@ -332,23 +176,10 @@ def ladder(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = None
         ConfigError: the recipe has none for such a teacher.
     """
     row = RECIPES[recipe]
-    rungs = [LADDER[name] for name in row.rungs]
-    families = [family for rung in rungs if rung.suits(teacher, hidden) for family in rung.families(teacher, hidden)]
-    if not families:
+    suited = [LADDER[name] for name in row.rungs if LADDER[name].suits(teacher, hidden)]
+    found: list[Ladder] = [
+        [trials(family, family.formats or row.formats) for family in rung.families(teacher, hidden)] for rung in suited
+    ]
+    if not any(found):
         raise ConfigError(f"the recipe {recipe!r} has nothing for a teacher like this one: try another, or auto")
-    return [trials(family, row.formats if family.formats is None else family.formats) for family in families]
-
-
-def _few_weights(graph: Graph) -> bool:
-    """Whether a linear policy has few enough weights to search them directly."""
-    obs = graph.obs_type
-    return isinstance(obs.qtype, Float32) and len(obs.shape) == 1 and graph.actions * (obs.size + 1) <= _MOST_WEIGHTS
-
-
-def _is_mlp(graph: Graph) -> bool:
-    return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
-
-
-def _mlp_macs(teacher: Graph, hidden: Widths) -> int:
-    """Multiply-accumulates of a student of these widths."""
-    return sum(a * b for a, b in pairwise((teacher.obs_type.size, *hidden, teacher.actions)))
+    return found if row.apart else [[family for each in found for family in each]]

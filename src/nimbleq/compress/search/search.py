@@ -20,9 +20,10 @@ from nimbleq.compress.certify.wealth import ALPHA
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.search.config import CompressConfig, check_config
-from nimbleq.compress.search.ladder import Trial, ladder, student_family, trials
+from nimbleq.compress.search.ladder import Ladder, Trial, ladders, trials
 from nimbleq.compress.search.limits import Measure
 from nimbleq.compress.search.result import Candidate, Compression, Status, hidden_widths, is_linear, weight_bits
+from nimbleq.compress.search.rungs import student_family
 from nimbleq.compress.search.select import LARGER, clearly_no_worse, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
 from nimbleq.compress.states import compare_graphs
@@ -64,8 +65,8 @@ def compress_policy(
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
-    The ladder of sizes is halved until the smallest that suffices is found; what exceeds a limit counts as if it did,
-    and is not played. Each candidate plays the ``select`` seeds
+    Each ladder of sizes is halved until the smallest that suffices is found; what exceeds a limit counts as if it did,
+    and is not played; nor is what must be larger than one that suffices. Each candidate plays the ``select`` seeds
     beside the teacher, and is dropped as soon as it is hopeless, or when its worst tenth loses what the mean hides.
     Then the smallest that pass are put into a fixed order, largest first, and certified one after the other on seeds
     that follow from their hashes, until one is not certified; the last one before it is the result. When the first is
@@ -117,49 +118,67 @@ class _Search:
         self.tried: list[Candidate] = []
         self.certificates: dict[str, Certificate] = {}  # by the candidate's name
         self.attempts = 0
-        self.made = 0  # families
+        self.made = self.families = 0
         self.episode_seconds = 0.0
         self.too_large: dict[str, str] = {}  # candidates that exceed a limit, by name: which
 
     def run(self) -> Compression:
         self._check_reach()
-        families = self._families()
-        # Whether a size suffices is taken to grow with the size: halve the ladder instead of climbing it. The linear
-        # policy comes first: it is cheap, and where it holds there is nothing to search.
-        low, high, middle = 0, len(families), 0
-        while low < high:
-            if self._passing(families, middle) or self._all_too_large(families[middle]):
-                high = middle
-            else:
-                low = middle + 1
-            middle = (low + high) // 2
-        passed = sorted((c for c in self.tried if c.status == "passed"), key=lambda c: c.size_bytes)[:_SEQUENCE]
-        while high < len(families) and self.attempts < _ATTEMPTS:
-            sequence = passed or self._passing(families, high)
+        ladders = self._ladders()
+        self.families = sum(map(len, ladders))
+        larger = [family for ladder in ladders for family in self._halve(ladder)]
+        larger.sort(key=lambda family: family[0].about_bytes)
+        judged = 0  # bytes of the largest that was refused
+        while self.attempts < _ATTEMPTS:
+            sequence = self._passed(judged)[:_SEQUENCE] or self._climb(larger, judged)
+            if not sequence:
+                break
             chosen = self._certify(sequence[::-1])
             if chosen is not None:
                 return self._result(self._mark(chosen, "chosen"))
-            passed, high = [], self._larger(families, high + 1, max((c.size_bytes for c in sequence), default=0))
+            judged = max(c.size_bytes for c in sequence)
         if not self.tried:
             name, why = next(iter(self.too_large.items()))  # the first is the smallest
             raise ConfigError(f"nothing that is asked for is small enough: {name} has {why}")
         return self._result(self._best_effort())
 
+    def _halve(self, ladder: Ladder) -> Ladder:
+        """Try families until the smallest of the ladder that suffices is found; that and the larger ones.
+
+        Whether a size suffices is taken to grow with the size, so the ladder is halved. Its smallest comes first: it is
+        cheap, and where it holds there is nothing to search. What must be larger than one that passes is not made.
+        """
+        low, high, middle = 0, len(ladder), 0
+        while low < high:
+            passed = self._passed()
+            needless = passed and ladder[middle][0].about_bytes >= passed[0].size_bytes
+            if needless or self._passing(ladder[middle]) or self._all_too_large(ladder[middle]):
+                high = middle
+            else:
+                low = middle + 1
+            middle = (low + high) // 2
+        return ladder[high:]
+
     def _all_too_large(self, family: tuple[Trial, ...]) -> bool:
         return all(trial.name in self.too_large for trial in family)
 
-    def _larger(self, families: list[tuple[Trial, ...]], number: int, size_bytes: int) -> int:
-        """Number of the next family, from ``number`` on, with a passing candidate larger than ``size_bytes``."""
-        while number < len(families) and not any(c.size_bytes > size_bytes for c in self._passing(families, number)):
-            number += 1
-        return number
+    def _passed(self, above: int = -1) -> list[Candidate]:
+        """What has passed selection and has more than ``above`` bytes, smallest first."""
+        passed = (c for c in self.tried if c.status == "passed" and c.size_bytes > above)
+        return sorted(passed, key=lambda c: c.size_bytes)
 
-    def _passing(self, families: list[tuple[Trial, ...]], number: int) -> list[Candidate]:
+    def _climb(self, families: Ladder, above: int) -> list[Candidate]:
+        """The candidates of the next family that pass and have more than ``above`` bytes."""
+        for family in families:
+            if found := [c for c in self._passing(family) if c.size_bytes > above]:
+                return found
+        return []
+
+    def _passing(self, family: tuple[Trial, ...]) -> list[Candidate]:
         """The candidates of a family that pass selection, smallest first; made when they are asked for."""
-        family = families[number]
         names = [trial.name for trial in family]
         if not self._all_too_large(family) and not any(candidate.name in names for candidate in self.tried):
-            self.context.tick = partial(self._within, families=len(families), note=family[0].name)
+            self.context.tick = partial(self._within, note=family[0].name)
             for trial in family:
                 passed = {c.name for c in self.tried if c.status == "passed"}
                 if (trial.after and trial.after not in passed) or trial.unless in passed:
@@ -176,20 +195,23 @@ class _Search:
         passing = [c for c in self.tried if c.name in names and c.status == "passed"]
         return sorted(passing, key=lambda c: c.size_bytes)
 
-    def _within(self, done: float, total: float, words: str = "", *, families: int, note: str) -> None:
+    def _within(self, done: float, total: float, words: str = "", *, note: str) -> None:
         """Progress inside a family; the search is expected to make the linear one and a logarithm of the rest."""
-        expected = max(2 + ceil(log2(families)), self.made + 1)
+        expected = max(2 + ceil(log2(self.families)), self.made + 1)
         self.tick(self.made + done / total, expected, f"{note}: {words}" if words else note)
 
-    def _families(self) -> list[tuple[Trial, ...]]:
-        """Groups of candidates that share their expensive beginning, from small to large."""
+    def _ladders(self) -> list[Ladder]:
+        """Ladders of families, which share their expensive beginning, each from small to large."""
         recipe = self.config.recipe
-        if isinstance(recipe, str):
-            families = ladder(self.teacher, recipe, self.config.hidden or None)
-            if recipe == "auto":  # what plays for long has to be asked for by name
-                return [family for family in families if family[0].episodes * self.episode_seconds < _PATIENCE_S]
-            return families
-        return [(Trial("recipe", recipe),)]
+        if not isinstance(recipe, str):
+            return [[(Trial("recipe", recipe),)]]
+        found = ladders(self.teacher, recipe, self.config.hidden or None)
+        if recipe != "auto":
+            return found
+        # What plays for long has to be asked for by name.
+        return [
+            [family for family in each if family[0].episodes * self.episode_seconds < _PATIENCE_S] for each in found
+        ]
 
     def _check_reach(self) -> None:
         """Raise `ConfigError` where even a candidate that loses nothing would need more episodes than it may have."""
