@@ -8,6 +8,8 @@ learning.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,20 +18,23 @@ from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box
+from nimbleq.rl.envs.ahead import StartedAhead
 from nimbleq.rl.envs.find import find_env, keyword_arguments
 from nimbleq.rl.envs.uniform import quiet
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array
 
 _CUT_STEPS = 27_000
+_SPARES = 32  # games at most that are started ahead
+_WHOLE = (1.0,)  # how far the paddle is turned: all the way, as by a joystick
 _DEFAULTS: dict[str, Any] = {"repeat_action_probability": 0.25, "full_action_space": False}
 
 
 class AtariEnvBatch:
     """`nimbleq.rl.envs.batch.EnvBatch` of one game.
 
-    ``kwargs`` of the config may set ``repeat_action_probability`` and ``full_action_space``. Environments are reset
-    one by one with their own seeds; ALE's automatic resets touch only those that are not stepped any more.
+    ``kwargs`` of the config may set ``repeat_action_probability`` and ``full_action_space``. ALE loads the game anew to
+    start it from a seed, which takes as long as 200 steps; so each game is a vector of one, and some are started ahead.
 
     Raises:
         EnvError: ale-py is not installed, there is no such game, or another argument was given.
@@ -48,42 +53,44 @@ class AtariEnvBatch:
         with quiet():
             game = find_env(EnvConfig(config.id))  # with its one-line errors: no ale-py, no such game
             game.close()
-        from ale_py.vector_env import AtariVectorEnv  # optional
-
-        self.name = config.id
+        self._make = partial(_make, game.get_wrapper_attr("spec").kwargs["game"], _DEFAULTS | arguments)
         self.limit = config.max_episode_steps or _CUT_STEPS
-        self.vector = AtariVectorEnv(
-            game.get_wrapper_attr("spec").kwargs["game"],
-            count,
-            reward_clipping=False,
-            use_fire_reset=False,
-            max_num_frames_per_episode=1 << 30,  # counted here, in steps
-            **(_DEFAULTS | arguments),
-        )
-        actions = int(self.vector.single_action_space.n)
+        first = self._make()
+        actions = int(first.single_action_space.n)
         interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions)
         self.spec = EnvSpec(interface.obs, actions, interface=interface)
+        self.games: list[Any] = [first, *[None] * (count - 1)]
         self.steps = np.zeros(count, np.int64)
-        self.actions = np.zeros(count, np.int64)
-        self.obs, _ = self.vector.reset(seed=0)
+        self.obs = np.zeros((count, 4, 84, 84), np.uint8)
+        self._ahead = StartedAhead(self._begin, min(count // 4 + 1, _SPARES))
+
+    def _begin(self, game: Any, seed: int) -> tuple[Any, Array]:
+        game = self._make() if game is None else game
+        obs, _ = game.reset(seed=np.array([seed]), options={"reset_mask": np.ones(1, bool)})
+        return game, obs[0]
+
+    def expect(self, seeds: Sequence[int]) -> None:
+        """See `Expecting`."""
+        self._ahead.expect(seeds)
 
     def reset(self, index: int, seed: int) -> Array:
         """See `EnvBatch`."""
-        one = np.zeros(len(self.steps), bool)
-        one[index] = True
-        self.obs, _ = self.vector.reset(seed=np.array([seed]), options={"reset_mask": one})
+        self.games[index], self.obs[index] = self._ahead.take(int(seed), self.games[index])
         self.steps[index] = 0
         row: Array = self.obs[index].copy()
         return row
 
     def step(self, indices: Array, actions: Array) -> tuple[Array, Array, Array, Array]:
         """See `EnvBatch`."""
-        self.actions[indices] = actions
-        self.obs, reward, terminated, _, _ = self.vector.step(self.actions)
+        reward, ended = np.zeros(len(indices), np.float32), np.zeros(len(indices), bool)
+        games = [self.games[index].ale for index in indices.tolist()]
+        for game, action in zip(games, actions.tolist(), strict=True):  # each plays in a thread of its own
+            game.send((action,), _WHOLE)
+        for place, (index, game) in enumerate(zip(indices.tolist(), games, strict=True)):
+            self.obs[index : index + 1], reward[place : place + 1], ended[place : place + 1] = game.recv()[:3]
         self.steps[indices] += 1
-        ended = terminated[indices]
         cut = (self.steps[indices] >= self.limit) & ~ended
-        return self.obs[indices], reward[indices].astype(np.float32), ended, cut
+        return self.obs[indices], reward, ended, cut
 
     def picture(self, index: int) -> Array | None:
         """The newest frame that the policy sees, in grey."""
@@ -91,4 +98,22 @@ class AtariEnvBatch:
 
     def close(self) -> None:
         """See `EnvBatch`."""
-        self.vector.close()
+        self._ahead.close(lambda game: game.close())
+        for game in self.games:
+            if game is not None:
+                game.close()
+
+
+def _make(game: str, arguments: Mapping[str, Any]) -> Any:
+    """One game with a thread of its own."""
+    from ale_py.vector_env import AtariVectorEnv  # optional
+
+    return AtariVectorEnv(
+        game,
+        1,
+        num_threads=1,
+        reward_clipping=False,
+        use_fire_reset=False,
+        max_num_frames_per_episode=1 << 30,  # counted here, in steps
+        **arguments,
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +47,21 @@ class EnvBatch(Protocol):
     def close(self) -> None:
         """Release what the environments hold."""
         ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """An `EnvBatch` that starts episodes ahead, as starting one takes long."""
+
+    def expect(self, seeds: Sequence[int]) -> None:
+        """Begin to start the episodes that `EnvBatch.reset` will be asked for next, in about this order."""
+        ...
+
+
+def expect(batch: EnvBatch, seeds: Sequence[int]) -> None:
+    """Tell ``batch`` which episodes `EnvBatch.reset` will be asked for next, if that is of use to it."""
+    if isinstance(batch, Expecting):
+        batch.expect(seeds)
 
 
 def check_finite(name: str, indices: Array, obs: Array, reward: Array) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
+from nimbleq.rl.envs.batch import Expecting, expect
 from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rl.envs.vector_engine import VectorEngine
 from nimbleq.rl.envs.workers import WorkerEnvBatch
@@ -15,6 +16,7 @@ from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Step
 
 _SEEDS = 256  # of episodes, drawn at once
+_AHEAD = 64  # episodes that the environments are told of before they begin
 
 
 class VectorEnv:
@@ -33,6 +35,7 @@ class VectorEnv:
     def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
         self.name, self.seed, self.count = config.id, seed, envs
         self.batch = (WorkerEnvBatch if config.workers > 1 else make_env_batch)(config, envs)
+        self._expecting = self.batch if isinstance(self.batch, Expecting) else None
         self.spec = self.batch.spec
         self.finished: list[tuple[float, int]] = []
         self._all = np.arange(envs)
@@ -42,7 +45,9 @@ class VectorEnv:
         self._began = np.zeros(envs, np.int64)  # row of ``_actions`` with the first action of the running episode
         self._actions: list[Array] = []
         self._returns = np.zeros(envs)
+        expect(self.batch, self._episode_seeds.tolist())
         self.obs = np.stack([self.batch.reset(index, self._episode_seeds[index]) for index in range(envs)])
+        self._look_ahead()
         self.mask = self._legal()
 
     def step(self, action: Array) -> Step:
@@ -65,6 +70,7 @@ class VectorEnv:
             self.obs = next_obs.copy()
             self.obs[over] = started[1]
             self._note_restarts(over, started[0])
+            self._look_ahead()
             self.mask = self._legal()
         return Step(obs, action, reward, terminated, truncated, next_obs, next_mask, mask)
 
@@ -72,6 +78,10 @@ class VectorEnv:
         """Start in ``indices`` the episodes that come next: their seeds, and first observations."""
         seeds = [self._seed(self._started + ahead) for ahead in range(len(indices))]
         return seeds, [self.batch.reset(index, seed) for index, seed in zip(indices.tolist(), seeds, strict=True)]
+
+    def _look_ahead(self) -> None:
+        if self._expecting is not None:
+            self._expecting.expect([self._seed(self._started + ahead) for ahead in range(_AHEAD)])
 
     def _legal(self) -> Array | None:
         return None if self.batch.mask is None else self.batch.mask.copy()
@@ -115,8 +125,10 @@ class VectorEnv:
         """
         self._episode_seeds, self._began = arrays["seeds"].copy(), arrays["began"].copy()
         self._started = int(arrays["started"][0])
+        self._block = -1
         self._actions = [row.copy() for row in arrays["actions"]]
         self._returns = np.zeros(self.count)
+        expect(self.batch, self._episode_seeds[np.argsort(self._began, kind="stable")].tolist())
         for time in range(len(self._actions) + 1):
             for index in np.flatnonzero(self._began == time):
                 self.obs[index] = self.batch.reset(int(index), self._episode_seeds[index])
@@ -126,6 +138,7 @@ class VectorEnv:
                 self.obs[running] = next_obs
                 self._returns[running] += reward
         self.mask = self._legal()
+        self._look_ahead()
         if not np.array_equal(self.obs, arrays["obs"]):
             raise EnvError(
                 f"{self.name} does not repeat an episode from its seed and actions, so this run cannot be resumed "

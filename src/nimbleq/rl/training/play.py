@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.rl.envs.batch import EnvBatch, expect
 from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.explore import epsilon_greedy
@@ -53,6 +53,7 @@ def play(
     episode, following = active.copy(), len(active)
     obs = np.zeros((len(active), *batch.spec.obs.shape), batch.spec.obs.dtype)
     returns, time = np.zeros(len(active)), np.zeros(len(active), np.int64)
+    expect(batch, seeds.tolist())
     for index in active.tolist():
         obs[index] = batch.reset(index, seeds[index])
     while active.size:
