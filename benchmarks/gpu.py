@@ -46,7 +46,7 @@ from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import ObsSpec, Step
 
-SPEED_SECONDS = 75.0
+SPEED_SECONDS = 45.0
 """Of training for its rate: filling the replay and compiling come first, then two rates are measured."""
 STOP = {"ALE/Pong-v5": 18.0}
 """Game → mean return at which ``learn`` ends when nobody says."""
@@ -182,13 +182,13 @@ def speed(job: Job) -> bool:
     device = torch.device("cpu" if job.smoke else "cuda")
     config = job.config if job.smoke else with_changes(job.config, {"learn_start": 20_000})
     rows: dict[str, Any] = {"learner_samples_per_s": learner_rate(config, device, 5 if job.smoke else 1_000)}
-    rows["random_steps_per_s"] = random_rate(config, 20 if job.smoke else 500)
+    rows["random_steps_per_s"] = random_rate(config, 20 if job.smoke else 300)
     run = RunDir(job.run.path.with_name(f"speed-{time.time_ns()}"))
     rows["train_steps_per_s"] = train_rate(config, run, None if job.smoke else SPEED_SECONDS)
     rows["ratio"] = rows["train_steps_per_s"] / rows["random_steps_per_s"]
     per_step = config.updates_per_step * config.learner.batch_size / config.envs
     rows["samples_per_s"] = rows["train_steps_per_s"] * per_step
-    peer = measure(config.env.id, device, *((60, 40) if job.smoke else (2_000, 6_000)))
+    peer = measure(config.env.id, device, *((60, 40) if job.smoke else (1_000, 3_000)))
     times = {name: rows[name] / peer[name] for name in ("train_steps_per_s", "samples_per_s")}
     job.keep("speed", {"nimbleq": rows, "cleanrl_recipe": peer, "times_the_peer": times})
     return True
@@ -196,7 +196,7 @@ def speed(job: Job) -> bool:
 
 def learn(job: Job) -> bool:
     """Train for so many minutes, or go on; True once the return is reached (without one: when the steps are done)."""
-    config = with_changes(job.config, {"evaluation.stop_return": job.stop, "checkpoint_seconds": 60.0})
+    config = with_changes(job.config, {"evaluation.stop_return": job.stop, "checkpoint_seconds": 300.0})
     deadline = time.monotonic() + 60 * job.minutes
 
     def tick(done: float, total: float, note: str = "") -> None:

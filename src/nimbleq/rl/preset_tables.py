@@ -239,7 +239,7 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "envs": 64,
         "updates_per_step": 1,
     },
-    "gpu": {  # 8 transitions learnt per step played, as Nature 2015, in large batches
+    "gpu": {  # 16 transitions learnt per step played, twice as many as Nature 2015, in large batches
         "replay.capacity": 1_000_000,
         "learner.batch_size": 512,
         "learner.precision": "bf16",
@@ -248,11 +248,12 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "learner.lr": 2.5e-4,
         "learner.lr_end": 2.5e-4,
         "explore.updates": 5_000,
+        "evaluation.every": 8_000,
         "evaluation.episodes": 8,
         "evaluation.final_episodes": 30,
         "steps": 10_000_000,
         "envs": 128,
-        "updates_per_step": 2,
+        "updates_per_step": 4,
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""

@@ -1,5 +1,6 @@
 """Greedy checks beside training: the same outcome as in the process itself, and every way they can fail."""
 
+import gc
 import multiprocessing
 import os
 from pathlib import Path
@@ -85,6 +86,40 @@ def test_what_goes_wrong_in_a_check_ends_the_run_in_one_line(
     assert "\n" not in str(caught.value)
     assert run.checkpoint.exists(), "what was learnt is kept"
     gymnasium.registry.pop("test/OnlyHere-v0")
+
+
+class Forgotten:
+    """Garbage that only the process it comes from can clear away, as threads of others are not in a fork."""
+
+    def __init__(self) -> None:
+        self.me, self.home = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            os._exit(4)
+
+
+class Tidy(Corridor):
+    """Collects the garbage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        gc.collect()
+
+
+@BESIDE
+@pytest.mark.parametrize("workers", [1, 2])
+def test_garbage_from_before_a_fork_stays(small: TrainConfig, tmp_path: Path, workers: int) -> None:
+    gymnasium.register("test/Tidy-v0", Tidy, max_episode_steps=5)
+    config = with_changes(small, {"env": EnvConfig("test/Tidy-v0", workers=workers), "steps": 400})
+    gc.disable()
+    try:
+        Forgotten()
+        train(config, RunDir(tmp_path))
+    finally:
+        gc.enable()
+        gc.collect()
+        gymnasium.registry.pop("test/Tidy-v0")
 
 
 def played(checker: Checker, check: EvalJob) -> object:

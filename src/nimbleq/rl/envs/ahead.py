@@ -65,6 +65,7 @@ class StartedAhead(Generic[T]):
         self._expected.clear()
         spares = [*self._idle, *(future.result()[0] for future in self._started.values())]
         self._threads.shutdown()
+        self._idle, self._started = [], {}
         for spare in spares:
             if spare is not None:
                 release(spare)

@@ -8,7 +8,7 @@ learning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,21 +53,16 @@ class AtariEnvBatch:
         with quiet():
             game = find_env(EnvConfig(config.id))  # with its one-line errors: no ale-py, no such game
             game.close()
-        self._make = partial(_make, game.get_wrapper_attr("spec").kwargs["game"], _DEFAULTS | arguments)
+        make = partial(_make, game.get_wrapper_attr("spec").kwargs["game"], _DEFAULTS | arguments)
         self.limit = config.max_episode_steps or _CUT_STEPS
-        first = self._make()
+        first = make()
         actions = int(first.single_action_space.n)
         interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions)
         self.spec = EnvSpec(interface.obs, actions, interface=interface)
         self.games: list[Any] = [first, *[None] * (count - 1)]
         self.steps = np.zeros(count, np.int64)
         self.obs = np.zeros((count, 4, 84, 84), np.uint8)
-        self._ahead = StartedAhead(self._begin, min(count // 4 + 1, _SPARES))
-
-    def _begin(self, game: Any, seed: int) -> tuple[Any, Array]:
-        game = self._make() if game is None else game
-        obs, _ = game.reset(seed=np.array([seed]), options={"reset_mask": np.ones(1, bool)})
-        return game, obs[0]
+        self._ahead = StartedAhead(partial(_begin, make), min(count // 4 + 1, _SPARES))
 
     def expect(self, seeds: Sequence[int]) -> None:
         """See `Expecting`."""
@@ -102,6 +97,7 @@ class AtariEnvBatch:
         for game in self.games:
             if game is not None:
                 game.close()
+        self.games.clear()  # their threads end now, and not with the next collection of garbage, maybe after a fork
 
 
 def _make(game: str, arguments: Mapping[str, Any]) -> Any:
@@ -117,3 +113,9 @@ def _make(game: str, arguments: Mapping[str, Any]) -> Any:
         max_num_frames_per_episode=1 << 30,  # counted here, in steps
         **arguments,
     )
+
+
+def _begin(make: Callable[[], Any], game: Any, seed: int) -> tuple[Any, Array]:
+    game = make() if game is None else game
+    obs, _ = game.reset(seed=np.array([seed]), options={"reset_mask": np.ones(1, bool)})
+    return game, obs[0]

@@ -6,6 +6,7 @@ Environments are independent, so what they do does not depend on their process: 
 
 from __future__ import annotations
 
+import gc
 import mmap
 import multiprocessing
 import os
@@ -163,6 +164,7 @@ def _end(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 
 def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> None:
     """What a worker does: receive requests, send None or an error's message, until the parent is gone."""
+    gc.freeze()  # see `nimbleq.rl.training.check`
     ignore_stop_signals()
     batch = None
     question: tuple[Any, ...] = ("make",)

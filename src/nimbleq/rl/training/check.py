@@ -6,6 +6,7 @@ moments that do not depend on it either (`train`). So runs repeat, with and with
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -182,9 +183,11 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
     """What the process does: receive checks, send results or errors, until the other end is closed."""
     import torch
 
+    gc.freeze()  # the garbage of the parent is not ours to collect: its threads are not here, so waiting for them hangs
     ignore_stop_signals()
     parents.close()  # or the end of the parent would go unnoticed
-    torch.set_num_threads(1)  # the core beside training's; and threads of the parent do not live on in a fork
+    # The cores beside training's; and threads of the parent do not live on in a fork.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 4))
     player: _Player | None = None
     while True:
         try:
