@@ -1,52 +1,95 @@
 """Builds the C extensions; everything else is in pyproject.toml.
 
 They are optional: without a C compiler the package installs and says at run time which slower engine it uses.
-They are compiled for the processor they are installed on; ``NIMBLEQ_CFLAGS`` replaces the flags (e.g. ``-O3`` for a
-wheel that has to run elsewhere).
+
+In place (``pip install --editable``) they are compiled for this very processor. A wheel runs on every processor of its
+kind: the extensions that compute are in it once for each of `LEVELS` and once for all, and `nimbleq.native` takes the
+best that the processor can run; the decision engine chooses its kernels by itself. ``NIMBLEQ_CFLAGS`` replaces the flags
+of both.
 """
 
 import os
+import platform
 from pathlib import Path
 
 import numpy
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-FLAGS = os.environ.get("NIMBLEQ_CFLAGS", "-O3 -march=native").split()
 NATIVE = "src/nimbleq/native"
+FLAGS = os.environ.get("NIMBLEQ_CFLAGS", "").split()
+LEVELS = {"x86_64_v3": ["-march=x86-64-v3"], "x86_64_v4": ["-march=x86-64-v4"]}
+"""Folder of `nimbleq.native` → flags of the extensions in it; the names are those of `nimbleq.native._cpu.levels`."""
 
 
 def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()) -> Extension:
-    """``nimbleq.native.<name>`` out of the C files of one folder."""
+    """``nimbleq.native.<name>`` out of C files: of one folder, or of another where a source names it."""
+    paths = [Path(NATIVE, source if "/" in source else f"{folder}/{source}").with_suffix(".c") for source in sources]
     return Extension(
         f"nimbleq.native.{name}",
-        [f"{NATIVE}/{folder}/{source}.c" for source in sources],
-        depends=[str(header) for part in (folder, "learner") for header in Path(NATIVE, part).glob("*.h")],
+        [str(path) for path in paths],
+        depends=[str(header) for header in Path(NATIVE).glob("**/*.h")],
         include_dirs=[numpy.get_include()],
-        extra_compile_args=[*FLAGS, *flags],
+        extra_compile_args=["-O3", *flags],
         optional=True,
     )
 
 
-EXTENSIONS = [
-    extension("_runtime", "runtime", "runtime", "batch", "timing"),
+ENGINE = ("engine/program", "engine/check", "engine/isa", "engine/portable", "engine/avx2", "engine/vnni")
+LANDER = Path(NATIVE, "lander")
+CHOOSING = [
+    extension("_cpu", "cpu", "cpu"),
+    extension("_runtime", "runtime", "runtime", "batch", "timing", "library", "prebuilt", *ENGINE),
+    Extension(
+        "nimbleq.native._lander",
+        [f"{LANDER}/module.cpp", *sorted(map(str, LANDER.glob("Box2D/**/*.cpp")))],
+        depends=sorted(map(str, LANDER.glob("Box2D/**/*.h"))),
+        include_dirs=[numpy.get_include(), str(LANDER)],
+        # For no processor in particular: worlds have to round as in the Box2D that Gymnasium uses.
+        extra_compile_args=["-O3", "-std=c++17", "-ffp-contract=off"],
+        optional=True,
+    ),
+]
+"""Run on every processor as they are."""
+COMPUTING = [
     extension("_learner", "learner", "module", "layout", "step"),
     extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
     extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
     extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
 ]
+"""Compiled for a processor."""
 
-LANDER = Path(NATIVE, "lander")
-EXTENSIONS.append(
-    Extension(
-        "nimbleq.native._lander",
-        [f"{LANDER}/module.cpp", *sorted(map(str, LANDER.glob("Box2D/**/*.cpp")))],
-        depends=sorted(map(str, LANDER.glob("Box2D/**/*.h"))),
-        include_dirs=[numpy.get_include(), str(LANDER)],
-        # Not -march=native: worlds have to round as in the Box2D that Gymnasium uses.
-        extra_compile_args=["-O3", "-std=c++17", "-ffp-contract=off"],
+
+def level(name: str, row: Extension) -> Extension:
+    """``row`` for one of `LEVELS`."""
+    return Extension(
+        row.name.replace("nimbleq.native", f"nimbleq.native.{name}"),
+        row.sources,
+        depends=row.depends,
+        include_dirs=row.include_dirs,
+        extra_compile_args=[*row.extra_compile_args, *LEVELS[name]],
         optional=True,
     )
-)
 
-setup(ext_modules=EXTENSIONS)
+
+class Build(build_ext):
+    """In place for this processor, else for all."""
+
+    def finalize_options(self) -> None:
+        """Decides for which processors."""
+        super().finalize_options()
+        if FLAGS or self.inplace:
+            for row in COMPUTING:
+                row.extra_compile_args += FLAGS or ["-march=native"]
+        elif platform.machine() in ("x86_64", "AMD64"):
+            self.extensions += [level(name, row) for name in LEVELS for row in COMPUTING]
+
+    def build_extension(self, ext: Extension) -> None:
+        """One, with object files of its own."""
+        shared, self.build_temp = self.build_temp, str(Path(self.build_temp, ext.name))
+        super().build_extension(ext)
+        self.build_temp = shared
+
+
+setup(ext_modules=[*CHOOSING, *COMPUTING], cmdclass={"build_ext": Build})

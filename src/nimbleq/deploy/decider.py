@@ -64,10 +64,27 @@ def open_library(library: Path, name: str, graph: Graph, interface: Interface, f
         from nimbleq.native import _runtime
     except ImportError:
         return OneByOneDecider(graph, _ctypes_answer(library, name, graph), interface, fallback)
+    return _runtime.Decider((str(library), name), *_taking(graph, interface, fallback))
+
+
+def open_program(program: bytes, isa: str, graph: Graph, interface: Interface, fallback: int = -1) -> TimedDecider:
+    """The policy of a program that `nimbleq.deploy.prebuilt.lower` made; arguments as of `open_library`.
+
+    Raises:
+        ImportError: the extension is not installed.
+        ValueError: the program could leave its memory, or this processor cannot run the kernels of ``isa``.
+    """
+    from nimbleq.native import _runtime
+
+    return _runtime.Decider((program, isa), *_taking(graph, interface, fallback))
+
+
+def _taking(graph: Graph, interface: Interface, fallback: int) -> tuple[Any, ...]:
+    """What the extension has to know of observations, actions, masks and refusals."""
     obs = graph.obs_type
-    return _runtime.Decider(
-        str(library), name, obs.shape, obs.qtype.is_integer, graph.actions, graph.masked, ObservationError, fallback,
-        interface.read, partial(as_mask, interface),
+    return (
+        obs.shape, obs.qtype.is_integer, graph.actions, graph.masked, ObservationError, fallback, interface.read,
+        partial(as_mask, interface),
     )  # fmt: skip
 
 

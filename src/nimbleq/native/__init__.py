@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
+from pathlib import Path
+
+with suppress(ImportError):
+    from nimbleq.native import _cpu
+
+    # Of a wheel's extensions the variant for this processor; those in this folder itself run on all.
+    __path__[:0] = [str(Path(__file__).parent / level) for level in _cpu.levels()]
 
 EXTENSIONS = {
     "_learner": "TD steps of fully connected networks",

@@ -3,11 +3,12 @@ from typing import Any
 
 from nimbleq.types import Array
 
+def isas() -> tuple[str, ...]: ...
+
 class Decider:
     def __init__(
         self,
-        path: str,
-        name: str,
+        policy: tuple[str | bytes, str],
         shape: tuple[int, ...],
         uint8: bool,
         actions: int,

@@ -13,16 +13,11 @@
 #include <numpy/arrayobject.h>
 #include <stdint.h>
 
-typedef int (*act_fn)(const void *);
-typedef int (*act_masked_fn)(const void *, const uint8_t *);
-typedef int (*q_fn)(const void *, float *);
+#include "policy.h"
 
 typedef struct {
     PyObject_HEAD
-    act_fn act;               /* NULL when masked */
-    act_masked_fn act_masked; /* NULL when not */
-    q_fn q;
-    void *library;
+    Policy *policy;
     PyObject *error, *read, *read_mask;
     npy_intp shape[NPY_MAXDIMS];
     npy_intp size;
@@ -57,11 +52,6 @@ static inline const uint8_t *ready_mask(const Decider *self, PyObject *mask)
         !PyArray_ISCARRAY_RO(array))
         return NULL;
     return (const uint8_t *)PyArray_DATA(array);
-}
-
-static inline int decide(const Decider *self, const void *obs, const uint8_t *mask)
-{
-    return self->masked ? self->act_masked(obs, mask) : self->act(obs);
 }
 
 /* batch.c: arguments that hold several observations. */

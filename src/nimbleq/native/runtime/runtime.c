@@ -1,7 +1,7 @@
 /* nimbleq.native._runtime: calls a compiled policy from Python for a few tens of nanoseconds.
 
-   Decider(path, name, shape, uint8, actions, masked, error, fallback, read, read_mask) opens the shared library of an
-   emitted policy.
+   Decider(policy, shape, uint8, actions, masked, error, fallback, read, read_mask) opens a policy: (path, name) of a
+   shared library made from emitted code, or (bytes, isa) of a program for the prebuilt engine; see isas().
      act(obs, mask=None) -> int   float32 (or uint8), C-contiguous and of the right shape is the fast path; anything else
                                   goes through `read`. A masked policy needs a mask: bool[A] is the fast path, anything
                                   else goes through `read_mask`.
@@ -10,11 +10,22 @@
      time_act(obs[K, *O], calls, mask[K, A]=None) -> float64[calls] nanoseconds of each call, timed here
      time_empty(calls) -> float64[calls] of the same loop around nothing
    A refused observation (not finite) raises `error`, or gives `fallback` when that is not negative; `refused` counts
-   them. The interpreter's lock is held throughout, so any thread may call. */
+   them. Any thread may call: the interpreter's lock is held, but where a program takes so long that letting go of it pays. */
 #define NQ_ARRAY_OWNER
 #include "decider.h"
 
-#include <dlfcn.h>
+#include "../engine/program.h"
+
+/* Runs one decision; other threads may run meanwhile where it takes long. */
+static inline int decide(Policy *policy, const void *obs, const uint8_t *mask)
+{
+    if (!policy->slow) return policy->act(policy, obs, mask);
+    int action;
+    Py_BEGIN_ALLOW_THREADS
+    action = policy->act(policy, obs, mask);
+    Py_END_ALLOW_THREADS
+    return action;
+}
 
 /* A new reference to `obs` as the policy reads it. */
 static PyObject *reading(const Decider *self, PyObject *obs)
@@ -31,8 +42,10 @@ static PyObject *reading(const Decider *self, PyObject *obs)
     return array;
 }
 
-static PyObject *refuse(Decider *self, const uint8_t *mask)
+/* What a decision below 0 means: -1 that the observation is refused, -2 that there was no memory. */
+static PyObject *refuse(Decider *self, int action, const uint8_t *mask)
 {
+    if (action < -1) return PyErr_NoMemory();
     int legal = mask == NULL;
     for (int a = 0; mask != NULL && a < self->actions; ++a) legal |= mask[a] != 0;
     if (!legal) {
@@ -52,8 +65,8 @@ static PyObject *refuse(Decider *self, const uint8_t *mask)
 static PyObject *answer(Decider *self, const void *data, PyObject *mask)
 {
     if (!self->masked) {
-        const int action = self->act(data);
-        return action >= 0 ? PyLong_FromLong(action) : refuse(self, NULL);
+        const int action = decide(self->policy, data, NULL);
+        return action >= 0 ? PyLong_FromLong(action) : refuse(self, action, NULL);
     }
     PyObject *read = NULL;
     const uint8_t *legal = ready_mask(self, mask);
@@ -66,8 +79,8 @@ static PyObject *answer(Decider *self, const void *data, PyObject *mask)
     if (legal == NULL) {
         PyErr_SetString(self->error, "the mask does not become one flag per action");
     } else {
-        const int action = self->act_masked(data, legal);
-        result = action >= 0 ? PyLong_FromLong(action) : refuse(self, legal);
+        const int action = decide(self->policy, data, legal);
+        result = action >= 0 ? PyLong_FromLong(action) : refuse(self, action, legal);
     }
     Py_XDECREF(read);
     return result;
@@ -105,7 +118,7 @@ static PyObject *decider_q(Decider *self, PyObject *obs)
     if (array == NULL) return NULL;
     npy_intp dims[1] = {self->actions};
     PyObject *q = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
-    const int status = q == NULL ? 0 : self->q(PyArray_DATA(array), (float *)PyArray_DATA((PyArrayObject *)q));
+    const int status = q == NULL ? 0 : self->policy->q(self->policy, PyArray_DATA(array), (float *)PyArray_DATA((PyArrayObject *)q));
     Py_DECREF(array);
     if (status < 0) {
         Py_DECREF(q);
@@ -114,6 +127,29 @@ static PyObject *decider_q(Decider *self, PyObject *obs)
         return NULL;
     }
     return q;
+}
+
+/* Arrays of a batch. */
+typedef struct {
+    const char *obs;
+    const uint8_t *mask; /* NULL where there is none */
+    int32_t *action;
+    float *q;
+} Batch;
+
+enum { CHUNK = 1024 };
+#define LETS_GO 1e6 /* multiplications of a batch from which on other threads may run meanwhile */
+
+static void run_part(const Decider *self, const Batch *batch, npy_intp first, npy_intp end)
+{
+    Policy *const policy = self->policy;
+    for (npy_intp i = first; i < end; ++i) {
+        const char *obs = batch->obs + i * self->size * self->item;
+        float *q = batch->q + i * self->actions;
+        batch->action[i] = policy->act(policy, obs, batch->mask == NULL ? NULL : batch->mask + i * self->actions);
+        if (policy->q(policy, obs, q) < 0)
+            for (npy_intp a = 0; a < self->actions; ++a) q[a] = (float)Py_NAN;
+    }
 }
 
 static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
@@ -131,15 +167,15 @@ static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
     }
     PyObject *actions = PyArray_SimpleNew(1, dims, NPY_INT32), *q = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
     if (actions != NULL && q != NULL) {
-        const char *data = (const char *)PyArray_DATA(array);
-        const uint8_t *flags = legal == NULL ? NULL : (const uint8_t *)PyArray_DATA(legal);
-        int32_t *action = (int32_t *)PyArray_DATA((PyArrayObject *)actions);
-        float *values = (float *)PyArray_DATA((PyArrayObject *)q);
-        for (npy_intp i = 0; i < dims[0]; ++i) {
-            action[i] = decide(self, data + i * self->size * self->item, flags == NULL ? NULL : flags + i * dims[1]);
-            if (self->q(data + i * self->size * self->item, values + i * dims[1]) < 0)
-                for (npy_intp a = 0; a < dims[1]; ++a) values[i * dims[1] + a] = (float)Py_NAN;
-            if ((i & 1023) == 1023 && PyErr_CheckSignals() != 0) {
+        const Batch batch = {PyArray_DATA(array), legal == NULL ? NULL : PyArray_DATA(legal),
+                             PyArray_DATA((PyArrayObject *)actions), PyArray_DATA((PyArrayObject *)q)};
+        const int lets_go = self->policy->work * (double)dims[0] > LETS_GO;
+        for (npy_intp first = 0; first < dims[0]; first += CHUNK) {
+            const npy_intp end = first + CHUNK < dims[0] ? first + CHUNK : dims[0];
+            PyThreadState *state = lets_go ? PyEval_SaveThread() : NULL;
+            run_part(self, &batch, first, end);
+            if (lets_go) PyEval_RestoreThread(state);
+            if (PyErr_CheckSignals() != 0) {
                 Py_CLEAR(q);
                 break;
             }
@@ -157,16 +193,16 @@ static PyObject *decider_run(Decider *self, PyObject *args, PyObject *kwargs)
 
 static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "name", "shape", "uint8", "actions", "masked", "error", "fallback", "read",
-                            "read_mask", NULL};
-    const char *path, *name;
-    PyObject *shape, *error, *read, *read_mask;
+    static char *names[] = {"policy", "shape", "uint8", "actions", "masked", "error", "fallback", "read", "read_mask", NULL};
+    const char *what;
+    PyObject *policy, *shape, *error, *read, *read_mask, *opened;
     int uint8;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!pipOlOO", names, &path, &name, &PyTuple_Type, &shape, &uint8,
-                                     &self->actions, &self->masked, &error, &self->fallback, &read, &read_mask))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!pipOlOO", names, &PyTuple_Type, &policy, &PyTuple_Type, &shape,
+                                     &uint8, &self->actions, &self->masked, &error, &self->fallback, &read, &read_mask) ||
+        !PyArg_ParseTuple(policy, "Os", &opened, &what))
         return -1;
     self->ndim = (int)PyTuple_GET_SIZE(shape);
-    if (self->ndim < 1 || self->ndim >= NPY_MAXDIMS || self->library != NULL) {
+    if (self->ndim < 1 || self->ndim >= NPY_MAXDIMS || self->policy != NULL) {
         PyErr_SetString(PyExc_ValueError, "a Decider is made once, for observations of 1 axis or more");
         return -1;
     }
@@ -181,26 +217,19 @@ static int decider_init(Decider *self, PyObject *args, PyObject *kwargs)
     Py_XSETREF(self->error, Py_NewRef(error));
     Py_XSETREF(self->read, Py_NewRef(read));
     Py_XSETREF(self->read_mask, Py_NewRef(read_mask));
-    self->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (self->library != NULL) {
-        char symbol[128];
-        PyOS_snprintf(symbol, sizeof symbol, self->masked ? "%s_act_masked" : "%s_act", name);
-        if (self->masked) *(void **)&self->act_masked = dlsym(self->library, symbol);
-        else *(void **)&self->act = dlsym(self->library, symbol);
-        PyOS_snprintf(symbol, sizeof symbol, "%s_q", name);
-        *(void **)&self->q = dlsym(self->library, symbol);
+    const Interface interface = {self->size, uint8, self->actions, self->masked};
+    if (PyBytes_Check(opened)) {
+        self->policy = nq_open_program(PyBytes_AS_STRING(opened), PyBytes_GET_SIZE(opened), what, &interface);
+    } else {
+        const char *path = PyUnicode_AsUTF8(opened);
+        if (path != NULL) self->policy = nq_open_library(path, what, &interface);
     }
-    if ((self->act == NULL && self->act_masked == NULL) || self->q == NULL) {
-        const char *why = dlerror();
-        PyErr_Format(PyExc_OSError, "cannot load %s: %s", path, why ? why : "no such function");
-        return -1;
-    }
-    return 0;
+    return self->policy == NULL ? -1 : 0;
 }
 
 static void decider_dealloc(Decider *self)
 {
-    if (self->library != NULL) dlclose(self->library);
+    if (self->policy != NULL) self->policy->close(self->policy);
     Py_XDECREF(self->error);
     Py_XDECREF(self->read);
     Py_XDECREF(self->read_mask);
@@ -232,7 +261,7 @@ static PyTypeObject DeciderType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "nimbleq.native._runtime.Decider",
     .tp_basicsize = sizeof(Decider),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "A compiled policy",
+    .tp_doc = "A policy",
     .tp_methods = methods,
     .tp_getset = getters,
     .tp_init = (initproc)decider_init,
@@ -240,8 +269,30 @@ static PyTypeObject DeciderType = {
     .tp_new = PyType_GenericNew,
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_runtime", "Compiled policies, called fast.", -1,
-                                    NULL, NULL, NULL, NULL, NULL};
+/* The instruction sets for which this processor has kernels, the best first. */
+static PyObject *isas(PyObject *module, PyObject *unused)
+{
+    static const char *const names[] = {"avx512-vnni", "avx2", "portable"};
+    (void)module;
+    (void)unused;
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list != NULL && i < 3; ++i) {
+        PyObject *name = nq_kernels(names[i]) == NULL ? NULL : PyUnicode_FromString(names[i]);
+        if (name != NULL && PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    PyObject *found = list == NULL ? NULL : PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return found;
+}
+
+static PyMethodDef functions[] = {
+    {"isas", isas, METH_NOARGS, "isas() -> names of the kernels that this processor can run, the best first"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_runtime", "Policies, called fast.", -1,
+                                    functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__runtime(void)
 {

@@ -33,6 +33,7 @@ static PyObject *timed(const Decider *self, const char *data, const uint8_t *mas
     const npy_intp bytes = self == NULL ? 0 : self->size * self->item, flags = mask == NULL ? 0 : self->actions;
     double *ns = (double *)PyArray_DATA((PyArrayObject *)out);
     volatile int sink = 0;
+    Policy *const policy = self == NULL ? NULL : self->policy;
     npy_intp next = 0;
     const double start = seconds();
     const uint64_t first = TICKS();
@@ -41,7 +42,7 @@ static PyObject *timed(const Decider *self, const char *data, const uint8_t *mas
         const uint8_t *legal = mask == NULL ? NULL : mask + next * flags;
         next = next + 1 == count ? 0 : next + 1;
         const uint64_t before = TICKS();
-        if (self != NULL) sink += decide(self, obs, legal);
+        if (self != NULL) sink += policy->act(policy, obs, legal);
         const uint64_t after = TICKS();
         ns[i] = (double)(after - before);
     }

@@ -1,0 +1,186 @@
+"""Linear and Conv2d as instructions: dense sums packed for the tiles of `native/engine/sums.h`, sparse ones by entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nimbleq.deploy.prebuilt.lowering import Lowering
+from nimbleq.deploy.prebuilt.program import BYTES, F32, I8, I16, I32, NOWHERE, OBS, U8, Size
+from nimbleq.deploy.targets.c.ops.avx2.quads import pairs_fit
+from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store
+from nimbleq.deploy.targets.c.ops.layer import pad_to
+from nimbleq.deploy.targets.c.ops.sparse import is_sparse
+from nimbleq.deploy.targets.c.ops.sums import check_int_source, columns, real_weights
+from nimbleq.graph import ops
+from nimbleq.types import Array
+
+WIDTH = 16
+"""Outputs are stored in multiples of it."""
+SKIPS_FROM = 32
+"""From so many inputs and outputs on, skipping inputs that are 0 pays for finding them."""
+DENSE_FROM = 0.35
+"""A share of weights that are not 0 from which on it is faster to multiply by all of them."""
+UNIT = {F32: 1, U8: 4, I16: 2}
+"""Inputs that the kernels take at once."""
+FUNCTIONS = {"relu": 1, "leaky_relu": 2, "clip": 3}
+"""As in `native/kernels/activations.h`."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the inputs of each output pixel lie; fields as in the C structure ``Sums``, in elements."""
+
+    rows: int = 1
+    cols: int = 1
+    step_y: int = 0
+    step_x: int = 0
+    runs: int = 1
+    run: int = 1
+    run_step: int = 0
+
+    @property
+    def count(self) -> int:
+        """Output pixels."""
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class End:
+    """What becomes of a sum."""
+
+    requantizes: int = 0
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+    multiplier: Array | None = None
+    shift: Array | None = None
+
+
+def activation(op: ops.Activation | None) -> tuple[int, tuple[float, float]]:
+    """Function and its two numbers."""
+    if op is None:
+        return 0, (0.0, 0.0)
+    if op.function == "clip":
+        return FUNCTIONS["clip"], (op.low, op.high)
+    return FUNCTIONS[op.function], (op.slope, 0.0)
+
+
+def linear(step: Lowering) -> None:
+    """A Linear and its epilogue."""
+    weight = columns(step.layer)
+    if is_sparse(step.layer) and np.mean(weight != 0) < DENSE_FROM:
+        x, kind, offset = _input(step, sparse=True)
+        at = np.broadcast_to(np.arange(weight.shape[1]), weight.shape)
+        _sparse(step, x, kind, Windows(run=weight.shape[1]), weight, at)
+        return
+    x, kind, offset = _input(step)
+    _dense(step, x, kind, offset, Windows(run=weight.shape[1]), weight[:, None, :])
+
+
+def conv2d(step: Lowering) -> None:
+    """A Conv2d and its epilogue, on ``(H, W, C)``."""
+    op, weight = step.op, step.weight(step.op.weight)
+    channels, height, width = step.layer.source_type.shape
+    out, rows, cols = step.layer.node_type.shape
+    _, group_in, kh, kw = weight.shape
+    dense = op.groups == 1 and not (is_sparse(step.layer) and np.mean(weight != 0) < DENSE_FROM)
+    x, kind, offset = _input(step, sparse=not dense)
+    line, (above, beside) = width * channels, op.padding
+    if above or beside:
+        bordered = step.buffer((height + 2 * above) * (line + 2 * beside * channels) + UNIT.get(kind, 1), kind)
+        step.add("border", x, bordered, (kind, height, line, above, beside * channels, op.pad_value + offset))
+        x, line = bordered, line + 2 * beside * channels
+    windows = Windows(rows, cols, op.stride[0] * line, op.stride[1] * channels, kh, kw * group_in, line)
+    if dense:
+        _dense(step, x, kind, offset, windows, weight.transpose(0, 2, 3, 1).reshape(out, kh, -1))
+        return
+    group = np.arange(out) // (out // op.groups) * group_in
+    inside = np.arange(kh)[:, None, None] * line + np.arange(kw)[:, None] * channels + np.arange(group_in)
+    at = group[:, None] + inside.reshape(-1)
+    _sparse(step, x, kind, windows, weight.transpose(0, 2, 3, 1).reshape(out, -1), at)
+
+
+def _input(step: Lowering, sparse: bool = False) -> tuple[str, int, int]:
+    """Where the inputs lie, their type, and what was added to them, ready for a kernel."""
+    if real_weights(step.layer):
+        return step.as_type(F32), F32, 0
+    check_int_source(step.layer)
+    if sparse:
+        return step.x, step.type_x, 0
+    if step.type_x == I8:
+        return step.as_type(U8, 128), U8, 128
+    # Whole groups of inputs are read: the arena has room for that, the caller's observation has not.
+    if step.x == OBS and step.layer.source_type.shape[0] % UNIT[step.type_x]:
+        return step.copied(step.type_x), step.type_x, 0
+    return step.x, step.type_x, 0
+
+
+def _dense(step: Lowering, x: str, kind: int, offset: int, windows: Windows, weight: Array) -> None:
+    """All weights ``[out, runs, run]``."""
+    out, unit = len(weight), UNIT[kind]
+    bias = bias_of(step.layer, out)
+    if offset:
+        # What was added to the inputs is taken off again; sums wrap around on the way, the result fits.
+        bias = (bias - offset * weight.astype(np.int64).sum(axis=(1, 2))).astype(np.int32)
+    width = -(-out // WIDTH) * WIDTH
+    padded = pad_to(pad_to(weight, -(-windows.run // unit) * unit), width, axis=0)
+    # [runs, run / unit, out, unit], in blocks of outputs
+    ordered = padded.reshape(width, windows.runs, -1, unit).transpose(1, 2, 0, 3)
+    block = WIDTH if windows.count > 1 else 64
+    element = {F32: np.float32, U8: np.int8, I16: np.int16}[kind]
+    packed = [ordered[:, :, start : start + block].astype(element).reshape(-1) for start in range(0, width, block)]
+    proven = 0
+    if kind == U8 and step.isa == "avx2":
+        top = 255 if offset else max(highest(step.layer.layout.graph, step.layer.source), _pad(step))
+        proven = int(pairs_fit(padded.reshape(width, -1), top))
+    source = step.layer.source
+    skips = kind == F32 and source in step.layer.layout.sparse and min(windows.run, out) >= SKIPS_FROM
+    skips = skips and windows.count == windows.runs == 1
+    scratch = step.buffer(2 * (windows.run + 16), I32) if skips else NOWHERE
+    _add(step, {F32: "sums_f32", U8: "sums_u8", I16: "sums_i16"}[kind], x, kind, windows, out, block,
+         int(skips), proven, scratch, 0, [np.concatenate(packed), pad_to(bias, width)], width)  # fmt: skip
+
+
+def _pad(step: Lowering) -> int:
+    """What a border holds."""
+    return step.op.pad_value if isinstance(step.op, ops.Conv2d) and step.op.padding != (0, 0) else 0
+
+
+def _sparse(step: Lowering, x: str, kind: int, windows: Windows, weight: Array, at: Array) -> None:
+    """The weights ``[out, window]`` that are not 0, and where their inputs lie from the beginning of the window on."""
+    present = weight != 0
+    values = weight[present].astype(np.float32 if kind == F32 else np.int32)
+    entries = [present.sum(axis=1).astype(np.int32), at[present].astype(np.int32)]
+    constants: list[Array | None] = [values, bias_of(step.layer, len(weight))]
+    op = "sparse_f32" if kind == F32 else "sparse_int"
+    _add(step, op, x, kind, windows, len(weight), WIDTH, 0, 0, NOWHERE, len(values), constants, len(weight), entries)
+
+
+def _add(
+    step: Lowering, op: str, x: str, kind: int, windows: Windows, out: int, block: int, skips: int, proven: int,
+    scratch: str, entries: int, constants: list[Array | None], width: int, places: list[Array] | None = None,
+) -> None:  # fmt: skip
+    """The instruction, its end included."""
+    epilogue = None if step.layer.step.epilogue is None else step.layer.step.epilogue.op
+    function, reals = activation(epilogue if isinstance(epilogue, ops.Activation) else None)
+    end = _end(step, out, width) if kind != F32 else End()
+    sizes: tuple[Size, ...] = (
+        windows.rows, windows.cols, windows.step_y, windows.step_x, windows.runs, windows.run, windows.run_step,
+        out, block, skips, proven, end.requantizes, end.zero_point, end.low, end.high, function, scratch, kind,
+        step.type_y, entries,
+    )  # fmt: skip
+    step.add(op, x, step.y, sizes, reals, [*constants, end.multiplier, end.shift, *(places or ())])
+
+
+def _end(step: Lowering, out: int, width: int) -> End:
+    """How integer sums are stored."""
+    how = store(step.layer, out)
+    if how.multiplier is None or how.shift is None or step.layer.step.epilogue is None:
+        return End()
+    op = step.layer.step.epilogue.op
+    assert isinstance(op, ops.Requantize)
+    assert BYTES[step.type_y] == 1
+    mode = 2 if how.shift.min() >= 33 else 1
+    return End(mode, op.zero_point, op.low, op.high, pad_to(how.multiplier, width), pad_shift(how.shift, width))
