@@ -4,8 +4,8 @@ They are optional: without a C compiler the package installs and says at run tim
 
 In place (``pip install --editable``) they are compiled for this very processor. A wheel runs on every processor of its
 kind: the extensions that compute are in it once for each of `LEVELS` and once for all, and `nimbleq.native` takes the
-best that the processor can run; the decision engine chooses its kernels by itself. ``NIMBLEQ_CFLAGS`` replaces the flags
-of both.
+best that the processor can run; the decision engine chooses its kernels by itself. ``NIMBLEQ_CFLAGS`` replaces the
+flags of both.
 """
 
 import os

@@ -12,18 +12,29 @@ import pytest
 
 from nimbleq.deploy import runtime as runtime_module
 from nimbleq.deploy.decider import OneByOneDecider
+from nimbleq.deploy.engines import ENGINES
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler
+from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler, zig
 from nimbleq.errors import ConfigError, FileError, ObservationError
 from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.interpret import interpret
+from nimbleq.graph.rewrites.mask import with_mask
 from tests.deploy.nets import int_mlp, mlp
 
 GRAPH = mlp(4, 16, 3)
 OBS = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-ENGINES = [pytest.param("c", marks=needs_compiler), "onnxruntime", "numpy"]
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "prebuilt": "nimbleq.native._runtime"}
+"""Engine → what it needs."""
+
+
+@pytest.fixture(params=[pytest.param("c", marks=needs_compiler), *(name for name in ENGINES if name != "c")])
+def engine(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
+    return name
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +42,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_gives_the_interpreters_answers(engine: str) -> None:
-    if engine == "onnxruntime":
-        pytest.importorskip("onnxruntime")
     policy, want = Runtime(GRAPH, engine), interpret(GRAPH, OBS)
     assert [policy.act(obs) for obs in OBS] == want["action"].tolist()
     np.testing.assert_allclose([policy.q_values(obs) for obs in OBS], want["q"], atol=1e-5)
@@ -43,11 +51,8 @@ def test_every_engine_gives_the_interpreters_answers(engine: str) -> None:
     assert policy.status.latency_us > 0
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_observations_that_are_not_finite_are_refused(engine: str, bad: float) -> None:
-    if engine == "onnxruntime":
-        pytest.importorskip("onnxruntime")
     policy, obs = Runtime(GRAPH, engine), OBS[0].copy()
     obs[3] = bad
     with pytest.raises(ObservationError, match="NaN or infinity"):
@@ -61,7 +66,18 @@ def test_observations_that_are_not_finite_are_refused(engine: str, bad: float) -
     assert careful.status.refused == 1
 
 
-@pytest.mark.parametrize("engine", [pytest.param("c", marks=needs_compiler), "numpy"])
+def test_masks_are_obeyed_by_every_engine(engine: str) -> None:
+    graph = with_mask(GRAPH)
+    policy, masks = Runtime(graph, engine), np.random.default_rng(1).random((50, 3)) < 0.5
+    masks[:, 1] |= ~masks.any(axis=1)
+    want = interpret(graph, OBS, masks)["action"].tolist()
+    assert [policy.act(obs, mask) for obs, mask in zip(OBS, masks, strict=True)] == want
+    with pytest.raises(ObservationError, match="needs the mask"):
+        policy.act(OBS[0])
+    with pytest.raises(ObservationError, match="allows no action"):
+        policy.act(OBS[0], np.zeros(3, bool))
+
+
 def test_observations_are_converted_or_refused_with_a_reason(engine: str) -> None:
     policy, want = Runtime(GRAPH, engine), int(interpret(GRAPH, OBS[:1])["action"][0])
     strided = np.repeat(OBS[0], 2)[::2]
@@ -75,16 +91,57 @@ def test_observations_are_converted_or_refused_with_a_reason(engine: str) -> Non
         policy.act("a string")  # type: ignore[arg-type]
 
 
-def test_without_a_compiler_it_says_so_and_still_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("nimbleq.deploy.toolchain.zig", lambda: None)
+
+
+@pytest.mark.usefixtures("_no_compiler")
+def test_without_a_compiler_it_says_so_and_is_as_fast() -> None:
+    pytest.importorskip("nimbleq.native._runtime")
     policy = Runtime(GRAPH)
-    assert policy.status.engine in ("onnxruntime", "numpy")
+    assert policy.status.engine == "prebuilt"
+    assert policy.status.ok
     assert "no C compiler" in policy.status.reason
-    assert not policy.status.ok
     assert policy.act(OBS[0]) == interpret(GRAPH, OBS[:1])["action"][0]
     with pytest.raises(CompileError, match="no C compiler"):
         Runtime(GRAPH, "c")
+
+
+@needs_compiler
+def test_the_compiler_that_pip_installs_is_found_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ziglang")
+    assert find_compiler() != zig()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert find_compiler(("gcc",)) is None
+    assert find_compiler() == zig() is not None
+
+
+@pytest.mark.targets
+def test_the_compiler_that_pip_installs_makes_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first compilation takes long: it builds its own library."""
+    pytest.importorskip("ziglang")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    policy = Runtime(GRAPH)
+    assert policy.status.engine == "c"
+    assert str(zig()) in policy.status.reason
+    assert [policy.act(obs) for obs in OBS] == interpret(GRAPH, OBS)["action"].tolist()
+
+
+@pytest.mark.usefixtures("_no_compiler")
+def test_without_compiler_and_extension_it_still_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nimbleq.native._runtime", None)
+    monkeypatch.delattr("nimbleq.native._runtime", raising=False)
+    policy = Runtime(GRAPH)
+    assert policy.status.engine in ("onnxruntime", "openvino", "numpy")
+    assert "no C compiler" in policy.status.reason
+    assert "the prebuilt engine was not built" in policy.status.reason
+    assert not policy.status.ok
+    assert policy.act(OBS[0]) == interpret(GRAPH, OBS[:1])["action"][0]
 
 
 @needs_compiler

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.deploy.engines import ENGINES
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.target import Run, Source, Target, Timer, python_timer
 from nimbleq.deploy.targets import TARGETS
@@ -89,7 +90,7 @@ def bench(
         graphs: what it is (``"artefact"``, ``"teacher"``) → policy; the first one is what ratios refer to.
         obs: ``[K, *O]`` observations to go round in (branches and caches then see what they would in use).
         others: (engine, what) → function of one observation ``[*O]``; e.g. torch eager.
-        targets: those to time, of the ones that work here; None: all.
+        targets: targets and engines to time, of the ones that work here; None: all.
         rounds: at least 5 make the median ratio mean something.
         calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
     """
@@ -121,6 +122,11 @@ def _engines(graph: Graph, obs: Array, targets: Collection[str] | None) -> dict[
     """The engines that run one graph on this machine."""
     mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
     timers: dict[str, Timer] = {"nimbleq-python": python_timer(Runtime(graph).decider.act, obs, mask)}
+    of_targets = [row.engine for row in TARGETS.values()]
+    for name, engine in ENGINES.items():
+        if engine not in of_targets and (targets is None or name in targets):
+            with suppress(NimbleqError):
+                timers |= engine.timers(engine.load(graph, network_interface(graph), -1)[0], obs, mask)
     for name, row in TARGETS.items():
         wanted = row.timed and (targets is None or name in targets)
         if wanted and not row.cannot_emit() and not row.cannot_open():

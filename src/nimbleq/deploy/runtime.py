@@ -18,19 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.decider import Decider, OneByOneDecider
-from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.decider import Decider
+from nimbleq.deploy.engines import ENGINES
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
-from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface, as_mask, environment_action, mask_of
-from nimbleq.graph.interpret import interpret
 from nimbleq.types import Array
 
-AUTO, NUMPY = "auto", "numpy"
+AUTO = "auto"
 _PROBES = 25
-Load = Callable[[Graph, Interface, int], tuple[Decider, str]]
-"""See `nimbleq.deploy.target.Engine`."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Status:
     """What a runtime uses.
 
     Attributes:
-        engine: one of `engines`.
-        ok: the fastest engine is in use, and no observation was refused.
+        engine: one of `nimbleq.deploy.engines.ENGINES`.
+        ok: the engine is fast or the one asked for, and no observation was refused.
         reason: why this engine, in words.
         latency_us: median of a few calls when it was made.
         refused: observations that were not finite so far.
@@ -53,7 +50,7 @@ class Status:
 
 
 class Runtime:
-    """One policy, ready to decide. Any thread may call it; it pickles and copies, and is then compiled anew.
+    """One policy, ready to decide. Any thread may call it; it pickles and copies, and is then opened anew.
 
     Attributes:
         graph: the policy.
@@ -79,8 +76,8 @@ class Runtime:
 
         Args:
             model: artefact folder, or a graph with the outputs ``q`` and ``action``.
-            engine: one of `engines`; ``auto`` takes the first that works here: C if there is a compiler, else ONNX
-                Runtime if it is installed, else numpy.
+            engine: one of `nimbleq.deploy.engines.ENGINES`; ``auto`` takes the first that works here: C if there is a
+                compiler, else the prebuilt engine; `Status.reason` says why.
             fallback_action: index (0 … A−1) of the action for observations that contain NaN or infinity, instead of an
                 error.
             interface: of the environment, for a graph; an artefact brings its own. Without one observations are the
@@ -95,8 +92,8 @@ class Runtime:
         else:
             artefact = load_artefact(model)
             self.graph, interface = artefact.graph, interface or artefact.interface
-        if engine not in (AUTO, *engines()):
-            raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(engines())}")
+        if engine not in (AUTO, *ENGINES):
+            raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(ENGINES)}")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
             raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.actions - 1}")
         by_itself = network_interface(self.graph)
@@ -137,8 +134,7 @@ class Runtime:
     @property
     def status(self) -> Status:
         """Engine, reason, latency, refusals so far."""
-        fastest = next(iter(engines()))
-        ok = self._engine in (fastest, self._asked) and self._decider.refused == 0
+        ok = (ENGINES[self._engine].fast or self._engine == self._asked) and self._decider.refused == 0
         return Status(self._engine, ok, self._reason, self._latency_us, self._decider.refused)
 
     @property
@@ -147,18 +143,12 @@ class Runtime:
         return self._decider
 
 
-def engines() -> dict[str, Load]:
-    """Name → how to load it: the targets that decide in this process, fastest first, and the interpreter."""
-    rows = [row.engine for row in TARGETS.values() if row.engine is not None]
-    return {engine.name: engine.load for engine in rows} | {NUMPY: _numpy}
-
-
 def _choose(graph: Graph, asked: str, interface: Interface, fallback: int) -> tuple[Decider, str, str]:
     """The first engine that works, its name, and why it was taken."""
-    loads, reasons = engines(), []
-    for name in loads if asked == AUTO else (asked,):
+    reasons = []
+    for name in ENGINES if asked == AUTO else (asked,):
         try:
-            decider, reason = loads[name](graph, interface, fallback)
+            decider, reason = ENGINES[name].load(graph, interface, fallback)
         except NimbleqError as error:
             if asked != AUTO:
                 raise
@@ -166,14 +156,6 @@ def _choose(graph: Graph, asked: str, interface: Interface, fallback: int) -> tu
         else:
             return decider, name, "; ".join([*reasons, reason])
     raise AssertionError("numpy runs every graph")
-
-
-def _numpy(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
-    def answer(obs: Array, mask: Array | None) -> tuple[Array, Array]:
-        answers = interpret(graph, obs, mask)
-        return answers[ACTION], answers[Q]
-
-    return OneByOneDecider(graph, answer, interface, fallback), "the numpy interpreter"
 
 
 def _latency_us(decider: Decider, graph: Graph) -> float:

@@ -91,18 +91,20 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Engine:
-    """How `nimbleq.deploy.runtime.Runtime` decides with a target, in this process.
+    """How `nimbleq.deploy.runtime.Runtime` decides in this process: a row of `nimbleq.deploy.engines.ENGINES`.
 
     Attributes:
         name: what people choose: ``Runtime(policy, engine=name)``.
         load: ``(graph, interface, fallback) → (decider, reason)``: the fastest way on this machine, and in words which
             it is; see `nimbleq.deploy.decider` for ``fallback``. Raises `NimbleqError` where there is none.
         timers: ``(decider, obs[K, *O], mask[K, A] or None) → {name in the table of bench: timer}``.
+        fast: it decides in machine code of its own, at the speed that is promised.
     """
 
     name: str
     load: Callable[[Graph, Interface, int], tuple[Decider, str]]
     timers: Callable[[Decider, Array, Array | None], Mapping[str, Timer]]
+    fast: bool = False
 
 
 def nothing_missing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -36,9 +37,24 @@ class NoCompilerError(CompileError):
 
 
 def find_compiler(names: Sequence[str] = ()) -> str | None:
-    """Path of a C compiler: the first of ``names`` on the ``PATH``; without names ``$CC``, then `COMPILERS`."""
+    """Path of a C compiler: the first of ``names`` on the ``PATH``; without names ``$CC``, `COMPILERS`, then Zig's."""
     candidates = names or (*os.environ.get("CC", "").split()[:1], *COMPILERS)
-    return next((path for name in candidates if (path := shutil.which(name))), None)
+    found = next((path for name in candidates if (path := shutil.which(name))), None)
+    return found if found or names else zig()
+
+
+def zig() -> str | None:
+    """Path of the compiler in the package ``ziglang``, if that is installed."""
+    package = importlib.util.find_spec("ziglang")
+    folder = None if package is None or package.origin is None else Path(package.origin).parent
+    return None if folder is None else shutil.which("zig", path=str(folder))
+
+
+def words(compiler: str) -> list[str]:
+    """How the compiler at this path is called."""
+    if Path(compiler).stem == "zig":
+        return [compiler, "cc", "-fno-sanitize=undefined"]
+    return [compiler]
 
 
 def compile_library(files: Mapping[str, str], out: Path, compiler: str, flags: Sequence[str] = FAST) -> Path:
@@ -66,7 +82,7 @@ def _compile(files: Mapping[str, str], out: Path, compiler: str, flags: Sequence
             (Path(folder) / name).write_text(text)
         sources = sorted(name for name in files if name.endswith(".c"))
         built = Path(folder) / "out.so"
-        command = [compiler, *STRICT, *flags, "-shared", "-fPIC", "-o", str(built), *sources]
+        command = [*words(compiler), *STRICT, *flags, "-shared", "-fPIC", "-o", str(built), *sources]
         try:
             done = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
@@ -87,7 +103,7 @@ def _works(compiler: str) -> bool:
     """Whether it compiles the smallest library."""
     with tempfile.TemporaryDirectory(prefix="nimbleq-probe-") as folder:
         (Path(folder) / "probe.c").write_text("int probe(void);\nint probe(void) { return 0; }\n")
-        command = [compiler, "-shared", "-fPIC", "-o", "probe.so", "probe.c"]
+        command = [*words(compiler), "-shared", "-fPIC", "-o", "probe.so", "probe.c"]
         return subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False).returncode == 0
 
 
@@ -148,7 +164,7 @@ def _identity(compiler: str) -> tuple[str, ...]:
     """What the code depends on besides its text: the compiler's version and this processor."""
     try:
         version = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, timeout=60, check=False
+            [*words(compiler), "--version"], capture_output=True, text=True, timeout=60, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoCompilerError(f"cannot run the compiler {compiler}: {error}") from error

@@ -18,7 +18,8 @@ EXTENSIONS = {
     "_envs": "CartPole and exploration",
     "_replay": "sampling of the replay and of compressed frames",
     "_robust": "proofs that actions stay",
-    "_runtime": "decisions from Python without ctypes",
+    "_runtime": "decisions from Python, and all of them without a C compiler",
+    "_cpu": "extensions of a wheel, which then run on every processor",
 }
 """Compiled extension → what is slower without it."""
 

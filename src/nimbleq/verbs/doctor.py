@@ -18,7 +18,8 @@ import numpy as np
 
 from nimbleq.config import TrainConfig
 from nimbleq.console import Console
-from nimbleq.deploy.runtime import Runtime, engines
+from nimbleq.deploy.engines import ENGINES
+from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.target import Source, Target
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.emit import emit_c
@@ -44,6 +45,7 @@ PACKAGES = {
     "pillow": ("PIL", "watch (GIFs)"),
     "onnx": ("onnx", "ONNX models"),
     "onnxruntime": ("onnxruntime", "running ONNX models"),
+    "openvino": ("openvino", "deciding with OpenVINO"),
     "ziglang": ("ziglang", "a C compiler for other processors"),
     "wasmtime": ("wasmtime", "running and counting WebAssembly"),
 }
@@ -177,7 +179,7 @@ def _targets() -> Iterator[Check]:
 
 
 def _engines() -> Iterator[Check]:
-    for name in engines():
+    for name in ENGINES:
 
         def attempt(name: str = name) -> str:
             return f"{Runtime(_example(), engine=name).status.latency_us:.2f} µs a decision"

@@ -24,7 +24,8 @@ def lower(graph: Graph, isa: str) -> bytes:
     """The program of a policy for the kernels of ``isa``.
 
     Args:
-        graph: one float32 or uint8 observation in (and a mask, where the graph takes one), outputs ``q`` and ``action``.
+        graph: one float32 or uint8 observation in (and a mask, where it takes one), outputs ``q`` and ``action``.
+        isa: one of `nimbleq.native._runtime.isas`.
 
     Raises:
         UnsupportedOpError: the engine does not do an op, or a number format.

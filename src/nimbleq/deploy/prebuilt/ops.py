@@ -138,7 +138,9 @@ def _tree(step: Lowering, features: int, splits: int, real: bool, constants: lis
     sizes = (
         features, tree_depth(splits), int(real), step.layer.count, int(leaf.ndim == 1), step.type_x, step.type_y,
     )  # fmt: skip
-    step.add(step.op.kind.lower().replace("tree", "_tree"), step.x, step.y, sizes, (), [*constants, leaf.astype(number)])
+    step.add(
+        step.op.kind.lower().replace("tree", "_tree"), step.x, step.y, sizes, (), [*constants, leaf.astype(number)]
+    )
 
 
 def _argmax(step: Lowering) -> None:

@@ -1,4 +1,4 @@
-"""Linear and Conv2d as instructions: dense sums packed for the tiles of `native/engine/sums.h`, sparse ones by entry."""
+"""Linear and Conv2d as instructions: dense sums packed for `native/engine/sums.h`, sparse ones entry by entry."""
 
 from __future__ import annotations
 

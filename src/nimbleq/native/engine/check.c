@@ -77,6 +77,7 @@ static int64_t last_window(const Sums *s)
 
 static void stored(Check *c, const Sums *s, int32_t kind, int64_t width)
 {
+    if (!type(c, kind)) return;
     writes(c, c->step->y, (int64_t)s->rows * s->cols * s->out, kind);
     if (s->requantizes) {
         constant(c, 2, width, 4);
@@ -101,6 +102,9 @@ static void sums(Check *c, int32_t kind, int64_t unit, int64_t weight_bytes)
     if (s->skips) {
         if (kind != NQ_F32 || s->rows != 1 || s->cols != 1 || s->runs != 1) fail(c, "only a Linear skips inputs");
         writes(c, s->scratch, 2 * ((int64_t)s->run + 16), NQ_I32);
+        /* Rows are found there, and read while results are written. */
+        if (s->scratch < c->step->y + 4 * (int64_t)s->out && c->step->y < s->scratch + 8 * ((int64_t)s->run + 16))
+            fail(c, "its scratch is its result");
     }
 }
 

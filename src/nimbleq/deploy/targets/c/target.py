@@ -41,7 +41,7 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     """
     fast = find_compiler()
     if fast is None:
-        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang")
+        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang, or pip install 'nimbleq[cross]'")
     builds = [(fast, SCALAR), (fast, FAST)]
     other = find_compiler(("clang",))
     if other is not None and other != fast:
@@ -58,7 +58,7 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
 def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
     compiler = find_compiler()
     if compiler is None:
-        raise CompileError("no C compiler found (cc, gcc or clang)")
+        raise CompileError("no C compiler found (cc, gcc, clang, or pip install 'nimbleq[cross]')")
     library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine()), compiler)
     return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
 
@@ -70,11 +70,12 @@ def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Ti
     return {"nimbleq-c": lambda calls: decider.time_act(obs, calls, mask), "empty-c": decider.time_empty}
 
 
+COMPILED = Engine("c", _load, _timers, fast=True)
 C = Target(
     name="c",
     purpose="one C99 file and its header",
     emit=_emit,
     open=_open,
     exact=True,
-    engine=Engine("c", _load, _timers),
+    engine=COMPILED,
 )

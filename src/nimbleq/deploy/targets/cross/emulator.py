@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nimbleq.deploy.toolchain import CompileError, NoCompilerError, find_compiler
+from nimbleq.deploy.toolchain import CompileError, NoCompilerError, find_compiler, words
 
 TIMEOUT_SECONDS = 1200
 _COUNTER = Path(__file__).parent / "board" / "qemu_counter.c"
@@ -127,5 +127,5 @@ def _counter_by(compiler: str) -> Path | None:
     folder = tempfile.mkdtemp(prefix="nimbleq-counter-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     out = Path(folder, "counter.so")
-    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(out), str(_COUNTER)]
+    command = [*words(compiler), "-shared", "-fPIC", "-O2", "-o", str(out), str(_COUNTER)]
     return out if subprocess.run(command, capture_output=True, check=False).returncode == 0 else None

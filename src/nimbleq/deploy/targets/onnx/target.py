@@ -102,6 +102,7 @@ def _cannot_open() -> str | None:
     )
 
 
+ONNXRUNTIME = Engine("onnxruntime", _load, _timers)
 ONNX = Target(
     name="onnx",
     purpose="models for ONNX Runtime, TensorRT and others",
@@ -111,5 +112,5 @@ ONNX = Target(
     exact=True,
     cannot_emit=_cannot_emit,
     cannot_open=_cannot_open,
-    engine=Engine("onnxruntime", _load, _timers),
+    engine=ONNXRUNTIME,
 )

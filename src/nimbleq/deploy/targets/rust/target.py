@@ -12,7 +12,7 @@ import numpy as np
 from nimbleq.deploy.target import Files, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.cross.row import rows
 from nimbleq.deploy.targets.rust.crate import crate
-from nimbleq.deploy.toolchain import TIMEOUT_SECONDS, CompileError, find_compiler
+from nimbleq.deploy.toolchain import TIMEOUT_SECONDS, CompileError, find_compiler, words
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -35,7 +35,7 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     (folder / "harness.rs").write_text(_harness(source.graph, name))
     rustc = ["rustc", "--edition", "2021", "-O", "-D", "warnings", "-L", "."]
     for command in (
-        [str(find_compiler()), "-std=c99", "-O2", "-c", f"{name}.c", "-o", f"{name}.o"],
+        [*words(str(find_compiler())), "-std=c99", "-O2", "-c", f"{name}.c", "-o", f"{name}.o"],
         ["ar", "crs", f"lib{name}_c.a", f"{name}.o"],
         [*rustc, "--crate-type", "rlib", "--crate-name", name, "-l", f"static={name}_c", "lib.rs"],
         [*rustc, "--extern", f"{name}=lib{name}.rlib", "harness.rs", "-o", "harness"],
