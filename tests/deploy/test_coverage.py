@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nimbleq.deploy.decider import open_program
+from nimbleq.deploy.prebuilt.lower import lower
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.verify import verify
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
+from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.encodings import DENSE, ENCODINGS
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import make_golden
@@ -157,6 +160,21 @@ def test_every_op_on_every_target(target: str, kind: str, tmp_path: Path) -> Non
         folder.mkdir()
         runs = row.open(Source(graph), row.emit(Source(graph), "policy", row.options()), "policy", folder)
         result = verify(graph, golden, runs, observations=60, rounding=() if row.exact else runs.keys())
+        assert result.checked == 120 * len(runs) > 0
+        assert result.mismatches == 0, result
+
+
+@pytest.mark.parametrize("kind", OPS)
+def test_every_op_in_the_prebuilt_engine(kind: str) -> None:
+    """With the kernels of every instruction set that this processor has."""
+    runtime = pytest.importorskip("nimbleq.native._runtime")
+    for index, graph in enumerate(policies(kind)):
+        golden, interface = (
+            make_golden(graph, random_obs(np.random.default_rng(index), graph, 60)),
+            network_interface(graph),
+        )
+        runs = {isa: open_program(lower(graph, isa), isa, graph, interface).run for isa in runtime.isas()}
+        result = verify(graph, golden, runs, observations=60)
         assert result.checked == 120 * len(runs) > 0
         assert result.mismatches == 0, result
 

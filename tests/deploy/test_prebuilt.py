@@ -21,9 +21,8 @@ from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import interpret
-from nimbleq.graph.ops import OPS
 from tests.deploy.nets import int_conv, int_mlp, mlp, pictures_and_numbers
-from tests.deploy.test_coverage import policies, policy_around
+from tests.deploy.test_coverage import policy_around
 from tests.graph.test_formats import CASES
 from tests.strategies import graphs, random_obs
 
@@ -46,12 +45,6 @@ def agrees(graph: Graph, observations: int = 60) -> None:
 
 def test_kernels_for_every_processor_are_among_them() -> None:
     assert ISAS[-1] == "portable"
-
-
-@pytest.mark.parametrize("kind", OPS)
-def test_every_op_format_and_encoding(kind: str) -> None:
-    for graph in policies(kind):
-        agrees(graph)
 
 
 @pytest.mark.parametrize(

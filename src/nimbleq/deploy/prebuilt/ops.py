@@ -128,7 +128,7 @@ def _oblique_tree(step: Lowering) -> None:
 
 def _axis_tree(step: Lowering) -> None:
     feature, threshold = step.weight(step.op.feature), step.weight(step.op.threshold)
-    constants = [feature.astype(np.int32), threshold.astype(np.float64)]
+    constants: list[Array] = [feature.astype(np.int32), threshold.astype(np.float64)]
     _tree(step, step.layer.source_type.size, len(feature), threshold.dtype == np.float32, constants)
 
 
