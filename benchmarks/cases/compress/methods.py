@@ -19,14 +19,10 @@ class Method:
 
     Attributes:
         words: options of ``nimbleq compress``.
-        purpose: in one line.
-        kind: recipe or format or range.
         pictures: whether it is for teachers that see pictures (None: for all).
     """
 
     words: tuple[str, ...]
-    purpose: str
-    kind: str
     pictures: bool | None = None
 
     def suits(self, pictures: bool) -> bool:
@@ -39,16 +35,10 @@ def _only(recipe: str) -> bool | None:
 
 
 METHODS: dict[str, Method] = {
-    **{name: Method(("--recipe", name), row.purpose, "recipe", _only(name)) for name, row in RECIPES.items()},
-    **{
-        f"teacher {name}": Method(("--passes", *_AS_IT_IS, name), f"the teacher itself, {name} weights", "format")
-        for name in WEIGHTS
-    },
-    **{
-        f"teacher act4 {name}": Method(
-            ("--passes", *_AS_IT_IS, f"int8={name},act4"), f"4-bit activations, ranges by {name}", "range"
-        )
-        for name in RANGES
-    },
+    **{name: Method(("--recipe", name), _only(name)) for name in RECIPES},
+    **{f"teacher {name}": Method(("--passes", *_AS_IT_IS, name)) for name in WEIGHTS},
+    **{f"teacher act4 {name}": Method(("--passes", *_AS_IT_IS, f"int8={name},act4")) for name in RANGES},
+    "teacher int8 pow2": Method(("--passes", *_AS_IT_IS, "int8=pow2")),
+    "teacher ternary encoded": Method(("--passes", *_AS_IT_IS, "ternary", "encode")),
 }
 """Name → method."""
