@@ -1,31 +1,57 @@
-/* int32 accumulators of W x + b, int8 weights, x as int16 (compressed to its non-zeros when `sparse`).
-   Weights in tiles of T groups of 16 outputs: [tile][in][16 T]. Two rows at a time are interleaved on the way into the
-   registers, so that any two non-zero inputs share one multiply-add. `count` is even: the caller adds a zero at the end
-   if it has to. */
+/* int32 sums of W x + b, int8 weights, x as int16 (compressed to its non-zeros when `sparse`), `sum` of all x.
+   A lane of 16 bits holds the weights of two outputs a and b of one row: 256 b + (a + 128). The lane times x sums up to
+   P = 256 Q + A + 128 sum, its upper byte times x to Q, the sum of b; so A, the sum of a, follows at the end. Everything
+   is modulo 2^32. Tiles of T groups of 32 outputs: [tile][in][32 T], where two rows at a time are interleaved on the way
+   into the registers, so that any two non-zero inputs share a multiply-add; without `sparse` they are stored so,
+   [tile][in / 2][64 T]. Within a group the columns lie so that the sums come out in order. `count` is even: the caller
+   adds a zero at the end if it has to. */
 NQ_INLINE void nq_linear_tile_i8(
-    const int16_t *x, const int32_t *row, const int count, const int sparse, void *y, const int8_t *w, const int32_t *b,
-    const int T, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
-    const int32_t low, const int32_t high)
+    const int16_t *x, const int32_t *row, const int count, const int32_t sum, const int sparse, void *y, const int8_t *w,
+    const int32_t *b, const int T, const int store, const int32_t *multiplier, const int32_t *shift,
+    const int32_t zero_point, const int32_t low, const int32_t high)
 {
     __m256i acc[8];
     NQ_UNROLL
-    for (int a = 0; a < 2 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
+    for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_setzero_si256();
     for (int k = 0; k < count; k += 2) {
-        const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(16 * T);
-        const int8_t *second = w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(16 * T);
-        const int32_t both = nq_load_i32(x + k);
-        const __m256i xs = _mm256_set1_epi32(both);
+        const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(32 * T);
+        const int8_t *second = w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(32 * T);
+        const __m256i xs = _mm256_set1_epi32(nq_load_i32(x + k));
         NQ_UNROLL
         for (int t = 0; t < T; ++t) {
-            const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(first + 16 * t));
-            const __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(second + 16 * t));
-            const __m256i lo = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, c));
-            const __m256i hi = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, c));
-            acc[2 * t] = _mm256_add_epi32(acc[2 * t], _mm256_madd_epi16(lo, xs));
-            acc[2 * t + 1] = _mm256_add_epi32(acc[2 * t + 1], _mm256_madd_epi16(hi, xs));
+            __m256i line[2];
+            if (sparse) {
+                const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)(first + 32 * t));
+                const __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)(second + 32 * t));
+                line[0] = _mm256_unpacklo_epi16(a, c);
+                line[1] = _mm256_unpackhi_epi16(a, c);
+            } else {
+                line[0] = _mm256_loadu_si256((const __m256i *)(const void *)(first + 64 * t));
+                line[1] = _mm256_loadu_si256((const __m256i *)(const void *)(first + 64 * t + 32));
+            }
+            NQ_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                __m256i *const both = acc + 4 * t + h, *const upper = both + 2;
+                *both = _mm256_add_epi32(*both, _mm256_madd_epi16(line[h], xs));
+                NQ_PIN(*both);
+                *upper = _mm256_add_epi32(*upper, _mm256_madd_epi16(_mm256_srai_epi16(line[h], 8), xs));
+                NQ_PIN(*upper);
+            }
         }
     }
-    nq_store_tile(y, 0, acc, 2 * T, 16 * T, store, multiplier, shift, zero_point, low, high);
+    const __m256i moved = _mm256_set1_epi32((int32_t)((uint32_t)sum << 7));
+    NQ_UNROLL
+    for (int t = 0; t < T; ++t) {
+        NQ_UNROLL
+        for (int h = 0; h < 2; ++h) {
+            __m256i *const both = acc + 4 * t + h, *const upper = both + 2;
+            const __m256i *const bias = (const __m256i *)(const void *)b + 4 * t + h;
+            const __m256i lower = _mm256_sub_epi32(_mm256_sub_epi32(*both, _mm256_slli_epi32(*upper, 8)), moved);
+            *both = _mm256_add_epi32(lower, _mm256_loadu_si256(bias));
+            *upper = _mm256_add_epi32(*upper, _mm256_loadu_si256(bias + 2));
+        }
+    }
+    nq_store_tile(y, 0, acc, 4 * T, 32 * T, store, multiplier, shift, zero_point, low, high);
 }
 
 /* y[o] = w[o] . x + b[o] for few outputs, dense. Rows of w are `stride` apart. */
@@ -52,6 +78,14 @@ NQ_INLINE void nq_linear_dot_i8(
         for (int k = whole; k < n_in; ++k) total[o] += (uint32_t)((int32_t)x[k] * w[o * stride + k]);
         y[o] = (int32_t)total[o];
     }
+}
+
+/* The sum of inputs. */
+NQ_INLINE int32_t nq_sum_i16(const int16_t *x, const int count)
+{
+    uint32_t sum = 0;
+    for (int i = 0; i < count; ++i) sum += (uint32_t)(int32_t)x[i];
+    return (int32_t)sum;
 }
 
 /* Non-zeros of bytes as int16 and their places, without branches, made even with a zero; room for count + 8 entries. */

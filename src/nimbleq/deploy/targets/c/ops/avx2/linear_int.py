@@ -155,10 +155,24 @@ def _widened(dense: _Dense) -> list[str]:
 def _words(dense: _Dense, sparse: bool) -> list[str]:
     """16-bit products, weights stored as bytes."""
     dense.layer.use("avx2/linear_i8")
-    n_out, n_in = dense.weight.shape
+    n_in = dense.weight.shape[1]
     even = n_in + n_in % 2
-    rows = pad_to(pad_to(dense.weight, -(-n_out // 16) * 16, axis=0), even).T
+    weights = two_outputs(pad_to(dense.weight, even))
     if sparse:
-        lines = dense.values("int16_t", "nq_nonzero_u8")
-        return lines + dense.tiles("nq_linear_tile_i8(value, row, count, 1", rows, 16)
-    return dense.wide(even) + dense.tiles(f"nq_linear_tile_i8(value, 0, {even}, 0", rows, 16)
+        lines = [*dense.values("int16_t", "nq_nonzero_u8"), "const int32_t sum = nq_sum_i16(value, count);"]
+        return lines + dense.tiles("nq_linear_tile_i8(value, row, count, sum, 1", weights, 32)
+    weights = weights.reshape(even // 2, 2, -1, 2, 2, 4, 2).transpose(0, 2, 4, 3, 5, 1, 6).reshape(even // 2, -1, 2)
+    lines = [*dense.wide(even), f"const int32_t sum = nq_sum_i16(value, {n_in});"]
+    return lines + dense.tiles(f"nq_linear_tile_i8(value, 0, {even}, sum, 0", weights, 32)
+
+
+def two_outputs(weight: Array) -> Array:
+    """int8 ``[in, width]`` of ``weight [out, in]``, two outputs in a lane as `nq_linear_tile_i8` takes them apart.
+
+    Of 32 outputs number ``16 s + 8 h + 4 i + j`` is byte ``s`` (the first with 128 added) of lane ``8 i + 4 h + j``.
+    """
+    n_out, n_in = weight.shape
+    rows = pad_to(weight, -(-n_out // 32) * 32, axis=0).T.reshape(n_in, -1, 2, 2, 2, 4)
+    rows = rows.transpose(0, 1, 4, 3, 5, 2).copy()
+    rows[..., 0] ^= -128
+    return rows.reshape(n_in, -1)
