@@ -13,6 +13,7 @@ NQ_INLINE void nq_linear_tile_i8(
     __m256i acc[8];
     NQ_UNROLL
     for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_setzero_si256();
+    NQ_ROLLED
     for (int k = 0; k < count; k += 2) {
         const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(32 * T);
         const int8_t *second = w + (size_t)(sparse ? row[k + 1] : k + 1) * (size_t)(32 * T);

@@ -9,7 +9,7 @@
 #define NQ_UNROLL
 #endif
 
-/* Keeps clang from unrolling a long loop because its tables are constants. */
+/* Keeps clang from unrolling a loop whose sums fill the registers. */
 #if defined(__clang__)
 #define NQ_ROLLED _Pragma("clang loop unroll(disable)")
 #else

@@ -1,5 +1,5 @@
 /* Where accumulators go: NQ_ACCUMULATOR stores int32; the others requantize and store one byte each, NQ_BYTES for
-   s >= 31, NQ_BYTES_HIGH for s >= 33. */
+   s >= 31, NQ_BYTES_HIGH for s >= 33, which gets s - 33 as `shift`. Multipliers have one entry of slack. */
 enum { NQ_ACCUMULATOR, NQ_BYTES, NQ_BYTES_HIGH };
 
 /* The sum of eight. */
@@ -38,27 +38,39 @@ NQ_INLINE __m256i nq_requantize8(
    floor((h + 2^(t-1)) / 2^t) = (floor(h / 2^(t-1)) + 1) >> 1 with h the high half and t = s - 32. */
 NQ_INLINE __m256i nq_scaled8(const __m256i x, const int32_t *multiplier, const int32_t *shift)
 {
-    const __m256i m = _mm256_loadu_si256((const __m256i *)(const void *)multiplier);
-    const __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)shift);
-    const __m256i even = _mm256_mul_epi32(x, m);
-    const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m, 32));
+    const __m256i even = _mm256_mul_epi32(x, _mm256_loadu_si256((const __m256i *)(const void *)multiplier));
+    const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32),
+                                         _mm256_loadu_si256((const __m256i *)(const void *)(multiplier + 1)));
     const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-    const __m256i twice = _mm256_srav_epi32(high, _mm256_sub_epi32(s, _mm256_set1_epi32(33)));
+    const __m256i twice = _mm256_srav_epi32(high, _mm256_loadu_si256((const __m256i *)(const void *)shift));
     return _mm256_srai_epi32(_mm256_add_epi32(twice, _mm256_set1_epi32(1)), 1);
 }
 
-/* Sixteen of them as bytes. Each step saturates, so clamping is left to the bytes. */
-NQ_INLINE __m128i nq_bytes16(
-    const __m256i first, const __m256i second, const int32_t zero_point, const int32_t low, const int32_t high)
+/* Clamps bytes. */
+NQ_INLINE __m256i nq_clamp32(const __m256i v, const int32_t low, const int32_t high)
 {
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xd8);
-    const __m256i moved = _mm256_adds_epi16(words, _mm256_set1_epi16((short)zero_point));
-    const __m128i a = _mm256_castsi256_si128(moved), c = _mm256_extracti128_si256(moved, 1);
+    __m256i inside = v;
     if (low < 0) {
-        const __m128i v = _mm_max_epi8(_mm_packs_epi16(a, c), _mm_set1_epi8((char)low));
-        return _mm_min_epi8(v, _mm_set1_epi8((char)(high > 127 ? 127 : high)));
+        if (low > -128) inside = _mm256_max_epi8(inside, _mm256_set1_epi8((char)low));
+        if (high < 127) inside = _mm256_min_epi8(inside, _mm256_set1_epi8((char)high));
+    } else {
+        if (low > 0) inside = _mm256_max_epu8(inside, _mm256_set1_epi8((char)low));
+        if (high < 255) inside = _mm256_min_epu8(inside, _mm256_set1_epi8((char)high));
     }
-    return _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(a, c), _mm_set1_epi8((char)low)), _mm_set1_epi8((char)high));
+    return inside;
+}
+
+/* Four times eight of them as bytes. Each step saturates, so clamping is left to the bytes. */
+NQ_INLINE __m256i nq_bytes32(const __m256i *v, const int32_t zero_point, const int32_t low, const int32_t high)
+{
+    const __m256i zero = _mm256_set1_epi16((short)zero_point);
+    __m256i first = _mm256_packs_epi32(v[0], v[1]), second = _mm256_packs_epi32(v[2], v[3]);
+    if (zero_point != 0) {
+        first = _mm256_adds_epi16(first, zero);
+        second = _mm256_adds_epi16(second, zero);
+    }
+    const __m256i mixed = low < 0 ? _mm256_packs_epi16(first, second) : _mm256_packus_epi16(first, second);
+    return nq_clamp32(_mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), low, high);
 }
 
 /* The low bytes of eight int32. */
@@ -104,17 +116,23 @@ NQ_INLINE void nq_store_tile(
                       nq_requantize8(acc[v], multiplier + 8 * v, shift + 8 * v, zero_point, low, high), keep - 8 * v);
     } else {
         NQ_UNROLL
-        for (int v = 0; v < V; v += 2) {
-            const int next = v + 1 < V ? v + 1 : v;
-            const __m256i first = nq_scaled8(acc[v], multiplier + 8 * v, shift + 8 * v);
-            const __m256i second = next == v ? first : nq_scaled8(acc[next], multiplier + 8 * next, shift + 8 * next);
-            const __m128i both = nq_bytes16(first, second, zero_point, low, high);
-            if (keep >= 8 * v + 16) {
-                _mm_storeu_si128((__m128i *)(void *)(bytes + 8 * v), both);
+        for (int v = 0; v < V; v += 4) {
+            __m256i scaled[4];
+            NQ_UNROLL
+            for (int i = 0; i < 4; ++i)
+                scaled[i] = v + i < V ? nq_scaled8(acc[v + i], multiplier + 8 * (v + i), shift + 8 * (v + i))
+                                      : _mm256_setzero_si256();
+            const __m256i all = nq_bytes32(scaled, zero_point, low, high);
+            unsigned char *const out = bytes + 8 * v;
+            const int more = keep - 8 * v;
+            if (more >= 32) {
+                _mm256_storeu_si256((__m256i *)(void *)out, all);
+            } else if (more == 16) {
+                _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(all));
             } else {
-                unsigned char part[16];
-                _mm_storeu_si128((__m128i *)(void *)part, both);
-                for (int i = 0; i < 16 && 8 * v + i < keep; ++i) bytes[8 * v + i] = part[i];
+                unsigned char part[32];
+                _mm256_storeu_si256((__m256i *)(void *)part, all);
+                for (int i = 0; i < more; ++i) out[i] = part[i];
             }
         }
     }

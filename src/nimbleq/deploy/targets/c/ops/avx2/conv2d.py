@@ -6,7 +6,7 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.avx2.quads import Quads, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store
+from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source, real_weights
 from nimbleq.types import Array
@@ -116,7 +116,7 @@ def _scales(layer: Layer, how: Store, groups: int, start: int, width: int, tile:
     """The arguments of an integer kernel from the way of storing on."""
     if how.multiplier is None or how.shift is None:
         return f"{how.mode}, 0, 0, {how.rest}"
-    m = layer.constant(f"multiplier{tile}", _per_group(how.multiplier, groups, start, width))
+    m = layer.constant(f"multiplier{tile}", with_slack(_per_group(how.multiplier, groups, start, width)))
     s = layer.constant(f"shift{tile}", _per_group(how.shift, groups, start, width, filler=33))
     return f"{how.mode}, {m} + {group} * {width}, {s} + {group} * {width}, {how.rest}"
 

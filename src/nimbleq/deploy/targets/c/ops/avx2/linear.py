@@ -17,6 +17,8 @@ FEW_OUTPUTS = 8
 """Up to this many outputs the vectors run along the inputs instead."""
 SPARSE_INPUTS = 32
 """From this many inputs on, skipping zero rows pays for finding them."""
+WALKED_INPUTS = 64
+"""Up to this many, which are zero are the bits of one word, and no list is made."""
 
 
 def linear(layer: Layer) -> list[str]:
@@ -46,6 +48,14 @@ def _float(layer: Layer, weight: Array) -> list[str]:
     w = layer.constant("weight", np.concatenate([np.ascontiguousarray(tile).reshape(-1) for tile in tiles]))
     b = layer.constant("bias", pad_to(bias, vectors * 8))
     sparse = layer.source in layer.layout.sparse and n_in >= SPARSE_INPUTS and vectors >= 4
+    if sparse and n_in <= WALKED_INPUTS:
+        layer.use("avx2/walk_f32")
+        kernel = f"nq_linear_walk_f32({x}, there"
+        lines.append(f"const uint64_t there = nq_there_f32({x}, {n_in});")
+        return lines + [
+            f"{kernel}, {w} + {start * n_in}, {b} + {start}, {y} + {start}, {tile.shape[1] // 8}, {act});"
+            for start, tile in zip(range(0, vectors * 8, 8 * TILE), tiles, strict=True)
+        ]
     row, count = "0", str(n_in)
     if sparse:
         value, row = layer.buffer("value", "float", n_in + 8), layer.buffer("row", "int32_t", n_in + 8)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nimbleq.deploy.targets.c.ops.avx2.quads import Quads, any_pair_fits, pairs_fit, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store
+from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source
 from nimbleq.types import Array
@@ -23,8 +23,10 @@ FEW_OUTPUTS = 8
 """Up to this many outputs the vectors run along the inputs instead."""
 SPARSE_INPUTS = 96
 """From this many inputs on, skipping zero rows pays for finding them, where bytes are multiplied."""
-SPARSE_INPUTS_16 = 32
-"""The same for 16-bit products."""
+WIDEN = {"uint8_t": "nq_widen_u8", "int8_t": "nq_widen_i8"}
+"""Kernels for bytes in the arena, which has room for whole vectors."""
+WALKED_INPUTS = 32
+"""The same where pairs of few inputs are multiplied as 16-bit integers."""
 
 
 def int_linear(layer: Layer, weight: Array) -> list[str]:
@@ -46,9 +48,9 @@ def int_linear(layer: Layer, weight: Array) -> list[str]:
         proven = quads(steps, 4 * np.arange(len(steps)), high)
         if proven is not None:
             return _quads(dense, proven)
-    if not sparse and n_in <= WIDENED_INPUTS:
-        return _widened(dense)
-    return _words(dense, sparse and n_in >= SPARSE_INPUTS_16)
+    if n_in <= WIDENED_INPUTS:
+        return _walked(dense) if sparse and n_in >= WALKED_INPUTS else _widened(dense)
+    return _words(dense, sparse)
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,12 @@ class _Dense:
         return [f"const int count = {kernel}({self.x}, {n_in}, {value}, {row});"]
 
     def wide(self, even: int) -> list[str]:
-        """Lines that widen the inputs to int16, zeros appended up to ``even``: ``value``."""
-        n_in = self.weight.shape[1]
-        value = self.layer.buffer("value", "int16_t", n_in + 8)
+        """Lines that widen the inputs to int16, up to ``even`` of them: ``value``; one too many has weights of zero."""
+        layer, n_in = self.layer, self.weight.shape[1]
+        value = layer.buffer("value", "int16_t", -(-n_in // 16) * 16)
+        if layer.source_element in WIDEN and layer.layout.in_arena(layer.source):
+            layer.use("avx2/widen8")
+            return [f"{WIDEN[layer.source_element]}({self.x}, {n_in}, {value});"]
         return [
             f"for (int i = 0; i < {n_in}; ++i) {value}[i] = (int16_t){self.x}[i];",
             *(f"{value}[{i}] = 0;" for i in range(n_in, even)),
@@ -95,7 +100,7 @@ class _Dense:
         scales = []
         if how.multiplier is not None and how.shift is not None:
             scales = [
-                layer.constant("multiplier", pad_to(how.multiplier, width)),
+                layer.constant("multiplier", with_slack(pad_to(how.multiplier, width))),
                 layer.constant("shift", pad_shift(how.shift, width)),
             ]
         y, lines, done, begin = layer.y, [], 0, 0
@@ -145,11 +150,23 @@ def _quads(dense: _Dense, proven: Quads) -> list[str]:
 def _widened(dense: _Dense) -> list[str]:
     """16-bit products of all inputs, weights widened beforehand."""
     dense.layer.use("avx2/conv_i8")
-    n_out, n_in = dense.weight.shape
-    even = n_in + n_in % 2
-    pairs = pad_to(pad_to(dense.weight, even), -(-n_out // 16) * 16, axis=0).astype(np.int16)
-    pairs = pairs.reshape(len(pairs), -1, 2).transpose(1, 0, 2)
-    return dense.wide(even) + dense.tiles(f"nq_linear_pairs_i8(value, {even}", pairs, 8)
+    even = dense.weight.shape[1] + dense.weight.shape[1] % 2
+    return dense.wide(even) + dense.tiles(f"nq_linear_pairs_i8(value, {even}", _pairs(dense.weight), 8)
+
+
+def _walked(dense: _Dense) -> list[str]:
+    """The same without pairs of inputs that are zero."""
+    dense.layer.use("avx2/walk_i8")
+    value = dense.layer.buffer("value", "int16_t", 64)
+    lines = [f"const uint64_t there = nq_pairs_there({dense.x}, {dense.weight.shape[1]}, {value});"]
+    return lines + dense.tiles(f"nq_linear_walk_i8({value}, there", _pairs(dense.weight), 8)
+
+
+def _pairs(weight: Array) -> Array:
+    """int16 ``[in / 2, out, 2]`` of ``weight [out, in]``, padded."""
+    n_out, n_in = weight.shape
+    padded = pad_to(pad_to(weight, n_in + n_in % 2), -(-n_out // 16) * 16, axis=0).astype(np.int16)
+    return padded.reshape(len(padded), -1, 2).transpose(1, 0, 2)
 
 
 def _words(dense: _Dense, sparse: bool) -> list[str]:

@@ -29,7 +29,7 @@ class Store:
 
     Attributes:
         mode: an NQ_ constant of `native/kernels/avx2/store.h`.
-        multiplier, shift: int32 ``[out]``; None when the sums are stored as they are.
+        multiplier, shift: int32 ``[out]``, as the mode wants them; None when the sums are stored as they are.
         rest: the scalar arguments of the kernels after those.
     """
 
@@ -46,8 +46,10 @@ def store(layer: Layer, count: int) -> Store:
     op = layer.step.epilogue.op
     assert isinstance(op, ops.Requantize)
     multiplier, shift = (np.broadcast_to(part, (count,)) for part in _scale(layer.layout.graph, op))
-    mode = "NQ_BYTES_HIGH" if shift.min() >= 33 else "NQ_BYTES"
-    return Store(mode, multiplier, shift, f"{op.zero_point}, {op.low}, {op.high}")
+    rest = f"{op.zero_point}, {op.low}, {op.high}"
+    if shift.min() >= 33:
+        return Store("NQ_BYTES_HIGH", multiplier, shift - 33, rest)
+    return Store("NQ_BYTES", multiplier, shift, rest)
 
 
 def _scale(graph: Graph, op: ops.Requantize) -> tuple[Array, Array]:
@@ -69,6 +71,11 @@ def bias_of(layer: Layer, count: int) -> Array:
     if layer.op.bias is not None:
         return layer.weight(layer.op.bias)
     return np.zeros(count, np.float32 if real_weights(layer) else np.int32)
+
+
+def with_slack(multiplier: Array) -> Array:
+    """Multipliers in one row with an entry more: kernels read odd ones from the second on."""
+    return np.append(multiplier, np.zeros(1, multiplier.dtype))
 
 
 def pad_shift(shift: Array, extent: int) -> Array:
