@@ -34,15 +34,15 @@ NQ_INLINE __m256i nq_requantize8(
     return _mm256_add_epi32(inside, _mm256_set1_epi32(zero_point));
 }
 
-/* Eight scaled values for s >= 33, where the low half of the product cannot reach the result:
-   floor((h + 2^(t-1)) / 2^t) = (floor(h / 2^(t-1)) + 1) >> 1 with h the high half and t = s - 32. */
-NQ_INLINE __m256i nq_scaled8(const __m256i x, const int32_t *multiplier, const int32_t *shift)
+/* Eight scaled values for s >= 33, of which `less` is s - 33: the low half of the product cannot reach the result, which
+   is (floor(h / 2^less) + 1) >> 1 with h the high half. */
+NQ_INLINE __m256i nq_high8(const __m256i x, const int32_t *multiplier, const int32_t *less)
 {
     const __m256i even = _mm256_mul_epi32(x, _mm256_loadu_si256((const __m256i *)(const void *)multiplier));
     const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32),
                                          _mm256_loadu_si256((const __m256i *)(const void *)(multiplier + 1)));
     const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-    const __m256i twice = _mm256_srav_epi32(high, _mm256_loadu_si256((const __m256i *)(const void *)shift));
+    const __m256i twice = _mm256_srav_epi32(high, _mm256_loadu_si256((const __m256i *)(const void *)less));
     return _mm256_srai_epi32(_mm256_add_epi32(twice, _mm256_set1_epi32(1)), 1);
 }
 
@@ -120,7 +120,7 @@ NQ_INLINE void nq_store_tile(
             __m256i scaled[4];
             NQ_UNROLL
             for (int i = 0; i < 4; ++i)
-                scaled[i] = v + i < V ? nq_scaled8(acc[v + i], multiplier + 8 * (v + i), shift + 8 * (v + i))
+                scaled[i] = v + i < V ? nq_high8(acc[v + i], multiplier + 8 * (v + i), shift + 8 * (v + i))
                                       : _mm256_setzero_si256();
             const __m256i all = nq_bytes32(scaled, zero_point, low, high);
             unsigned char *const out = bytes + 8 * v;
