@@ -59,13 +59,15 @@ VERBS = {
     "identify": Verb("name the policy in a firmware, library or WebAssembly file, and its certificate"),
     "robust": Verb("prove in which boxes of observations the action stays as it is"),
     "bench": Verb("time decisions beside ONNX Runtime and PyTorch"),
+    "serve": Verb("answer decisions over HTTP, gRPC and shared memory", "what was let in was answered"),
     "watch": Verb("play episodes of a policy and write them as a GIF"),
     "report": Verb("write one self-contained HTML file about a run"),
     "doctor": Verb("show what is installed and which engines work here"),
 }
 
 EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
-    "optuna": "tune", "sqlalchemy": "tune"}  # fmt: skip
+    "optuna": "tune", "sqlalchemy": "tune", "kserve": "serve", "grpc_interceptor": "serve", "uvloop": "serve",
+    "prometheus_client": "serve", "iceoryx2": "shm"}  # fmt: skip
 """Optional package → the extra that installs it."""
 
 TRACEBACK = "NIMBLEQ_TRACEBACK"

@@ -1,0 +1,104 @@
+"""The gate in front of KServe's HTTP application, before it parses anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import monotonic
+from typing import Any
+
+from nimbleq.serve import metrics
+from nimbleq.serve.deadline import deadline_of, of_headers
+from nimbleq.serve.gate import Gate, Ticket
+from nimbleq.serve.http import TICKET
+from nimbleq.serve.refusal import RefusedError, Why
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MOST_BYTES = 64 << 20
+"""Of one request."""
+_BY_STATUS = {why.status: why for why in (Why.INVALID, Why.CONFLICT, Why.EXPIRED)}
+
+
+class Admission:
+    """ASGI middleware: decisions pass the gate, everything else (health, metrics, metadata) passes at once."""
+
+    def __init__(self, app: App, gate: Gate, names: Callable[[], Any]) -> None:
+        self._app, self._gate, self._names = app, gate, names
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or scope["method"] != "POST" or not path.endswith(("/infer", ":predict")):
+            await self._app(scope, receive, send)
+            return
+        arrived = monotonic()
+        asked = path.split("/models/")[-1].split("/")[0]
+        model = asked if asked in self._names() else ""
+        try:
+            messages = await self._answered(scope, receive, arrived)
+        except RefusedError as error:
+            metrics.refused(model, "http", error.why)
+            messages = refusal(error)
+        else:
+            status = messages[0]["status"] if messages else 200
+            if status == 200:
+                metrics.answered(model, "http", arrived)
+            elif status in _BY_STATUS:
+                metrics.refused(model, "http", _BY_STATUS[status])
+        for message in messages:
+            await send(message)
+
+    async def _answered(self, scope: Message, receive: Receive, arrived: float) -> list[Message]:
+        """What the application answers, held back until it is known to be in time."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        ticket = Ticket(arrived, deadline_of(of_headers(headers), arrived))
+        self._gate.check_open()
+        body = await _whole(receive)  # before its turn: a slow sender holds up nobody
+        messages: list[Message] = []
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        async with self._gate.turn(ticket):
+            token = TICKET.set(ticket)
+            try:
+                await self._app(scope, replay, keep)
+            finally:
+                TICKET.reset(token)
+        if messages and messages[0]["status"] == 200:
+            ticket.check("comes too late")
+        return messages
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body of a request."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RefusedError(Why.INVALID, "the client went away before the end of its request")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MOST_BYTES:
+            raise RefusedError(Why.INVALID, f"the request is larger than {MOST_BYTES >> 20} MiB")
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def refusal(error: RefusedError) -> list[Message]:
+    """The response of a refused request."""
+    body = json.dumps({"error": str(error)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.why is Why.STOPPING:
+        headers.append((b"connection", b"close"))
+    return [
+        {"type": "http.response.start", "status": error.why.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
