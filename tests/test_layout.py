@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "bridge": SHARED | {"graph"},
     "compress": SHARED | {"bridge", "native", "graph"},
     "deploy": SHARED | {"graph", "native"},
+    "serve": SHARED | {"deploy", "graph"},
     "report": SHARED | {"graph", "rundir"},
     "rl": SHARED | {"config", "log", "wandb_log", "native", "graph", "bridge", "rundir"},
     "errors": set(),

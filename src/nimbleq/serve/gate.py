@@ -1,4 +1,4 @@
-"""The bounded queue in front of the decisions: one at a time, first come, first served; late and surplus work refused."""
+"""The bounded queue in front of the decisions: one at a time, in order; late and surplus work refused."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Policies in KServe's model server, which speaks the Open Inference Protocol v2 over HTTP and gRPC.
 
-The protocol is KServe's. Ours is what it takes from us: a `Model`, a repository, and a `DataPlane` that lets requests in
-through the gate.
+The protocol is KServe's. Ours is what it takes from us: a `Model`, a repository, and a `DataPlane` that lets requests
+in through the gate.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
@@ -53,7 +53,7 @@ def transported() -> Iterator[None]:
         raise GrpcException(str(error), GRPC[error.why]) from None
 
 
-class PolicyModel(Model):
+class PolicyModel(Model):  # type: ignore[misc]
     """A policy as KServe's model."""
 
     def __init__(self, served: Served) -> None:
@@ -106,8 +106,8 @@ def _arrays(payload: InferRequest) -> dict[str, Array]:
 
 def _output(name: str, array: Array, payload: InferRequest) -> InferOutput:
     output = InferOutput(name, list(array.shape), DATATYPES[str(array.dtype)], array)
-    if payload.from_grpc and not payload.use_binary_outputs:
-        output.set_data_from_numpy(array, binary_data=False)
+    if payload.from_grpc:
+        output.set_data_from_numpy(array, binary_data=payload.use_binary_outputs)
     return output
 
 
@@ -118,10 +118,9 @@ class Policies(ModelRepository):  # type: ignore[misc]
         swapped: called with each new one.
     """
 
-    def __init__(self, served: Mapping[str, Served]) -> None:
+    def __init__(self, served: Mapping[str, Served], swapped: Callable[[Served], None]) -> None:
         super().__init__()
-        self.served = dict(served)
-        self.swapped: list[Any] = []
+        self.served, self.swapped = dict(served), swapped
         self._loading = asyncio.Lock()
         for policy in served.values():
             self._put(policy, None)
@@ -153,8 +152,7 @@ class Policies(ModelRepository):  # type: ignore[misc]
             except NimbleqError as error:
                 raise RefusedError(Why.CONFLICT, f"{error}; the one before is still served") from None
             self._put(new, old)
-        for tell in self.swapped:
-            tell(new)
+        self.swapped(new)
         return True
 
 

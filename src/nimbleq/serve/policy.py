@@ -46,7 +46,7 @@ class Served:
         artefact = load_artefact(path)
         runtime = Runtime(artefact.graph, interface=artefact.interface)
         certified = None if artefact.certificate is None else bool(artefact.certificate.get("certified"))
-        signature = Signature.of(runtime.interface, artefact.graph)
+        signature = Signature.of(runtime.interface, artefact.graph.masked)
         return cls(name, path, artefact.digest, certified, runtime, signature)
 
     def successor(self) -> Served:

@@ -7,6 +7,7 @@ import logging
 import logging.config
 import signal
 import socket
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from watchfiles import awatch
 
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.artefact import digest
+from nimbleq.serve import metrics
 from nimbleq.serve.admission import Admission
 from nimbleq.serve.gate import Gate
 from nimbleq.serve.http import GRPC, KNOWN_ERRORS, Extension, GatedPlane, Policies
@@ -53,10 +55,11 @@ def serve(
     for one in (port, grpc_port):
         check_free(one)
     logging.config.dictConfig(_LOGGING)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())  # KServe asks for one before it runs its own
-    gate, policies = Gate(queue), Policies(served)
-    policies.swapped.append(swapped)
+    gate, policies = Gate(queue), Policies(served, swapped)
+    metrics.DEPTH.set_function(lambda: gate.depth)
     server = ModelServer(
         http_port=port, grpc_port=grpc_port or 0, enable_grpc=grpc_port is not None, registered_models=policies,
         enable_latency_logging=False, grace_period=GRACE_SECONDS,
@@ -118,18 +121,17 @@ async def _renew(policies: Policies, name: str, complained: dict[str, str], say:
 
 async def _stop_gracefully(gate: Gate, say: Say, stopped: asyncio.Event) -> None:
     """At a signal: let in no more, answer what is in, then let KServe stop its servers."""
-    asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    asked = asyncio.Event()
     while not callable(before := signal.getsignal(signal.SIGTERM)) or "handle_exit" not in str(before):
         await asyncio.sleep(0.01)  # until uvicorn has put its handlers in place
     loop = asyncio.get_running_loop()
 
     def ask(number: int, _: Any) -> None:
-        if not asked.done():
-            loop.call_soon_threadsafe(lambda: asked.done() or asked.set_result(number))
+        loop.call_soon_threadsafe(asked.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
-    await asked
+    await asked.wait()
     gate.stopping = True
     say(f"stopping: {gate.depth} requests are still answered")
     await asyncio.sleep(LAME_SECONDS)

@@ -11,12 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface
-from nimbleq.graph.space import Box, Dict, Leaf, MultiBinary, Space, leaves, named
-from nimbleq.graph.space import Tuple as TupleSpace
+from nimbleq.graph.space import Box, Dict, Leaf, MultiBinary, Space, Tuple, leaves, named
 from nimbleq.serve.refusal import RefusedError, Why
 from nimbleq.types import Array
 
@@ -62,12 +58,12 @@ class Signature:
     own_mask: bool
 
     @classmethod
-    def of(cls, interface: Interface, graph: Graph) -> Signature:
-        """Of a policy."""
+    def of(cls, interface: Interface, masked: bool) -> Signature:
+        """Of a policy, which takes a mask or not."""
         entries = tuple(
             Tensor(named(path) or OBS, _dtype(leaf), _shape(leaf)) for path, leaf in leaves(interface.space)
         )
-        own = graph.masked and not (interface.mask or "").startswith("obs:")
+        own = masked and not (interface.mask or "").startswith("obs:")
         mask = (Tensor(MASK, "bool", (interface.actions,)),) if own else ()
         commands = interface.commands
         action = ("int64", ()) if commands is None else (str(commands.dtype), commands.shape[1:])
@@ -90,7 +86,7 @@ class Signature:
             raise RefusedError(Why.INVALID, f"the inputs hold {', '.join(map(str, sorted(counts)))} observations")
         masks = arrays.pop() if self.own_mask else None
         for index in range(counts.pop()):
-            parts = iter([array[index] for array in arrays])
+            parts = iter([array[index, ...] for array in arrays])  # an array, too, where it is one number
             yield _nested(self.interface.space, parts), None if masks is None else masks[index]
 
     def _check_names(self, given: Mapping[str, Array]) -> None:
@@ -113,7 +109,9 @@ def _batched(array: Array, tensor: Tensor) -> Array:
     if array.shape[1:] == tensor.shape and array.ndim == len(tensor.shape) + 1 and len(array):
         return array
     sides = ", ".join(map(str, tensor.shape))
-    text = f"{tensor.name} has the shape {list(array.shape)}: it must be [{sides}], or [N{', ' if sides else ''}{sides}]"
+    text = (
+        f"{tensor.name} has the shape {list(array.shape)}: it must be [{sides}], or [N{', ' if sides else ''}{sides}]"
+    )
     raise RefusedError(Why.INVALID, text)
 
 
@@ -132,8 +130,6 @@ def _nested(space: Space, parts: Iterator[Array]) -> Any:
     """The leaves as Dict and Tuple, as the environment gives them."""
     if isinstance(space, Dict):
         return {name: _nested(part, parts) for name, part in space.entries}
-    if isinstance(space, TupleSpace):
+    if isinstance(space, Tuple):
         return tuple(_nested(part, parts) for part in space.entries)
     return next(parts)
-
-
