@@ -17,6 +17,7 @@ from typing import Any
 from grpc import StatusCode
 from grpc_interceptor.exceptions import GrpcException
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository
+from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER
 from kserve.errors import InvalidInput, ModelNotFound
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.infer_type import to_http_parameters
@@ -188,7 +189,9 @@ class GatedPlane(DataPlane):  # type: ignore[misc]
         return not self._gate.stopping
 
     def decode(self, body: Any, headers: Any, protocol_version: str = "v1", model_name: str | None = None) -> Any:
-        """As KServe's, with one line for what its reader trips over."""
+        """As KServe's, with one line for what its reader trips over; without the header a body is JSON to its end."""
+        if isinstance(body, bytes):
+            headers = {INFERENCE_CONTENT_LENGTH_HEADER: str(len(body)), **(headers or {})}
         with transported():
             try:
                 return super().decode(body, headers, protocol_version, model_name)
