@@ -39,8 +39,8 @@ TEACHERS: dict[str, Teacher] = {
         "LunarLander-v3, 8-256-256-4",
         False,
         ("--env", "LunarLander-v3", "--preset", "wide"),
-        ("--keep", "0.95", "--select-episodes", "300",
-         "--distill.rounds", "4", "--distill.updates", "1000", "--distill.last-updates", "4000"),
+        ("--keep", "0.95", "--select-episodes", "300", "--distill.rounds", "4", "--distill.updates", "400",
+         "--distill.last-updates", "1600", "--distill.batch-size", "256"),
     ),
     "breakout": Teacher(
         "MinAtar Breakout, one convolution of 16 channels, 128",
@@ -53,7 +53,10 @@ TEACHERS: dict[str, Teacher] = {
     "catch": Teacher(
         "Catch on 84 × 84 × 4 pixels, the Nature network",
         True,
-        ("--env", "benchmarks.catch:Catch", "--steps", "40000", "--evaluation.stop-return", "9.5"),
+        ("--env", "benchmarks.catch:Catch", "--steps", "14000", "--learn-start", "800", "--replay.capacity", "20000",
+         "--replay.n-step", "6", "--learner.lr", "0.0007", "--learner.target-every", "150", "--learner.gamma", "0.95",
+         "--explore.updates", "400", "--explore.end", "0.05", "--evaluation.every", "250",
+         "--evaluation.final-episodes", "40", "--evaluation.stop-return", "9.3"),
         ("--keep", "0.9", "--return-range", "0,10", "--select-episodes", "60", "--distill.rounds", "2",
          "--distill.updates", "60", "--distill.last-updates", "240", "--distill.batch-size", "32",
          "--distill.states", "1500", "--distill.lr", "0.002"),

@@ -142,7 +142,7 @@ def _hints(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family
         sizes = hidden or [
             widths for widths in _STUDENTS if widths and _mlp_macs(teacher, widths) <= _affordable(teacher)
         ]
-        return (Family(f"hint-{_join(size)}", (student_of(size), Hint(), Distill(), Fold())) for size in sizes)
+        return (Family(f"hint-{_join(size)}", (student_of(size), Hint(1.0), Distill(), Fold())) for size in sizes)
     sizes = hidden or _COMPACT
     return (Family(f"hint-{_join(size)}", (Student(size, "mobilenet"), Hint(), Distill(), Fold())) for size in sizes)
 
