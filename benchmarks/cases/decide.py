@@ -18,7 +18,8 @@ from benchmarks.record import Record
 from benchmarks.statistics import PAIRS
 from benchmarks.tables import header
 from nimbleq.bridge.torch_graph import to_module
-from nimbleq.deploy.bench import bench
+from nimbleq.deploy.agreement import is_integer
+from nimbleq.deploy.bench import Bench, bench
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.onnx.emit import emit_onnx
 from nimbleq.deploy.targets.onnx.session import load_onnx_policy
@@ -35,16 +36,19 @@ FLOORS_US = {
 }  # fmt: skip
 
 
-def networks() -> dict[str, Graph]:
-    """The networks of the table."""
+def networks() -> dict[str, tuple[Graph, Graph]]:
+    """The networks of the table: name → in float32, in int8."""
     return {
-        "4-64-64-2": mlp(4, 64, 64, 2),
-        "4-64-64-2 int8": int_mlp(4, 64, 64, 2),
-        "8-256-256-4": mlp(8, 256, 256, 4),
-        "8-256-256-4 int8": int_mlp(8, 256, 256, 4),
-        "Nature CNN": nature(),
-        "Nature CNN int8": nature(integer=True),
+        "4-64-64-2": (mlp(4, 64, 64, 2), int_mlp(4, 64, 64, 2)),
+        "8-256-256-4": (mlp(8, 256, 256, 4), int_mlp(8, 256, 256, 4)),
+        "Nature CNN": (nature(), nature(integer=True)),
     }
+
+
+def graphs() -> dict[str, Graph]:
+    """The rows of the table."""
+    pairs = networks().items()
+    return {name: graph for row, (real, integer) in pairs for name, graph in ((row, real), (f"{row} int8", integer))}
 
 
 def observations(graph: Graph, count: int = 64) -> Array:
@@ -56,14 +60,13 @@ def observations(graph: Graph, count: int = 64) -> Array:
     return rng.integers(0, 256, shape).astype(np.uint8)
 
 
-def measure(name: str, context: Context) -> dict[str, Any]:
+def measure(graph: Graph, rounds: int = 11) -> Bench:
     """One network, every engine."""
     torch.set_num_threads(1)
-    graph, integer = networks()[name], "int8" in name
     others: dict[tuple[str, str], Callable[[Array], object]] = {}
-    image = not isinstance(graph.obs_type.qtype, Float32)
+    integer = is_integer(graph)
     # Torch and ONNX want the scaling of an image as an op of its own.
-    peer = nature(scaled=True) if image and not integer else graph
+    peer = graph if integer or isinstance(graph.obs_type.qtype, Float32) else nature(scaled=True)
     if not ONNX.cannot_emit() and not ONNX.cannot_open():
         others["onnxruntime", "artefact"] = session_call(load_onnx_policy(emit_onnx(peer)))
     if not integer:
@@ -74,8 +77,12 @@ def measure(name: str, context: Context) -> dict[str, Any]:
                 return int(module(torch.from_numpy(obs)[None]).argmax())
 
         others["torch", "artefact"] = torch_eager
-    rounds = PAIRS if context.quick else 11
-    return slim(bench({"artefact": graph}, observations(graph), others, targets=(C.name,), rounds=rounds).to_dict())
+    return bench({"artefact": graph}, observations(graph), others, targets=(C.name,), rounds=rounds)
+
+
+def cell(name: str, context: Context) -> dict[str, Any]:
+    """One row, measured."""
+    return slim(measure(graphs()[name], PAIRS if context.quick else 11).to_dict())
 
 
 def slim(result: dict[str, Any]) -> dict[str, Any]:
@@ -86,14 +93,14 @@ def slim(result: dict[str, Any]) -> dict[str, Any]:
 
 def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
-    graphs = networks()
+    policies = graphs()
 
     def row(name: str, cell: dict[str, Any]) -> str:
         rows = {each["engine"]: each for each in cell["rows"]}
         times = [f"{rows[e]['p50_us']:.3g} / {rows[e]['p999_us']:.3g}" if e in rows else "–" for e in ENGINES]
         ratios = [f"{cell['ratios'][e]:.0f}×" if e in cell["ratios"] else "–" for e in ("onnxruntime", "torch")]
         return (
-            f"| {name} | {cost(graphs[name]).macs} | {' | '.join(times)} | {FLOORS_US[name]} | {' | '.join(ratios)} |"
+            f"| {name} | {cost(policies[name]).macs} | {' | '.join(times)} | {FLOORS_US[name]} | {' | '.join(ratios)} |"
         )
 
     return "\n".join([
@@ -106,6 +113,6 @@ def table(record: Record, names: Sequence[str]) -> str:
 
 CASE = Case(
     "decide",
-    cells=lambda _: [Cell(name, partial(measure, name), 60) for name in networks()],
+    cells=lambda _: [Cell(name, partial(cell, name), 60) for name in graphs()],
     table=table,
 )

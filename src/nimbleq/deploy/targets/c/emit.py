@@ -61,7 +61,7 @@ def emit_c(
     """
     c_text.identifier(name)
     graph = _with_outputs(graph)
-    plans = [plan(graph, isa) for isa in isas]
+    plans = _different([plan(graph, isa) for isa in isas])
     top = title(graph, name, source, plans)
     body = _needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
     body += _alternatives(plans, name, bool(digest))
@@ -82,6 +82,13 @@ def _with_outputs(graph: Graph) -> Graph:
     if producer is None or not isinstance(producer.op, ops.ArgMax):
         raise GraphError(f"C needs {ACTION!r} to be made by ArgMax")
     return graph
+
+
+def _different(plans: Sequence[Plan]) -> list[Plan]:
+    """Without those that are the same code as the next one, whose processors can do less."""
+    codes = [[(block.code.lines, block.code.kernels) for block in each.blocks] for each in plans]
+    last = len(plans) - 1
+    return [each for index, each in enumerate(plans) if index == last or codes[index] != codes[index + 1]]
 
 
 def _needs_int(largest: int) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nimbleq.deploy.targets.c.layout import ALIGNMENT
 from nimbleq.deploy.targets.c.ops import PORTABLE as PORTABLE_OPS
 from nimbleq.deploy.targets.c.ops import Make
-from nimbleq.deploy.targets.c.ops.avx2 import LAYERS as AVX2_LAYERS
+from nimbleq.deploy.targets.c.ops.avx2 import PAIRS, VNNI, layers
 from nimbleq.deploy.targets.c.ops.avx2.store import stores_bytes
 from nimbleq.deploy.targets.c.steps import Fuses
 from nimbleq.graph.ops import Op
@@ -52,8 +52,16 @@ AVX2 = Isa(
     alignment=64,
     stack_bytes=16384,
     lanes=32,
-    ops={**PORTABLE_OPS, **AVX2_LAYERS},
+    ops={**PORTABLE_OPS, **layers(PAIRS)},
     fuses=stores_bytes,
+)
+AVX2_VNNI = replace(
+    AVX2,
+    name="AVX2 with VNNI",
+    condition=(
+        "(defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))) \\\n    && " + AVX2.condition
+    ),
+    ops={**PORTABLE_OPS, **layers(VNNI)},
 )
 PORTABLE = Isa(
     name="portable",
@@ -66,7 +74,7 @@ PORTABLE = Isa(
     fuses=lambda graph, op: True,
 )
 
-ISAS = (AVX2, PORTABLE)
+ISAS = (AVX2_VNNI, AVX2, PORTABLE)
 """Those of a file that runs everywhere: the preprocessor takes the first whose condition holds."""
 
 
@@ -76,5 +84,7 @@ def isas_of_this_machine() -> tuple[Isa, ...]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return ISAS
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return (AVX2,) if {"avx2", "fma", "bmi2"} <= set(flags) and platform.machine() == "x86_64" else ISAS
+    flags = set(next((line.split() for line in lines if line.startswith("flags")), []))
+    if not {"avx2", "fma", "bmi2"} <= flags or platform.machine() != "x86_64":
+        return ISAS
+    return (AVX2_VNNI, AVX2) if "avx_vnni" in flags or {"avx512_vnni", "avx512vl"} <= flags else (AVX2,)

@@ -1,15 +1,12 @@
 /* int32 sums of bytes (0..h) times int8 weights for P inputs x V vectors of 8 outputs: a convolution with P pixels, or a
-   dense layer with one. Step s multiplies the four bytes at x + offset[s] by weights [s][8 V][4]. Two steps at a time
-   are summed in int16 before they are widened. Whoever writes the weights proves that no sum can leave int16: for every
-   output and each half, h * (the positive ones of its four weights) <= 32767, and likewise the negative ones. `steps` is
-   even. */
+   dense layer with one. Step s multiplies the four bytes at x + offset[s] by weights [s][8 V][4]. Two steps at a time make
+   a sum of their own: nq_two_quads says what it asks of the weights. `steps` is even. */
 NQ_INLINE void nq_quads_tile_u8(
     const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
     const int steps, const int P, const int V, const int keep, const int store, const int32_t *multiplier,
     const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i acc[8];
+    __m256i acc[12];
     NQ_UNROLL
     for (int p = 0; p < P; ++p) {
         NQ_UNROLL
@@ -24,9 +21,8 @@ NQ_INLINE void nq_quads_tile_u8(
             NQ_UNROLL
             for (int v = 0; v < V; ++v) {
                 const __m256i *line = (const __m256i *)(const void *)w + v;
-                const __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(x, _mm256_loadu_si256(line)),
-                                                     _mm256_maddubs_epi16(z, _mm256_loadu_si256(line + V)));
-                acc[p * V + v] = _mm256_add_epi32(acc[p * V + v], _mm256_madd_epi16(sum, ones));
+                acc[p * V + v] = nq_two_quads(acc[p * V + v], x, _mm256_loadu_si256(line), z,
+                                              _mm256_loadu_si256(line + V));
                 NQ_PIN(acc[p * V + v]);
             }
         }
@@ -45,8 +41,8 @@ NQ_INLINE void nq_conv_u8(
 {
     const int pixels = rows * cols;
     for (int first = 0; first < pixels; first += P) {
-        const uint8_t *pixel[4];
-        int place[4];
+        const uint8_t *pixel[6];
+        int place[6];
         const int from = first + P <= pixels ? first : pixels - P;
         NQ_UNROLL
         for (int p = 0; p < P; ++p) {
@@ -70,14 +66,13 @@ NQ_INLINE void nq_linear_quads_u8(
                      high);
 }
 
-/* y[o] = w[o] . x + b[o] for few outputs, the proof as above for neighbouring pairs. Rows of w are `stride` apart. */
+/* y[o] = w[o] . x + b[o] for few outputs. Rows of w are `stride` apart. */
 NQ_INLINE void nq_linear_dot_u8(
     const uint8_t *x, const int8_t *w, const int32_t *b, int32_t *y, const int n_in, const int n_out, const int stride)
 {
     const int whole = n_in / 32 * 32;
     uint32_t total[8];
     for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
-    const __m256i ones = _mm256_set1_epi16(1);
     __m256i acc[8];
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
@@ -86,7 +81,7 @@ NQ_INLINE void nq_linear_dot_u8(
         NQ_UNROLL
         for (int o = 0; o < n_out; ++o) {
             const __m256i line = _mm256_loadu_si256((const __m256i *)(const void *)(w + o * stride + k));
-            acc[o] = _mm256_add_epi32(acc[o], _mm256_madd_epi16(_mm256_maddubs_epi16(part, line), ones));
+            acc[o] = nq_quad(acc[o], part, line);
         }
     }
     NQ_UNROLL

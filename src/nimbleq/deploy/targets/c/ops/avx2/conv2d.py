@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
-from nimbleq.deploy.targets.c.ops.avx2.quads import Quads, quads
+from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, quads
 from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source, real_weights
@@ -13,20 +13,18 @@ from nimbleq.types import Array
 
 PIXELS = 6
 """Output pixels of a tile; with two vectors of channels they fill 12 of 16 registers."""
-BYTE_PIXELS = 4
-"""The same where bytes are multiplied, which takes more registers for weights."""
 
 
-def conv2d(layer: Layer) -> list[str]:
+def conv2d(products: Products, layer: Layer) -> list[str]:
     """Lines of a Conv2d, its epilogue included."""
     if real_weights(layer):
         layer.use("avx2/conv_f32")
         return _tiles(layer, real=True)
     check_int_source(layer)
-    proven = _proven(layer)
+    proven = _proven(layer, products)
     if proven is not None:
-        layer.use("avx2/quads_u8")
-        return _bytes(layer, proven)
+        layer.use("avx2/quads_u8", products.kernel)
+        return _bytes(layer, proven, products.pixels)
     layer.use("avx2/conv_i8")
     return _tiles(layer, real=False)
 
@@ -72,7 +70,7 @@ def _tile(start: int, channels: int) -> str:
     return f"_{start // 16}" if channels > 16 else ""
 
 
-def _proven(layer: Layer) -> list[Quads] | None:
+def _proven(layer: Layer, products: Products) -> list[Quads] | None:
     """Weights of byte products, per tile; None where those are not exact or the inputs do not come in fours."""
     op, weight, source = layer.op, layer.weight(layer.op.weight), layer.source
     run = weight.shape[3] * layer.source_type.shape[0]
@@ -81,7 +79,7 @@ def _proven(layer: Layer) -> list[Quads] | None:
     high = max(highest(layer.layout.graph, source), op.pad_value if op.padding != (0, 0) else 0)
     offsets = (np.arange(weight.shape[2])[:, None] * _line(layer) + np.arange(0, run, 4)).reshape(-1)
     steps = weight.transpose(2, 3, 1, 0).reshape(len(offsets), 4, len(weight)).transpose(0, 2, 1)
-    tiles = [quads(steps[:, start : start + 16], offsets, high) for start in range(0, len(weight), 16)]
+    tiles = [quads(steps[:, start : start + 16], offsets, high, products) for start in range(0, len(weight), 16)]
     found = [tile for tile in tiles if tile is not None]
     return found if len(found) == len(tiles) else None
 
@@ -92,7 +90,7 @@ def _line(layer: Layer) -> int:
     return int((width + 2 * layer.op.padding[1]) * channels)
 
 
-def _bytes(layer: Layer, proven: list[Quads]) -> list[str]:
+def _bytes(layer: Layer, proven: list[Quads], pixels: int) -> list[str]:
     """One call per tile of output channels: products of bytes."""
     op, in_channels = layer.op, layer.source_type.shape[0]
     channels, rows, cols = layer.node_type.shape
@@ -106,7 +104,7 @@ def _bytes(layer: Layer, proven: list[Quads]) -> list[str]:
         o = layer.constant(f"offset{tile}", quad.offsets)
         lines.append(
             f"nq_conv_u8({x}, {layer.y} + {start}, {w}, {b}, {o}, {len(quad.offsets)}, {rows}, {cols}, {channels}, "
-            f"{op.stride[0] * _line(layer)}, {op.stride[1] * in_channels}, {min(BYTE_PIXELS, rows * cols)}, {vectors}, "
+            f"{op.stride[0] * _line(layer)}, {op.stride[1] * in_channels}, {min(pixels, rows * cols)}, {vectors}, "
             f"{keep}, {_scales(layer, how, 1, start, vectors * 8, tile, group='0')});"
         )
     return lines

@@ -6,6 +6,7 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.avx2.linear_int import int_linear
+from nimbleq.deploy.targets.c.ops.avx2.quads import Products
 from nimbleq.deploy.targets.c.ops.avx2.store import bias_of
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import columns, real_weights
@@ -21,9 +22,9 @@ WALKED_INPUTS = 64
 """Up to this many, which are zero are the bits of one word, and no list is made."""
 
 
-def linear(layer: Layer) -> list[str]:
+def linear(products: Products, layer: Layer) -> list[str]:
     """Lines of a Linear, its epilogue included."""
-    return _float(layer, columns(layer)) if real_weights(layer) else int_linear(layer, columns(layer))
+    return _float(layer, columns(layer)) if real_weights(layer) else int_linear(layer, columns(layer), products)
 
 
 def _float(layer: Layer, weight: Array) -> list[str]:

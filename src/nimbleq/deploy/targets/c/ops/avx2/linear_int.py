@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.ops.avx2.quads import Quads, any_pair_fits, pairs_fit, quads
+from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, any_pair_fits, pairs_fit, quads
 from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source
@@ -29,11 +29,11 @@ WALKED_INPUTS = 32
 """The same where pairs of few inputs are multiplied as 16-bit integers."""
 
 
-def int_linear(layer: Layer, weight: Array) -> list[str]:
+def int_linear(layer: Layer, weight: Array, products: Products) -> list[str]:
     """Lines of a Linear, its epilogue included; ``weight`` has its columns in stored order."""
     check_int_source(layer)
     n_out, n_in = weight.shape
-    dense = _Dense(layer, weight, bias_of(layer, n_out))
+    dense = _Dense(layer, weight, bias_of(layer, n_out), products)
     is_bytes = layer.source_element == "uint8_t"
     # Whole groups of inputs are read: the arena has room for that, the caller's observation has not.
     in_arena = layer.layout.in_arena(layer.source)
@@ -42,10 +42,10 @@ def int_linear(layer: Layer, weight: Array) -> list[str]:
         return _few(dense, high)
     sparse = is_bytes and layer.source in layer.layout.sparse
     if high is not None:
-        if sparse and n_in >= SPARSE_INPUTS and any_pair_fits(weight, high):
+        if sparse and n_in >= SPARSE_INPUTS and not products.exact and any_pair_fits(weight, high):
             return _rows(dense)
         steps = pad_to(weight, -(-n_in // 4) * 4).reshape(n_out, -1, 4).transpose(1, 0, 2)
-        proven = quads(steps, 4 * np.arange(len(steps)), high)
+        proven = quads(steps, 4 * np.arange(len(steps)), high, products)
         if proven is not None:
             return _quads(dense, proven)
     if n_in <= WIDENED_INPUTS:
@@ -60,6 +60,7 @@ class _Dense:
     layer: Layer
     weight: Array
     bias: Array
+    products: Products
 
     @property
     def x(self) -> str:
@@ -118,11 +119,11 @@ def _few(dense: _Dense, high: int | None) -> list[str]:
     """Dot products."""
     layer, (n_out, n_in) = dense.layer, dense.weight.shape
     padded = pad_to(dense.weight, -(-n_in // 32) * 32)
-    proven = high is not None and pairs_fit(padded, high)
+    proven = high is not None and (dense.products.exact or pairs_fit(padded, high))
     w, b, y = layer.constant("weight", padded), layer.constant("bias", dense.bias), layer.y
     sizes = f"{n_in}, {n_out}, {padded.shape[1]}"
     if proven:
-        layer.use("avx2/quads_u8")
+        layer.use("avx2/quads_u8", dense.products.kernel)
         return [f"nq_linear_dot_u8({dense.x}, {w}, {b}, {y}, {sizes});"]
     layer.use("avx2/linear_i8")
     return [*dense.wide(n_in), f"nq_linear_dot_i8(value, {w}, {b}, {y}, {sizes});"]
@@ -141,7 +142,7 @@ def _rows(dense: _Dense) -> list[str]:
 
 def _quads(dense: _Dense, proven: Quads) -> list[str]:
     """Bytes, all inputs."""
-    dense.layer.use("avx2/quads_u8")
+    dense.layer.use("avx2/quads_u8", dense.products.kernel)
     weights = pad_to(proven.weights, -(-len(dense.bias) // 16) * 16, axis=1)
     offset = dense.layer.constant("offset", proven.offsets)
     return dense.tiles(f"nq_linear_quads_u8({dense.x}, {offset}, {len(weights)}", weights, 8)

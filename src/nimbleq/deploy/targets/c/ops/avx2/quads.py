@@ -14,6 +14,27 @@ import numpy as np
 
 from nimbleq.types import Array
 
+
+@dataclass(frozen=True)
+class Products:
+    """How four bytes are multiplied by four int8 weights and added up.
+
+    Attributes:
+        kernel: file of `native/kernels` that does it.
+        exact: whatever the weights are; else they have to prove it.
+        pixels: output pixels of a convolution's tile, with two vectors of channels.
+    """
+
+    kernel: str
+    exact: bool
+    pixels: int
+
+
+PAIRS = Products("avx2/bytes_pairs", exact=False, pixels=4)
+"""`vpmaddubsw`; its intermediate sums take registers."""
+VNNI = Products("avx2/bytes_vnni", exact=True, pixels=6)
+"""`vpdpbusd`."""
+
 _MOST, _LEAST = 2**15 - 1, 2**15
 _EXTRA = 1.25
 """Up to this many times the steps it is still faster than 16-bit products."""
@@ -30,15 +51,20 @@ class Quads:
     weights: Array
 
 
-def quads(weights: Array, offsets: Array, high: int) -> Quads | None:
+def quads(weights: Array, offsets: Array, high: int, products: Products = PAIRS) -> Quads | None:
     """Steps whose pairs cannot saturate; None where it would take too many.
 
     Args:
         weights: int8 ``[steps, out, 4]``.
         offsets: ``[steps]``.
         high: largest input.
+        products: how they are multiplied.
     """
     wanted = len(weights)
+    if products.exact:
+        odd = wanted % 2
+        even = np.concatenate([weights, np.zeros_like(weights[:odd])])
+        return Quads(np.append(offsets, offsets[:odd]).astype(np.int32), even.astype(np.int8))
     made: list[Quads] = []
     rest = weights.astype(np.int32)
     while len(rest):
