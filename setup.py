@@ -42,8 +42,8 @@ CHOOSING = [
     extension("_runtime", "runtime", "runtime", "batch", "timing", "library", "prebuilt", *ENGINE),
     Extension(
         "nimbleq.native._lander",
-        [f"{LANDER}/module.cpp", *sorted(map(str, LANDER.glob("Box2D/**/*.cpp")))],
-        depends=sorted(map(str, LANDER.glob("Box2D/**/*.h"))),
+        sorted(map(str, LANDER.glob("*.cpp"))),
+        depends=sorted(map(str, LANDER.glob("**/*.*"))),
         include_dirs=[numpy.get_include(), str(LANDER)],
         # For no processor in particular: worlds have to round as in the Box2D that Gymnasium uses.
         extra_compile_args=["-O3", "-std=c++17", "-ffp-contract=off"],

@@ -97,8 +97,10 @@ def test_what_is_no_environment_no_action_or_no_episode_is_refused() -> None:
             batch.step(np.array([index]), np.array([action]))
     for _ in range(2):
         batch.step(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    with pytest.raises(ValueError, match="longer than its draws"):
-        batch.step(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    for indices in ([0], [0, 0]):
+        with pytest.raises(ValueError, match="named twice, or its episode has no draws left"):
+            batch.step(np.array(indices), np.zeros(len(indices), np.int64))
+        batch.reset(0, 1)
 
 
 @pytest.mark.usefixtures("tried_anew")
