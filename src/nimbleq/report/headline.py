@@ -36,7 +36,9 @@ def _sentence(data: RunData) -> str:
     keep = data.compress.number("keep")
     if keep is None:
         return said + "."
-    return said + f" and made as small as possible while keeping {units.percent(keep)} of its return."
+    said += f" and made as small as possible while keeping {units.percent(keep)} of its return"
+    whole = data.compress.number("teacher_return_mean")
+    return said + (f", which is {units.value(whole)}." if whole is not None else ".")
 
 
 def _tiles(data: RunData) -> list[Markup]:

@@ -132,8 +132,9 @@ class Certificate:
         lower = self.difference_lower95
         bound = "" if lower is None else f", by no less than {lower:+.2f} with 95 % confidence"
         measured = (
-            f"over {len(made):,} paired episodes the student's mean return differs by "
-            f"{_mean(made.student - made.teacher):+.2f}{bound}; {-self.margin:+.2f} is allowed at keep = {claim.keep:g}"
+            f"over {len(made):,} paired episodes the student returns {_mean(made.student):.1f} and the teacher "
+            f"{_mean(made.teacher):.1f}: a difference of {_mean(made.student - made.teacher):+.2f}{bound}; "
+            f"{-self.margin:+.2f} is allowed at keep = {claim.keep:g}"
         )
         if verdict.certified:
             return f"certified after {verdict.episodes:,} episodes: {measured}"

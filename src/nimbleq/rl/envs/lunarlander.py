@@ -21,6 +21,7 @@ from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array
 
 _PEAKS, _PAD = 11, slice(3, 8)  # of the ground; which of them the landing pad levels
+_BEFORE = np.arange(-1, _PEAKS - 1)
 _HEIGHT = 400 / 30.0
 _PUSH = 1_000.0  # the first push, at most
 _FEATURES = 8
@@ -86,7 +87,7 @@ class LunarLanderEnvBatch:
         rng = seeding.np_random(int(seed))[0]
         height = rng.uniform(0, _HEIGHT / 2, size=_PEAKS + 1)
         height[_PAD] = _HEIGHT / 4
-        smooth = np.array([0.33 * (height[i - 1] + height[i] + height[i + 1]) for i in range(_PEAKS)])
+        smooth = 0.33 * (height[_BEFORE] + height[:-1] + height[1:])
         push = rng.uniform(-_PUSH, _PUSH), rng.uniform(-_PUSH, _PUSH)
         obs = np.empty(_FEATURES, np.float32)
         self._worlds.reset(index, smooth, *push, rng.random(2 * (self.limit + 1)), obs)
