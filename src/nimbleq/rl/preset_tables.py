@@ -245,7 +245,7 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "envs": 64,
         "updates_per_step": 1,
     },
-    "gpu": {  # 16 transitions learnt per step played, twice as many as Nature 2015, in large batches
+    "gpu": {  # 32 transitions learnt per step played, four times as many as Nature 2015, in large batches
         "replay.capacity": 1_000_000,
         "learner.batch_size": 512,
         "learner.precision": "bf16",
@@ -253,13 +253,13 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "learner.target_every": 500,
         "learner.lr": 2.5e-4,
         "learner.lr_end": 2.5e-4,
-        "explore.updates": 5_000,
-        "evaluation.every": 8_000,
+        "explore.updates": 10_000,
+        "evaluation.every": 10_000,
         "evaluation.episodes": 8,
         "evaluation.final_episodes": 30,
         "steps": 10_000_000,
         "envs": 128,
-        "updates_per_step": 4,
+        "updates_per_step": 8,
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""

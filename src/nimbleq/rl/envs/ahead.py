@@ -60,12 +60,8 @@ class StartedAhead(Generic[T]):
             if seed not in self._started:
                 self._started[seed] = self._threads.submit(self._start, self._idle.pop(), seed)
 
-    def close(self, release: Callable[[T], None]) -> None:
-        """End the threads and ``release`` the spares."""
+    def close(self) -> None:
+        """End the threads, and let go of the spares."""
         self._expected.clear()
-        spares = [*self._idle, *(future.result()[0] for future in self._started.values())]
         self._threads.shutdown()
         self._idle, self._started = [], {}
-        for spare in spares:
-            if spare is not None:
-                release(spare)

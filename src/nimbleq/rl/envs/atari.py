@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,13 @@ class AtariEnvBatch:
         with quiet():
             game = find_env(EnvConfig(config.id))  # with its one-line errors: no ale-py, no such game
             game.close()
-        make = partial(_make, game.get_wrapper_attr("spec").kwargs["game"], _DEFAULTS | arguments)
+        from ale_py import roms  # optional
+
+        rom = roms.get_rom_path(game.get_wrapper_attr("spec").kwargs["game"])
+        make = partial(_make, rom, _DEFAULTS | arguments)
         self.limit = config.max_episode_steps or _CUT_STEPS
         first = make()
-        actions = int(first.single_action_space.n)
+        actions = len(first.get_action_set())
         interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions)
         self.spec = EnvSpec(interface.obs, actions, interface=interface)
         self.games: list[Any] = [first, *[None] * (count - 1)]
@@ -78,7 +82,7 @@ class AtariEnvBatch:
     def step(self, indices: Array, actions: Array) -> tuple[Array, Array, Array, Array]:
         """See `EnvBatch`."""
         reward, ended = np.zeros(len(indices), np.float32), np.zeros(len(indices), bool)
-        games = [self.games[index].ale for index in indices.tolist()]
+        games = [self.games[index] for index in indices.tolist()]
         for game, action in zip(games, actions.tolist(), strict=True):  # each plays in a thread of its own
             game.send((action,), _WHOLE)
         for place, (index, game) in enumerate(zip(indices.tolist(), games, strict=True)):
@@ -93,29 +97,38 @@ class AtariEnvBatch:
 
     def close(self) -> None:
         """See `EnvBatch`."""
-        self._ahead.close(lambda game: game.close())
-        for game in self.games:
-            if game is not None:
-                game.close()
-        self.games.clear()  # their threads end now, and not with the next collection of garbage, maybe after a fork
+        self._ahead.close()
+        self.games.clear()  # their threads end now, as nobody else refers to them
 
 
-def _make(game: str, arguments: Mapping[str, Any]) -> Any:
-    """One game with a thread of its own."""
-    from ale_py.vector_env import AtariVectorEnv  # optional
+def _make(rom: Path, arguments: Mapping[str, Any]) -> Any:
+    """One game with a thread of its own: what `ale_py.vector_env.AtariVectorEnv` steps, without its spaces."""
+    from ale_py import ALEVectorInterface  # optional
 
-    return AtariVectorEnv(
-        game,
-        1,
-        num_threads=1,
-        reward_clipping=False,
+    return ALEVectorInterface(
+        rom_path=rom,
+        num_envs=1,
+        frame_skip=4,
+        stack_num=4,
+        img_height=84,
+        img_width=84,
+        grayscale=True,
+        maxpool=True,
+        noop_max=30,
         use_fire_reset=False,
-        max_num_frames_per_episode=1 << 30,  # counted here, in steps
+        episodic_life=False,
+        life_loss_info=False,
+        reward_clipping=False,
+        max_episode_steps=1 << 30,  # counted here, in steps
+        batch_size=1,
+        num_threads=1,
+        thread_affinity_offset=-1,
+        autoreset_mode="NextStep",
         **arguments,
     )
 
 
 def _begin(make: Callable[[], Any], game: Any, seed: int) -> tuple[Any, Array]:
     game = make() if game is None else game
-    obs, _ = game.reset(seed=np.array([seed]), options={"reset_mask": np.ones(1, bool)})
+    obs, _ = game.reset(np.array([0]), np.array([seed]))
     return game, obs[0]

@@ -21,6 +21,8 @@ class EnvEngine:
         make: ``(config, count, pictures) → EnvBatch``.
         draws: it can draw pictures.
         tuned: presets have settings for its environments, so that no random play is needed to find any.
+        apart: it has so many threads that training steps it in a process of its own, where they share Python's lock
+            with nobody.
     """
 
     name: str
@@ -28,6 +30,7 @@ class EnvEngine:
     make: Callable[[EnvConfig, int, bool], EnvBatch]
     draws: bool = True
     tuned: bool = False
+    apart: bool = False
 
 
 def _plain(name: str) -> Callable[[EnvConfig], bool]:
@@ -41,6 +44,7 @@ ENV_ENGINES = [
         lambda config: config.id.startswith("ALE/"),
         lambda config, count, pictures: atari.AtariEnvBatch(config, count),
         tuned=True,
+        apart=True,
     ),
     EnvEngine(
         "CartPole in C",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import Expecting, expect
-from nimbleq.rl.envs.engines import make_env_batch
+from nimbleq.rl.envs.engines import env_engine, make_env_batch
 from nimbleq.rl.envs.vector_engine import VectorEngine
 from nimbleq.rl.envs.workers import WorkerEnvBatch
 from nimbleq.seeds import episode_seeds
@@ -34,7 +35,8 @@ class VectorEnv:
 
     def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
         self.name, self.seed, self.count = config.id, seed, envs
-        self.batch = (WorkerEnvBatch if config.workers > 1 else make_env_batch)(config, envs)
+        apart = config.workers > 1 or (env_engine(config).apart and hasattr(os, "fork"))
+        self.batch = (WorkerEnvBatch if apart else make_env_batch)(config, envs)
         self._expecting = self.batch if isinstance(self.batch, Expecting) else None
         self.spec = self.batch.spec
         self.finished: list[tuple[float, int]] = []

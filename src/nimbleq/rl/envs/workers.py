@@ -1,4 +1,4 @@
-"""Environments shared out among worker processes: for those whose steps cost more than a few round trips of a pipe.
+"""Environments in worker processes: for those whose steps cost more than a few round trips of a pipe.
 
 Observations, rewards and masks pass through memory that the processes share; pipes carry the requests.
 Environments are independent, so what they do does not depend on their process: the outcome is the same bits.
@@ -11,6 +11,7 @@ import mmap
 import multiprocessing
 import os
 import weakref
+from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,7 +21,7 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
-from nimbleq.rl.envs.batch import Outcome
+from nimbleq.rl.envs.batch import Outcome, expect
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.stopping import ignore_stop_signals
@@ -96,6 +97,12 @@ class WorkerEnvBatch:
         except EnvError:
             self.close()
             raise
+
+    def expect(self, seeds: Sequence[int]) -> None:
+        """See `Expecting`. Of several workers, nobody knows which will start the next episode."""
+        if len(self._pipes) == 1:
+            self._ask(0, ("expect", list(seeds)))
+            self._answer(0)
 
     def reset(self, index: int, seed: int) -> Array:
         """See `EnvBatch`."""
@@ -173,6 +180,8 @@ def _work(config: EnvConfig, shared: _Shared, pipe: Connection, parent: int) -> 
             match question:
                 case ("make",):
                     batch = make_env_batch(config, len(shared.wanted))
+                case ("expect", seeds) if batch is not None:
+                    expect(batch, seeds)
                 case ("reset", index, seed) if batch is not None:
                     shared.obs[index] = batch.reset(index, seed)
                 case _ if batch is not None:

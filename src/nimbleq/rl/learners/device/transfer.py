@@ -10,6 +10,8 @@ from nimbleq.config import LearnerConfig
 from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
+_SMALL = 1 << 14  # bytes
+
 
 def missing_device(config: LearnerConfig) -> str | None:
     """Why there is no device that ``config.device`` names, in one line; None where there is one."""
@@ -37,11 +39,12 @@ def choose_device(config: LearnerConfig) -> torch.device:
 def to_device(array: Array, device: torch.device) -> Tensor:
     """``array`` on ``device``; the caller may change ``array`` afterwards, and does not wait for the copy.
 
-    A CUDA copy starts from pinned memory, which PyTorch gives out again only once the copy is done.
+    CUDA takes small arrays into its own memory before it answers. Larger ones are copied from pinned memory, which
+    PyTorch gives out again only once the copy is done.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return (tensor if tensor.nbytes <= _SMALL else tensor.pin_memory()).to(device, non_blocking=True)
     return tensor.clone().to(device)
 
 
