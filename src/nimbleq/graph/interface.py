@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nimbleq.errors import ObservationError
+from nimbleq.graph.frames import Frames
 from nimbleq.graph.reading import Read, as_array, described, input_spec, reader
 from nimbleq.graph.space import (
     AXES,
@@ -57,6 +58,7 @@ class Interface:
         action_start: the environment's action is the index plus this.
         commands: ``[A, *command]`` the environment's action for each index, if it is not a number (None: it is).
         mask: one of `MASKS` (None: every action is always legal).
+        frames: how the screens of a console become the pictures of ``space`` (None: they are not made of any).
         obs: what the network reads.
         read: an observation → an array of ``obs``; like `network_input`, but it accepts NaN and infinity.
     """
@@ -66,6 +68,7 @@ class Interface:
     action_start: int = 0
     commands: Array | None = None
     mask: str | None = None
+    frames: Frames | None = None
     obs: ObsSpec = field(init=False, repr=False)
     read: Read = field(init=False, repr=False)
 
@@ -80,7 +83,7 @@ class Interface:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # ``read`` is a closure, which cannot be pickled.
-        return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask)
+        return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask, self.frames)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Interface) or _numbers(self) != _numbers(other):
@@ -109,7 +112,7 @@ class Interface:
 
 def _numbers(interface: Interface) -> tuple[Any, ...]:
     """All fields but the commands, which are an array."""
-    return interface.space, interface.actions, interface.action_start, interface.mask
+    return interface.space, interface.actions, interface.action_start, interface.mask, interface.frames
 
 
 def network_input(interface: Interface, raw: Any) -> Array:
@@ -210,6 +213,7 @@ def describe(interface: Interface) -> list[str]:
         place = f"obs[{at}..{at + leaf.size - 1}]" if leaf.size > 1 else f"obs[{at}]"
         at += leaf.size
         lines.append(f"{place if vector else 'obs'}: {named(path) or 'observation'}, {_form(leaf)}")
+    lines += [] if interface.frames is None else [_screens(interface.frames)]
     count, first = interface.actions, interface.action_start
     if interface.commands is not None:
         lines.append(f"action: index 0..{count - 1} of the environment's commands")
@@ -224,6 +228,14 @@ def describe(interface: Interface) -> list[str]:
     return [
         ascii(line)[1:-1].replace("*/", "* /") for line in lines
     ]  # names may hold anything, even the end of a comment
+
+
+def _screens(frames: Frames) -> str:
+    sides = " x ".join(map(str, frames.shape))
+    return (
+        f"each picture: the larger of the last two of {frames.skip} screens uint8 {sides}, grey, resized by area; "
+        "the newest last, zeros before the first"
+    )
 
 
 def _form(leaf: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from nimbleq.errors import FileError
+from nimbleq.graph.frames import Frames
 from nimbleq.graph.interface import MASKS, Interface, without_mask
 from nimbleq.graph.space import SAME, Box, Dict, Space, leaves
 from nimbleq.graph.space_codec import items, number, record, space_from_dict, space_to_dict, whole
@@ -14,6 +16,7 @@ from nimbleq.types import Array
 
 _COMMAND_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "int8", "int16")
 _MAX_ACTIONS = 1 << 20
+_MAX_PIXELS = 1 << 22
 
 
 def to_dict(interface: Interface) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def to_dict(interface: Interface) -> dict[str, Any]:
     if commands is not None:
         values = commands.reshape(-1).tolist()
         content["commands"] = {"dtype": str(commands.dtype), "shape": list(commands.shape), "values": values}
-    return content
+    return content if interface.frames is None else content | {"frames": asdict(interface.frames)}
 
 
 def from_dict(content: Any) -> Interface:
@@ -38,7 +41,7 @@ def from_dict(content: Any) -> Interface:
     Raises:
         FileError: it is not valid; says where.
     """
-    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"})
+    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"}, {"frames"})
     actions = whole(content["actions"], "interface.actions", 1)
     start, mask = whole(content["action_start"], "interface.action_start", -(1 << 62)), content["mask"]
     space = space_from_dict(content["space"], "interface.space")
@@ -53,7 +56,23 @@ def from_dict(content: Any) -> Interface:
     single = len(leaves(without_mask(space, mask))) == 1
     if not single and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
         raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
-    return Interface(space, actions, start, _commands(content["commands"], actions), mask)
+    frames = _frames(content.get("frames"), space)
+    return Interface(space, actions, start, _commands(content["commands"], actions), mask, frames)
+
+
+def _frames(content: Any, space: Space) -> Frames | None:
+    if content is None:
+        return None
+    names = tuple(field.name for field in fields(Frames))
+    record(content, "interface.frames", set(names))
+    frames = Frames(*(whole(content[name], f"interface.frames.{name}", 1) for name in names))
+    stack = isinstance(space, Box) and space.dtype == "uint8" and space.axes == "CHW" and len(space.shape) == 3
+    if not stack or frames.colours not in (1, 3) or frames.height * frames.width > _MAX_PIXELS:
+        raise FileError("interface.frames needs screens in grey or colour, and a space of stacked uint8 pictures (CHW)")
+    assert isinstance(space, Box)
+    if space.shape[1] > frames.height or space.shape[2] > frames.width:
+        raise FileError("interface.frames: the screens are smaller than the pictures")
+    return frames
 
 
 def _commands(content: Any, actions: int) -> Array | None:

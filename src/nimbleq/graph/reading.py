@@ -18,7 +18,7 @@ _TO_FIRST = {"HW": (), "CHW": (), "HWC": (2, 0, 1), "SHWC": (0, 3, 1, 2), "SCHW"
 """The transposition that moves the stack and the channels first."""
 _WHOLE = Box((), "int64")
 _EXACT = 2.0**53  # below this float64 holds every whole number
-_SLACK = 1e-5  # of an image's range: tolerance for rounding of floats
+SLACK = 1e-5  # of an image's range: tolerance for rounding of floats
 
 
 def input_spec(space: Space) -> ObsSpec:
@@ -157,7 +157,7 @@ def _picture(leaf: Box, path: Path) -> _Leaf:
     out, binary = leaf.picture, leaf.binary
     dtype = np.dtype(leaf.dtype)
     full = dtype.kind == "b" or (dtype == np.uint8 and (leaf.low or 0) <= 0 and (leaf.high is None or leaf.high >= 255))
-    slack = _SLACK * ((leaf.high or 0) - (leaf.low or 0)) if dtype.kind == "f" else 0.0
+    slack = SLACK * ((leaf.high or 0) - (leaf.low or 0)) if dtype.kind == "f" else 0.0
 
     def read(value: Any) -> Array:
         array = value if type(value) is np.ndarray else as_array(value, path)

@@ -17,6 +17,7 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
+from nimbleq.graph.frames import Frames
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box
 from nimbleq.rl.envs.ahead import StartedAhead
@@ -25,7 +26,7 @@ from nimbleq.rl.envs.uniform import quiet
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array
 
-_CUT_STEPS = 27_000
+_CUT_STEPS, _SKIP = 27_000, 4
 _SPARES = 32  # games at most that are started ahead
 _WHOLE = (1.0,)  # how far the paddle is turned: all the way, as by a joystick
 _DEFAULTS: dict[str, Any] = {"repeat_action_probability": 0.25, "full_action_space": False}
@@ -61,7 +62,10 @@ class AtariEnvBatch:
         self.limit = config.max_episode_steps or _CUT_STEPS
         first = make()
         actions = len(first.get_action_set())
-        interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions)
+        assert game.observation_space.shape is not None
+        height, width, colours = game.observation_space.shape
+        frames = Frames(height, width, colours, _SKIP)
+        interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), actions, frames=frames)
         self.spec = EnvSpec(interface.obs, actions, interface=interface)
         self.games: list[Any] = [first, *[None] * (count - 1)]
         self.steps = np.zeros(count, np.int64)
@@ -108,7 +112,7 @@ def _make(rom: Path, arguments: Mapping[str, Any]) -> Any:
     return ALEVectorInterface(
         rom_path=rom,
         num_envs=1,
-        frame_skip=4,
+        frame_skip=_SKIP,
         stack_num=4,
         img_height=84,
         img_width=84,

@@ -63,7 +63,7 @@ def emit_c(
     graph = _with_outputs(graph)
     plans = _different([plan(graph, isa) for isa in isas])
     top = title(graph, name, source, plans)
-    body = _needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
+    body = needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
     body += _alternatives(plans, name, bool(digest))
     return {
         f"{name}.c": f'{top}\n#include "{name}.h"\n{body}',
@@ -91,7 +91,7 @@ def _different(plans: Sequence[Plan]) -> list[Plan]:
     return [each for index, each in enumerate(plans) if index == last or codes[index] != codes[index + 1]]
 
 
-def _needs_int(largest: int) -> str:
+def needs_int(largest: int) -> str:
     """Lines that stop the compiler where an ``int`` cannot count that far."""
     if largest <= INT_MAX:
         return ""

@@ -10,6 +10,7 @@ from nimbleq.deploy.target import Engine, Files, NoOptions, Run, Source, Target,
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
+from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.toolchain import FAST, CompileError, NoCompilerError, cached_library, compile_library, find_compiler
 from nimbleq.errors import ConfigError
@@ -28,6 +29,7 @@ def _emit(source: Source, name: str, _: NoOptions) -> Files:
     texts = emit_c(
         source.graph, name, source.origin, source.q_meaning, source.interface, digest=source.digest
     ) | selftest(source, name)
+    texts |= emit_raw(source.graph, name, source.interface)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
     return {file: text.encode() for file, text in texts.items()}
 

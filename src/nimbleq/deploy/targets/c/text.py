@@ -17,7 +17,7 @@ KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
-    "quantize_power",
+    "quantize_power", "half", "less", "less_whole",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/bytes_pairs", "avx2/bytes_vnni", "avx2/quads_u8", "avx2/rows_u8",
@@ -47,7 +47,7 @@ _HEADERS = frozenset((
     "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype", "immintrin",
 ))  # fmt: skip
 """A policy's header with one of these names would be taken for the compiler's."""
-_KEYWORDS = frozenset((
+KEYWORDS = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double",
     "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int",
     "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
@@ -88,7 +88,7 @@ def identifier(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if name in _KEYWORDS:
+    if name in KEYWORDS:
         raise ConfigError(f"{name!r} is a word of C itself: choose another name")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name):
         raise ConfigError(f"{name!r} is not a C identifier: use letters, digits and _, starting with a letter")
@@ -100,6 +100,11 @@ def identifier(name: str) -> str:
 def comment_safe(text: str) -> str:
     """``text`` without anything that could end a comment or continue a line."""
     return re.sub(r"[^A-Za-z0-9_ .,:;()<>=+%@#'\[\]-]", "?", text)
+
+
+def comment_lines(text: str) -> str:
+    """`comment_safe` of each line."""
+    return "\n".join(map(comment_safe, text.split("\n")))
 
 
 def number(value: float) -> str:

@@ -1,0 +1,103 @@
+"""Calling the environment's side of a compiled policy, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.targets.c.entries import entries, mask_member
+from nimbleq.deploy.targets.c.raw import action_type, has_action
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
+from nimbleq.graph.space import Box
+from nimbleq.types import Array
+
+_NUMPY = {"float": "float32", "double": "float64"}
+
+
+class RawPolicy:
+    """The policy ``name`` in a library compiled from `emit_c` and `emit_raw`, and one state of it.
+
+    Attributes:
+        obs: the network's input as it was last read.
+    """
+
+    def __init__(self, library: Path, name: str, graph: Graph, interface: Interface) -> None:
+        self._graph, self._interface = graph, interface
+        self._parts = () if interface.frames else entries(interface)
+        self._held: list[Array] = []
+        self._raw = _struct(interface, [(part.name, part.c_type, part.single) for part in self._parts])
+        opened = ctypes.CDLL(str(library))
+        self._decide, self._reset = opened[f"{name}_act_raw"], opened[f"{name}_reset"]
+        self.obs = np.empty(interface.obs.shape, interface.obs.dtype)
+        self._commands = None if interface.commands is None else interface.commands
+        self._action = np.zeros(
+            () if self._commands is None else self._commands.shape[1:], _dtype(action_type(interface))
+        )  # fmt: skip
+        self.reset()
+
+    def reset(self) -> None:
+        """Start an episode."""
+        self._reset(_address(self.obs))
+
+    def act(self, raw: Any, mask: Array | None = None) -> int | Array | None:
+        """The environment's action for what it gave, or for ``(before, screen)``; None when it is refused."""
+        self._held = []
+        given = self._raw(*self._members(raw))
+        arguments = [_address(self.obs), ctypes.byref(given)]
+        if self._graph.masked and not mask_member(self._interface):
+            arguments.append(self._kept(np.asarray(mask, np.uint8)))
+        if has_action(self._interface):
+            arguments.append(_address(self._action))
+        index = int(self._decide(*arguments))
+        if index < 0:
+            return None
+        if not has_action(self._interface):
+            return index
+        return int(self._action) if self._commands is None else self._action.copy()
+
+    def _members(self, raw: Any) -> list[Any]:
+        if self._interface.frames:
+            return [self._kept(np.asarray(screen, np.uint8)) for screen in raw]
+        made: list[Any] = []
+        for part in self._parts:
+            value = raw
+            for key in part.path:
+                value = value[key]
+            if part.single:
+                made.append(int(np.asarray(value).item()))
+                continue
+            half = isinstance(part.leaf, Box) and part.leaf.dtype == "float16"
+            bits = np.asarray(value, np.float16).view(np.uint16) if half else value
+            made.append(self._kept(np.asarray(bits, _dtype(part.c_type))))
+        if name := mask_member(self._interface):
+            made.append(self._kept(np.asarray(raw[name], np.uint8)))
+        return made
+
+    def _kept(self, array: Array) -> ctypes.c_void_p:
+        """The address of an array that lives until the next call."""
+        self._held.append(np.ascontiguousarray(array))
+        return _address(self._held[-1])
+
+
+def _struct(interface: Interface, parts: Sequence[tuple[str, str, bool]]) -> Any:
+    """The type ``NAME_raw``."""
+    whole = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64}
+    if interface.frames:
+        fields: list[tuple[str, Any]] = [("before", ctypes.c_void_p), ("screen", ctypes.c_void_p)]
+    else:
+        fields = [(name, whole[kind] if single else ctypes.c_void_p) for name, kind, single in parts]
+    fields += [("action_mask", ctypes.c_void_p)] if mask_member(interface) else []
+    return type("Raw", (ctypes.Structure,), {"_fields_": fields})
+
+
+def _dtype(c_type: str) -> str:
+    return _NUMPY.get(c_type, c_type.removesuffix("_t"))
+
+
+def _address(array: Array) -> ctypes.c_void_p:
+    return array.ctypes.data_as(ctypes.c_void_p)
