@@ -15,7 +15,7 @@ BYTES = (4, 4, 2, 1, 1)
 """Of one element of each type."""
 OPS = (
     "permute", "copy", "convert", "border", "affine", "activate", "add", "dueling", "expectation", "layer_norm", "pool",
-    "quantize", "dequantize", "requantize", "sums_f32", "sums_u8", "sums_i16", "sparse_f32", "sparse_int",
+    "quantize", "dequantize", "requantize", "sums_f32", "dots_f32", "sums_u8", "sums_i16", "sparse_f32", "sparse_int",
     "oblique_tree", "axis_tree", "argmax",
 )  # fmt: skip
 """In the order of the C enumeration."""

@@ -18,8 +18,14 @@ from nimbleq.types import Array
 
 WIDTH = 16
 """Outputs are stored in multiples of it."""
+FEW_OUTPUTS = 8
+"""Up to so many outputs, and from so many inputs on, vectors run along the inputs."""
 SKIPS_FROM = 32
 """From so many inputs and outputs on, skipping inputs that are 0 pays for finding them."""
+WIDENED = 8192
+"""Up to so many weights of a Linear they are stored as int16, which takes more bytes and less work."""
+BYTES_ALWAYS = "avx512-vnni"
+"""But with these kernels, whose products are of bytes."""
 DENSE_FROM = 0.35
 """A share of weights that are not 0 from which on it is faster to multiply by all of them."""
 UNIT = {F32: 1, U8: 4, I16: 2}
@@ -76,6 +82,8 @@ def linear(step: Lowering) -> None:
         _sparse(step, x, kind, Windows(run=weight.shape[1]), weight, at)
         return
     x, kind, offset = _input(step)
+    if kind == U8 and step.isa != BYTES_ALWAYS and weight.size <= WIDENED and not _proven(step, weight, offset):
+        x, kind, offset = step.copied(I16), I16, 0
     _dense(step, x, kind, offset, Windows(run=weight.shape[1]), weight[:, None, :])
 
 
@@ -121,6 +129,10 @@ def _dense(step: Lowering, x: str, kind: int, offset: int, windows: Windows, wei
     """All weights ``[out, runs, run]``."""
     out, unit = len(weight), UNIT[kind]
     bias = bias_of(step.layer, out)
+    if kind == F32 and windows.count == windows.runs == 1 and out <= FEW_OUTPUTS <= windows.run:
+        lines = pad_to(weight[:, 0], -(-windows.run // WIDTH) * WIDTH).astype(np.float32)
+        _add(step, "dots_f32", x, kind, windows, out, WIDTH, 0, 0, NOWHERE, 0, [lines, bias], out)
+        return
     if offset:
         # What was added to the inputs is taken off again; sums wrap around on the way, the result fits.
         bias = (bias - offset * weight.astype(np.int64).sum(axis=(1, 2))).astype(np.int32)
@@ -131,10 +143,7 @@ def _dense(step: Lowering, x: str, kind: int, offset: int, windows: Windows, wei
     block = WIDTH if windows.count > 1 else 64
     element = {F32: np.float32, U8: np.int8, I16: np.int16}[kind]
     packed = [ordered[:, :, start : start + block].astype(element).reshape(-1) for start in range(0, width, block)]
-    proven = 0
-    if kind == U8 and step.isa == "avx2":
-        top = 255 if offset else max(highest(step.layer.layout.graph, step.layer.source), _pad(step))
-        proven = int(pairs_fit(padded.reshape(width, -1), top))
+    proven = int(kind == U8 and _proven(step, padded.reshape(width, -1), offset))
     source = step.layer.source
     skips = kind == F32 and source in step.layer.layout.sparse and min(windows.run, out) >= SKIPS_FROM
     skips = skips and windows.count == windows.runs == 1
@@ -143,9 +152,13 @@ def _dense(step: Lowering, x: str, kind: int, offset: int, windows: Windows, wei
          int(skips), proven, scratch, 0, [np.concatenate(packed), pad_to(bias, width)], width)  # fmt: skip
 
 
-def _pad(step: Lowering) -> int:
-    """What a border holds."""
-    return step.op.pad_value if isinstance(step.op, ops.Conv2d) and step.op.padding != (0, 0) else 0
+def _proven(step: Lowering, weight: Array, offset: int) -> bool:
+    """Whether sums of two products of bytes fit int16, with the kernels that need that."""
+    if step.isa != "avx2":
+        return False
+    border = step.op.pad_value if isinstance(step.op, ops.Conv2d) and step.op.padding != (0, 0) else 0
+    top = 255 if offset else max(highest(step.layer.layout.graph, step.layer.source), border)
+    return pairs_fit(pad_to(weight, -(-weight.shape[1] // 2) * 2), top)
 
 
 def _sparse(step: Lowering, x: str, kind: int, windows: Windows, weight: Array, at: Array) -> None:

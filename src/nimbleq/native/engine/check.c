@@ -108,6 +108,18 @@ static void sums(Check *c, int32_t kind, int64_t unit, int64_t weight_bytes)
     }
 }
 
+/* Dots: constants are weights, in lines of a multiple of 16, and biases. */
+static void dots(Check *c)
+{
+    const Sums *s = &c->step->sums;
+    if (!windows(c, s)) return;
+    if (s->rows != 1 || s->cols != 1 || s->runs != 1) fail(c, "only a Linear is made of dots");
+    reads(c, c->step->x, s->run, NQ_F32);
+    writes(c, c->step->y, s->out, NQ_F32);
+    constant(c, 0, s->out * up(s->run, 16), 4);
+    constant(c, 1, s->out, 4);
+}
+
 /* Sparse sums: constants are weights, biases, multipliers, shifts, entries of each output, places of the entries. */
 static void sparse(Check *c, int real)
 {
@@ -248,6 +260,7 @@ const char *nq_check_step(const Step *step, const Head *head, const int64_t *con
     }
     case NQ_POOL: pool(c); break;
     case NQ_SUMS_F32: sums(c, NQ_F32, 1, 4); break;
+    case NQ_DOTS_F32: dots(c); break;
     case NQ_SUMS_U8: sums(c, NQ_U8, 4, 1); break;
     case NQ_SUMS_I16: sums(c, NQ_I16, 2, 2); break;
     case NQ_SPARSE_F32: sparse(c, 1); break;

@@ -285,5 +285,5 @@ static void argmax(const Step *step, Run *run)
 
 const Kernel NQ_KERNELS[NQ_OPS] = {
     permute, copy, convert, border, affine, activate, add, dueling, expectation, layer_norm, pool, quantize, dequantize,
-    requantize, sums_f32, sums_u8, sums_i16, sparse_f32, sparse_int, oblique_tree, axis_tree, argmax,
+    requantize, sums_f32, dots_f32, sums_u8, sums_i16, sparse_f32, sparse_int, oblique_tree, axis_tree, argmax,
 };

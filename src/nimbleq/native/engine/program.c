@@ -37,7 +37,7 @@ static double work(const Step *step)
     const Sums *s = &step->sums;
     const double windows = (double)s->rows * s->cols;
     if (step->op == NQ_SPARSE_F32 || step->op == NQ_SPARSE_INT) return windows * s->entries;
-    const int dense = step->op == NQ_SUMS_F32 || step->op == NQ_SUMS_U8 || step->op == NQ_SUMS_I16;
+    const int dense = step->op == NQ_SUMS_F32 || step->op == NQ_DOTS_F32 || step->op == NQ_SUMS_U8 || step->op == NQ_SUMS_I16;
     return dense ? windows * s->runs * s->run * s->out : 0.0;
 }
 

@@ -53,53 +53,89 @@ INLINE void begin(const Sums *s, const int P, int first, size_t *window, size_t 
     }
 }
 
-/* Sums of V vectors of a block `width` wide from output `at` on; `keep` of them are stored. With `row` the inputs
-   x[0 .. s->run) are multiplied by the rows that it names. */
-INLINE void tile_f32(const Step *step, const int P, const int V, const float *x, const int32_t *row, const int count,
-                     int first, const float *w, const float *b, float *y, const int width, const int keep)
+/* Stores V vectors, of which `keep` floats count. */
+INLINE void finish(const Step *step, const int V, vf *acc, float *y, const int keep)
+{
+    const float low = step->real[0], high = step->real[1];
+#define ALL(function)      \
+    case function:         \
+        UNROLL             \
+        for (int v = 0; v < V; ++v) acc[v] = activated(acc[v], function, low, high); \
+        break;
+    switch (step->sums.function) {
+        ALL(NQ_RELU) ALL(NQ_LEAKY_RELU) ALL(NQ_CLIP)
+    default: break;
+    }
+#undef ALL
+    UNROLL
+    for (int v = 0; v < V; ++v) {
+        if (keep >= (v + 1) * LANES) {
+            store(y + v * LANES, acc[v]);
+        } else {
+            float part[LANES];
+            store(part, acc[v]);
+            for (int c = 0; c < keep - v * LANES; ++c) y[v * LANES + c] = part[c];
+        }
+    }
+}
+
+/* Sums of P windows and V vectors of a block `width` wide. */
+INLINE void tile_f32(const Step *step, const int P, const int V, const float *x, int first, const float *w,
+                     const float *b, float *y, const int width, const int keep)
 {
     const Sums *s = &step->sums;
-    const int U = P == 1 && V < 4 ? (V == 1 ? 8 : V == 2 ? 4 : 2) : 1;
     size_t window[PIXELS], result[PIXELS];
     vf acc[MOST];
     begin(s, P, first, window, result);
     UNROLL
-    for (int i = 0; i < P * V * U; ++i) acc[i] = i < P * V ? load(b + i % V * LANES) : (vf){0};
+    for (int i = 0; i < P * V; ++i) acc[i] = load(b + i % V * LANES);
     for (int run = 0; run < s->runs; ++run) {
-        const float *in = x + (size_t)run * (size_t)s->run_step;
-        int k = 0;
-        for (; k + U <= count; k += U) {
-            UNROLL
-            for (int u = 0; u < U; ++u) {
-                const float *line = w + (size_t)(row != NULL ? row[k + u] : k + u) * (size_t)width;
-                UNROLL
-                for (int p = 0; p < P; ++p) {
-                    UNROLL
-                    for (int v = 0; v < V; ++v) acc[(u * P + p) * V + v] += in[window[p] + (size_t)(k + u)] * load(line + v * LANES);
-                }
-            }
-        }
-        if (U > 1)
-            for (; k < count; ++k) {
-                const float *line = w + (size_t)(row != NULL ? row[k] : k) * (size_t)width;
-                UNROLL
-                for (int v = 0; v < V; ++v) acc[v] += in[window[0] + (size_t)k] * load(line + v * LANES);
-            }
-        w += (size_t)s->run * (size_t)width;
-    }
-    UNROLL
-    for (int i = P * V; i < P * V * U; ++i) acc[i % V] += acc[i];
-    UNROLL
-    for (int p = 0; p < P; ++p) {
+        const float *in[PIXELS];
         UNROLL
-        for (int v = 0; v < V; ++v) {
-            const vf out = activated(acc[p * V + v], s->function, step->real[0], step->real[1]);
-            float *to = y + result[p] + v * LANES;
-            if (keep >= (v + 1) * LANES) store(to, out);
-            else
-                for (int c = 0; c < keep - v * LANES; ++c) to[c] = out[c];
+        for (int p = 0; p < P; ++p) in[p] = x + window[p] + (size_t)run * (size_t)s->run_step;
+        for (int k = 0; k < s->run; ++k, w += width) {
+            vf line[TILE];
+            UNROLL
+            for (int v = 0; v < V; ++v) line[v] = load(w + v * LANES);
+            UNROLL
+            for (int p = 0; p < P; ++p) {
+                UNROLL
+                for (int v = 0; v < V; ++v) acc[p * V + v] += in[p][k] * line[v];
+            }
         }
     }
+    UNROLL
+    for (int p = 0; p < P; ++p) finish(step, V, acc + p * V, y + result[p], keep);
+}
+
+/* The same of one window that is one run; of a sparse one x holds the inputs that are not 0, and `row` their places. */
+INLINE void line_f32(const Step *step, const int V, const int sparse, const float *x, const int32_t *row, const int count,
+                     const float *w, const float *b, float *y, const int width, const int keep)
+{
+    const int U = V == 1 ? 8 : V == 2 ? 4 : V < 5 ? 2 : 1; /* so many inputs at a time hide the latency of an addition */
+    vf acc[TILE];
+    int k = 0;
+    UNROLL
+    for (int i = 0; i < V * U; ++i) {
+        if (i < V) acc[i] = load(b + i * LANES);
+        else acc[i] = (vf){0};
+    }
+    for (; k + U <= count; k += U) {
+        UNROLL
+        for (int u = 0; u < U; ++u) {
+            const float *line = w + (size_t)(sparse ? row[k + u] : k + u) * (size_t)width;
+            UNROLL
+            for (int v = 0; v < V; ++v) acc[u * V + v] += x[k + u] * load(line + v * LANES);
+        }
+    }
+    for (; U > 1 && k < count; ++k) {
+        const float *line = w + (size_t)(sparse ? row[k] : k) * (size_t)width;
+        UNROLL
+        for (int v = 0; v < V; ++v) acc[v] += x[k] * load(line + v * LANES);
+    }
+    UNROLL
+    for (int i = V; i < V * U; ++i) acc[i % V] += acc[i];
+    finish(step, V, acc, y, keep);
 }
 
 /* Values and places of the inputs that are not 0, without branches; room for `count` + 16. */
@@ -125,45 +161,107 @@ INLINE int nonzero(const float *x, const int count, float *value, int32_t *row)
     return n;
 }
 
+/* One window that is one run. */
+static void linear_f32(const Step *step, Run *run)
+{
+    const Sums *s = &step->sums;
+    const float *x = X(float), *w = step->constant[0], *b = step->constant[1];
+    int32_t *row = NULL;
+    int count = s->run;
+    if (s->skips) {
+        float *value = (float *)(void *)(run->arena + s->scratch);
+        row = (int32_t *)(void *)(value + s->run + 16);
+        count = nonzero(x, count, value, row);
+        x = value;
+    }
+    for (int block = 0; block < s->out; block += s->block) {
+        const int left = s->out - block, wide = (left + 15) / 16 * 16, width = wide < s->block ? wide : s->block;
+        for (int at = 0; at < width; at += TILE * LANES) {
+            const float *weights = w + at, *bias = b + block + at;
+            float *y = Y(float) + block + at;
+#define LINE(V, sparse) line_f32(step, V, sparse, x, row, count, weights, bias, y, width, left - at)
+#define CASE(V)                          \
+    case V:                              \
+        if (row != NULL) LINE(V, 1);     \
+        else LINE(V, 0);                 \
+        break;
+            switch ((width - at) / LANES) {
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+            default:
+                if (row != NULL) LINE(8, 1);
+                else LINE(8, 0);
+            }
+#undef CASE
+#undef LINE
+        }
+        w += (size_t)s->run * (size_t)width;
+    }
+}
+
 static void sums_f32(const Step *step, Run *run)
 {
     const Sums *s = &step->sums;
     const float *x = X(float), *w = step->constant[0], *b = step->constant[1];
     const int windows = s->rows * s->cols;
-    const int32_t *row = NULL;
-    int count = s->run;
-    if (s->skips) {
-        float *value = (float *)(void *)(run->arena + s->scratch);
-        int32_t *found = (int32_t *)(void *)(value + s->run + 16);
-        count = nonzero(x, count, value, found);
-        x = value;
-        row = found;
+    if (windows == 1 && s->runs == 1) {
+        linear_f32(step, run);
+        return;
     }
     for (int block = 0; block < s->out; block += s->block) {
         const int left = s->out - block, wide = (left + 15) / 16 * 16, width = wide < s->block ? wide : s->block;
         int first = 0;
-        if (windows >= PIXELS) {
-            for (; first < windows; first += PIXELS) {
-                const int from = first + PIXELS <= windows ? first : windows - PIXELS;
-                for (int at = 0; at < width; at += 16)
-                    tile_f32(step, PIXELS, 16 / LANES, x, NULL, s->run, from, w + at, b + block + at,
-                             Y(float) + block + at, width, left - at);
-            }
+        for (; windows >= PIXELS && first < windows; first += PIXELS) {
+            const int from = first + PIXELS <= windows ? first : windows - PIXELS;
+            for (int at = 0; at < width; at += 16)
+                tile_f32(step, PIXELS, 16 / LANES, x, from, w + at, b + block + at, Y(float) + block + at, width, left - at);
         }
-        for (; first < windows; ++first) {
-            for (int at = 0; at < width; at += TILE * LANES) {
-                const float *weights = w + at, *bias = b + block + at;
-                float *y = Y(float) + block + at;
-#define CASE(V) case V: tile_f32(step, 1, V, x, row, count, first, weights, bias, y, width, left - at); break;
-                switch ((width - at) / LANES) {
-                    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-                default: tile_f32(step, 1, 8, x, row, count, first, weights, bias, y, width, left - at);
-                }
-#undef CASE
-            }
-        }
+        for (; first < windows; ++first)
+            for (int at = 0; at < width; at += 16)
+                tile_f32(step, 1, 16 / LANES, x, first, w + at, b + block + at, Y(float) + block + at, width, left - at);
         w += (size_t)s->runs * (size_t)s->run * (size_t)width;
     }
+}
+
+/* A Linear with few outputs, whose vectors run along the inputs: weights [output][input, up to a multiple of 16]. */
+INLINE void dots(const int O, const float *x, const float *w, const float *b, float *y, const int count, const int stride)
+{
+    const int whole = count / LANES * LANES;
+    vf acc[8];
+    UNROLL
+    for (int o = 0; o < O; ++o) acc[o] = (vf){0};
+    for (int k = 0; k < whole; k += LANES) {
+        const vf in = load(x + k);
+        UNROLL
+        for (int o = 0; o < O; ++o) acc[o] += in * load(w + o * stride + k);
+    }
+    for (int o = 0; o < O; ++o) {
+        float part[LANES], sum = b[o];
+        store(part, acc[o]);
+        UNROLL
+        for (int half = LANES / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) part[i] += part[i + half];
+        for (int k = whole; k < count; ++k) sum += x[k] * w[o * stride + k];
+        y[o] = sum + part[0];
+    }
+}
+
+static void dots_f32(const Step *step, Run *run)
+{
+    const Sums *s = &step->sums;
+    const float *b = step->constant[1];
+    const int stride = (s->run + 15) / 16 * 16;
+    float *const out = Y(float);
+    for (int o = 0; o < s->out; o += 8) {
+        const float *x = X(float), *w = (const float *)step->constant[0] + (size_t)o * (size_t)stride;
+        float *y = out + o;
+#define CASE(O) case O: dots(O, x, w, b + o, y, s->run, stride); break;
+        switch (s->out - o) {
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+        default: dots(8, x, w, b + o, y, s->run, stride);
+        }
+#undef CASE
+    }
+    for (int o = 0; o < s->out; ++o) out[o] = nq_activate(out[o], s->function, step->real[0], step->real[1]);
 }
 
 /* Stores `count` sums of one window, requantized where the step says so. */
