@@ -20,6 +20,7 @@ from benchmarks.tables import header
 from nimbleq.bridge.torch_graph import to_module
 from nimbleq.deploy.agreement import is_integer
 from nimbleq.deploy.bench import Bench, bench
+from nimbleq.deploy.engines.prebuilt import PREBUILT
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.onnx.emit import emit_onnx
 from nimbleq.deploy.targets.onnx.session import load_onnx_policy
@@ -29,7 +30,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
-ENGINES = ("nimbleq-c", "nimbleq-python", "onnxruntime", "torch", "empty-c", "empty-python")
+ENGINES = ("nimbleq-c", "nimbleq-python", "nimbleq-python-prebuilt", "onnxruntime", "torch", "empty-c", "empty-python")
 FLOORS_US = {
     "4-64-64-2": 0.15, "4-64-64-2 int8": 0.15, "8-256-256-4": 2.4, "8-256-256-4 int8": 0.8,
     "Nature CNN": 280.0, "Nature CNN int8": 60.0,
@@ -77,7 +78,7 @@ def measure(graph: Graph, rounds: int = 11) -> Bench:
                 return int(module(torch.from_numpy(obs)[None]).argmax())
 
         others["torch", "artefact"] = torch_eager
-    return bench({"artefact": graph}, observations(graph), others, targets=(C.name,), rounds=rounds)
+    return bench({"artefact": graph}, observations(graph), others, targets=(C.name, PREBUILT.name), rounds=rounds)
 
 
 def cell(name: str, context: Context) -> dict[str, Any]:

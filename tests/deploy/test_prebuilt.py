@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from nimbleq.deploy.decider import TimedDecider, open_program
 from nimbleq.deploy.prebuilt.lower import lower
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.toolchain import find_compiler, words
 from nimbleq.deploy.verify import verify
 from nimbleq.errors import ObservationError, UnsupportedOpError
 from nimbleq.graph import ops
@@ -177,3 +181,51 @@ def test_a_contiguous_observation_is_not_copied() -> None:
         policy.act(obs)
     assert sys.getrefcount(obs) == before
     assert abs(sys.getallocatedblocks() - blocks) < 10
+
+
+COUNTER = """
+#include <stddef.h>
+void *__libc_malloc(size_t); void *__libc_calloc(size_t, size_t); void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+static long count;
+long allocations(void) { return count; }
+void *malloc(size_t n) { ++count; return __libc_malloc(n); }
+void *calloc(size_t k, size_t n) { ++count; return __libc_calloc(k, n); }
+void *realloc(void *p, size_t n) { ++count; return __libc_realloc(p, n); }
+int posix_memalign(void **p, size_t a, size_t n) { ++count; return (*p = __libc_memalign(a, n)) ? 0 : 12; }
+"""
+DECISIONS = """
+import ctypes, sys
+import numpy as np
+from nimbleq.deploy.runtime import Runtime
+from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.strategies import random_obs
+count = ctypes.PyDLL(None).allocations
+for graph, thousands in ((mlp(4, 64, 64, 2), 1000), (int_mlp(4, 64, 64, 2), 1000), (int_conv(64), 20)):
+    policy, obs = Runtime(graph, "prebuilt"), random_obs(np.random.default_rng(0), graph, 1000)
+    singles, act = [np.ascontiguousarray(one) for one in obs], policy.act
+    for one in singles:
+        act(one)
+    before = count()
+    assert before > 0
+    for _ in range(thousands):
+        for one in singles:
+            act(one)
+    print(count() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or find_compiler() is None, reason="needs a C compiler, and glibc")
+def test_a_million_decisions_allocate_nothing(tmp_path: Path) -> None:
+    """Calls of the allocator are counted from outside, Python's own included."""
+    library = tmp_path / "counter.so"
+    (tmp_path / "counter.c").write_text(COUNTER)
+    subprocess.run(
+        [*words(str(find_compiler())), "-O1", "-fno-builtin", "-shared", "-fPIC", "counter.c", "-o", str(library)],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", DECISIONS], env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0", "0", "0"], done.stderr[-500:]
