@@ -78,12 +78,12 @@ class Build(build_ext):
 
     def finalize_options(self) -> None:
         """Decides for which processors."""
-        super().finalize_options()
-        if FLAGS or self.inplace:
+        if FLAGS or self.inplace or self.editable_mode:
             for row in COMPUTING:
                 row.extra_compile_args += FLAGS or ["-march=native"]
         elif platform.machine() in ("x86_64", "AMD64"):
-            self.extensions += [level(name, row) for name in LEVELS for row in COMPUTING]
+            self.distribution.ext_modules += [level(name, row) for name in LEVELS for row in COMPUTING]
+        super().finalize_options()
 
     def build_extension(self, ext: Extension) -> None:
         """One, with object files of its own."""
