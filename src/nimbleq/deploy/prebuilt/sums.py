@@ -9,7 +9,7 @@ import numpy as np
 from nimbleq.deploy.prebuilt.lowering import Lowering
 from nimbleq.deploy.prebuilt.program import BYTES, F32, I8, I16, I32, NOWHERE, OBS, U8, Size
 from nimbleq.deploy.targets.c.ops.avx2.quads import pairs_fit
-from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store
+from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift
 from nimbleq.deploy.targets.c.ops.layer import pad_to
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse
 from nimbleq.deploy.targets.c.ops.sums import check_int_source, columns, real_weights
@@ -24,6 +24,8 @@ SKIPS_FROM = 32
 """From so many inputs and outputs on, skipping inputs that are 0 pays for finding them."""
 WIDENED = 8192
 """Up to so many weights of a Linear they are stored as int16, which takes more bytes and less work."""
+HIGH_SHIFT = 33
+"""From this shift on the high half of a product is enough."""
 BYTES_ALWAYS = "avx512-vnni"
 """But with these kernels, whose products are of bytes."""
 DENSE_FROM = 0.35
@@ -188,12 +190,15 @@ def _add(
 
 
 def _end(step: Lowering, out: int, width: int) -> End:
-    """How integer sums are stored."""
-    how = store(step.layer, out)
-    if how.multiplier is None or how.shift is None or step.layer.step.epilogue is None:
+    """How integer sums are stored; a power of two alone gets a multiplier, of the same value."""
+    if step.layer.step.epilogue is None:
         return End()
     op = step.layer.step.epilogue.op
     assert isinstance(op, ops.Requantize)
     assert BYTES[step.type_y] == 1
-    mode = 2 if how.shift.min() >= 33 else 1
-    return End(mode, op.zero_point, op.low, op.high, pad_to(how.multiplier, width), pad_shift(how.shift, width))
+    shift = step.weight(op.shift)
+    raised = np.zeros_like(shift) if op.multiplier is not None else np.minimum(30, 62 - shift)
+    multiplier = np.left_shift(1, raised) if op.multiplier is None else step.weight(op.multiplier)
+    multiplier, shift = (np.broadcast_to(part, (out,)).astype(np.int32) for part in (multiplier, shift + raised))
+    mode = 2 if shift.min() >= HIGH_SHIFT else 1
+    return End(mode, op.zero_point, op.low, op.high, pad_to(multiplier, width), pad_shift(shift, width))

@@ -12,8 +12,6 @@ NQ_TARGET_BEGIN("avx2,fma,bmi2")
 #define NQ_AVX2
 #define NQ_KERNELS nq_kernels_avx2
 #include "../kernels/avx2/macros.h"
-#include "../kernels/avx2/vectors.h"
-#include "../kernels/avx2/store.h"
 #include "../kernels/avx2/bytes16.h"
 #include "kernels.h"
 NQ_TARGET_END

@@ -14,8 +14,6 @@ NQ_TARGET_BEGIN("avx2,fma,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #define NQ_VNNI
 #define NQ_KERNELS nq_kernels_vnni
 #include "../kernels/avx2/macros.h"
-#include "../kernels/avx2/vectors.h"
-#include "../kernels/avx2/store.h"
 #include "../kernels/avx2/bytes16.h"
 #include "kernels.h"
 NQ_TARGET_END
