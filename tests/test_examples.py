@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import uuid
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.serve.support import plain, serving
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *words: Path) -> str:
+def run(name: str, *words: Path | str) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
@@ -43,3 +47,15 @@ def test_sb3_to_c(tmp_path: Path) -> None:
     printed = run("sb3_to_c.py", tmp_path / "model.zip", tmp_path / "out")
     assert "MlpPolicy, observations (4,) float32, 2 actions" in printed
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"policy.c", "policy.h", "policy.onnx"}
+
+
+@pytest.mark.skipif(find_spec("kserve") is None, reason="needs nimbleq[serve]")
+def test_serve(tmp_path: Path) -> None:
+    name, more = f"example-{uuid.uuid4().hex[:8]}", find_spec("iceoryx2") is not None
+    with serving(plain(tmp_path / "small"), *(("--shm", name) if more else ())) as server:
+        assert run("serve_http.py", f"http://localhost:{server.port}").startswith("small (")
+        if find_spec("tritonclient") is not None:
+            printed = run("serve_triton.py", str(server.port), str(server.grpc_port))
+            assert [line.split(":")[0] for line in printed.splitlines()] == ["http", "grpc"]
+        if more:
+            assert "1000 round trips" in run("serve_shm.py", name)

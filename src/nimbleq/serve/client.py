@@ -106,10 +106,14 @@ class Server:
 
 
 class Policy:
-    """A policy of the server; see `Server.policy`."""
+    """A policy of the server; see `Server.policy`.
+
+    Attributes:
+        interface: what its environment gives and takes.
+    """
 
     def __init__(self, client: Any, interface: Interface, signature: Signature, records: Records) -> None:
-        self._client, self._interface = client, interface
+        self._client, self.interface = client, interface
         self._given, self._answer = Buffer(records.request), Buffer(records.answer)
         views = inputs(self._given, signature)
         self._mask: Array | None = views.get(MASK) if signature.own_mask else None
@@ -174,7 +178,7 @@ class Policy:
             needs = "needs the mask of the legal actions" if mask is None else "takes no mask beside the observation"
             raise ObservationError(f"this policy {needs}")
         if self._mask is not None:
-            self._mask[...] = as_mask(self._interface, mask)
+            self._mask[...] = as_mask(self.interface, mask)
 
 
 def _check_waiting(pending: Any, deadline: int) -> None:

@@ -1,0 +1,1 @@
+"""What a decision does besides deciding (allocations, locks, system calls), its instructions, stack and worst time."""
