@@ -141,7 +141,8 @@ def serving(*words: str | Path) -> Iterator[Running]:
 
 
 def _wait_until_ready(running: Running) -> None:
-    for _ in range(600):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
         if running.process.poll() is not None:
             raise AssertionError(running.process.communicate()[0])
         with contextlib.suppress(OSError):

@@ -40,11 +40,11 @@ def _functions(plan: Plan, marked: bool) -> str:
     keep = "    NQ_KEEP\n" if marked else ""
     graph, element = plan.graph, c_type(plan.graph.obs_type)
     check = "" if graph.obs_type.qtype.is_integer else f"    if (!nq_finite(obs, {graph.obs_type.size})) return -1;\n"
-    storage = "" if plan.on_stack else "static "
     aligned = " NQ_ALIGN" if plan.isa.alignment > ALIGNMENT else ""
-    arena = f"{storage}union {{ double align; unsigned char bytes[{max(plan.arena_bytes, 1)}]; }} arena{aligned};"
+    arena = f"union {{ double align; unsigned char bytes[{max(plan.arena_bytes, 1)}]; }} nq_arena{aligned};"
+    own, shared = (f"    {arena}\n", "") if plan.on_stack else ("", f"\nstatic {arena}\n")
     act, mask, given = ("act_masked", ", const uint8_t *mask", ", mask") if graph.masked else ("act", "", "")
-    return f"""
+    return f"""{shared}
 /* What both the action and the action values need. */
 static void nq_trunk(unsigned char *const arena, const {element} *const obs)
 {{
@@ -70,14 +70,12 @@ int nq_q_with(void *workspace, const {element} *obs, float *q)
 
 int nq_{act}(const {element} *obs{mask})
 {{
-    {arena}
-    return nq_{act}_with(arena.bytes, obs{given});
+{own}    return nq_{act}_with(nq_arena.bytes, obs{given});
 }}
 
 int nq_q(const {element} *obs, float *q)
 {{
-    {arena}
-    return nq_q_with(arena.bytes, obs, q);
+{own}    return nq_q_with(nq_arena.bytes, obs, q);
 }}
 """
 
