@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.bridge.onnx_ops import CONSTANT_OPS, RULES, Making, Unfit
+from nimbleq.bridge.onnx_making import Making, Table, Unfit
+from nimbleq.bridge.onnx_ops import CONSTANT_OPS, RULES
+from nimbleq.bridge.onnx_rows import ROW_RULES
 from nimbleq.errors import FileError, GraphError, UnsupportedOpError
 from nimbleq.files import read_bytes
 from nimbleq.graph import ops
@@ -25,8 +27,11 @@ _INPUT_TYPES: dict[int, QType] = {1: FLOAT32, 2: UINT8}
 _SUPPORTED = "write the network with MatMul, Gemm, Conv, Relu and the like (docs/robust.md lists them)"
 
 
-def read_onnx(path: Path) -> Graph:
+def read_onnx(path: Path, moves: bool = False) -> Graph:
     """The policy in an ONNX file, with the greedy action added.
+
+    Args:
+        moves: a model that first moves the channels of its pictures to the front gives a graph that reads them there.
 
     Raises:
         FileError: it is not a readable model, or has no single input and output; names the file.
@@ -42,12 +47,12 @@ def read_onnx(path: Path) -> Graph:
     except (DecodeError, ValueError, TypeError) as error:
         raise FileError(f"{path} is not a readable ONNX model ({' '.join(str(error).split())[:120]})") from None
     try:
-        return _graph_of(model.graph, arrays)
+        return _graph_of(model.graph, arrays, moves)
     except (Unfit, GraphError) as error:
         raise FileError(f"{path}: {error}") from None
 
 
-def _graph_of(source: Any, arrays: dict[str, Array]) -> Graph:
+def _graph_of(source: Any, arrays: dict[str, Array], moves: bool) -> Graph:
     import onnx
 
     given = [value for value in source.input if value.name not in arrays]
@@ -63,13 +68,15 @@ def _graph_of(source: Any, arrays: dict[str, Array]) -> Graph:
     making = Making(
         dict(arrays), {given[0].name: obs}, {obs: TensorType(tuple(sides[1:]), _INPUT_TYPES[kind.elem_type])}
     )
-    made_before: set[str | None] = {obs}
+    making.moves = moves
+    made_before: set[Any] = {obs}
     readers = Counter(name for node in source.node for name in node.input)
+    making.once |= {obs} if readers[given[0].name] == 1 else set()
     for node in source.node:
         _convert(making, node, onnx)
         made = making.tensors.get(node.output[0])
-        if made is not None and made in made_before:
-            making.once.discard(made)
+        if made is not None and made in made_before:  # an alias: its readers are those of the tensor
+            making.once -= {made} if readers[node.output[0]] != 1 else set()
         elif made is not None and readers[node.output[0]] == 1 and node.output[0] != source.output[0].name:
             making.once.add(made)
         made_before |= {made}
@@ -77,6 +84,8 @@ def _graph_of(source: Any, arrays: dict[str, Array]) -> Graph:
     if wanted not in making.tensors:
         raise Unfit("its output does not depend on the observation")
     result = making.tensors[wanted]
+    if isinstance(result, Table):
+        raise Unfit(f"its output is a table of {result.rows} x {result.columns}, not a value for each action")
     if len(making.types[result].shape) != 1:
         result = making.emit(ops.Flatten(), result)
     nodes = making.nodes
@@ -104,13 +113,23 @@ def _convert(making: Making, node: Any, onnx: Any) -> None:
             values = [making.arrays[source] for source in node.input if source]
             making.arrays[node.output[0]] = np.asarray(function(attributes, *values))
             return
-        if node.op_type not in RULES:
-            raise Unfit(_SUPPORTED)
+        if node.op_type == "Shape":
+            making.arrays[node.output[0]] = _shape(making, making.tensors[node.input[0]])
+            return
         inputs = [_input(making, source) for source in node.input]
-        making.tensors[node.output[0]] = RULES[node.op_type](making, attributes, *inputs)
+        rules = ROW_RULES if any(isinstance(each, Table) for each in inputs) else RULES
+        if node.op_type not in rules:
+            raise Unfit(_SUPPORTED)
+        making.tensors[node.output[0]] = rules[node.op_type](making, attributes, *inputs)
     except (Unfit, GraphError, TypeError, IndexError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedOpError(f"{node.op_type} ({name})", "the layer graph", reason) from None
+
+
+def _shape(making: Making, tensor: Any) -> Array:
+    """The shape of a tensor for one observation."""
+    own = (tensor.rows, tensor.columns) if isinstance(tensor, Table) else making.types[tensor].shape
+    return np.array([1, *own], np.int64)
 
 
 def _input(making: Making, name: str) -> Any:

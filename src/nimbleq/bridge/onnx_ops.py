@@ -6,75 +6,16 @@ array, None where an optional input is left out. It returns the name of its resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nimbleq.bridge import onnx_shapes as shapes
+from nimbleq.bridge.onnx_making import Attributes, Making, Unfit
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Node
-from nimbleq.graph.tensor import FLOAT32, TensorType
 from nimbleq.types import Array
-
-Attributes = Mapping[str, Any]
-
-
-class Unfit(Exception):  # noqa: N818 (the text says what does not fit; it becomes the tail of a one-line error)
-    """The op is used in a way that the graph cannot express."""
-
-
-@dataclass
-class Making:
-    """The graph so far.
-
-    Attributes:
-        arrays: ONNX name → constant.
-        tensors: ONNX name → tensor of the graph.
-        types: of the graph's tensors.
-        once: tensors of the graph that one ONNX node reads.
-    """
-
-    arrays: dict[str, Array]
-    tensors: dict[str, str]
-    types: dict[str, TensorType]
-    nodes: list[Node] = field(default_factory=list)
-    weights: dict[str, Array] = field(default_factory=dict)
-    once: set[str] = field(default_factory=set)
-    prefix: str = ""
-
-    def enter(self, name: str) -> None:
-        """What is made next belongs to the ONNX tensor ``name``."""
-        self.prefix = f"{len(self.nodes)}.{name}"
-
-    def emit(self, op: ops.Op, *inputs: str, **weights: Array) -> str:
-        """Append a node whose weights are named after it."""
-        self.weights |= weights
-        output = f"{self.prefix}.{len(self.nodes)}"
-        self.types[output] = op.infer(tuple(self.types[name] for name in inputs), self.weights)
-        self.nodes.append(Node(op, inputs, output))
-        return output
-
-    def weight(self, name: str, array: Array) -> str:
-        """Keep a float32 weight; returns its name."""
-        single = np.asarray(array, np.float64).astype(np.float32)
-        if not np.isfinite(single).all():
-            raise Unfit("it has a weight that is not a finite float32")
-        full = f"{self.prefix}.{len(self.nodes)}.{name}"
-        self.weights[full] = single
-        return full
-
-    def as_float(self, tensor: str) -> str:
-        """``tensor`` in float32."""
-        if self.types[tensor].qtype == FLOAT32:
-            return tensor
-        return self.affine(tensor, np.ones(()), np.zeros(()))
-
-    def affine(self, tensor: str, scale: Array, shift: Array) -> str:
-        """``tensor·scale + shift``, whose shapes have no batch axis."""
-        scale_name, shift_name = self.weight("scale", scale), self.weight("shift", shift)
-        return self.emit(ops.Affine(scale_name, shift_name), tensor)
 
 
 def _without_batch(making: Making, tensor: str, array: Array) -> Array:
@@ -103,16 +44,27 @@ def _bias_of(making: Making, tensor: str, array: Array) -> bool:
 
 def _add(making: Making, attributes: Attributes, left: Any, right: Any) -> str:
     if isinstance(left, str) and isinstance(right, str):
-        return making.emit(ops.Add(), making.as_float(left), making.as_float(right))
+        return making.emit(ops.Add(), *_alike(making, left, right))
     tensor, array = (left, right) if isinstance(left, str) else (right, left)
     shift = _without_batch(making, tensor, array)
     return tensor if _bias_of(making, tensor, shift) else making.affine(tensor, np.ones(()), shift)
 
 
+def _alike(making: Making, *tensors: str) -> list[str]:
+    """Two tensors in float32; one of a single number is repeated where the other is a vector."""
+    size = max(making.types[tensor].size for tensor in tensors)
+    made = []
+    for tensor in map(making.as_float, tensors):
+        if making.types[tensor].shape == (1,) and size > 1:
+            tensor = making.emit(ops.Linear(making.weight("repeat", np.ones((size, 1)))), tensor)
+        made.append(tensor)
+    return made
+
+
 def _sub(making: Making, attributes: Attributes, left: Any, right: Any) -> str:
     if isinstance(left, str) and isinstance(right, str):
         minus = making.affine(right, -np.ones(()), np.zeros(()))
-        return making.emit(ops.Add(), making.as_float(left), minus)
+        return making.emit(ops.Add(), *_alike(making, left, minus))
     if isinstance(left, str):
         return making.affine(left, np.ones(()), -_without_batch(making, left, right).astype(np.float64))
     return making.affine(right, -np.ones(()), _without_batch(making, right, left))
@@ -201,6 +153,29 @@ def _batch_norm(making: Making, attributes: Attributes, source: Any, *parts: Any
     return making.affine(source, scale.reshape(along), (shift - mean * scale).reshape(along))
 
 
+def _layer_norm(making: Making, attributes: Attributes, source: Any, gain: Any, shift: Any = None) -> str:
+    source = making.as_float(source)
+    shape = making.types[source].shape
+    if attributes.get("axis", -1) not in (1, -len(shape)):
+        raise Unfit("it must normalise all of an observation's numbers together (axis 1)")
+    weight = making.weight("weight", np.broadcast_to(gain, shape))
+    bias = None if shift is None else making.weight("bias", np.broadcast_to(shift, shape))
+    return making.emit(ops.LayerNorm(weight, bias, float(attributes.get("epsilon", 1e-5))), source)
+
+
+def _reduce_mean(making: Making, attributes: Attributes, source: Any, axes: Any = None) -> str:
+    source = making.as_float(source)
+    shape = making.types[source].shape
+    given = np.asarray(attributes.get("axes", ()) if axes is None else axes).reshape(-1)
+    along = sorted(int(axis) % (len(shape) + 1) for axis in given)
+    if along == [1] and len(shape) == 1 and attributes.get("keepdims", 1):
+        return making.emit(ops.Linear(making.weight("mean", np.full((1, shape[0]), 1 / shape[0]))), source)
+    if along == [2, 3] and len(shape) == 3:
+        pooled = making.emit(ops.Pool("average", shape[1:], (1, 1)), source)
+        return pooled if attributes.get("keepdims", 1) else making.emit(ops.Flatten(), pooled)
+    raise Unfit("the graph has means of a vector (keepdims 1) and of an image's pixels")
+
+
 def _relu(making: Making, attributes: Attributes, source: Any) -> str:
     return making.emit(ops.Activation("relu"), making.as_float(source))
 
@@ -216,50 +191,6 @@ def _clip(making: Making, attributes: Attributes, source: Any, low: Any = None, 
     return making.emit(ops.Activation("clip", low=float(ends[0]), high=float(ends[1])), making.as_float(source))
 
 
-def _flatten(making: Making, attributes: Attributes, source: Any) -> str:
-    if attributes.get("axis", 1) != 1:
-        raise Unfit("it must keep the batch axis (axis 1)")
-    return source if len(making.types[source].shape) == 1 else making.emit(ops.Flatten(), source)
-
-
-def _reshape(making: Making, attributes: Attributes, source: Any, shape: Any) -> str:
-    sides = [int(side) for side in np.asarray(shape).reshape(-1)]
-    size, own = making.types[source].size, making.types[source].shape
-    known = prod(side for side in sides[1:] if side > 0)
-    wanted = tuple(size // known if side == -1 else side for side in sides[1:])
-    if sides[:1] not in ([-1], [0], [1]) or prod(wanted) != size or 0 in wanted:
-        raise Unfit(f"to {sides}: it must keep the batch axis")
-    return _as_shape(making, source, own, wanted)
-
-
-def _as_shape(making: Making, source: str, own: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    if wanted == own:
-        return source
-    flat = source if len(own) == 1 else making.emit(ops.Flatten(), source)
-    if len(wanted) == 1:
-        return flat
-    if len(wanted) == 3:
-        return making.emit(ops.Unflatten(*wanted), flat)
-    raise Unfit(f"to {wanted}: the graph has vectors and images (C, H, W)")
-
-
-def _squeeze(making: Making, attributes: Attributes, source: Any, axes: Any = None) -> str:
-    own = making.types[source].shape
-    given = attributes.get("axes") if axes is None else np.asarray(axes).reshape(-1)
-    if given is None:
-        raise Unfit("it must name its axes, without the batch axis")
-    drop = {int(axis) % (len(own) + 1) for axis in given}
-    if 0 in drop:
-        raise Unfit("it must keep the batch axis")
-    return _as_shape(making, source, own, tuple(side for at, side in enumerate(own, 1) if at not in drop))
-
-
-def _concat(making: Making, attributes: Attributes, *sources: Any) -> str:
-    if attributes.get("axis") != 1 or not all(isinstance(source, str) for source in sources):
-        raise Unfit("it must join tensors along the first axis after the batch (axis 1)")
-    return making.emit(ops.Concat(), *sources)
-
-
 def _same(making: Making, attributes: Attributes, source: Any, *_: Any) -> str:
     return str(source)
 
@@ -270,11 +201,13 @@ def _cast(making: Making, attributes: Attributes, source: Any) -> str:
     return making.as_float(source)
 
 
-RULES: dict[str, Callable[..., str]] = {
+RULES: dict[str, Callable[..., Any]] = {
     "Add": _add, "AveragePool": _pool("average"), "BatchNormalization": _batch_norm, "Cast": _cast, "Clip": _clip,
-    "Concat": _concat, "Conv": _conv, "Div": _div, "Dropout": _same, "Flatten": _flatten, "Gemm": _gemm,
-    "GlobalAveragePool": _global_average, "Identity": _same, "LeakyRelu": _leaky_relu, "MatMul": _matmul,
-    "MaxPool": _pool("max"), "Mul": _mul, "Relu": _relu, "Reshape": _reshape, "Squeeze": _squeeze, "Sub": _sub,
+    "Concat": shapes.concat, "Conv": _conv, "Div": _div, "Dropout": _same, "Flatten": shapes.flatten, "Gemm": _gemm,
+    "GlobalAveragePool": _global_average, "Identity": _same, "LayerNormalization": _layer_norm,
+    "LeakyRelu": _leaky_relu, "MatMul": _matmul, "MaxPool": _pool("max"), "Mul": _mul, "ReduceMean": _reduce_mean,
+    "Relu": _relu, "Reshape": shapes.reshape, "Slice": shapes.part, "Squeeze": shapes.squeeze, "Sub": _sub,
+    "Transpose": shapes.transpose,
 }  # fmt: skip
 """ONNX op → rule."""
 
@@ -295,6 +228,7 @@ CONSTANT_OPS: dict[str, Callable[..., Array]] = {
     "Cast": lambda attributes, x: x.astype(_NUMBERS[attributes["to"]]),
     "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
     "Constant": _constant,
+    "Gather": lambda attributes, x, at: np.take(x, np.asarray(at).astype(np.int64), axis=attributes.get("axis", 0)),
     "Identity": lambda _, x: x,
     "Neg": lambda _, x: -x,
     "Transpose": lambda attributes, x: x.transpose(attributes.get("perm")),

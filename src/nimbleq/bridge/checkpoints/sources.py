@@ -41,9 +41,16 @@ def _tianshou(asked: Asked) -> Imported:
     return import_tianshou(asked.path, asked.obs, asked.actions, asked.divide)
 
 
+def _onnx(asked: Asked) -> Imported:
+    from nimbleq.bridge.checkpoints.onnx_model import import_onnx
+
+    return import_onnx(asked.path, asked.obs, asked.divide)
+
+
 SOURCES: Mapping[str, Source] = {
     "sb3": Source("the zip that Stable-Baselines3's DQN, QRDQN, PPO or A2C saves", _sb3, normalised=True),
     "cleanrl": Source("NAME.cleanrl_model of CleanRL's DQN, C51, Rainbow, PQN and PPO (Atari) scripts", _cleanrl),
+    "onnx": Source("a model with one input and a value or logit for each action", _onnx),
     "tianshou": Source("the state_dict of a Tianshou DQN, C51, QRDQN or Rainbow policy", _tianshou),
 }
 """``--from`` → where the file comes from."""
