@@ -46,9 +46,8 @@ TEACHERS: dict[str, Teacher] = {
         "MinAtar Breakout, one convolution of 16 channels, 128",
         True,
         ("--env", "MinAtar/Breakout-v1", "--preset", "pqn", "--steps", "750000"),
-        ("--keep", "0.8", "--select-episodes", "90", "--distill.rounds", "3", "--distill.updates", "150",
-         "--distill.last-updates", "900", "--distill.batch-size", "128", "--distill.states", "6000",
-         "--distill.lr", "0.003"),
+        ("--keep", "0.8", "--select-episodes", "90", "--distill.rounds", "4", "--distill.updates", "400",
+         "--distill.last-updates", "2500", "--distill.batch-size", "128", "--distill.states", "8000"),
     ),
     "catch": Teacher(
         "Catch on 84 × 84 × 4 pixels, the Nature network",
@@ -59,7 +58,7 @@ TEACHERS: dict[str, Teacher] = {
          "--evaluation.final-episodes", "40", "--evaluation.stop-return", "9.3"),
         ("--keep", "0.9", "--return-range", "0,10", "--select-episodes", "60", "--distill.rounds", "2",
          "--distill.updates", "60", "--distill.last-updates", "240", "--distill.batch-size", "32",
-         "--distill.states", "1500", "--distill.lr", "0.002"),
+         "--distill.states", "1500"),
     ),
 }  # fmt: skip
 """Name → teacher."""

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from nimbleq.compress.passes.distill import distill
+from nimbleq.compress.passes import PASSES
+from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.distill import Distill, Distilled, distill
 from nimbleq.compress.passes.fit_torch import distillation_loss
 from nimbleq.compress.passes.freeze_norms import freeze_norms
-from nimbleq.compress.passes.labelled import teacher_states
+from nimbleq.compress.passes.labelled import label, teacher_states
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import temperature
 from nimbleq.compress.quantize import quantize
@@ -145,3 +147,21 @@ def test_a_feature_that_never_varied_moves_no_student_and_no_integers(value):
     for graph in (student, fold(student), quantize(student, obs), quantize(fold(student), obs)):
         moved = np.abs(q_values(graph, later) - q_values(graph, obs)).max()
         assert moved < 1e-3 * np.ptp(q)
+
+
+def test_what_is_left_of_a_convolutional_teacher_learns_gently(mlp, cnn, monkeypatch):
+    steps = []
+
+    def noting(teacher, student, evaluate, known, config, *_):
+        steps.append(config.lr)
+        return Distilled(student, known, ())
+
+    monkeypatch.setattr("nimbleq.compress.passes.distill.distill", noting)
+    made = PASSES["distill"].make("sparse,gentle")
+    assert (made, str(made)) == (Distill(sparse=True, gentle=True), "distill sparse gently")
+    for teacher, obs in (mlp(0, 4, (8,), 2), cnn(0)):
+        context = Context(teacher, None, _from_teacher=label(teacher, States(obs)))
+        made(teacher, context)
+        Distill()(teacher, context)
+    usual = DistillConfig().lr
+    assert steps == pytest.approx([usual, usual, usual / 10, usual])

@@ -13,6 +13,7 @@ from nimbleq.compress.passes.prune import Prune
 from nimbleq.compress.passes.recipe import apply, describe
 from nimbleq.compress.passes.settings import DistillConfig, check_distill
 from nimbleq.compress.quantize.post_training import quantize
+from nimbleq.compress.search import rungs
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.compress.search.ladder import FORMATS, RECIPES, RecipeRow, ladders
 from nimbleq.compress.search.rungs import LADDER, Family, Rung
@@ -41,7 +42,8 @@ def test_a_network_of_vectors_is_taught_to_students_that_are_cheaper(mlp):
     assert ["48x48-float32"] not in found, "it does more than half of the teacher's multiply-accumulates"
 
 
-def test_a_network_of_pictures_is_pruned(cnn):
+def test_a_network_of_pictures_is_pruned(cnn, monkeypatch):
+    monkeypatch.setattr(rungs, "_FEW_PIXELS", 100)
     teacher, _ = cnn(1)
     assert names(teacher, "int8") == [
         ["pruned-0.0625-int8"], ["pruned-0.125-int8"], ["pruned-0.25-int8"], ["pruned-0.5-int8"], ["teacher-int8"],
@@ -91,12 +93,14 @@ def test_sizes_are_foretold_only_for_whole_bytes(mlp):
     assert not any(trial.about_bytes for family in ladder(teacher, "int2") for trial in family)
 
 
-def test_auto_searches_each_kind_for_itself(mlp, cnn):
+def test_auto_searches_each_kind_for_itself(mlp, cnn, monkeypatch):
     def kinds(teacher, hidden=None):
         return [each[0][0].name for each in ladders(teacher, "auto", hidden)]
 
     vectors, pictures = mlp(0, 8, (64, 64), 4)[0], cnn(1)[0]
     assert kinds(vectors) == ["linear-direct4", "tree-2-int8", "linear-int8", "teacher-int8"]
+    assert kinds(pictures) == ["linear-int8", "mobilenet-8x16-int8", "teacher-int8"], "few pixels: students read them"
+    monkeypatch.setattr(rungs, "_FEW_PIXELS", 100)
     assert kinds(pictures) == ["mobilenet-8x16-int8", "pruned-0.0625-int8", "teacher-int8"]
     assert kinds(vectors, ((4,),)) == ["4-int8", "teacher-int8"]
 

@@ -18,10 +18,13 @@ from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.sparsify import zeros_of
 from nimbleq.compress.states import visit
 from nimbleq.errors import ConfigError
+from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
+
+_GENTLY = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,17 +108,21 @@ class Distill:
 
     Attributes:
         sparse: weights of layers that are 0 stay 0.
+        gentle: convolutions learn with a tenth of the step size: what is left of a teacher dies of all of it.
     """
 
     sparse: bool = False
+    gentle: bool = False
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
+        convolves = any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
+        config = context.distill
         made = distill(
             context.teacher,
             graph,
             context.evaluate,
             context.from_teacher(),
-            context.distill,
+            replace(config, lr=_GENTLY * config.lr) if self.gentle and convolves else config,
             context.seed,
             context.tick,
             zeros_of(graph) if self.sparse else None,
@@ -123,13 +130,19 @@ class Distill:
         return made.graph
 
     def __str__(self) -> str:
-        return "distill sparse" if self.sparse else "distill"
+        return " ".join(["distill", *(["sparse"] if self.sparse else []), *(["gently"] if self.gentle else [])])
 
 
 def _parse(setting: str) -> Distill:
-    if setting not in ("", "sparse"):
-        raise ConfigError(f"distill takes no setting, or sparse (weights that are 0 stay 0), not {setting!r}")
-    return Distill(setting == "sparse")
+    words = set(setting.split(",")) if setting else set()
+    if not words <= {"sparse", "gentle"}:
+        raise ConfigError(
+            "distill takes no setting, sparse (weights that are 0 stay 0), gentle (convolutions take small steps) or "
+            f"both with a comma, not {setting!r}"
+        )
+    return Distill("sparse" in words, "gentle" in words)
 
 
-ROW = PassRow(_parse, "train towards the teacher on the states that the student visits; =sparse keeps zeros")
+ROW = PassRow(
+    _parse, "train towards the teacher on states that the student visits; =sparse keeps zeros, =gentle small steps"
+)

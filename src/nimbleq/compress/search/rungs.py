@@ -69,6 +69,7 @@ _STUDENTS: tuple[Widths, ...] = (
     (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
 )  # fmt: skip
 _MOST_WEIGHTS = 200
+_FEW_PIXELS = 1_024
 _COMPACT: tuple[Widths, ...] = ((8, 16), (16, 32), (16, 32, 32), (32, 64, 64), (32, 64, 128))
 _ENERGIES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
 _SHARES = (0.0625, 0.125, 0.25, 0.5)
@@ -113,7 +114,9 @@ def _whole(teacher: Graph) -> Family:
 def _pruned(importance: str) -> Callable[[Graph, tuple[Widths, ...] | None], Iterable[Family]]:
     """Units removed from the teacher, what is left taught by it."""
     name = "pruned" if importance == DEFAULT else f"pruned-{importance}"
-    steps = [(share, (Fold(), FreezeNorms(), Prune(share, importance), Distill(), Fold())) for share in _SHARES]
+    steps = [
+        (share, (Fold(), FreezeNorms(), Prune(share, importance), Distill(gentle=True), Fold())) for share in _SHARES
+    ]
 
     def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
         whole = sum(weight.size for weight in teacher.weights.values())
@@ -127,7 +130,14 @@ def _sparse(saliency: str, *patterns: Pattern) -> Rung:
 
     def families(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
         for pattern in patterns:
-            steps = (Fold(), FreezeNorms(), Fold(), Sparsify(pattern, saliency), Distill(sparse=True), Fold())
+            steps = (
+                Fold(),
+                FreezeNorms(),
+                Fold(),
+                Sparsify(pattern, saliency),
+                Distill(sparse=True, gentle=True),
+                Fold(),
+            )
             yield Family(f"sparse-{pattern}", steps)
 
     return Rung(lambda teacher, hidden: hidden is None, families)
@@ -167,7 +177,7 @@ def _kind(kind: str, sizes: Iterable[Widths]) -> Callable[[Graph, tuple[Widths, 
 
 
 def _low_rank(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Family]:
-    starts = ((energy, (Fold(), FreezeNorms(), LowRank(energy), Distill(), Fold())) for energy in _ENERGIES)
+    starts = ((energy, (Fold(), FreezeNorms(), LowRank(energy), Distill(gentle=True), Fold())) for energy in _ENERGIES)
     return (Family(f"lowrank-{energy:g}", start) for energy, start in starts)
 
 
@@ -188,8 +198,8 @@ LADDER: dict[str, Rung] = {
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
         lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct2", "direct6"))],
     ),
-    "students": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _students),
-    "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_mlp(teacher), _pruned(DEFAULT)),
+    "students": Rung(lambda teacher, hidden: hidden is not None or _is_flat(teacher), _students),
+    "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_flat(teacher), _pruned(DEFAULT)),
     **{f"pruned-{name}": Rung(lambda _, hidden: hidden is None, _pruned(name)) for name in IMPORTANCES},
     "sparse": _sparse("magnitude", *_SPARSITIES),
     "sparse-obs": _sparse("obs", *_SPARSITIES),
@@ -205,7 +215,7 @@ LADDER: dict[str, Rung] = {
     "axis-tree": Rung(_few_features, _kind("axis-tree", [(depth,) for depth in range(2, 9)])),
     "lowrank": Rung(lambda _, hidden: hidden is None, _low_rank),
     "hints": Rung(lambda *_: True, _hints),
-    "widths": Rung(lambda teacher, hidden: hidden is not None or _is_mlp(teacher), _widths),
+    "widths": Rung(lambda teacher, hidden: hidden is not None or _is_flat(teacher), _widths),
     "compact": Rung(
         lambda teacher, hidden: hidden is None and _sees_images(teacher, hidden), _kind("mobilenet", _COMPACT)
     ),
@@ -224,6 +234,11 @@ def _few_weights(graph: Graph) -> bool:
 
 def _is_mlp(graph: Graph) -> bool:
     return not any(isinstance(node.op, ops.Conv2d) for node in graph.nodes)
+
+
+def _is_flat(graph: Graph) -> bool:
+    """Whether fully connected students are small: it is such a network itself, or sees few pixels."""
+    return _is_mlp(graph) or graph.obs_type.size <= _FEW_PIXELS
 
 
 def _mlp_macs(teacher: Graph, hidden: Widths) -> int:
