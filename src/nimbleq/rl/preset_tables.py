@@ -284,12 +284,12 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("LunarLander-v3", "strong"): {  # returns rise from 250 to 276 while steps become small
         "replay.n_step": 5,
         "learner.lr": 3e-3,
-        "learner.lr_end": 5e-5,
+        "learner.lr_end": 2e-5,
         "learner.lr_updates": 45_000,
         "evaluation.every": 2_000,
         "evaluation.stop_return": 276.0,  # of 200 episodes: 100 fresh ones then return 270 nearly always
         "evaluation.final_episodes": 200,
-        "steps": 1_000_000,
+        "steps": 2_000_000,
     },
     ("CartPole-v1", "strong"): {"evaluation.stop_return": 500.0, "evaluation.average_updates": 100},
     ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
