@@ -28,14 +28,21 @@ from nimbleq.types import Array
 from tests.graph.test_formats import CASES, held
 from tests.strategies import random_obs
 
-CIRCUIT = {"Quantize", "Linear", "Requantize", "ArgMax", "Flatten", "Slice", "Unflatten", "Concat", "Dequantize"}
+CIRCUIT = {
+    "Quantize", "Linear", "Requantize", "ArgMax", "Flatten", "Slice", "Unflatten", "Concat", "Dequantize",
+    "ObliqueTree", "AxisTree",
+}  # fmt: skip
 
 
 def no_circuit(graph: Graph) -> bool:
     """Whether it computes with floats between Quantize and Dequantize, or with other layers."""
     kinds = {node.op.kind for node in graph.nodes}
     floats = [n for n in graph.nodes if not graph.types[n.output].qtype.is_integer and n.output != Q]
-    return bool(kinds - CIRCUIT or floats) or not graph.types[graph.nodes[-1].inputs[0]].qtype.is_integer
+    return (
+        bool(kinds - CIRCUIT or floats)
+        or float_splits(graph)
+        or not graph.types[graph.nodes[-1].inputs[0]].qtype.is_integer
+    )
 
 
 def float_splits(graph: Graph) -> bool:

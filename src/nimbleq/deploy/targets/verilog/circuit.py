@@ -103,10 +103,10 @@ class Circuit:
             (self.signals[name].ready, order, (name, shift, sign)) for order, (name, shift, sign) in enumerate(terms)
         ]
         if constant:
-            name = self._number(constant)
+            name = self.number(constant)
             queue.append((0, -1, (name, 0, 1)))
         if not queue:
-            return self._number(0)
+            return self.number(0)
         heapify(queue)
         order = len(queue)
         while len(queue) > 1:
@@ -121,10 +121,11 @@ class Circuit:
         name, shift, sign = queue[0][2]
         return name if (shift, sign) == (0, 1) else self._scaled(name, shift, sign, what)
 
-    def _number(self, value: int) -> str:
+    def number(self, value: int) -> str:
+        """A constant."""
         name = f"k{abs(value)}{'n' if value < 0 else ''}"
         if name not in self.signals:
-            self.signals[name] = Signal(name, _literal(value), (), value, value, 0, 0)
+            self.signals[name] = Signal(name, literal(value), (), value, value, 0, 0)
             self._linear[name] = ({}, value)
         return name
 
@@ -152,7 +153,7 @@ class Circuit:
     def rounded(self, name: str, how: Rounding, what: str) -> str:
         """``clamp((x·multiplier + offset) >> shift, low, high)``."""
         if how.low == how.high:
-            return self._number(how.low)
+            return self.number(how.low)
         (product,) = self.linear([[how.multiplier]], [name], [how.offset], f"{what}, scaled")
         wide = self.signals[product]
         low, high = wide.low >> how.shift, wide.high >> how.shift
@@ -161,16 +162,16 @@ class Circuit:
             shifted = self.make(f"{{{product}}} >>> {how.shift}", (product,), low, high, 0, what)
         text = f"{{{shifted}}}"
         if high > how.high:
-            text = f"({{{shifted}}} > {_literal(how.high)}) ? {_literal(how.high)} : {text}"
+            text = f"({{{shifted}}} > {literal(how.high)}) ? {literal(how.high)} : {text}"
         if low < how.low:
-            text = f"({{{shifted}}} < {_literal(how.low)}) ? {_literal(how.low)} : {text}"
+            text = f"({{{shifted}}} < {literal(how.low)}) ? {literal(how.low)} : {text}"
         if (low, high) == (how.low, how.high):
             return shifted
         return self.make(text, (shifted,), max(low, how.low), min(high, how.high), 1, what)
 
     def largest(self, values: Sequence[str], legal: Sequence[str] = ()) -> str:
         """Index of the largest of ``values``, the lowest on ties; among ``legal`` (signals 0 or 1) where given."""
-        entries = [(name, self._number(i), legal[i] if legal else None) for i, name in enumerate(values)]
+        entries = [(name, self.number(i), legal[i] if legal else None) for i, name in enumerate(values)]
         while len(entries) > 1:
             better = [self._better(*two) for two in zip(entries[::2], entries[1::2], strict=False)]
             entries = better + entries[len(better) * 2 :]
@@ -224,5 +225,6 @@ def _shifted(name: str, shift: int) -> str:
     return f"({{{name}}} <<< {shift})" if shift else f"{{{name}}}"
 
 
-def _literal(value: int) -> str:
+def literal(value: int) -> str:
+    """Verilog text of a signed number."""
     return f"{'-' if value < 0 else ''}{abs(value).bit_length() + 1}'sd{abs(value)}"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, MASK, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
-from nimbleq.graph.tensor import TensorType
+from nimbleq.graph.tensor import Int, TensorType
 from nimbleq.types import Array
 
 TARGET = "verilog"
 _WIRING = (ops.Flatten, ops.Slice, ops.Unflatten, ops.Concat)
-_CORE = (ops.Linear, ops.Requantize, ops.ArgMax, *_WIRING)
+_EXACT_BITS = 16
+"""Integers of so many bits times a scale are different floats where they are different."""
+_TREES = (ops.ObliqueTree, ops.AxisTree)
+_CORE = (ops.Linear, ops.Requantize, ops.ArgMax, *_TREES, *_WIRING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,7 @@ class Core:
         policy: the whole.
         levels: name of the integer tensor that the circuit reads; an input of the policy, or made by a Quantize.
         nodes: of the circuit, in order.
-        values: name of the integer tensor whose largest entry is the action.
+        values: name of the tensor whose largest entry is the action: integers, or the 0 and 1 of a tree's leaf.
     """
 
     policy: Graph
@@ -37,6 +42,12 @@ class Core:
     def levels_type(self) -> TensorType:
         """What the circuit reads."""
         return self.policy.types[self.levels]
+
+    @property
+    def value_type(self) -> Int:
+        """Number format of the values that are compared."""
+        kind = self.policy.types[self.values].qtype
+        return Int(kind.bits, kind.low < 0) if kind.is_integer else Int(2, signed=True)
 
     @property
     def quantize(self) -> ops.Quantize | None:
@@ -67,8 +78,8 @@ class Core:
     def _graph(self, obs_side: bool) -> Graph:
         policy = self.policy
         if obs_side:
-            inside = {id(node) for node in self.nodes}
-            nodes = tuple(n for n in policy.nodes if id(n) not in inside and n.output != Q)
+            inside = {node.output for node in self.nodes}
+            nodes = tuple(n for n in policy.nodes if n.output not in inside and n.output != Q)
             return Graph({policy.obs_name: policy.obs_type}, nodes, (self.levels,), policy.weights)
         inputs = {self.levels: self.levels_type} | ({MASK: policy.inputs[MASK]} if policy.masked else {})
         return Graph(inputs, self.nodes, (ACTION, self.values), policy.weights)
@@ -82,30 +93,58 @@ def core_of(policy: Graph) -> Core:
     """
     action = policy.producer(ACTION)
     assert action is not None, "a policy makes its action"
-    values = action.inputs[0]
+    values = _compared(policy, action.inputs[0])
     starts = [n.output for n in policy.nodes if isinstance(n.op, ops.Quantize)]
     levels = starts[-1] if starts else policy.obs_name
     inside: list[Node] = []
     made = {levels, MASK}
     for node in policy.nodes:
+        if node is action:
+            node = replace(node, inputs=(values, *node.inputs[1:]))
         if made.issuperset(node.inputs) and node.output != levels and node.output not in _ends(policy, values):
             inside.append(node)
             made.add(node.output)
     wrong = [node.op.kind for node in inside if not isinstance(node.op, _CORE)]
-    if not policy.types[levels].qtype.is_integer or action not in inside or values == levels:
-        reached = {id(node) for node in inside}
-        wrong += [n.op.kind for n in policy.nodes if id(n) not in reached and not isinstance(n.op, ops.Quantize)]
+    if not policy.types[levels].qtype.is_integer or ACTION not in made or values == levels:
+        wrong += [n.op.kind for n in policy.nodes if n.output not in made and not isinstance(n.op, ops.Quantize)]
         wrong = wrong or [action.op.kind]
-    wrong += [n.op.kind for n in inside if not policy.types[n.output].qtype.is_integer]
+    wrong += [n.op.kind for n in inside if not policy.types[n.output].qtype.is_integer and not _is_leaf(n, policy)]
     if wrong:
         hint = (
-            "circuits are made of one Quantize of the observation, integer Linear layers, Requantize and ArgMax; "
-            "compress with --recipe int8 (students without convolutions), or export to C"
+            "circuits are made of one Quantize of the observation, integer Linear layers, integer trees, Requantize "
+            "and ArgMax; compress with --recipe int8 (students without convolutions), or export to C"
         )
         raise UnsupportedOpError(
             ", ".join(dict.fromkeys(n.op.kind for n in policy.nodes if n.op.kind in wrong)), TARGET, hint
         )
     return Core(policy, levels, tuple(inside), values)
+
+
+def _compared(policy: Graph, values: str) -> str:
+    """The integers of which ``values`` are multiples by one positive scale, which compares as they do."""
+    node = policy.producer(values)
+    if node is None or not isinstance(node.op, ops.Dequantize) or policy.types[node.inputs[0]].qtype.bits > _EXACT_BITS:
+        return values
+    scale = np.ones(1) if node.op.scale is None else policy.weights[node.op.scale]
+    return node.inputs[0] if scale.size == 1 and scale[0] > 0 else values
+
+
+def _is_leaf(node: Node, policy: Graph) -> bool:
+    """Whether it makes 0 and 1 of a leaf's action, from integers."""
+    if not isinstance(node.op, _TREES) or policy.weights[node.op.leaf].ndim > 1:
+        return False
+    return isinstance(node.op, ops.AxisTree) or policy.weights[integer_split(node.op, policy)].dtype != np.float32
+
+
+def integer_split(op: ops.ObliqueTree, policy: Graph) -> str:
+    """Name of its splits.
+
+    Raises:
+        UnsupportedOpError: they are no integers.
+    """
+    if policy.weights[op.split].dtype == np.float32:
+        raise UnsupportedOpError(op.kind, TARGET, "its splits are floats: compress with --passes … int8")
+    return op.split
 
 
 def _ends(policy: Graph, values: str) -> tuple[str, ...]:

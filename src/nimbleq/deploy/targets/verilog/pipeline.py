@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nimbleq.deploy.targets.verilog.circuit import Circuit
 from nimbleq.deploy.targets.verilog.core import Core
 from nimbleq.deploy.targets.verilog.rounding import narrow
+from nimbleq.deploy.targets.verilog.trees import tree
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, MASK, Graph, Node
 
@@ -40,10 +41,16 @@ def pipeline(core: Core, levels: int) -> Pipeline:
         part = f"obs[{bits * i} +: {bits}]"
         circuit.input(name, part if low < 0 else f"{{{{1'b0, {part}}}}}", low, high)
     made: dict[str, list[str]] = {core.levels: start}
+    best: dict[str, str] = {}  # by tensor: its largest, where the layer that makes it knows
     if graph.masked:
         made[MASK] = [circuit.input(f"m_{i}", f"{{{{1'b0, mask[{i}]}}}}", 0, 1) for i in range(graph.actions)]
     for node in core.nodes:
-        made[node.output] = _signals(node, graph, circuit, made)
+        if isinstance(node.op, ops.ObliqueTree | ops.AxisTree):
+            made[node.output], best[node.output] = tree(node.op, graph, circuit, made[node.inputs[0]], node.output)
+        elif isinstance(node.op, ops.ArgMax) and not graph.masked and node.inputs[0] in best:
+            made[node.output] = [best[node.inputs[0]]]
+        else:
+            made[node.output] = _signals(node, graph, circuit, made)
     return Pipeline(circuit, made[ACTION][0], tuple(made[core.values]))
 
 

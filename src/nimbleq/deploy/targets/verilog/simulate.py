@@ -130,7 +130,7 @@ def simulate(core: Core, files: Mapping[str, bytes], name: str, folder: Path) ->
         answers = np.frombuffer((folder / "out.bin").read_bytes(), "<u4").reshape(-1, 1 + words["value_words"])
         if len(answers) != len(obs):
             raise CompileError(f"the circuit answered {len(answers)} of {len(obs)} observations")
-        values = _unpacked(answers[:, 1:], graph.actions, wide, graph.types[core.values].qtype.low < 0)
+        values = _unpacked(answers[:, 1:], graph.actions, wide, core.value_type.low < 0)
         return (answers[:, 0] & ((1 << action_bits(core)) - 1)).astype(np.int32), core.q_of(values)
 
     return run

@@ -18,7 +18,7 @@ def action_bits(core: Core) -> int:
 
 def value_bits(core: Core) -> int:
     """Width of one of the integers that are compared."""
-    return core.policy.types[core.values].qtype.bits
+    return core.value_type.bits
 
 
 def ports(core: Core) -> list[str]:
