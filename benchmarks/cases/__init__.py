@@ -21,6 +21,7 @@ CASES = {
     "family": "every preset learns",
     "compress": "every way of compressing, on three teachers, beside other tools",
     "last_bytes": "the smallest linear policy that is certified, over several seeds",
+    "fpga": "a certified policy and other circuits on ECP5 and iCE40: area, clocks, frequency",
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",
     "gpu": "recorded graphs, speed and Pong on a CUDA device",

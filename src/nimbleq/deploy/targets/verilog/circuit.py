@@ -11,6 +11,8 @@ from nimbleq.deploy.targets.verilog.rounding import Rounding
 
 COMPARE = 2
 """Levels of a comparison with the choice that follows it; an addition is one."""
+SIDE_BY_SIDE = 4
+"""So many values are compared all with all; of more, the better of two and two again."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,26 @@ class Circuit:
 
     def largest(self, values: Sequence[str], legal: Sequence[str] = ()) -> str:
         """Index of the largest of ``values``, the lowest on ties; among ``legal`` (signals 0 or 1) where given."""
+        if len(values) <= SIDE_BY_SIDE and not legal:
+            return self._first_unbeaten(values)
         entries = [(name, self.number(i), legal[i] if legal else None) for i, name in enumerate(values)]
         while len(entries) > 1:
             better = [self._better(*two) for two in zip(entries[::2], entries[1::2], strict=False)]
             entries = better + entries[len(better) * 2 :]
         return entries[0][1]
+
+    def _first_unbeaten(self, values: Sequence[str]) -> str:
+        """Index of the first value than which no later one is larger: every pair is compared at once."""
+        last, text, used = len(values) - 1, literal(len(values) - 1), dict[str, None]()
+        for i in reversed(range(last)):
+            beaten = [self._larger(other, values[i]) for other in values[i + 1 :]]
+            used |= dict.fromkeys(beaten)
+            any_larger = " || ".join(f"{{{name}}}[0]" for name in beaten)
+            text = f"({any_larger}) ? ({text}) : {literal(i)}"
+        return self.make(text, tuple(used), 0, last, COMPARE - 1, "the best") if used else self.number(0)
+
+    def _larger(self, one: str, other: str) -> str:
+        return self.make(f"({{{one}}} > {{{other}}}) ? 2'sd1 : 2'sd0", (one, other), 0, 1, COMPARE - 1, "larger")
 
     def _better(
         self, left: tuple[str, str, str | None], right: tuple[str, str, str | None]

