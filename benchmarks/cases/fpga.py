@@ -35,6 +35,7 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.tensor import TensorType
+from nimbleq.types import Array
 
 OBSERVATIONS = 100_000
 POLICY = "LunarLander-v3, teacher and policy"
@@ -87,7 +88,7 @@ def certified(known: Known) -> Graph:
 def mlp(_: Known) -> Graph:
     """8-16-4 with random weights of 4 bits and activations of 6."""
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, Array] = {
         "inverse": np.full(8, 16, np.float32),
         "w0": rng.integers(-8, 8, (16, 8)).astype(np.int8), "b0": rng.integers(-50, 51, 16).astype(np.int32),
         "m": np.full(16, 1 << 30, np.int32), "s": np.full(16, 32, np.int32),
@@ -107,7 +108,7 @@ def mlp(_: Known) -> Graph:
 def tree(_: Known) -> Graph:
     """An oblique tree of depth 3 with random splits of 4 bits: 7 splits, 8 leaves."""
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, Array] = {
         "inverse": np.full(8, 16, np.float32), "split": rng.integers(-7, 8, (7, 8)).astype(np.int8),
         "threshold": rng.integers(-200, 201, 7).astype(np.int32), "leaf": np.arange(8, dtype=np.int8) % 4,
     }  # fmt: skip
