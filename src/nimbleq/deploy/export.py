@@ -21,13 +21,13 @@ from nimbleq.deploy.targets.c.text import identifier
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes, read_json, sha256, write_bytes, write_folder, write_json
 from nimbleq.graph.artefact import Artefact, load_artefact
-from nimbleq.graph.artefact_files import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS
+from nimbleq.graph.artefact_files import CERTIFICATE, GOLDEN, MODEL, PROVENANCE, WEIGHTS, certificate_file
 from nimbleq.version import VERSION
 
 MANIFEST = "build.json"
 ORACLE = "oracle"
 FORMAT = 1
-_PARTS = (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE)
+_PARTS = (MODEL, WEIGHTS, GOLDEN, PROVENANCE, CERTIFICATE, *map(certificate_file, TARGETS))
 
 
 def check_targets(targets: Sequence[str], name: str = "policy") -> None:

@@ -2,7 +2,8 @@
 
 Integer graphs are compared bit for bit, action values and actions, on targets that are exact. Elsewhere rounding may
 differ: action values within `tolerance`, and the action equal unless the interpreter's two best values are closer than
-that.
+that. Integer graphs on targets that round by themselves are compared by their actions: a level that is off by one moves
+action values by more than float32 would.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_bytes
+from nimbleq.graph.artefact import read_certificate
 from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interpret import interpret
@@ -39,12 +41,16 @@ class TargetResult:
     observations: how many were compared.
     mismatches: how many of them disagreed.
     max_q_error: largest difference of an action value.
+    rounds: it rounds by itself.
+    differences: other actions on a target that rounds by itself and was certified so; they are no mismatches.
     """
 
     target: str
     observations: int
     mismatches: int
     max_q_error: float
+    rounds: bool = False
+    differences: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ def verify(
     tick: Tick = no_tick,
     rounding: Collection[str] = (),
     most: Mapping[str, int] | None = None,
+    certified: Collection[str] = (),
 ) -> VerifyResult:
     """Compare ``targets`` with the interpreter.
 
@@ -82,6 +89,7 @@ def verify(
         targets: name → how to run it.
         rounding: those of ``targets`` that round by themselves also where the graph is integer.
         most: observations that one of ``targets`` runs, where that takes long; all where it is not named.
+        certified: those of ``rounding`` whose very runtime was certified: other actions are differences there.
 
     Raises:
         NimbleqError: the interpreter no longer gives the golden answers (a damaged artefact or a changed nimbleq).
@@ -107,20 +115,32 @@ def verify(
                 continue
             given, wanted = None if mask is None else mask[part], {key: value[part] for key, value in answers.items()}
             action, q = run(obs[part], given)
-            bad, largest = _compare(wanted, action, q, given, exact and name not in rounding)
+            own = name in rounding
+            bad, largest = _compare(wanted, action, q, given, exact and not own, values=not (exact and own))
             counts[name] += len(obs[part])
             wrong[name] += bad
             error[name] = max(error[name], largest)
         done += len(obs)
         tick(done, total, f"{sum(wrong.values())} mismatches")
-    results = tuple(TargetResult(name, counts[name], wrong[name], error[name]) for name in targets)
-    return VerifyResult(sum(counts.values()), sum(wrong.values()), results)
+    results = tuple(
+        TargetResult(
+            name, counts[name], 0 if name in certified else wrong[name], error[name],
+            name in rounding, wrong[name] if name in certified else 0,
+        )
+        for name in targets
+    )  # fmt: skip
+    return VerifyResult(sum(counts.values()), sum(one.mismatches for one in results), results)
 
 
 def _compare(
-    answers: Mapping[str, Array], action: Array | None, q: Array | None, mask: Array | None, exact: bool
+    answers: Mapping[str, Array],
+    action: Array | None,
+    q: Array | None,
+    mask: Array | None,
+    exact: bool,
+    values: bool = True,
 ) -> tuple[int, float]:
-    """Mismatches and the largest difference."""
+    """Mismatches and the largest difference; ``values`` False: the actions count, values only have to be finite."""
     action, q = answers[ACTION] if action is None else action, answers[Q] if q is None else q
     difference = np.abs(q.astype(np.float64) - answers[Q])
     difference = np.where(np.isfinite(difference), difference, np.inf)
@@ -132,7 +152,7 @@ def _compare(
     chosen = np.take_along_axis(answers[Q], np.clip(action, 0, None)[:, None].astype(np.int64), axis=1)
     wanted = np.take_along_axis(answers[Q], answers[ACTION][:, None].astype(np.int64), axis=1)
     tied = wanted - chosen <= 2 * limit
-    same = (difference <= limit).all(axis=1) & tied[:, 0] & (action >= 0)
+    same = (difference <= limit if values else np.isfinite(difference)).all(axis=1) & tied[:, 0] & (action >= 0)
     if mask is not None:
         same &= mask[np.arange(len(mask)), np.clip(action, 0, None)] != 0
     return int(np.count_nonzero(~same)), largest
@@ -147,6 +167,14 @@ def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | No
         )
 
 
+def certified_files(oracle: Path, target: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether the files of ``target`` in a build are those that were certified on it."""
+    stored = read_certificate(oracle, target)
+    if stored is None or not stored.get("certified"):
+        return False
+    return set(stored.get("target", {}).get("files", [""])) <= set(manifest["files"].values())
+
+
 def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no_tick) -> VerifyResult:
     """Verify everything that `nimbleq.deploy.export.export` wrote into ``folder`` and that can be run here.
 
@@ -158,7 +186,7 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
     source, name = Source.of(oracle), str(manifest["name"])
     files = {file: read_bytes(folder / file) for file in manifest["files"]}
     runs: dict[str, Run] = {}
-    rounding: set[str] = set()
+    rounding, certified = set[str](), set[str]()
     most: dict[str, int] = {}
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="nimbleq-verify-") as scratch:
@@ -176,6 +204,7 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
                 continue
             runs |= opened
             rounding |= set() if row.exact else opened.keys()
+            certified |= opened.keys() if not row.exact and certified_files(oracle.path, target, manifest) else set()
             most |= {} if row.most is None else dict.fromkeys(opened, row.most)
-        result = verify(source.graph, oracle.golden, runs, observations, tick, rounding, most)
+        result = verify(source.graph, oracle.golden, runs, observations, tick, rounding, most, certified)
     return replace(result, skipped=skipped)

@@ -5,6 +5,7 @@
     golden.npz            observations and the interpreter's answers
     provenance.json       what made it, and the SHA-256 of the three files above
     certificate.json      what was certified, and the digest of the artefact that it holds for
+    certificate-TARGET.json  the same of the runtime of a target that rounds by itself
 
 `provenance.json` and `certificate.json` carry a digest of their own content. The digests show damage and later edits of
 any one file; they are not signatures: anybody can recompute them all.
@@ -33,6 +34,7 @@ from nimbleq.graph.artefact_files import (
     MODEL,
     PROVENANCE,
     WEIGHTS,
+    certificate_file,
     checked_hashes,
     combined,
     json_bytes,
@@ -158,23 +160,43 @@ def load_artefact(path: Path | str) -> Artefact:
         graph, interface = _read_model(model, weights)
     with _naming(path / GOLDEN):
         golden = read_golden(contents[GOLDEN], graph)
-    certificate = unsealed(path, CERTIFICATE) if (path / CERTIFICATE).exists() else None
     own = combined(hashes)
-    if certificate is not None and certificate.pop("artefact_digest", None) != own:
-        raise FileError(f"{path / CERTIFICATE} belongs to another model: certify this artefact again")
+    certificate = _certificate(path, CERTIFICATE, own)
     provenance = {name: value for name, value in recorded.items() if name != "files"}
     return Artefact(path, graph, interface, golden, provenance, certificate, own)
 
 
-def attach_certificate(path: Path, certificate: Mapping[str, Any]) -> Artefact:
+def read_certificate(path: Path, target: str) -> dict[str, Any] | None:
+    """The certificate of the artefact at ``path`` as ``target`` runs it; None without one.
+
+    Raises:
+        FileError: it is damaged, or belongs to another model.
+    """
+    return _certificate(path, certificate_file(target), digest(path))
+
+
+def _certificate(path: Path, name: str, own: str) -> dict[str, Any] | None:
+    if not (path / name).exists():
+        return None
+    certificate = unsealed(path, name)
+    if certificate.pop("artefact_digest", None) != own:
+        raise FileError(f"{path / name} belongs to another model: certify this artefact again")
+    return certificate
+
+
+def attach_certificate(path: Path, certificate: Mapping[str, Any], target: str = "") -> Artefact:
     """Store the certificate of the artefact at ``path``, in place of an older one.
+
+    Args:
+        target: the one on whose runtime it was played; empty: the interpreter, and so every exact target.
 
     Raises:
         FileError: the artefact is not intact, or the place is not writable.
     """
     contents = {name: read_file(path, name) for name in HASHED}
     hashes = checked_hashes(path, unsealed(path, PROVENANCE), contents)
-    write_bytes(path / CERTIFICATE, sealed({**certificate, "artefact_digest": combined(hashes)}, indent=None))
+    content = sealed({**certificate, "artefact_digest": combined(hashes)}, indent=None)
+    write_bytes(path / certificate_file(target), content)
     return load_artefact(path)
 
 

@@ -20,6 +20,11 @@ HASHED = (MODEL, WEIGHTS, GOLDEN)
 _MAX_BYTES = {MODEL: 32 << 20, PROVENANCE: 32 << 20, CERTIFICATE: 32 << 20, WEIGHTS: 4 << 30, GOLDEN: 256 << 20}
 
 
+def certificate_file(target: str = "") -> str:
+    """Name of the certificate; of the one that holds for the runtime of one target where that is given."""
+    return f"certificate-{target}.json" if target else CERTIFICATE
+
+
 def combined(hashes: Mapping[str, str]) -> str:
     """One digest of the hashes of `HASHED`: the artefact's."""
     return sha256("".join(f"{hashes[name]}  {name}\n" for name in HASHED).encode())
@@ -60,8 +65,9 @@ def read_file(path: Path, name: str) -> bytes:
     file = path / name
     if not file.is_file():
         raise FileError(f"{path} is not a complete artefact: {name} is missing")
-    if file.stat().st_size > _MAX_BYTES[name]:
-        raise FileError(f"{file} is larger than {_MAX_BYTES[name] >> 20} MiB: not an artefact's {name}")
+    most = _MAX_BYTES.get(name, _MAX_BYTES[CERTIFICATE])
+    if file.stat().st_size > most:
+        raise FileError(f"{file} is larger than {most >> 20} MiB: not an artefact's {name}")
     return read_bytes(file)
 
 

@@ -11,9 +11,11 @@ import tyro
 
 from nimbleq.config import EnvConfig
 from nimbleq.console import Console
+from nimbleq.deploy.on_target import OnTarget, on_target
 from nimbleq.errors import FileError
 from nimbleq.files import exclusive_lock
-from nimbleq.graph.artefact import Artefact, attach_certificate, digest, load_artefact
+from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, read_certificate
+from nimbleq.graph.artefact_files import certificate_file
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env, say_unread_masks
 
@@ -27,7 +29,8 @@ MAX_EPISODES = 4_000
 class Args(Output):
     """Play teacher, artefact and random play on the same new seeds and certify the artefact, or not (exit 1).
 
-    An unfinished test plays on where it stopped; certificate.json holds every return.
+    An unfinished test plays on where it stopped; certificate.json holds every return. A target that rounds by itself
+    (executorch, litert) is only certified if its own runtime plays: --target.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.
@@ -37,6 +40,7 @@ class Args(Output):
         fresh: an independent test on unpredictable seeds; the certificate keeps both.
         max_episodes: play at most this many more episodes.
         workers: processes that play episodes.
+        target: play the student with the runtime of this target; its certificate lies in certificate-TARGET.json.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
@@ -45,6 +49,7 @@ class Args(Output):
     fresh: bool = False
     max_episodes: int = MAX_EPISODES
     workers: int = 2
+    target: str | None = None
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
@@ -52,10 +57,13 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
     with exclusive_lock(run.path, read_only=True):
         say_unread_masks(run_env(run), console)
-        result = certify_run(
-            path, run, console, args.keep, args.max_episodes, args.workers, args.return_range, fresh=args.fresh
-        )
-        keep_result(run, "certify", result, console)
+        asked = (args.keep, args.max_episodes, args.workers, args.return_range)
+        if args.target is not None:
+            with on_target(load_artefact(path), args.target) as policy:
+                result = certify_run(path, run, console, *asked, fresh=args.fresh, target=(args.target, policy))
+        else:
+            result = certify_run(path, run, console, *asked, fresh=args.fresh)
+            keep_result(run, "certify", result, console)
     return result, bool(result["certified"])
 
 
@@ -69,8 +77,13 @@ def certify_run(
     return_range: str | None = None,
     *,
     fresh: bool = False,
+    target: tuple[str, OnTarget] | None = None,
 ) -> dict[str, Any]:
-    """Certify one artefact of ``run`` and save every return in it; returns the verb's JSON object."""
+    """Certify one artefact of ``run`` and save every return in it; returns the verb's JSON object.
+
+    Args:
+        target: what plays in place of the graph, and the target's name.
+    """
     from nimbleq.compress.certify import Attempts, certify, check_keep, record
     from nimbleq.compress.certify.stream import graph_hash
     from nimbleq.rl.training.evaluate import Evaluator
@@ -78,14 +91,21 @@ def certify_run(
     student, teacher = load_artefact(artefact), load_teacher(run)
     if student.graph.obs_type != teacher.graph.obs_type or student.graph.actions != teacher.graph.actions:
         raise FileError(f"{artefact} and {run.teacher} are not policies for the same environment")
-    earlier = _attempts(student, console)
-    asked = keep if keep is not None else (student.certificate or {}).get("keep", 0.99)
+    name = "" if target is None else target[0]
+    known = student.certificate if target is None else read_certificate(artefact, name)
+    student_hash = graph_hash(student.graph) if target is None else target[1].hash(graph_hash(student.graph))
+    earlier = [
+        one
+        for one in _attempts(artefact / certificate_file(name), known, console)
+        if target is None or one.claim.student == student_hash
+    ]
+    asked = keep if keep is not None else (known or student.certificate or {}).get("keep", 0.99)
     check_keep(asked)
     env = run_env(run)
     teacher_digest = digest(run.teacher)
 
     attempts, unwritten = Attempts(run.attempts), list[FileError]()
-    spent = attempts.last(graph_hash(student.graph))
+    spent = attempts.last(student_hash)
 
     def start(begun: Certificate) -> None:
         say_start(begun, console)
@@ -95,7 +115,9 @@ def certify_run(
     def save(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
         content = record([*others, made]) | {"teacher_digest": teacher_digest}
-        written(lambda: attach_certificate(artefact, content))
+        if target is not None:
+            content |= {"target": {"name": name, "run": target[1].label, "files": list(target[1].files)}}
+        written(lambda: attach_certificate(artefact, content, name))
 
     def written(write: Callable[[], object]) -> None:
         try:
@@ -105,7 +127,7 @@ def certify_run(
                 console.say(f"{error}; the verdict is shown but not saved")
             unwritten.append(error)
 
-    with Evaluator(env, workers=workers) as evaluate, console.progress("certify") as tick:
+    with Evaluator(env, workers=workers if target is None else 1) as evaluate, console.progress("certify") as tick:
         made = certify(
             teacher.graph,
             student.graph,
@@ -116,17 +138,19 @@ def certify_run(
             spent=spent,
             fresh=fresh,
             max_episodes=max_episodes,
+            stand_in=None if target is None else (target[1], student_hash),
             on_start=start,
             on_batch=save,
             tick=tick,
         )
-    console.say(made.reason)
+    console.say(made.reason if target is None else f"{target[1].label}: {made.reason}")
     return {
         "artefact": str(artefact),
         "artefact_digest": student.digest,
         **summary(made),
         "teacher_digest": teacher_digest,
         "stored": not unwritten,
+        **({} if target is None else {"target": name}),
     }
 
 
@@ -162,14 +186,13 @@ def say_start(begun: Certificate, console: Console, of: str = "") -> None:
         console.say(f"{played:,} episodes of this test have been played; {done} (--fresh: an independent test)")
 
 
-def _attempts(student: Artefact, console: Console) -> list[Certificate]:
+def _attempts(file: Path, stored: dict[str, Any] | None, console: Console) -> list[Certificate]:
     """The attempts so far; a certificate of the older kind does not count."""
     from nimbleq.compress.certify import attempts_of, verify_certificate
 
-    stored = student.certificate
     if stored is not None and "returns" not in stored:
         console.say(
-            f"{student.path}: its certificate is of an older kind, whose error was larger than stated: "
+            f"{file.parent}: its certificate is of an older kind, whose error was larger than stated: "
             "it is certified again"
         )
         return []
@@ -178,4 +201,4 @@ def _attempts(student: Artefact, console: Console) -> list[Certificate]:
             verify_certificate(stored)
         return attempts_of(stored)
     except FileError as error:
-        raise FileError(f"{student.path / 'certificate.json'}: {error}") from None
+        raise FileError(f"{file}: {error}") from None

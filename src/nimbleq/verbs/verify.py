@@ -58,6 +58,11 @@ def verify_folder(build: Path, console: Console, observations: int = 100_000) ->
         for row in result["targets"]
     ]
     console.table(f"{build} against the interpreter", ("target", "observations", "mismatches", "largest |Δq|"), rows)
+    for row in result["targets"]:
+        differing = row["mismatches"] + row["differences"]
+        if row["rounds"] and differing:
+            said = "it was certified so" if row["differences"] else "nimbleq certify --target plays and judges it"
+            console.say(f"{row['target']} rounds by itself: {differing:,} other actions; {said}")
     for target, why in result["skipped"].items():
         console.say(f"{target} was not verified: {why}")
     about: dict[str, Any] = {"build": str(build), "artefact_digest": load_build(build)[1].digest}

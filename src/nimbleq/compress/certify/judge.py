@@ -25,7 +25,7 @@ from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
-from nimbleq.types import Array, Evaluate, Tick, no_tick
+from nimbleq.types import Array, Evaluate, Policy, Tick, no_tick
 
 MAX_EPISODES = 4_000
 _BATCH = 200
@@ -34,6 +34,8 @@ _STATES = 4_096
 _STATE_EPISODES = 8
 
 OnBatch = Callable[[Certificate], None]
+StandIn = tuple[Policy, str]
+"""What plays a student, e.g. the runtime of a target, and a hash of all that decides what it answers."""
 
 
 def certify(
@@ -48,6 +50,7 @@ def certify(
     fresh: bool = False,
     alpha: float = ALPHA,
     max_episodes: int = MAX_EPISODES,
+    stand_in: StandIn | None = None,
     on_start: OnBatch | None = None,
     on_batch: OnBatch | None = None,
     tick: Tick = no_tick,
@@ -68,6 +71,7 @@ def certify(
         fresh: an independent test on seeds that nobody could foresee, which stands beside the certificate.
         alpha: chance of certifying a student that is worse than allowed, all attempts together.
         max_episodes: played at most by this call.
+        stand_in: plays in place of the student's graph.
         on_start: receives the certificate, with its forecast, before the first episode of this call.
         on_batch: receives it after every batch: what was played can be saved.
         tick: progress in episodes.
@@ -82,15 +86,18 @@ def certify(
         raise ConfigError(f"max_episodes is at least 1, not {max_episodes}")
     if isinstance(return_range, tuple):
         return_range = ReturnRange(*return_range, "stated by the caller")
-    hashes = graph_hash(teacher), graph_hash(student)
+    policy, own = stand_in or (GraphPolicy(student), graph_hash(student))
+    hashes = graph_hash(teacher), own
     found = None if fresh else _same_claim(earlier, hashes, keep, return_range, alpha)
     if found is None:
         tick(0, 1, "pilot")
-        found = _new_attempt(teacher, student, evaluate, keep, return_range, earlier, spent, hashes, fresh, alpha)
+        found = _new_attempt(
+            teacher, student, policy, evaluate, keep, return_range, earlier, spent, hashes, fresh, alpha
+        )
     if on_start is not None:
         on_start(found)
     used = np.concatenate([np.zeros(0, np.int64), *(one.returns.seeds for one in earlier)])
-    return play_on(found, _players(teacher, student, evaluate, found.claim), max_episodes, used, on_batch, tick)
+    return play_on(found, _players(teacher, policy, evaluate, found.claim), max_episodes, used, on_batch, tick)
 
 
 def play_on(
@@ -148,6 +155,7 @@ def _same_claim(
 def _new_attempt(
     teacher: Graph,
     student: Graph,
+    policy: Policy,
     evaluate: Evaluate,
     keep: float,
     return_range: ReturnRange | None,
@@ -160,7 +168,7 @@ def _new_attempt(
     """Everything that is fixed before the first certifying episode."""
     attempt = 1 + max((spent, *(one.claim.attempt for one in earlier)))
     nonce = stream_nonce([hashes[1]], attempt, secrets.randbits(64) if fresh else 0)
-    pilot = play_pilot(teacher, student, evaluate, nonce)
+    pilot = play_pilot(teacher, policy, evaluate, nonce)
     extent = return_range or _known_range(earlier, hashes, pilot)
     lowest = min(float(returns.min()) for returns in (pilot.teacher, pilot.student, pilot.random))
     if lowest < extent.low:
@@ -183,11 +191,11 @@ def start_of(claim: Claim, pilot: Pilot, teacher: Graph, student: Graph, evaluat
     return Certificate(claim, no_returns(), compared.action_flips, compared.dead_actions, tuple(forecast))
 
 
-def play_pilot(teacher: Graph, student: Graph, evaluate: Evaluate, nonce: int) -> Pilot:
+def play_pilot(teacher: Graph, student: Policy, evaluate: Evaluate, nonce: int) -> Pilot:
     """Episodes that certify nothing: the forecast and, where nothing else does, the range come from them."""
     seeds = episode_seeds("pilot", nonce, _PILOT_EPISODES)
     low = float(random_player(evaluate)(seeds[:1])[0])
-    players = Player(GraphPolicy(teacher), evaluate, low), Player(GraphPolicy(student), evaluate, low)
+    players = Player(GraphPolicy(teacher), evaluate, low), Player(student, evaluate, low)
     return Pilot(*(player(seeds) for player in (*players, random_player(evaluate, low))))
 
 
@@ -202,10 +210,10 @@ def _known_range(earlier: Sequence[Certificate], hashes: tuple[str, str], pilot:
     return observed_range(pilot.teacher, pilot.student, pilot.random, *seen, of=episodes + before)
 
 
-def _players(teacher: Graph, student: Graph, evaluate: Evaluate, claim: Claim) -> Players:
+def _players(teacher: Graph, student: Policy, evaluate: Evaluate, claim: Claim) -> Players:
     low = claim.return_range.low
     return Players(
         Player(GraphPolicy(teacher), evaluate, low),
-        Player(GraphPolicy(student), evaluate, low),
+        Player(student, evaluate, low),
         random_player(evaluate, low),
     )

@@ -4,6 +4,8 @@ from nimbleq.deploy.target import Target
 from nimbleq.deploy.targets.arduino.target import ARDUINO
 from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.cross import processors
+from nimbleq.deploy.targets.executorch.target import EXECUTORCH
+from nimbleq.deploy.targets.litert.target import LITERT
 from nimbleq.deploy.targets.onnx.target import ONNX
 from nimbleq.deploy.targets.rust.target import RUST
 from nimbleq.deploy.targets.verilog.target import VERILOG
@@ -14,6 +16,8 @@ TARGETS: dict[str, Target] = {
     for row in (
         C,
         ONNX,
+        EXECUTORCH,
+        LITERT,
         VERILOG,
         *processors.TARGETS,
         WASM,

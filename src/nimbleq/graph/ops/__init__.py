@@ -24,7 +24,7 @@ from nimbleq.graph.ops.simple import (
     Flatten,
     Pool,
 )
-from nimbleq.graph.ops.tree import AxisTree, ObliqueTree, tree_depth
+from nimbleq.graph.ops.tree import AxisTree, ObliqueTree, tree_depth, tree_turns
 
 OPS: dict[str, Callable[..., Op]] = {
     op.__name__: op
@@ -39,5 +39,5 @@ __all__ = [
     "OPS", "Activation", "Add", "Affine", "ArgMax", "AxisTree", "ChannelShuffle", "Concat", "Conv2d", "Dequantize",
     "Dueling", "Expectation", "Flatten", "LayerNorm", "Linear", "ObliqueTree", "Op", "Pool", "Quantize", "Requantize",
     "Slice", "Unflatten", "Weights",
-    "accumulator_bound", "tree_depth", "window_extent",
+    "accumulator_bound", "tree_depth", "tree_turns", "window_extent",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from nimbleq.graph.ops.base import Op, Weights, require, weight_of
 from nimbleq.graph.tensor import FLOAT32, INT8, INT32, QType, TensorType
+from nimbleq.types import Array
 
 MAX_DEPTH = 16
 
@@ -100,3 +101,18 @@ def _leaf_type(name: str, leaves: int, actions: int, weights: Weights) -> QType:
         return FLOAT32
     leaf = weight_of(weights, name, (leaves, actions), np.float32, np.int8)
     return FLOAT32 if leaf.dtype == FLOAT32.dtype else INT8
+
+
+def tree_turns(splits: int) -> tuple[Array, Array]:
+    """``float64[N, N + 1]`` and ``float64[N + 1]``: for ``right[N]`` (1 where a split leads to the right, else 0)
+    ``right·turns + left`` is for each leaf with how many of the splits above it agree: of all of them, one leaf.
+    """
+    turns, left = np.zeros((splits, splits + 1)), np.zeros(splits + 1)
+    for index in range(splits + 1):
+        child = index + splits
+        while child:
+            parent = (child - 1) // 2
+            turns[parent, index] = 1 if child == 2 * parent + 2 else -1
+            left[index] += child == 2 * parent + 1
+            child = parent
+    return turns, left

@@ -42,14 +42,7 @@ def _leaves(build: Build, node: Node, right: str, name: str) -> None:
     """What the leaf gives to which all splits on the way point, from ``right``, bool ``[B, N]``."""
     leaf = build.graph.weights[name]
     splits = len(leaf) - 1
-    turns, left = np.zeros((splits, splits + 1)), np.zeros(splits + 1)
-    for index in range(splits + 1):
-        child = index + splits
-        while child:
-            parent = (child - 1) // 2
-            turns[parent, index] = 1 if child == 2 * parent + 2 else -1
-            left[index] += child == 2 * parent + 1
-            child = parent
+    turns, left = ops.tree_turns(splits)
     # A leaf agrees with as many splits as it has above it; any other with fewer.
     agreeing = build.add(
         "Gemm", build.cast(right, np.float32), build.constant(turns, np.float32, f"{node.output}/turns"),

@@ -1,0 +1,1 @@
+"""LiteRT (formerly TensorFlow Lite): written without a converter, as the flatbuffer that it reads."""
