@@ -9,6 +9,7 @@ from benchmarks.case import Case
 CASES = {
     "decide": "latency of one decision beside PyTorch and ONNX Runtime",
     "serve": "the decision server: HTTP, shared memory, overload",
+    "sparse": "sparse kernels beside dense ones, and where they cross",
     "td_step": "one TD step beside PyTorch",
     "distill_step": "one step of distillation beside PyTorch",
     "per": "prioritised sampling beside Tianshou",

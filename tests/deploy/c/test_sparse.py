@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.isa import AVX2, PORTABLE, isas_of_this_machine
 from nimbleq.deploy.toolchain import compile_library
 from nimbleq.graph import ops
 from nimbleq.graph.encodings import DENSE, ENCODINGS, from_matrix, matrix
@@ -19,6 +20,7 @@ from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
 from tests.deploy.c.test_bytes import array_bytes
 from tests.deploy.c.test_c import GCC, assert_agrees
+from tests.deploy.nets import int_mlp, mlp
 
 SPARSE = [row for row in ENCODINGS.values() if row != DENSE]
 HEADER = {"delta": 5}
@@ -113,3 +115,29 @@ def test_convolutions_and_flat_images(number: Format, tmp_path: Path) -> None:
         storage[name] = Storage(number, encoding)
         nodes.append(Node(ops.Linear(name), ("flat",), f"y{name}"))
     check(ended(nodes, weights, storage, TensorType((4, 5, 6), FLOAT32 if number == FLOAT32 else UINT8)), tmp_path)
+
+
+def sparse_middle(graph: Graph, left: float, height: int) -> Graph:
+    """``graph`` with a share of its middle weights left, in blocks of ``height`` outputs, stored so."""
+    rng, weight = np.random.default_rng(5), graph.weights["w1"].copy()
+    there = np.repeat(rng.random((-(-len(weight) // height), weight.shape[1])) < left, height, axis=0)[: len(weight)]
+    weight[~there] = 0
+    weight[8:40] = 0
+    how = Storage(INT8 if weight.dtype == np.int8 else FLOAT32, ENCODINGS["block4" if height > 1 else "csr"])
+    return replace(graph, weights=graph.weights | {"w1": weight}).with_storage({"w1": how})
+
+
+def test_vector_code_leaves_out_blocks_of_zeros_where_that_pays(tmp_path: Path) -> None:
+    nets = [net(*widths) for net in (mlp, int_mlp) for widths in ((7, 70, 93, 5), (3, 33, 89, 2))]
+    pays = [sparse_middle(net, left, height) for net in nets for left, height in ((0.02, 1), (0.08, 4), (0.0, 4))]
+    not_so = [sparse_middle(net, 0.9, 1) for net in nets]
+    if AVX2 not in isas_of_this_machine():
+        pytest.skip("no AVX2")
+    files: dict[str, str] = {}
+    for index, graph in enumerate(pays + not_so):
+        made = emit_c(graph, f"net_{index}", isas=(AVX2,))
+        assert ("_linear_blocks_" in made[f"net_{index}.c"]) == (index < len(pays))
+        files |= made
+    library = compile_library(files, tmp_path / "nets.so", str(GCC), ("-O1", "-march=native", "-fsanitize=undefined"))
+    for index, graph in enumerate(pays + not_so):
+        assert_agrees(graph, library, f"net_{index}")

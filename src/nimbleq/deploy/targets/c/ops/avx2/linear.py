@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
+from nimbleq.deploy.targets.c.ops.avx2 import blocks
 from nimbleq.deploy.targets.c.ops.avx2.linear_int import int_linear
 from nimbleq.deploy.targets.c.ops.avx2.quads import Products
 from nimbleq.deploy.targets.c.ops.avx2.store import bias_of
@@ -38,6 +39,13 @@ def _float(layer: Layer, weight: Array) -> list[str]:
         real = layer.buffer("real", "float", n_in)
         lines = [f"for (int i = 0; i < {n_in}; ++i) {real}[i] = (float){x}[i];"]
         x = real
+    found = blocks.paying(layer, weight, blocks.FLOAT)
+    if found is not None:
+        layer.use("avx2/blocks_f32")
+        arrays = ("column", found.columns), ("fours", found.counts), ("weight", found.weights)
+        names = ", ".join(layer.constant(label, values) for label, values in arrays)
+        b, groups = layer.constant("bias", pad_to(bias, -(-n_out // 8) * 8)), -(-n_out // 8)
+        return [*lines, f"nq_linear_blocks_f32({x}, {names}, {b}, {y}, {groups}, {act});"]
     if n_out <= FEW_OUTPUTS and n_in >= 16:
         stride = -(-n_in // 8) * 8
         w = layer.constant("weight", pad_to(weight, stride))

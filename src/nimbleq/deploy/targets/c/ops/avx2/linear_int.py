@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.ops.avx2 import blocks
 from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, any_pair_fits, pairs_fit, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift, store, with_slack
+from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source
 from nimbleq.types import Array
@@ -34,6 +35,9 @@ def int_linear(layer: Layer, weight: Array, products: Products) -> list[str]:
     check_int_source(layer)
     n_out, n_in = weight.shape
     dense = _Dense(layer, weight, bias_of(layer, n_out), products)
+    found = blocks.paying(layer, weight, blocks.INT)
+    if found is not None:
+        return _blocks(dense, found)
     is_bytes = layer.source_element == "uint8_t"
     # Whole groups of inputs are read: the arena has room for that, the caller's observation has not.
     in_arena = layer.layout.in_arena(layer.source)
@@ -85,6 +89,15 @@ class _Dense:
             *(f"{value}[{i}] = 0;" for i in range(n_in, even)),
         ]
 
+    def scales(self, how: Store, width: int) -> list[str]:
+        """Multipliers and shifts of ``width`` outputs; nothing where sums are stored as they are."""
+        if how.multiplier is None or how.shift is None:
+            return []
+        return [
+            self.layer.constant("multiplier", with_slack(pad_to(how.multiplier, width))),
+            self.layer.constant("shift", pad_shift(how.shift, width)),
+        ]
+
     def tiles(self, kernel: str, weights: Array, unit: int) -> list[str]:
         """One call per tile of outputs.
 
@@ -98,12 +111,7 @@ class _Dense:
         w = layer.constant("weight", np.concatenate([np.ascontiguousarray(part).reshape(-1) for part in parts]))
         b = layer.constant("bias", pad_to(self.bias, width))
         how = store(layer, len(self.bias))
-        scales = []
-        if how.multiplier is not None and how.shift is not None:
-            scales = [
-                layer.constant("multiplier", with_slack(pad_to(how.multiplier, width))),
-                layer.constant("shift", pad_shift(how.shift, width)),
-            ]
+        scales = self.scales(how, width)
         y, lines, done, begin = layer.y, [], 0, 0
         for part in parts:
             m, s = (f"{name} + {done}" for name in scales) if scales else ("0", "0")
@@ -127,6 +135,24 @@ def _few(dense: _Dense, high: int | None) -> list[str]:
         return [f"nq_linear_dot_u8({dense.x}, {w}, {b}, {y}, {sizes});"]
     layer.use("avx2/linear_i8")
     return [*dense.wide(n_in), f"nq_linear_dot_i8(value, {w}, {b}, {y}, {sizes});"]
+
+
+def _blocks(dense: _Dense, found: blocks.Blocks) -> list[str]:
+    """16-bit products of the blocks that are there."""
+    layer = dense.layer
+    layer.use("avx2/blocks_i8")
+    groups = -(-len(dense.bias) // blocks.INT.height)
+    pairs = found.weights.reshape(-1, blocks.INT.unroll, blocks.INT.height) if len(found.weights) > 1 else found.weights
+    arrays = ("column", found.columns), ("twos", found.counts), ("weight", np.swapaxes(pairs, -1, -2))
+    names = ", ".join(layer.constant(label, values) for label, values in arrays)
+    b, how = layer.constant("bias", pad_to(dense.bias, groups * blocks.INT.height)), store(layer, len(dense.bias))
+    scales = ", ".join(dense.scales(how, groups * blocks.INT.height)) or "0, 0"
+    size = 4 if how.multiplier is None else 1
+    lines = dense.wide(dense.weight.shape[1])
+    return [
+        *lines,
+        f"nq_linear_blocks_i8(value, {names}, {b}, {layer.y}, {groups}, {size}, {how.mode}, {scales}, {how.rest});",
+    ]
 
 
 def _rows(dense: _Dense) -> list[str]:
