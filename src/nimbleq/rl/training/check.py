@@ -186,8 +186,7 @@ def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: i
     gc.freeze()  # the garbage of the parent is not ours to collect: its threads are not here, so waiting for them hangs
     ignore_stop_signals()
     parents.close()  # or the end of the parent would go unnoticed
-    # The cores beside training's; and threads of the parent do not live on in a fork.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 4))
+    torch.set_num_threads(1)  # threads of the parent do not live on in a fork: more than one would wait for them
     player: _Player | None = None
     while True:
         try:

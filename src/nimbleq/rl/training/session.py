@@ -76,24 +76,32 @@ class Session:
         step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
         return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
 
-    def remember(self, steps: Sequence[Step]) -> None:
-        """Take in ``steps`` of all environments: replay, count of steps, statistics of observations."""
+    def store(self, step: Step) -> Step:
+        """Put ``step`` of all environments into the replay, if there is one; ``step``."""
+        if self.state.replay is not None:
+            self.state.replay.add(step)
+        return step
+
+    def count(self, steps: Sequence[Step]) -> None:
+        """Take ``steps`` of all environments into the count of steps and the statistics of observations."""
         state = self.state
         for step in steps:
-            if state.replay is not None:
-                state.replay.add(step)
             if state.stats is not None:
                 state.stats.add(step.obs)
         state.counters.steps += state.config.envs * len(steps)
         if state.stats is not None:
             state.learner.set_obs_stats(*state.stats.mean_std())
 
+    def settle(self) -> None:
+        """From now on what was stored can be drawn."""
+        if self.state.replay is not None:
+            self.state.replay.settle()
+
     def learn(self, epsilon: float) -> None:
         """Learn from the replay, if that is due."""
         state = self.state
         config, counters, replay = state.config, state.counters, state.replay
         assert replay is not None, "there is a replay in every algorithm that calls this"
-        replay.settle()
         due = counters.steps // config.envs % config.update_every == 0
         if due and counters.steps >= config.learn_start and len(replay) > 0:
             beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)

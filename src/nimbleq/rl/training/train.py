@@ -26,7 +26,7 @@ from nimbleq.rl.training.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
-from nimbleq.types import Array, Episodes, Tick, no_tick
+from nimbleq.types import Array, Episodes, Step, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
 
@@ -148,8 +148,9 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
     """Deep Q-learning: act, remember, learn; check now and then."""
     while not session.over:
         epsilon = session.epsilon()
-        step = session.play(session.explore(epsilon))
-        session.remember([step])
+        step = session.store(session.play(session.explore(epsilon)))
+        session.count([step])
+        session.settle()
         session.learn(epsilon)
         session.average_weights()
         session.note_finished()
@@ -157,7 +158,7 @@ def _learn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> Non
 
 
 def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
-    """The same, but the environments step in a thread while the engine learns from the steps before.
+    """The same, but a thread steps the environments, and stores that step, while the engine learns from those before.
 
     So learning is always exactly one step behind playing: the updates beside step t draw from the steps before it, and
     the actions of step t + 1 come from the weights after them. The result does not depend on which of the two ends
@@ -166,12 +167,18 @@ def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[],
     with ThreadPoolExecutor(max_workers=1) as player:
         while not session.over:
             epsilon = session.epsilon()
-            playing = player.submit(session.play, session.explore(epsilon))
+            action = session.explore(epsilon)
+            session.settle()
+            playing = player.submit(_play_and_store, session, action)
             session.learn(epsilon)
-            session.remember([playing.result()])
+            session.count([playing.result()])
             session.average_weights()
             session.note_finished()
             session.end_turn(tick, interrupted)
+
+
+def _play_and_store(session: Session, action: Array) -> Step:
+    return session.store(session.play(action))
 
 
 def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
@@ -183,7 +190,7 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
         for _ in range(state.config.pqn.rollout):
             steps.append(session.play(session.explore(epsilon)))
             session.note_finished()
-        session.remember(steps)
+        session.count(steps)
         for batch in rollout_batches(state.config, state.learner, steps, state.replay_rng):
             abs_td = state.learner.update(batch)
             session.log_update(partial(measured, state.learner, batch, abs_td), epsilon)

@@ -38,11 +38,13 @@ class Draw(NamedTuple):
 class DeviceReplay:
     """A `Replay` mirrored on ``device``, where batches are drawn: the same transitions, the same slots.
 
-    The host sums up the rewards, finds the planes that were seen before and decides what lies where; then every plane
-    and every transition goes to the device once. Checkpoints are written from the host's half (`Replay`).
+    The host sums up the rewards, finds the planes that were seen before and decides what lies where (`add`); then
+    every plane and every transition goes to the device once (`settle`). A thread may `add` a step while another draws.
+    Checkpoints are written from the host's half (`Replay`).
 
     Attributes:
         host: that replay.
+        uploaded: transitions since the first ever that the device has seen.
         beta: exponent of the importance weights, a scalar.
 
     Args:
@@ -73,11 +75,12 @@ class DeviceReplay:
         self.priorities = DevicePriorities(config.capacity, config.alpha, device) if config.prioritized else None
         self.size = torch.zeros((), dtype=torch.int64, device=device)
         self.beta = torch.ones((), device=device)
-        self._pending: Step | None = None
+        self.uploaded = 0
+        self._planes: list[tuple[Array, Array]] = []  # numbers and pixels that wait for `settle`
         self.mirror({})
 
     def __len__(self) -> int:
-        return len(self.host)
+        return min(self.uploaded, self.host.capacity)
 
     @property
     def moves(self) -> int:
@@ -86,18 +89,18 @@ class DeviceReplay:
 
     def add(self, step: Step) -> None:
         """Remember one step of all environments; it can be drawn after the next `settle`."""
-        self.settle()
-        self._pending = step
+        self.host.add(step)
 
     def settle(self) -> None:
-        """Finish what `add` put off, so that the environments need not wait for it."""
-        if self._pending is None:
-            return
-        first = self.host.added
-        self.host.add(self._pending)
-        self._pending = None
-        if self.host.added > first:
+        """Send to the device what was added."""
+        for ids, planes in self._planes:
+            assert self.frames is not None, "only images have planes"
+            self.frames.write(ids, planes)
+        self._planes.clear()
+        if self.host.added > self.uploaded:
+            first = max(self.uploaded, self.host.added - self.host.capacity)
             self._upload(np.arange(first, self.host.added) % self.host.capacity)
+            self.uploaded = self.host.added
 
     def settled(self) -> Replay:
         """The host's half with everything that was added: what is written to a checkpoint, and filled from one."""
@@ -123,8 +126,9 @@ class DeviceReplay:
             alive = self.host.frames.alive()
             for ids in np.split(alive, range(_UPLOAD, len(alive), _UPLOAD)):
                 self.frames.write(ids, self.host.frames.pixels(ids))
-            self.host.frames.stored = self.frames.write
+            self.host.frames.stored = lambda ids, planes: self._planes.append((ids, planes))
         self._upload(np.arange(len(self.host)))
+        self.uploaded = self.host.added
         if self.priorities is not None and arrays:
             self.priorities.load_arrays(part(arrays, "priorities"))
 
