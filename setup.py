@@ -36,19 +36,9 @@ def extension(name: str, folder: str, *sources: str, flags: tuple[str, ...] = ()
 
 
 ENGINE = ("engine/program", "engine/check", "engine/isa", "engine/portable", "engine/avx2", "engine/vnni")
-LANDER = Path(NATIVE, "lander")
 CHOOSING = [
     extension("_cpu", "cpu", "cpu"),
     extension("_runtime", "runtime", "runtime", "batch", "timing", "library", "prebuilt", *ENGINE),
-    Extension(
-        "nimbleq.native._lander",
-        sorted(map(str, LANDER.glob("*.cpp"))),
-        depends=sorted(map(str, LANDER.glob("**/*.*"))),
-        include_dirs=[numpy.get_include(), str(LANDER)],
-        # For no processor in particular: worlds have to round as in the Box2D that Gymnasium uses.
-        extra_compile_args=["-O3", "-std=c++17", "-ffp-contract=off"],
-        optional=True,
-    ),
 ]
 """Run on every processor as they are."""
 COMPUTING = [

@@ -16,7 +16,6 @@ EXTENSIONS = {
     "_learner": "TD steps of fully connected networks",
     "_distill": "distillation of fully connected students",
     "_envs": "CartPole and exploration",
-    "_lander": "LunarLander",
     "_replay": "sampling of the replay and of compressed frames",
     "_robust": "proofs that actions stay",
     "_runtime": "decisions from Python, and all of them without a C compiler",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,24 +85,4 @@ def test_an_environment_registered_by_somebody_else_keeps_its_own_step(monkeypat
 
     spec = gymnasium.envs.registration.registry["LunarLander-v3"]
     monkeypatch.setattr(spec, "entry_point", Heavier)
-    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3"), 1), SerialEnvBatch)
-
-
-def test_what_is_no_environment_no_action_or_no_episode_is_refused() -> None:
-    batch = LunarLanderEnvBatch(EnvConfig("LunarLander-v3", max_episode_steps=2), 2)
-    batch.reset(0, 0)
-    for index, action in ((2, 0), (-1, 0), (0, 4), (0, -1), (1, 0)):  # the last: it was never reset
-        with pytest.raises(ValueError, match="no such environment or action, or no episode"):
-            batch.step(np.array([index]), np.array([action]))
-    for _ in range(2):
-        batch.step(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    for indices in ([0], [0, 0]):
-        with pytest.raises(ValueError, match="named twice, or its episode has no draws left"):
-            batch.step(np.array(indices), np.zeros(len(indices), np.int64))
-        batch.reset(0, 1)
-
-
-@pytest.mark.usefixtures("tried_anew")
-def test_without_the_extension_it_is_gymnasiums_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nimbleq.native._lander", None)
     assert isinstance(make_env_batch(EnvConfig("LunarLander-v3"), 1), SerialEnvBatch)
