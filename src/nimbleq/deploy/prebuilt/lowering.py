@@ -14,6 +14,8 @@ from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
+EACH = ("count", "period", "type_x", "type_y", "zero_point", "low", "high", "function", "other", "atoms")
+"""Fields of the C structure ``Each``, in order."""
 _WIDE = 64
 """Parameters that repeat are written out until a loop over them is at least so long."""
 _LONGEST = 4096
@@ -90,17 +92,20 @@ class Lowering:
         offsets = tuple(None if values is None else self.constants.add(values) for values in constants)
         self.made.append(Instruction(op, x, y, tuple(sizes), reals, offsets))
 
-    def each(self, op: str, y_type: int = F32, count: int | None = None, **more: Any) -> None:
-        """Adds an instruction over every element; ``more`` are fields of the C structure ``Each`` and of `add`."""
-        names = ("count", "period", "type_x", "type_y", "zero_point", "low", "high", "function", "other", "atoms")
-        given = {"count": self.layer.count if count is None else count, "type_x": self.type_x, "type_y": y_type}
-        values = {**given, **more}
-        sizes = [values.pop(name, 1 if name == "period" else 0 if name != "other" else NOWHERE) for name in names]
-        x = values.pop("x", self.x)
-        for name in given:
-            values.pop(name, None)
-        self.add(op, x, self.y, sizes, values.pop("reals", ()), values.pop("constants", ()))
-        assert not values, values
+    def each(
+        self,
+        op: str,
+        type_y: int = F32,
+        x: str = "",
+        reals: tuple[float, ...] = (),
+        constants: Sequence[Array | None] = (),
+        **fields: Size,
+    ) -> None:
+        """Adds an instruction over every element of ``x`` (default: the source); ``fields`` are of `EACH`."""
+        default: dict[str, Size] = {"count": self.layer.count, "period": 1, "type_x": self.type_x, "other": NOWHERE}
+        given = {**default, "type_y": type_y, **fields}
+        assert given.keys() <= set(EACH)
+        self.add(op, x or self.x, self.y, [given.get(name, 0) for name in EACH], reals, constants)
 
     def buffer(self, count: int, kind: int) -> str:
         """A new place of this step."""

@@ -113,8 +113,10 @@ def _dequantize(step: Lowering) -> None:
 def _requantize(step: Lowering) -> None:
     op = step.op
     period, parts = step.per_channel(op.multiplier, op.shift, missing=(1, 0))
-    bounds = {"zero_point": op.zero_point, "low": op.low, "high": op.high}
-    step.each("requantize", step.type_y, period=period, constants=[p.astype(np.int32) for p in parts], **bounds)
+    step.each(
+        "requantize", step.type_y, constants=[part.astype(np.int32) for part in parts],
+        period=period, zero_point=op.zero_point, low=op.low, high=op.high,
+    )  # fmt: skip
 
 
 def _oblique_tree(step: Lowering) -> None:
