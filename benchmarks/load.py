@@ -6,12 +6,12 @@ the server.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import selectors
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ def _complete(held: bytes) -> bool:
 
 def closed_loop(port: int, model: str, lines: int, seconds: float) -> Load:
     """``lines`` clients, each of which asks again as soon as it has its answer: what the server can do."""
-    return asyncio.run(_run(port, model, lines, seconds, None, None))
+    return _run([_Client(port, model, 0.0, 0.0, None) for _ in range(lines)], seconds)
 
 
 def open_loop(port: int, model: str, lines: int, seconds: float, per_second: float, timeout_s: float) -> Load:
@@ -91,48 +91,63 @@ def open_loop(port: int, model: str, lines: int, seconds: float, per_second: flo
     Args:
         lines: open connections; one that still waits sends its next request late.
     """
-    return asyncio.run(_run(port, model, lines, seconds, per_second, timeout_s))
+    step = lines / per_second
+    return _run([_Client(port, model, step * index / lines, step, timeout_s) for index in range(lines)], seconds)
 
 
-async def _run(
-    port: int, model: str, lines: int, seconds: float, per_second: float | None, timeout_s: float | None
-) -> Load:  # fmt: skip
+class _Client:
+    """One open connection that asks every ``step`` seconds, from ``first`` on, or as soon as it has its answer."""
+
+    def __init__(self, port: int, model: str, first: float, step: float, timeout_s: float | None) -> None:
+        self.socket = socket.create_connection(("localhost", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._port, self._model, self._timeout, self._step = port, model, timeout_s, step
+        self.due, self.waits, self._sent, self._held = first, False, 0.0, b""
+
+    def send(self, now: float) -> None:
+        """The next request."""
+        headers = {} if self._timeout is None else {"x-deadline-us": f"{(time.time() + self._timeout) * 1e6:.0f}"}
+        self.due = max(self.due + self._step, now)
+        self.waits, self._sent, self._held = True, time.monotonic(), b""
+        self.socket.sendall(raw_request(self._port, self._model, headers))
+
+    def receive(self, load: Load) -> None:
+        """What came of it, if it is all there."""
+        try:
+            part = self.socket.recv(65536)
+        except ConnectionError:
+            part = b""
+        self._held += part
+        if part and not _complete(self._held):
+            return
+        took, self.waits = time.monotonic() - self._sent, False
+        outcome = _STATUS.get(int(self._held[9:12]), "lost") if part else "lost"
+        if outcome == "in time" and self._timeout is not None and took > self._timeout:
+            outcome = "late"
+        load.outcomes[outcome] += 1
+        if outcome == "in time":
+            load.seconds.append(took)
+
+
+def _run(clients: Sequence[_Client], seconds: float) -> Load:
+    """Let them ask for so long, then wait for what is still out; what does not come within 10 s is lost."""
     load, began = Load(), time.monotonic()
-
-    async def client(index: int) -> None:
-        reader, writer = await asyncio.open_connection("localhost", port)
-        step = 0.0 if per_second is None else lines / per_second
-        due = began + step * index / lines
-        while (now := time.monotonic()) < began + seconds:
-            if now < due:
-                await asyncio.sleep(due - now)
-            due = max(due, time.monotonic() - step) + step
-            await _one(port, model, reader, writer, timeout_s, load)
-        writer.close()
-
-    await asyncio.gather(*(client(index) for index in range(lines)))
+    for client in clients:
+        client.due += began
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        while (now := time.monotonic()) < began + seconds or any(client.waits for client in clients):
+            if now > began + seconds + 10:
+                load.outcomes["lost"] += sum(client.waits for client in clients)
+                break
+            if now < began + seconds:
+                for client in clients:
+                    if not client.waits and client.due <= now:
+                        client.send(now)
+            for key, _ in selector.select(0.0005):
+                key.data.receive(load)
     load.took = time.monotonic() - began
+    for client in clients:
+        client.socket.close()
     return load
-
-
-async def _one(
-    port: int, model: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_s: float | None,
-    load: Load,
-) -> None:  # fmt: skip
-    sent, moment = time.monotonic(), time.time()
-    headers = {} if timeout_s is None else {"x-deadline-us": f"{(moment + timeout_s) * 1e6:.0f}"}
-    writer.write(raw_request(port, model, headers))
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(int(length.split(b":")[1]))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        load.outcomes["lost"] += 1
-        return
-    took = time.monotonic() - sent
-    outcome = _STATUS.get(int(head[9:12]), "lost")
-    if outcome == "in time" and timeout_s is not None and took > timeout_s:
-        outcome = "late"
-    load.outcomes[outcome] += 1
-    if outcome == "in time":
-        load.seconds.append(took)

@@ -20,6 +20,6 @@ def test_twice_what_it_can_do(tmp_path: Path) -> None:
     counts = load.outcomes
     assert counts["late"] == 0, counts
     assert counts["lost"] == 0, counts
-    assert counts["refused"] + counts["expired"] > 0, counts
     assert counts["in time"] > 0.1 * capacity * 2.0, counts
+    assert counts["refused"] > counts["expired"], "the queue is what bounds the waiting"
     assert f'nimbleq_refused_total{{model="policy",transport="http",why="full"}} {counts["refused"]}.0' in metrics

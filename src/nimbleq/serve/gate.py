@@ -60,6 +60,7 @@ class Gate:
         self.depth += 1
         try:
             async with self._turn:
+                await asyncio.sleep(0)  # the loop reads what has come, which then waits or is refused
                 ticket.check()
                 yield
         finally:
