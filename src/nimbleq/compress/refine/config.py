@@ -26,7 +26,7 @@ class DirectConfig:
 
     population: int = 14
     episodes: int = 32
-    generations: int = 50
+    generations: int = 40
     regret_generations: int = 60
     patience: int = 10
     sigma: float = 0.1

@@ -27,10 +27,10 @@ _FIRST_SEED = 2_000_000  # of the ``distill`` stream; distillation and calibrati
 _STATES = 2_000
 _MOST_ZEROS, _SINGLES = 8, 4
 """Weights that become zero together, and each by itself, in one round."""
-_LONGER = 4  # times the episodes of a generation: the sparsest of a dozen that seem no worse is often a lucky one
+_LONGER = 2  # times the episodes of a generation: the sparsest of a dozen that seem no worse is often a lucky one
 _SLACK = 0.25
 """Standard errors by which a sparser policy may seem to return less."""
-_STEADY = 8  # generations whose mean return decides whether to stop
+_STEADY = 5  # generations whose mean return decides whether to stop
 _HALVING = ((12, 32), (4, 64), (2, 128))
 """Candidates and further episodes of each, in the rounds of successive halving [Jamieson & Talwalkar 2016]."""
 
