@@ -38,6 +38,7 @@ def emit_c(
     interface: Interface | None = None,
     isas: Sequence[Isa] = ISAS,
     digest: str = "",
+    skips: bool = True,
 ) -> dict[str, str]:
     """C source and header of a policy.
 
@@ -50,6 +51,7 @@ def emit_c(
         interface: what the environment gives and takes, for the header.
         isas: instruction sets to write code for; the compiler takes the first that it has.
         digest: of the artefact, for the mark by which `nimbleq identify` knows a binary; empty: no mark.
+        skips: whether inputs of a layer that are zero are passed over; without, every observation takes the same steps.
 
     Returns:
         ``{"<name>.c": text, "<name>.h": text}``; see the header's text for the functions.
@@ -61,7 +63,7 @@ def emit_c(
     """
     c_text.identifier(name)
     graph = _with_outputs(graph)
-    plans = _different([plan(graph, isa) for isa in isas])
+    plans = _different([plan(graph, isa, skips) for isa in isas])
     top = title(graph, name, source, plans)
     body = needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
     body += _alternatives(plans, name, bool(digest))

@@ -71,6 +71,7 @@ class Layout:
         free_flattens: outputs of a Flatten that only dense Linear ops read: these permute their weights instead.
         raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
         sparse: tensors with exact zeros worth skipping (a ReLU made them).
+        skips: whether steps may depend on the observation.
     """
 
     graph: Graph
@@ -79,10 +80,11 @@ class Layout:
     free_flattens: frozenset[str]
     raw_obs: str | None
     sparse: frozenset[str]
+    skips: bool = True
 
     @classmethod
-    def of(cls, graph: Graph) -> Self:
-        """The layout of ``graph``."""
+    def of(cls, graph: Graph, skips: bool = True) -> Self:
+        """The layout of ``graph``; without ``skips`` no zeros are worth skipping."""
         free, obs = _free_flattens(graph), graph.obs_name
         raw = not permutes(graph.obs_type) or all(isinstance(node.op, ops.Flatten) for node in graph.consumers(obs))
         raw_obs = obs if raw and obs not in graph.outputs else None
@@ -93,7 +95,8 @@ class Layout:
                 (source,) = producer.inputs
                 if tensor in free or source == raw_obs or not permutes(graph.types[source]):
                     roots[tensor] = roots[source]
-        return cls(graph, c_names(graph.types), roots, free, raw_obs, _sparse(graph))
+        sparse = _sparse(graph) if skips else frozenset[str]()
+        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips)
 
     @cached_property
     def variables(self) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nimbleq.deploy.decider import Decider, TimedDecider, open_library
-from nimbleq.deploy.target import Engine, Files, NoOptions, Run, Source, Target, Timer
+from nimbleq.deploy.target import Engine, Files, Run, Source, Target, Timer
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
@@ -23,11 +24,23 @@ EXAMPLE = "example"
 SCALAR = ("-O1", "-DNQ_SCALAR")
 
 
-def _emit(source: Source, name: str, _: NoOptions) -> Files:
+@dataclass(frozen=True)
+class COptions:
+    """How C is written.
+
+    Attributes:
+        constant_time: the same instructions for every observation: inputs of a layer that are zero are not passed over.
+    """
+
+    constant_time: bool = False
+
+
+def _emit(source: Source, name: str, options: COptions) -> Files:
     if name.lower() == EXAMPLE:
         raise ConfigError(f"{EXAMPLE!r} is the name of the program that shows how to use the policy: choose another")
+    skips = not options.constant_time
     texts = emit_c(
-        source.graph, name, source.origin, source.q_meaning, source.interface, digest=source.digest
+        source.graph, name, source.origin, source.q_meaning, source.interface, digest=source.digest, skips=skips
     ) | selftest(source, name)
     texts |= emit_raw(source.graph, name, source.interface)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
@@ -77,6 +90,7 @@ C = Target(
     name="c",
     purpose="one C99 file and its header",
     emit=_emit,
+    options=COptions,
     open=_open,
     exact=True,
     engine=COMPILED,

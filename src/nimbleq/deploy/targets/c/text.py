@@ -18,7 +18,7 @@ KERNEL_ORDER = (
     "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
     "quantize_power", "half", "less", "less_whole",
-    "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32",
+    "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32", "argmax_steady_i32", "argmax_steady_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/bytes_pairs", "avx2/bytes_vnni", "avx2/quads_u8", "avx2/rows_u8",
     "avx2/walk_f32", "avx2/walk_i8", "avx2/quantize_f32", "avx2/widen8", "avx2/blocks_f32",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.errors import UnsupportedOpError
 
 
 def argmax(layer: Layer) -> list[str]:
     """Lines of an ArgMax: assigns ``action``."""
     masked, element, count = len(layer.inputs) == 2, layer.source_element, layer.source_type.size
-    kernel = f"argmax{'_masked' if masked else ''}_{'f32' if element == 'float' else 'i32'}"
+    if masked and not layer.layout.skips:
+        raise UnsupportedOpError("ArgMax with a mask", "c", "export it without constant time, or without masks")
+    how = "_masked" if masked else "" if layer.layout.skips else "_steady"
+    kernel = f"argmax{how}_{'f32' if element == 'float' else 'i32'}"
     layer.use(kernel)
     mask = f"{layer.inputs[1]}, " if masked else ""
     if element in ("float", "int32_t"):
