@@ -12,6 +12,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nimbleq.deploy.export import export
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.raw import emit_raw
@@ -19,9 +20,11 @@ from nimbleq.deploy.targets.c.raw_call import RawPolicy
 from nimbleq.deploy.toolchain import compile_library, find_compiler
 from nimbleq.errors import ObservationError
 from nimbleq.graph import ops
+from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.frames import Frames, FrameStack
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interface import Interface, network_input
+from nimbleq.graph.inverse import raw_of
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.space import Box, leaves
 from nimbleq.graph.tensor import UINT8, TensorType
@@ -261,3 +264,37 @@ def test_it_is_freestanding_and_a_header_of_cpp_too(tmp_path: Path) -> None:
         '#include "policy_raw.h"\nint main() { policy_state s; policy_reset(&s); return 0; }\n'
     )
     subprocess.run(["c++", "-fsyntax-only", "-Wall", "-Werror", "m.cc"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("name", ["dict", "bool picture, channels last", "stack of colour", "index from -3", "doubles"])
+@pytest.mark.parametrize("mask", [None, "obs:action_mask", "info:action_mask"])
+def test_the_self_test_takes_observations_as_the_environment_gives_them(
+    name: str, mask: str | None, tmp_path: Path
+) -> None:
+    space = SPACES[name]
+    if mask == "obs:action_mask":
+        inside = space.spaces if isinstance(space, spaces.Dict) else {"one": space}
+        space = spaces.Dict({**inside, "action_mask": spaces.MultiBinary(ACTIONS)})
+    space.seed(1)
+    interface = Interface(space_of(space), ACTIONS, action_start=3, mask=mask)
+    graph = linear(interface)
+    obs = np.stack([network_input(interface, space.sample()) for _ in range(12)])
+    save_artefact(tmp_path / "a", graph, obs, {}, interface=interface)
+    for one in obs:
+        raw = raw_of(interface, one)
+        given = {**raw, "action_mask": 0} if mask == "obs:action_mask" else raw
+        np.testing.assert_array_equal(network_input(interface, given), one)
+    export(tmp_path / "a", ("c", "arduino"), tmp_path / "build")
+    build = tmp_path / "build"
+    (build / "main.c").write_text(
+        '#include "policy_selftest.h"\n#include <stdio.h>\n'
+        "int main(void) { char line[POLICY_SELFTEST_LINE]; int n = policy_selftest(line);\nputs(line); return n; }\n"
+    )
+    assert "policy_act_raw(&state, &raw" in (build / "policy_selftest.c").read_text()
+    sources = ["main.c", "policy.c", "policy_raw.c", "policy_selftest.c"]
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-std=c99", "-O1", *WARNINGS, *sources, "-o", "run"], cwd=build, check=True)
+    done = subprocess.run([build / "run"], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(" golden vectors, 0 mismatches\n")
+    assert " 0 golden" not in done.stdout
+    assert (build / "arduino/src/policy_raw.c").exists()

@@ -14,6 +14,7 @@ from nimbleq.deploy.target import Files, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import PORTABLE
 from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.version import VERSION
@@ -23,7 +24,8 @@ def _emit(source: Source, name: str, _: NoOptions) -> Files:
     texts = emit_c(
         source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest
     )  # fmt: skip
-    tests = selftest(source, name)
+    texts |= emit_raw(source.graph, name, source.interface)
+    tests = selftest(source, name, raw=True)
     files = {f"src/{file}": text for file, text in (texts | tests).items()}
     files |= {
         "library.properties": _properties(name),

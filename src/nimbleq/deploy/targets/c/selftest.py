@@ -7,6 +7,7 @@ import numpy as np
 from nimbleq.deploy.agreement import is_integer, tolerance
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets.c import text
+from nimbleq.deploy.targets.c.raw_vectors import RawVectors
 from nimbleq.graph.golden import Golden
 
 MOST, MOST_BYTES = 16, 2048
@@ -15,11 +16,14 @@ LINE = 120
 """Bytes of the line, its end included."""
 
 
-def selftest(source: Source, name: str) -> dict[str, str]:
+def selftest(source: Source, name: str, raw: bool = False) -> dict[str, str]:
     """``<name>_selftest.c`` and ``.h``; nothing without golden vectors.
 
     A policy of floats rounds by itself: its vectors are those whose best action is clear, and the action values may
     differ by `tolerance`.
+
+    Args:
+        raw: whether `emit_raw`'s files are there, so that observations are tried as the environment gives them.
     """
     if source.golden is None:
         return {}
@@ -27,16 +31,25 @@ def selftest(source: Source, name: str) -> dict[str, str]:
     golden = _few(source.golden, exact)
     if not len(golden.obs):
         return {}
+    tried = RawVectors.of(source, golden) if raw else None
+    golden = golden if tried is None else tried.golden
     masked, real = golden.mask is not None, not source.graph.obs_type.qtype.is_integer
     element = "float" if real else "uint8_t"
     limit = 0.0 if exact else float(tolerance(golden.q).max(initial=1e-4))
     arrays = [
-        text.array("observations", golden.obs, False),
+        *([text.array("observations", golden.obs, False)] if tried is None else tried.arrays),
         *([] if golden.mask is None else [text.array("masks", golden.mask, False)]),
         text.array("actions", golden.action.astype(np.int16), False),
         text.array("values", golden.q, False),
     ]
-    given = f"observation{f', masks + i * {name.upper()}_ACTIONS' if masked else ''}"
+    legal = f", masks + i * {name.upper()}_ACTIONS" if masked else ""
+    if tried is None:
+        lines = [
+            f"const {element} *const observation = observations + i * {name.upper()}_OBS_SIZE;",
+            f"const int action = {name}_{'act_masked' if masked else 'act'}(observation{legal});",
+        ]
+    else:
+        lines = tried.lines(name, legal)
     who = f"{name} {source.digest[:12]}".strip()
     same = "same_bits(q[a], want[a])" if exact else f"q[a] - want[a] <= {limit:.9g}f && want[a] - q[a] <= {limit:.9g}f"
     note = "bit for bit" if exact else f"action values within {limit:.3g}"
@@ -44,8 +57,8 @@ def selftest(source: Source, name: str) -> dict[str, str]:
    and the reference's answers, {note}. */
 #include "{name}_selftest.h"
 
-#include "{name}.h"
-
+#include "{name}{"" if tried is None else "_raw"}.h"
+{"" if tried is None else f'{chr(10)}#include "{name}.h"{chr(10)}'}
 {chr(10).join(arrays)}
 {_SAME_BITS if exact else ""}static char *put_text(char *to, const char *from)
 {{
@@ -69,10 +82,10 @@ int {name}_selftest(char *line)
 {{
     int wrong = 0;
     for (int i = 0; i < {len(golden.obs)}; ++i) {{
-        const {element} *const observation = observations + i * {name.upper()}_OBS_SIZE;
+{chr(10).join(f"        {line}" for line in lines)}
         const float *const want = values + i * {name.upper()}_ACTIONS;
         float q[{name.upper()}_ACTIONS];
-        int good = {name}_{"act_masked" if masked else "act"}({given}) == actions[i] && {name}_q(observation, q) == 0;
+        int good = action == actions[i] && {name}_q(observation, q) == 0;
         for (int a = 0; good && a < {name.upper()}_ACTIONS; ++a) good = {same};
         wrong += !good;
     }}

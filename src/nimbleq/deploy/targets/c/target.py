@@ -41,7 +41,7 @@ def _emit(source: Source, name: str, options: COptions) -> Files:
     skips = not options.constant_time
     texts = emit_c(
         source.graph, name, source.origin, source.q_meaning, source.interface, digest=source.digest, skips=skips
-    ) | selftest(source, name)
+    ) | selftest(source, name, raw=True)
     texts |= emit_raw(source.graph, name, source.interface)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
     return {file: text.encode() for file, text in texts.items()}
