@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-targets lint bench bench-train bench-compress clean
+.PHONY: install demo test test-targets lint bench bench-deploy bench-train bench-compress clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -44,6 +44,12 @@ test-targets: install
 # and only what is missing is measured; ARGS=--fresh measures all of it again.
 bench: install
 	$(BIN)/python -m benchmarks.run decide td_step line $(ARGS)
+
+# One decision beside torch, ONNX Runtime, OpenVINO, ExecuTorch, LiteRT and generated C, and circuits; writes the table, the
+# picture and docs/latency.md. Pinned to one core; wants a quiet machine and about ten minutes.
+bench-deploy: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,deciders]"
+	$(BIN)/python -m benchmarks.run decide fpga $(ARGS)
 
 # Training beside SB3, sbx and CleanRL's recipe, and prioritised replay beside Tianshou; ARGS="--only cartpole".
 bench-train: $(PEERS)

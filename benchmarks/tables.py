@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from benchmarks.record import ROOT
@@ -50,9 +51,14 @@ def header(*columns: str) -> str:
 
 
 def into_readme(name: str, table: str) -> None:
-    """Put ``table`` between ``<!-- name: … -->`` and ``<!-- /name -->``."""
-    text = README.read_text()
+    """Put ``table`` into the README; see `into_page`."""
+    into_page(README, name, table)
+
+
+def into_page(page: Path, name: str, table: str) -> None:
+    """Put ``table`` between ``<!-- name: … -->`` and ``<!-- /name -->`` of ``page``."""
+    text = page.read_text()
     before, rest = text.split(f"<!-- {name}:", 1)
     mark, rest = rest.split("\n", 1)
     _, after = rest.split(f"<!-- /{name} -->", 1)
-    README.write_text(f"{before}<!-- {name}:{mark}\n{table.strip()}\n<!-- /{name} -->{after}")
+    page.write_text(f"{before}<!-- {name}:{mark}\n{table.strip()}\n<!-- /{name} -->{after}")

@@ -62,7 +62,12 @@ def write_svg(curves: Sequence[Sequence[Sequence[float]]], title: str, path: Pat
     Raises:
         FileError: ``path`` cannot be written.
     """
-    opening, rest = draw(curves, title).split(">", 1)
+    write_bytes(path, standalone(draw(curves, title), 2 * PANEL))
+
+
+def standalone(drawing: Markup, width: float) -> bytes:
+    """A drawing as a file of its own, on white paper."""
+    opening, rest = drawing.split(">", 1)
     style = tag("style", Markup(package_file("plot.css").replace(":root", "svg") + _STYLE))
-    paper = rect(0, 0, 2 * PANEL, 10_000, "paper")
-    write_bytes(path, f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{paper}{rest}\n'.encode())
+    paper = rect(0, 0, width, 10_000, "paper")
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{paper}{rest}\n'.encode()

@@ -23,8 +23,8 @@ from tests.strategies import Numbers, Observation, graphs, random_obs
 
 pytestmark = pytest.mark.targets
 EXAMPLES = int(os.environ.get("NIMBLEQ_FUZZ", "3"))
-SLOW = {"avr", "verilog"}
-"""Verilog has its own; an AVR has 16 KiB of RAM."""
+SLOW = {"avr", "verilog", "executorch"}
+"""Verilog has its own; an AVR has 16 KiB of RAM; torch takes ten seconds to lower a graph."""
 HERE = [name for name, row in TARGETS.items() if name not in SLOW and not (row.cannot_emit() or row.cannot_open())]
 
 

@@ -80,6 +80,7 @@ def bench(
     others: Mapping[tuple[str, str], Callable[[Array], object]] | None = None,
     *,
     targets: Collection[str] | None = None,
+    timers: Mapping[tuple[str, str], Timer] | None = None,
     rounds: int = ROUNDS,
     calls: int = CALLS,
     tick: Tick = no_tick,
@@ -91,10 +92,11 @@ def bench(
         obs: ``[K, *O]`` observations to go round in (branches and caches then see what they would in use).
         others: (engine, what) → function of one observation ``[*O]``; e.g. torch eager.
         targets: targets and engines to time, of the ones that work here; None: all.
+        timers: (engine, what) → its own timer; e.g. of code that times itself.
         rounds: at least 5 make the median ratio mean something.
         calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
     """
-    timers: dict[tuple[str, str], Timer] = {}
+    timers = dict(timers or {})
     for what, graph in graphs.items():
         timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, targets).items()}
     timers |= {key: python_timer(call, obs) for key, call in (others or {}).items()}
