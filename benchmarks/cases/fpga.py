@@ -123,7 +123,7 @@ def tree(_: Known) -> Graph:
 CIRCUITS = {
     "LunarLander-v3, certified": Circuit(certified, 4, 1600, 3, 100.0),
     "8-16-4": Circuit(mlp, 4, 3400, 10, 0.0),
-    "oblique tree, depth 3": Circuit(tree, 3, 1600, 3, 100.0),
+    "oblique tree, depth 3": Circuit(tree, 3, 1600, 3, 0.0),
 }
 
 
