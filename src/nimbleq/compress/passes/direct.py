@@ -33,8 +33,8 @@ class Layout:
 
 LAYOUTS = {
     6: Layout(Widths(6, 8, 5), 32.0),
-    5: Layout(Widths(5, 8, 5), 32.0),
-    4: Layout(Widths(4, 6, 5), 32.0),
+    5: Layout(Widths(5, 8, 4), 16.0),
+    4: Layout(Widths(4, 6, 4), 16.0),
     3: Layout(Widths(3, 6, 2), 16.0),
     2: Layout(Widths(2, 6, 2), 16.0),
 }
