@@ -172,7 +172,7 @@ def test_the_help_lists_the_table(toy: Target, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     for name, row in TARGETS.items():
         for option in vars(row.options()):
-            assert f"--{name}.{option}" in shown
+            assert f"--{name}.{option.replace('_', '-')}" in shown
 
 
 def test_the_table() -> None:

@@ -132,6 +132,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As on a machine without one."""
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("nimbleq.deploy.toolchain.zig", lambda: None)
 
 
 def broken_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

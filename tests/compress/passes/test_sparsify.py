@@ -141,7 +141,7 @@ def test_patterns_that_are_not_there_are_refused(word, message):
 
 
 def test_distill_takes_no_other_setting():
-    with pytest.raises(ConfigError, match="takes no setting, or sparse"):
+    with pytest.raises(ConfigError, match="takes no setting, sparse"):
         parse_recipe(["distill=dense"])
 
 

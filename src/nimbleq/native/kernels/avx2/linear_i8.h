@@ -85,7 +85,10 @@ NQ_INLINE void nq_linear_dot_i8(
 NQ_INLINE int32_t nq_sum_i16(const int16_t *x, const int count)
 {
     uint32_t sum = 0;
-    for (int i = 0; i < count; ++i) sum += (uint32_t)(int32_t)x[i];
+    for (int i = 0; i < count; ++i) {
+        const int32_t one = x[i];
+        sum += (uint32_t)one;
+    }
     return (int32_t)sum;
 }
 
