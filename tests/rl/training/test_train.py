@@ -149,14 +149,16 @@ def test_ctrl_c_while_a_check_is_played(
     config = with_changes(small, changes)
     whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
     train(config, whole)
-    begun, pressed = Checker.start, []
+    begun, pressed, timers = Checker.start, [], list[threading.Timer]()
 
     def press() -> None:
         pressed.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
     def start(self: Checker, check: EvalJob) -> None:
-        threading.Timer(0.02, press).start()
+        if not timers:  # a second signal could come after training, when it ends the tests
+            timers.append(threading.Timer(0.02, press))
+            timers[0].start()
         begun(self, check)
 
     with monkeypatch.context() as patch:
