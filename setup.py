@@ -67,13 +67,18 @@ class Build(build_ext):
     """In place for this processor, else for all."""
 
     def finalize_options(self) -> None:
-        """Decides for which processors."""
-        if FLAGS or self.inplace or self.editable_mode:
-            for row in COMPUTING:
-                row.extra_compile_args += FLAGS or ["-march=native"]
-        elif platform.machine() in ("x86_64", "AMD64"):
+        """Names the extensions of a wheel."""
+        if not FLAGS and not self.inplace and platform.machine() in ("x86_64", "AMD64"):
             self.distribution.ext_modules += [level(name, row) for name in LEVELS for row in COMPUTING]
         super().finalize_options()
+
+    def run(self) -> None:
+        """Whether it is in place is certain only now: an editable installation lists its files before it says so."""
+        if FLAGS or self.inplace or self.editable_mode:
+            self.extensions = self.distribution.ext_modules = [*CHOOSING, *COMPUTING]
+            for row in COMPUTING:
+                row.extra_compile_args += FLAGS or ["-march=native"]
+        super().run()
 
     def build_extension(self, ext: Extension) -> None:
         """One, with object files of its own."""
