@@ -14,6 +14,7 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import ISAS, PORTABLE, Isa
+from nimbleq.deploy.targets.cross.emulator import BOARD
 from nimbleq.deploy.toolchain import find_compiler
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
@@ -100,7 +101,8 @@ def instructions(program: Program) -> Array:
     if emulator is None:
         raise CannotMeasureError(f"qemu-{os.uname().machine} is missing: apt install qemu-user")
     folder = program.path.parent
-    _compile([*_COMMON, "-O2", "-shared", "-fPIC", str(HERE / "span.c"), "-o", str(folder / "span.so")], folder)
+    flags = [*_COMMON, "-O2", "-shared", "-fPIC", f"-I{BOARD}"]
+    _compile([*flags, str(HERE / "span.c"), "-o", str(folder / "span.so")], folder)
     log = folder / "span.txt"
     # "max": the processor with every instruction set that QEMU knows.
     words = [emulator, "-cpu", "max", "-plugin", str(folder / "span.so"), "-d", "plugin", "-D", str(log)]

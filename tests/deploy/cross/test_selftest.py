@@ -15,7 +15,8 @@ from nimbleq import cli
 from nimbleq.deploy.export import export
 from nimbleq.deploy.identity import mark, marks
 from nimbleq.deploy.targets import TARGETS
-from nimbleq.deploy.targets.cross.processor import FOLDER, program
+from nimbleq.deploy.targets.cross.emulator import BOARD
+from nimbleq.deploy.targets.cross.processor import program
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.rewrites.mask import with_mask
@@ -175,7 +176,7 @@ def test_no_compiler_warns_about_the_boards(board: tuple[tuple[str, ...], ...], 
     needs(compiler)
     build = exported(POLICIES["masked"], tmp_path, "c")
     for file in files:
-        (build / "board.h").write_bytes((FOLDER / "board.h").read_bytes())
+        (build / "board.h").write_bytes((BOARD / "board.h").read_bytes())
         (build / file).write_bytes(program(file, POLICIES["masked"], "policy"))
         command = [compiler, "-std=c99", "-Os", *WARNINGS, *flags, "-c", file, "-o", "out.o"]
         done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)
@@ -188,7 +189,7 @@ def test_valgrind_finds_nothing(name: str, tmp_path: Path) -> None:
     needs("gcc", "valgrind")
     build = exported(POLICIES[name], tmp_path, "c")
     for file in ("board.h", "linux.c"):
-        (build / file).write_bytes((FOLDER / file).read_bytes())
+        (build / file).write_bytes((BOARD / file).read_bytes())
     (build / "selftest.c").write_bytes(program("selftest.c", POLICIES[name], "policy"))
     sources = ["selftest.c", "linux.c", "policy.c", "policy_selftest.c"]
     subprocess.run(["gcc", "-std=c99", "-O1", "-g", *sources, "-o", "run"], cwd=build, check=True)

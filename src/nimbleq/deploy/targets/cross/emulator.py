@@ -15,7 +15,8 @@ from pathlib import Path
 from nimbleq.deploy.toolchain import CompileError, NoCompilerError, find_compiler, words
 
 TIMEOUT_SECONDS = 1200
-_COUNTER = Path(__file__).parent / "board" / "qemu_counter.c"
+BOARD = Path(__file__).parent / "board"
+"""What is compiled beside a policy, and QEMU's plugins."""
 
 
 @dataclass(frozen=True)
@@ -127,5 +128,5 @@ def _counter_by(compiler: str) -> Path | None:
     folder = tempfile.mkdtemp(prefix="nimbleq-counter-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     out = Path(folder, "counter.so")
-    command = [*words(compiler), "-shared", "-fPIC", "-O2", "-o", str(out), str(_COUNTER)]
+    command = [*words(compiler), "-shared", "-fPIC", "-O2", "-o", str(out), str(BOARD / "qemu_counter.c")]
     return out if subprocess.run(command, capture_output=True, check=False).returncode == 0 else None

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.text import renamed
 from nimbleq.deploy.targets.cross.compiler import Compiler, find
-from nimbleq.deploy.targets.cross.emulator import Emulator
+from nimbleq.deploy.targets.cross.emulator import BOARD, Emulator
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.graph.graph import Graph
-
-FOLDER = Path(__file__).parent / "board"
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Board:
 
     def files(self) -> dict[str, bytes]:
         """Name → content of what a program needs of the board."""
-        return {file: (FOLDER / file).read_bytes() for file in ("board.h", *self.sources, *self.scripts)}
+        return {file: (BOARD / file).read_bytes() for file in ("board.h", *self.sources, *self.scripts)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +95,7 @@ class Processor:
 
 def program(file: str, graph: Graph, name: str) -> bytes:
     """A C file of `board` for the policy ``name``."""
-    text = (FOLDER / file).read_text()
+    text = (BOARD / file).read_text()
     known = {"NQ_ELEMENT": f" {c_type(graph.obs_type)}", **({"NQ_ACT_MASKED": ""} if graph.masked else {})}
     text = "".join(f"#define {macro}{value}\n" for macro, value in known.items() if macro in text) + text
     return renamed(re.sub(r'"nq(\w*\.h)"', rf'"{name}\1"', text), name).encode()
