@@ -10,21 +10,17 @@ import numpy as np
 import pytest
 
 from nimbleq import cli
-from nimbleq.config import EnvConfig, to_dict
 from nimbleq.deploy.export import export
 from nimbleq.deploy.on_target import on_target
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.verify import verify, verify_build
 from nimbleq.errors import ConfigError
-from nimbleq.files import write_json
-from nimbleq.graph import ops
-from nimbleq.graph.artefact import load_artefact, read_certificate, save_artefact
+from nimbleq.graph.artefact import load_artefact, read_certificate
 from nimbleq.graph.golden import make_golden
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.graph import Graph
 from nimbleq.graph.rewrites.mask import with_mask
-from nimbleq.graph.tensor import TensorType
-from nimbleq.rundir import RunDir
+from tests.balancing import balancing_run
 from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import random_obs
 
@@ -51,21 +47,9 @@ def test_a_phone_answers_as_the_interpreter(name: str, graph: Graph, tmp_path: P
     assert result.targets[0].rounds
 
 
-def balancing(gain: float) -> Graph:
-    """Pushes CartPole to where it falls."""
-    feedback = gain * np.array([0.1, 0.5, 5.0, 1.0], np.float32)
-    weights = {"w": np.stack([-feedback, feedback]).astype(np.float32), "b": np.zeros(2, np.float32)}
-    nodes = (Node(ops.Linear("w", "b"), ("obs",), Q), Node(ops.ArgMax(), (Q,), ACTION))
-    return Graph({"obs": TensorType((4,))}, nodes, (Q, ACTION), weights)
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    run = RunDir(tmp_path / "run")
-    write_json(run.config, {"format": 1, "nimbleq": "0", "env": to_dict(EnvConfig("CartPole-v1"))})
-    run.save_result("train", {})
-    save_artefact(run.teacher, balancing(1.0), OBS, {})
-    save_artefact(run.artefact("small"), balancing(2.0), OBS, {})
+    run = balancing_run(tmp_path / "run", OBS)
     return run.artefact("small")
 
 

@@ -11,15 +11,11 @@ import numpy as np
 import pytest
 
 from nimbleq.compress.certify import verify_certificate
-from nimbleq.config import EnvConfig, to_dict
 from nimbleq.errors import FileError
-from nimbleq.files import write_json
-from nimbleq.graph import ops
 from nimbleq.graph.artefact import attach_certificate, load_artefact, save_artefact
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
-from nimbleq.graph.tensor import TensorType
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.compress import place
+from tests.balancing import balancing, balancing_run
 from tests.e2e.support import one_line
 
 KEYS = {
@@ -28,23 +24,9 @@ KEYS = {
 }  # fmt: skip
 
 
-def balancing(gain: float) -> Graph:
-    """Pushes CartPole to where it falls."""
-    feedback = gain * np.array([0.1, 0.5, 5.0, 1.0], np.float32)
-    weights = {"w": np.stack([-feedback, feedback]).astype(np.float32), "b": np.zeros(2, np.float32)}
-    nodes = (Node(ops.Linear("w", "b"), ("obs",), Q), Node(ops.ArgMax(), (Q,), ACTION))
-    return Graph({"obs": TensorType((4,))}, nodes, (Q, ACTION), weights)
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    made = RunDir(tmp_path / "run")
-    write_json(made.config, {"format": 1, "nimbleq": "0", "env": to_dict(EnvConfig("CartPole-v1"))})
-    made.save_result("train", {})
-    obs = np.zeros((1, 4), np.float32)
-    save_artefact(made.teacher, balancing(1.0), obs, {})
-    save_artefact(made.artefact("small"), balancing(2.0), obs, {})
-    return made
+    return balancing_run(tmp_path / "run", np.zeros((1, 4), np.float32))
 
 
 def stored(run: RunDir) -> dict[str, Any]:

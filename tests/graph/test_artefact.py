@@ -23,6 +23,7 @@ from nimbleq.graph.artefact_files import FORMAT, sealed
 from nimbleq.graph.codec import decode, encode
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import interpret
+from tests.bomb import Bomb
 from tests.strategies import graphs_with_obs, random_graph, random_obs
 
 FILES = ("model.json", "weights.safetensors", "golden.npz", "provenance.json", "certificate.json")
@@ -261,16 +262,6 @@ def test_damaged_weights_give_one_error(folder: Path, data: bytes) -> None:
         load_artefact(folder)
 
 
-class Bomb:
-    """Unpickling it leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.mark,)
-
-
 def npz(**members: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -292,10 +283,12 @@ def npy_header(text: str) -> bytes:
 
 def hostile_members(good: dict[str, bytes], mark: Path) -> dict[str, bytes]:
     """Golden files that must not load; ``good`` is one that does."""
-    pickled = npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (9,), }") + pickle.dumps([Bomb(mark)])
+    pickled = npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (9,), }") + pickle.dumps(
+        [Bomb(Path.touch, mark)]
+    )
     return {
         "pickled objects": npz(**{**good, "q": pickled}),
-        "numpy's pickled objects": npz(**{**good, "q": npy(np.array([Bomb(mark)], dtype=object))}),
+        "numpy's pickled objects": npz(**{**good, "q": npy(np.array([Bomb(Path.touch, mark)], dtype=object))}),
         "not a zip": b"PK\x03\x04 but no more",
         "missing member": npz(obs=good["obs"], q=good["q"]),
         "announces more than it holds": npz(

@@ -16,6 +16,7 @@ from nimbleq.errors import FileError
 from nimbleq.graph.graph import ACTION, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.types import Array, ObsSpec
+from tests.bomb import Bomb
 
 VECTORS, PICTURES = 100_000, 120
 FRAMES = ObsSpec((4, 84, 84), "uint8")
@@ -207,18 +208,10 @@ def refusal(path: Path, content: Any, spec: ObsSpec = FRAMES) -> str:
     return message
 
 
-class Bomb:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.target,))
-
-
 def test_what_is_no_model_of_a_script_is_refused(tmp_path: Path) -> None:
     path, state = tmp_path / "m.cleanrl_model", dict(Dqn(4, 2).state_dict())
     assert "of no script" in refusal(path, {"body.0.weight": torch.zeros(2, 2)})
-    assert "more than tensors" in refusal(path, {**state, "x": Bomb(tmp_path / "ran")})
+    assert "more than tensors" in refusal(path, {**state, "x": Bomb(Path.touch, tmp_path / "ran")})
     assert not (tmp_path / "ran").exists()
     assert "not a table" in refusal(path, [1, 2])
     assert "between 4 and 9" in refusal(path, {**state, "network.9.weight": torch.zeros(3, 2)})

@@ -24,6 +24,7 @@ from nimbleq.graph.graph import ACTION, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8
 from nimbleq.types import Array
+from tests.bomb import Bomb
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")
 
@@ -226,19 +227,9 @@ def refusal(path: Path) -> str:
     return message
 
 
-class Bomb:
-    """Its pickle creates a file when it is loaded."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.target,))
-
-
 def test_pickles_in_the_settings_are_never_loaded(good: Path, tmp_path: Path) -> None:
     evidence = tmp_path / "it ran"
-    payload = base64.b64encode(pickle.dumps(Bomb(evidence))).decode()
+    payload = base64.b64encode(pickle.dumps(Bomb(Path.touch, evidence))).decode()
     with zipfile.ZipFile(good) as archive:
         settings = json.loads(archive.read("data"))
     poisoned = {
@@ -249,15 +240,15 @@ def test_pickles_in_the_settings_are_never_loaded(good: Path, tmp_path: Path) ->
     path = rewritten(good, tmp_path / "model.zip", data=json.dumps(poisoned).encode())
     assert import_sb3(path).actions == 2, "the pickles are not even looked at"
     assert not evidence.exists()
-    pickle.loads(pickle.dumps(Bomb(evidence)))
+    pickle.loads(pickle.dumps(Bomb(Path.touch, evidence)))
     assert evidence.exists(), "the pickle does run when somebody loads it"
 
 
 def test_a_pickle_among_the_tensors_is_refused_and_does_not_run(good: Path, tmp_path: Path) -> None:
     evidence = tmp_path / "it ran"
-    path = with_tensors(good, tmp_path / "model.zip", lambda state: {**state, "x": Bomb(evidence)})
+    path = with_tensors(good, tmp_path / "model.zip", lambda state: {**state, "x": Bomb(Path.touch, evidence)})
     assert "more than tensors" in refusal(path)
-    plain = rewritten(good, tmp_path / "plain.zip", policy__pth=pickle.dumps(Bomb(evidence)))
+    plain = rewritten(good, tmp_path / "plain.zip", policy__pth=pickle.dumps(Bomb(Path.touch, evidence)))
     refusal(plain)
     assert not evidence.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from nimbleq.errors import FileError
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import fold
 from nimbleq.types import Array
+from tests.bomb import Bomb
 from tests.bridge.checkpoints.test_sb3 import Observed, dqn, saved
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")
@@ -103,7 +103,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     other.mkdir()
     *_, others = trained(other, Observed(gymnasium.spaces.Box(-1, 1, (3,), np.float32)))
     bomb = tmp_path / "bomb.pkl"
-    bomb.write_bytes(pickle.dumps(_Bomb(tmp_path / "it ran")))
+    bomb.write_bytes(pickle.dumps(Bomb(Path.touch, tmp_path / "it ran")))
     number = tmp_path / "number.pkl"
     number.write_bytes(pickle.dumps(3))
     for path, message in (
@@ -123,14 +123,6 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         statistics.write_bytes(whole[:length])
         with pytest.raises(FileError):
             import_sb3(zip_file, statistics)
-
-
-class _Bomb:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.target),)
 
 
 def test_statistics_that_are_no_numbers(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nimbleq.bridge.checkpoints.pickle_values import Record
 from nimbleq.bridge.checkpoints.unpickle import read_pickle
 from nimbleq.errors import FileError
+from tests.bomb import Bomb
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -66,16 +67,6 @@ def test_arrays_and_scalars(tmp_path: Path, protocol: int, dtype: str) -> None:
             made = getattr(made, "value", made)
             assert made.dtype == array.dtype
             np.testing.assert_array_equal(made, array)
-
-
-class Bomb:
-    """Its pickle calls a function when it is loaded."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.called = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.called
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
