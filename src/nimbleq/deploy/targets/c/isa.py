@@ -6,7 +6,7 @@ A new one is a row here, files for its layers beside `ops/avx2`, and kernels bes
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from nimbleq.deploy.targets.c.ops import PORTABLE as PORTABLE_OPS
 from nimbleq.deploy.targets.c.ops import Make
 from nimbleq.deploy.targets.c.ops.avx2 import PAIRS, VNNI, layers
 from nimbleq.deploy.targets.c.ops.avx2.store import stores_bytes
+from nimbleq.deploy.targets.c.ops.avx2.words import words
 from nimbleq.deploy.targets.c.steps import Fuses
+from nimbleq.graph.graph import Graph
 from nimbleq.graph.ops import Op
+from nimbleq.types import Array
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Isa:
     lanes: tensors take a multiple of this many elements, because kernels store whole vectors.
     ops: op → the function that makes its lines.
     fuses: which requantizations its layers do on their sums.
+    words: which tensors of bytes it stores as int16, and in which order.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Isa:
     lanes: int
     ops: Mapping[type[Op], Make]
     fuses: Fuses
+    words: Callable[[Graph], Mapping[str, Array]]
 
 
 AVX2 = Isa(
@@ -54,6 +59,7 @@ AVX2 = Isa(
     lanes=32,
     ops={**PORTABLE_OPS, **layers(PAIRS)},
     fuses=stores_bytes,
+    words=words,
 )
 AVX2_VNNI = replace(
     AVX2,
@@ -62,6 +68,7 @@ AVX2_VNNI = replace(
         "(defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))) \\\n    && " + AVX2.condition
     ),
     ops={**PORTABLE_OPS, **layers(VNNI)},
+    words=lambda graph: {},
 )
 PORTABLE = Isa(
     name="portable",
@@ -72,6 +79,7 @@ PORTABLE = Isa(
     lanes=1,
     ops=PORTABLE_OPS,
     fuses=lambda graph, op: True,
+    words=lambda graph: {},
 )
 
 ISAS = (AVX2_VNNI, AVX2, PORTABLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -13,6 +13,7 @@ from nimbleq.graph import ops
 from nimbleq.graph.encodings import DENSE
 from nimbleq.graph.graph import MASK, Graph
 from nimbleq.graph.tensor import TensorType
+from nimbleq.types import Array
 
 ALIGNMENT = 8
 """Bytes that the widest element needs."""
@@ -72,6 +73,7 @@ class Layout:
         raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
         sparse: tensors with exact zeros worth skipping (a ReLU made them).
         skips: whether steps may depend on the observation.
+        words: tensors of bytes that are stored as int16 → which element is stored at each place.
     """
 
     graph: Graph
@@ -81,9 +83,10 @@ class Layout:
     raw_obs: str | None
     sparse: frozenset[str]
     skips: bool = True
+    words: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: Graph, skips: bool = True) -> Self:
+    def of(cls, graph: Graph, skips: bool = True, words: Mapping[str, Array] | None = None) -> Self:
         """The layout of ``graph``; without ``skips`` no zeros are worth skipping."""
         free, obs = _free_flattens(graph), graph.obs_name
         raw = not permutes(graph.obs_type) or all(isinstance(node.op, ops.Flatten) for node in graph.consumers(obs))
@@ -96,7 +99,7 @@ class Layout:
                 if tensor in free or source == raw_obs or not permutes(graph.types[source]):
                     roots[tensor] = roots[source]
         sparse = _sparse(graph) if skips else frozenset[str]()
-        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips)
+        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips, words or {})
 
     @cached_property
     def variables(self) -> dict[str, str]:
@@ -105,6 +108,10 @@ class Layout:
         if self.raw_obs is not None:
             found |= {tensor: "obs" for tensor, root in self.roots.items() if root == self.raw_obs}
         return found | ({MASK: "mask"} if self.graph.masked else {})
+
+    def element(self, tensor: str) -> str:
+        """C type of its elements."""
+        return "int16_t" if tensor in self.words else c_type(self.graph.types[tensor])
 
     def in_arena(self, tensor: str) -> bool:
         """False for what the caller holds."""

@@ -79,7 +79,7 @@ def plan(graph: Graph, isa: Isa, skips: bool = True) -> Plan:
     Raises:
         UnsupportedOpError: an op or number format has no C form.
     """
-    layout, order = Layout.of(graph, skips), steps(graph, isa.fuses)
+    layout, order = Layout.of(graph, skips, isa.words(graph)), steps(graph, isa.fuses)
     codes = [_code(layout, isa, step) for step in order]
     lifetimes, sizes = _tensors(layout, isa, order)
     for index, code in enumerate(codes):
@@ -129,7 +129,7 @@ def _tensors(layout: Layout, isa: Isa, order: tuple[Step, ...]) -> tuple[dict[st
             root = layout.roots[name]
             lifetimes[root] = (lifetimes.get(root, (index, index))[0], index)
             count = -(-graph.types[root].size // isa.lanes) * isa.lanes
-            sizes[root] = count * BYTES[c_type(graph.types[root])]
+            sizes[root] = count * BYTES[layout.element(root)]
     if layout.roots[Q] in lifetimes:
         lifetimes[layout.roots[Q]] = (lifetimes[layout.roots[Q]][0], len(order))
     return lifetimes, sizes

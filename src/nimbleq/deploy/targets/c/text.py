@@ -22,7 +22,7 @@ KERNEL_ORDER = (
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/bytes_pairs", "avx2/bytes_vnni", "avx2/quads_u8", "avx2/rows_u8",
     "avx2/walk_f32", "avx2/walk_i8", "avx2/quantize_f32", "avx2/widen8", "avx2/blocks_f32",
-    "avx2/blocks_i8",
+    "avx2/blocks_i8", "avx2/dot_i16",
 )  # fmt: skip
 _NEEDS = {
     "activate": ("activations",),
@@ -41,6 +41,7 @@ _NEEDS = {
     "avx2/blocks_i8": ("avx2/vectors", "avx2/store"),
     "avx2/walk_f32": ("activations", "avx2/vectors", "avx2/activate8"),
     "avx2/walk_i8": ("avx2/vectors", "avx2/store"),
+    "avx2/dot_i16": ("avx2/store",),
     "avx2/quantize_f32": ("avx2/vectors",),
 }
 _TYPES = {"float32": "float", "float64": "double"}

@@ -92,9 +92,7 @@ def _body(plan: Plan, stage: Stage) -> str:
         touched.append(Q)
         lines.append(f"for (int i = 0; i < {plan.graph.actions}; ++i) q[i] = {layout.variables[Q]}[i];")
     roots = dict.fromkeys(layout.roots[name] for name in touched if name != ACTION and layout.in_arena(name))
-    declared = [
-        _pointer(layout.variables[root], c_type(plan.graph.types[root]), plan.slots[root].offset) for root in roots
-    ]
+    declared = [_pointer(layout.variables[root], layout.element(root), plan.slots[root].offset) for root in roots]
     return "\n".join(f"    {line}" for line in [*declared, *lines])
 
 

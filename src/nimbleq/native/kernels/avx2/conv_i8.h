@@ -4,15 +4,14 @@
 NQ_INLINE void nq_conv_tile_i8(
     const int16_t *const *pixel, const int *place, void *y, const int16_t *w, const int32_t *b, const int P, const int V,
     const int kh, const int row_stride, const int kxn, const int kx_stride, const int run, const int keep,
-    const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
-    const int32_t high)
+    const nq_store how)
 {
     const int pairs = (run + 1) / 2;
-    __m256i acc[12];
+    nq_acc8 acc[12];
     NQ_UNROLL
     for (int p = 0; p < P; ++p) {
         NQ_UNROLL
-        for (int v = 0; v < V; ++v) acc[p * V + v] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * v));
+        for (int v = 0; v < V; ++v) acc[p * V + v] = nq_load_acc8(b + 8 * v);
     }
     for (int ky = 0; ky < kh; ++ky) {
         for (int kx = 0; kx < kxn; ++kx) {
@@ -28,8 +27,7 @@ NQ_INLINE void nq_conv_tile_i8(
                     const __m256i xs = _mm256_set1_epi32(both);
                     NQ_UNROLL
                     for (int v = 0; v < V; ++v) {
-                        acc[p * V + v] = _mm256_add_epi32(acc[p * V + v], _mm256_madd_epi16(line[v], xs));
-                        NQ_PIN(acc[p * V + v]);
+                        acc[p * V + v] += (nq_acc8)_mm256_madd_epi16(line[v], xs);
                     }
                 }
             }
@@ -37,15 +35,14 @@ NQ_INLINE void nq_conv_tile_i8(
     }
     NQ_UNROLL
     for (int p = 0; p < P; ++p)
-        nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
+        nq_store_tile(y, place[p], acc + p * V, V, keep, how);
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
 NQ_INLINE void nq_conv_i8(
     const int16_t *x, void *y, const int16_t *w, const int32_t *b, const int rows, const int cols, const int channels,
     const int width, const int step_y, const int step_x, const int in_channels, const int P, const int V, const int kh,
-    const int kxn, const int run, const int keep, const int store, const int32_t *multiplier, const int32_t *shift,
-    const int32_t zero_point, const int32_t low, const int32_t high)
+    const int kxn, const int run, const int keep, const nq_store how)
 {
     const int pixels = rows * cols;
     for (int first = 0; first < pixels; first += P) {
@@ -58,18 +55,15 @@ NQ_INLINE void nq_conv_i8(
             pixel[p] = x + (oy * step_y * width + ox * step_x) * in_channels;
             place[p] = (from + p) * channels;
         }
-        nq_conv_tile_i8(pixel, place, y, w, b, P, V, kh, width * in_channels, kxn, in_channels, run, keep, store,
-                        multiplier, shift, zero_point, low, high);
+        nq_conv_tile_i8(pixel, place, y, w, b, P, V, kh, width * in_channels, kxn, in_channels, run, keep, how);
     }
 }
 
 /* One tile of a dense layer: one pixel, V vectors of outputs, `count` (even) inputs. */
 NQ_INLINE void nq_linear_pairs_i8(
-    const int16_t *x, const int count, void *y, const int16_t *w, const int32_t *b, const int V, const int store,
-    const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+    const int16_t *x, const int count, void *y, const int16_t *w, const int32_t *b, const int V, const nq_store how)
 {
     const int16_t *const pixel[1] = {x};
     const int place[1] = {0};
-    nq_conv_tile_i8(pixel, place, y, w, b, 1, V, 1, 0, 1, 0, count, 8 * V, store, multiplier, shift, zero_point, low,
-                    high);
+    nq_conv_tile_i8(pixel, place, y, w, b, 1, V, 1, 0, 1, 0, count, 8 * V, how);
 }

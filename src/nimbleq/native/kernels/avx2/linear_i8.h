@@ -7,12 +7,11 @@
    adds a zero at the end if it has to. */
 NQ_INLINE void nq_linear_tile_i8(
     const int16_t *x, const int32_t *row, const int count, const int32_t sum, const int sparse, void *y, const int8_t *w,
-    const int32_t *b, const int T, const int store, const int32_t *multiplier, const int32_t *shift,
-    const int32_t zero_point, const int32_t low, const int32_t high)
+    const int32_t *b, const int T, const nq_store how)
 {
-    __m256i acc[8];
+    nq_acc8 acc[8];
     NQ_UNROLL
-    for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_setzero_si256();
+    for (int a = 0; a < 4 * T; ++a) acc[a] = (nq_acc8){0, 0, 0, 0, 0, 0, 0, 0};
     NQ_ROLLED
     for (int k = 0; k < count; k += 2) {
         const int8_t *first = w + (size_t)(sparse ? row[k] : k) * (size_t)(32 * T);
@@ -32,27 +31,23 @@ NQ_INLINE void nq_linear_tile_i8(
             }
             NQ_UNROLL
             for (int h = 0; h < 2; ++h) {
-                __m256i *const both = acc + 4 * t + h, *const upper = both + 2;
-                *both = _mm256_add_epi32(*both, _mm256_madd_epi16(line[h], xs));
-                NQ_PIN(*both);
-                *upper = _mm256_add_epi32(*upper, _mm256_madd_epi16(_mm256_srai_epi16(line[h], 8), xs));
-                NQ_PIN(*upper);
+                nq_acc8 *const both = acc + 4 * t + h, *const upper = both + 2;
+                *both += (nq_acc8)_mm256_madd_epi16(line[h], xs);
+                *upper += (nq_acc8)_mm256_madd_epi16(_mm256_srai_epi16(line[h], 8), xs);
             }
         }
     }
-    const __m256i moved = _mm256_set1_epi32((int32_t)((uint32_t)sum << 7));
     NQ_UNROLL
     for (int t = 0; t < T; ++t) {
         NQ_UNROLL
         for (int h = 0; h < 2; ++h) {
-            __m256i *const both = acc + 4 * t + h, *const upper = both + 2;
-            const __m256i *const bias = (const __m256i *)(const void *)b + 4 * t + h;
-            const __m256i lower = _mm256_sub_epi32(_mm256_sub_epi32(*both, _mm256_slli_epi32(*upper, 8)), moved);
-            *both = _mm256_add_epi32(lower, _mm256_loadu_si256(bias));
-            *upper = _mm256_add_epi32(*upper, _mm256_loadu_si256(bias + 2));
+            nq_acc8 *const both = acc + 4 * t + h, *const upper = both + 2;
+            const int32_t *const bias = b + 8 * (4 * t + h);
+            *both += nq_load_acc8(bias) - (*upper << 8) - ((uint32_t)sum << 7);
+            *upper += nq_load_acc8(bias + 16);
         }
     }
-    nq_store_tile(y, 0, acc, 4 * T, 32 * T, store, multiplier, shift, zero_point, low, high);
+    nq_store_tile(y, 0, acc, 4 * T, 32 * T, how);
 }
 
 /* y[o] = w[o] . x + b[o] for few outputs, dense. Rows of w are `stride` apart. */
@@ -62,15 +57,15 @@ NQ_INLINE void nq_linear_dot_i8(
     const int whole = n_in / 16 * 16;
     uint32_t total[8];
     for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
-    __m256i acc[8];
+    nq_acc8 acc[8];
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
+    for (int o = 0; o < n_out; ++o) acc[o] = (nq_acc8){0, 0, 0, 0, 0, 0, 0, 0};
     for (int k = 0; k < whole; k += 16) {
         const __m256i part = _mm256_loadu_si256((const __m256i *)(const void *)(x + k));
         NQ_UNROLL
         for (int o = 0; o < n_out; ++o) {
             const __m128i line = _mm_loadu_si128((const __m128i *)(const void *)(w + o * stride + k));
-            acc[o] = _mm256_add_epi32(acc[o], _mm256_madd_epi16(_mm256_cvtepi8_epi16(line), part));
+            acc[o] += (nq_acc8)_mm256_madd_epi16(_mm256_cvtepi8_epi16(line), part);
         }
     }
     NQ_UNROLL

@@ -15,10 +15,3 @@
 #else
 #define NQ_ROLLED
 #endif
-
-/* gcc gathers all products before all sums, runs out of registers and spills the sums; this pins each where it is. */
-#if !defined(__clang__)
-#define NQ_PIN(v) __asm__ volatile("" : "+x"(v))
-#else
-#define NQ_PIN(v) ((void)0)
-#endif

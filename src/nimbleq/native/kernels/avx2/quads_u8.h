@@ -3,14 +3,13 @@
    a sum of their own: nq_two_quads says what it asks of the weights. `steps` is even. */
 NQ_INLINE void nq_quads_tile_u8(
     const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
-    const int steps, const int P, const int V, const int keep, const int store, const int32_t *multiplier,
-    const int32_t *shift, const int32_t zero_point, const int32_t low, const int32_t high)
+    const int steps, const int P, const int V, const int keep, const nq_store how)
 {
-    __m256i acc[12];
+    nq_acc8 acc[12];
     NQ_UNROLL
     for (int p = 0; p < P; ++p) {
         NQ_UNROLL
-        for (int v = 0; v < V; ++v) acc[p * V + v] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * v));
+        for (int v = 0; v < V; ++v) acc[p * V + v] = nq_load_acc8(b + 8 * v);
     }
     NQ_ROLLED
     for (int s = 0; s < steps; s += 2, w += 64 * V) {
@@ -23,21 +22,19 @@ NQ_INLINE void nq_quads_tile_u8(
                 const __m256i *line = (const __m256i *)(const void *)w + v;
                 acc[p * V + v] = nq_two_quads(acc[p * V + v], x, _mm256_loadu_si256(line), z,
                                               _mm256_loadu_si256(line + V));
-                NQ_PIN(acc[p * V + v]);
             }
         }
     }
     NQ_UNROLL
     for (int p = 0; p < P; ++p)
-        nq_store_tile(y, place[p], acc + p * V, V, keep, store, multiplier, shift, zero_point, low, high);
+        nq_store_tile(y, place[p], acc + p * V, V, keep, how);
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
 NQ_INLINE void nq_conv_u8(
     const uint8_t *x, void *y, const int8_t *w, const int32_t *b, const int32_t *offset, const int steps,
     const int rows, const int cols, const int channels, const int step_y, const int step_x, const int P, const int V,
-    const int keep, const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point,
-    const int32_t low, const int32_t high)
+    const int keep, const nq_store how)
 {
     const int pixels = rows * cols;
     for (int first = 0; first < pixels; first += P) {
@@ -49,21 +46,18 @@ NQ_INLINE void nq_conv_u8(
             pixel[p] = x + (from + p) / cols * step_y + (from + p) % cols * step_x;
             place[p] = (from + p) * channels;
         }
-        nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, P, V, keep, store, multiplier, shift, zero_point, low,
-                         high);
+        nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, P, V, keep, how);
     }
 }
 
 /* One tile of a dense layer. */
 NQ_INLINE void nq_linear_quads_u8(
     const uint8_t *x, const int32_t *offset, const int steps, void *y, const int8_t *w, const int32_t *b, const int V,
-    const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
-    const int32_t high)
+    const nq_store how)
 {
     const uint8_t *const pixel[1] = {x};
     const int place[1] = {0};
-    nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, 1, V, 8 * V, store, multiplier, shift, zero_point, low,
-                     high);
+    nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, 1, V, 8 * V, how);
 }
 
 /* y[o] = w[o] . x + b[o] for few outputs. Rows of w are `stride` apart. */
@@ -73,9 +67,9 @@ NQ_INLINE void nq_linear_dot_u8(
     const int whole = n_in / 32 * 32;
     uint32_t total[8];
     for (int o = 0; o < n_out; ++o) total[o] = (uint32_t)b[o];
-    __m256i acc[8];
+    nq_acc8 acc[8];
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) acc[o] = _mm256_setzero_si256();
+    for (int o = 0; o < n_out; ++o) acc[o] = (nq_acc8){0, 0, 0, 0, 0, 0, 0, 0};
     for (int k = 0; k < whole; k += 32) {
         const __m256i part = _mm256_loadu_si256((const __m256i *)(const void *)(x + k));
         NQ_UNROLL

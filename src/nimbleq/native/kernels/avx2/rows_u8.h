@@ -5,13 +5,12 @@
    h * -(their sum) <= 32768, so a sum of two products fits int16. `count` is a multiple of 4. */
 NQ_INLINE void nq_linear_rows_u8(
     const uint8_t *x, const int32_t *row, const int count, void *y, const int8_t *w, const int32_t *b, const int T,
-    const int store, const int32_t *multiplier, const int32_t *shift, const int32_t zero_point, const int32_t low,
-    const int32_t high)
+    const nq_store how)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i acc[8];
+    nq_acc8 acc[8];
     NQ_UNROLL
-    for (int a = 0; a < 4 * T; ++a) acc[a] = _mm256_loadu_si256((const __m256i *)(const void *)(b + 8 * a));
+    for (int a = 0; a < 4 * T; ++a) acc[a] = nq_load_acc8(b + 8 * a);
     for (int k = 0; k < count; k += 4) {
         const int32_t four = nq_load_i32(x + k);
         const __m256i xs = _mm256_set1_epi32(four);
@@ -35,12 +34,11 @@ NQ_INLINE void nq_linear_rows_u8(
             NQ_UNROLL
             for (int i = 0; i < 4; ++i) {
                 const __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(xs, quad[i]), ones);
-                acc[4 * t + i] = _mm256_add_epi32(acc[4 * t + i], sum);
-                NQ_PIN(acc[4 * t + i]);
+                acc[4 * t + i] += (nq_acc8)sum;
             }
         }
     }
-    nq_store_tile(y, 0, acc, 4 * T, 32 * T, store, multiplier, shift, zero_point, low, high);
+    nq_store_tile(y, 0, acc, 4 * T, 32 * T, how);
 }
 
 /* Non-zeros of bytes and their places, without branches, filled up with zeros to a multiple of 4; room for count + 8

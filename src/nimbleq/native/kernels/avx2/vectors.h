@@ -2,6 +2,9 @@
 typedef float nq_f8 __attribute__((vector_size(32)));
 typedef float nq_f8u __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t nq_i8 __attribute__((vector_size(32)));
+
+/* Sums of 32 bits. GCC keeps two copies of an accumulator that changes between this type and __m256i. */
+typedef uint32_t nq_acc8 __attribute__((vector_size(32)));
 typedef int32_t nq_i32u __attribute__((aligned(1), may_alias));
 typedef uint64_t nq_u64u __attribute__((aligned(1), may_alias));
 
@@ -13,6 +16,11 @@ NQ_INLINE nq_f8 nq_load8(const float *p)
 NQ_INLINE void nq_store_f8(float *p, const nq_f8 v)
 {
     *(nq_f8u *)(void *)p = v;
+}
+
+NQ_INLINE nq_acc8 nq_load_acc8(const int32_t *p)
+{
+    return (nq_acc8)_mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
 NQ_INLINE int32_t nq_load_i32(const void *p)

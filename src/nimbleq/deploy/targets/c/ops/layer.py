@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.layout import Layout, c_type, is_image
+from nimbleq.deploy.targets.c.layout import Layout, is_image
 from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored
 from nimbleq.deploy.targets.c.steps import Step
 from nimbleq.errors import UnsupportedOpError
@@ -108,12 +108,12 @@ class Layer:
     @property
     def source_element(self) -> str:
         """C element type of the source."""
-        return c_type(self.source_type)
+        return self.layout.element(self.source)
 
     @property
     def element(self) -> str:
         """C element type of the result."""
-        return c_type(self.layout.graph.types[self.step.output])
+        return self.layout.element(self.step.output)
 
     def variable(self, tensor: str) -> str:
         """C expression of a tensor."""

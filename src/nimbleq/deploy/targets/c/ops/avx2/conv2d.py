@@ -6,7 +6,7 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store, with_slack
+from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, packed, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source, real_weights
 from nimbleq.types import Array
@@ -111,12 +111,19 @@ def _bytes(layer: Layer, proven: list[Quads], pixels: int) -> list[str]:
 
 
 def _scales(layer: Layer, how: Store, groups: int, start: int, width: int, tile: str, group: str = "g") -> str:
-    """The arguments of an integer kernel from the way of storing on."""
-    if how.multiplier is None or how.shift is None:
-        return f"{how.mode}, 0, 0, {how.rest}"
+    """How an integer kernel stores one tile."""
+    if how.multiplier is None:
+        return how.value()
     m = layer.constant(f"multiplier{tile}", with_slack(_per_group(how.multiplier, groups, start, width)))
-    s = layer.constant(f"shift{tile}", _per_group(how.shift, groups, start, width, filler=33))
-    return f"{how.mode}, {m} + {group} * {width}, {s} + {group} * {width}, {how.rest}"
+    entries = [f"{m} + {group} * {width}", "0", "0"]
+    if how.shift is not None:
+        s = layer.constant(f"shift{tile}", _per_group(how.shift, groups, start, width, filler=33))
+        entries[1] = f"{s} + {group} * {width}"
+    if how.rounding is not None:
+        lines = [packed(line, width) for line in how.rounding.reshape(groups, -1)[:, start : start + width]]
+        r = layer.constant(f"rounding{tile}", np.stack(lines))
+        entries[2] = f"{r} + {group} * {len(lines[0])}"
+    return how.value(*entries)
 
 
 def _bordered(layer: Layer, element: str) -> tuple[str, list[str]]:

@@ -9,9 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.layout import BYTES
 from nimbleq.deploy.targets.c.ops.avx2 import blocks
-from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, any_pair_fits, pairs_fit, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, pad_shift, store, with_slack
+from nimbleq.deploy.targets.c.ops.avx2.quads import (
+    FEW_OUTPUTS,
+    Products,
+    Quads,
+    any_pair_fits,
+    by_inputs,
+    pairs_fit,
+    quads,
+)
+from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, packed, pad_shift, store, with_slack
+from nimbleq.deploy.targets.c.ops.avx2.words import WALKED_INPUTS
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source
 from nimbleq.types import Array
@@ -20,21 +30,22 @@ TILE = 64
 """Outputs of a tile: eight accumulator registers."""
 WIDENED_INPUTS = 64
 """Up to this many inputs, weights are stored as int16: twice the bytes, half the work."""
-FEW_OUTPUTS = 8
-"""Up to this many outputs the vectors run along the inputs instead."""
 SPARSE_INPUTS = 96
 """From this many inputs on, skipping zero rows pays for finding them, where bytes are multiplied."""
 WIDEN = {"uint8_t": "nq_widen_u8", "int8_t": "nq_widen_i8"}
 """Kernels for bytes in the arena, which has room for whole vectors."""
-WALKED_INPUTS = 32
-"""The same where pairs of few inputs are multiplied as 16-bit integers."""
 
 
 def int_linear(layer: Layer, weight: Array, products: Products) -> list[str]:
-    """Lines of a Linear, its epilogue included; ``weight`` has its columns in stored order."""
+    """Lines of a Linear, its epilogue included; ``weight`` has its columns in stored order, but for words."""
     check_int_source(layer)
     n_out, n_in = weight.shape
-    dense = _Dense(layer, weight, bias_of(layer, n_out), products)
+    words, bias = layer.layout.words, bias_of(layer, n_out)
+    if layer.source in words:
+        weight = weight[:, words[layer.source]]
+    if layer.step.output in words:
+        weight, bias = weight[words[layer.step.output]], bias[words[layer.step.output]]
+    dense = _Dense(layer, weight, bias, products)
     found = blocks.paying(layer, weight, blocks.INT)
     if found is not None:
         return _blocks(dense, found)
@@ -44,17 +55,16 @@ def int_linear(layer: Layer, weight: Array, products: Products) -> list[str]:
     high = highest(layer.layout.graph, layer.source) if is_bytes and in_arena else None
     if layer.step.epilogue is None and n_out <= FEW_OUTPUTS:
         return _few(dense, high)
-    sparse = is_bytes and layer.source in layer.layout.sparse
+    sparse = layer.source in layer.layout.sparse
     if high is not None:
         if sparse and n_in >= SPARSE_INPUTS and not products.exact and any_pair_fits(weight, high):
             return _rows(dense)
-        steps = pad_to(weight, -(-n_in // 4) * 4).reshape(n_out, -1, 4).transpose(1, 0, 2)
-        proven = quads(steps, 4 * np.arange(len(steps)), high, products)
+        proven = quads(*by_inputs(weight), high, products)
         if proven is not None:
             return _quads(dense, proven)
     if n_in <= WIDENED_INPUTS:
-        return _walked(dense) if sparse and n_in >= WALKED_INPUTS else _widened(dense)
-    return _words(dense, sparse)
+        return _walked(dense) if sparse and dense.is_words and n_in >= WALKED_INPUTS else _widened(dense)
+    return _bytes(dense, sparse and is_bytes)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,11 @@ class _Dense:
         """C expression of the inputs."""
         return self.layer.x
 
+    @property
+    def is_words(self) -> bool:
+        """Whether the inputs are stored as int16, in whole vectors."""
+        return self.layer.source in self.layer.layout.words
+
     def values(self, element: str, kernel: str) -> list[str]:
         """Lines that compress the inputs to their non-zeros: ``value``, ``row``, ``count``."""
         n_in = self.weight.shape[1]
@@ -80,6 +95,8 @@ class _Dense:
     def wide(self, even: int) -> list[str]:
         """Lines that widen the inputs to int16, up to ``even`` of them: ``value``; one too many has weights of zero."""
         layer, n_in = self.layer, self.weight.shape[1]
+        if self.is_words:
+            return [f"const int16_t *const value = {self.x};"]
         value = layer.buffer("value", "int16_t", -(-n_in // 16) * 16)
         if layer.source_element in WIDEN and layer.layout.in_arena(layer.source):
             layer.use("avx2/widen8")
@@ -90,12 +107,14 @@ class _Dense:
         ]
 
     def scales(self, how: Store, width: int) -> list[str]:
-        """Multipliers and shifts of ``width`` outputs; nothing where sums are stored as they are."""
-        if how.multiplier is None or how.shift is None:
+        """Multipliers, shifts and roundings of ``width`` outputs; nothing where sums are stored as they are."""
+        if how.multiplier is None:
             return []
+        layer, shift, rounding = self.layer, how.shift, how.rounding
         return [
-            self.layer.constant("multiplier", with_slack(pad_to(how.multiplier, width))),
-            self.layer.constant("shift", pad_shift(how.shift, width)),
+            layer.constant("multiplier", with_slack(pad_to(how.multiplier, width))),
+            "0" if shift is None else layer.constant("shift", pad_shift(shift, width)),
+            "0" if rounding is None else layer.constant("rounding", packed(rounding, width)),
         ]
 
     def tiles(self, kernel: str, weights: Array, unit: int) -> list[str]:
@@ -114,11 +133,8 @@ class _Dense:
         scales = self.scales(how, width)
         y, lines, done, begin = layer.y, [], 0, 0
         for part in parts:
-            m, s = (f"{name} + {done}" for name in scales) if scales else ("0", "0")
-            lines.append(
-                f"{kernel}, {y} + {done}, {w} + {begin}, {b} + {done}, {part.shape[1] // unit}, "
-                f"{how.mode}, {m}, {s}, {how.rest});"
-            )
+            stored = how.value(*("0" if name == "0" else f"{name} + {done}" for name in scales))
+            lines.append(f"{kernel}, {y} + {done}, {w} + {begin}, {b} + {done}, {part.shape[1] // unit}, {stored});")
             done, begin = done + part.shape[1], begin + part.size
         return lines
 
@@ -126,6 +142,11 @@ class _Dense:
 def _few(dense: _Dense, high: int | None) -> list[str]:
     """Dot products."""
     layer, (n_out, n_in) = dense.layer, dense.weight.shape
+    if dense.is_words:
+        layer.use("avx2/dot_i16")
+        padded = pad_to(dense.weight, -(-n_in // 16) * 16).astype(np.int16)
+        w, b = layer.constant("weight", padded), layer.constant("bias", dense.bias)
+        return [f"nq_linear_dot_i16({dense.x}, {w}, {b}, {layer.y}, {padded.shape[1]}, {n_out});"]
     padded = pad_to(dense.weight, -(-n_in // 32) * 32)
     proven = high is not None and (dense.products.exact or pairs_fit(padded, high))
     w, b, y = layer.constant("weight", padded), layer.constant("bias", dense.bias), layer.y
@@ -146,12 +167,11 @@ def _blocks(dense: _Dense, found: blocks.Blocks) -> list[str]:
     arrays = ("column", found.columns), ("twos", found.counts), ("weight", np.swapaxes(pairs, -1, -2))
     names = ", ".join(layer.constant(label, values) for label, values in arrays)
     b, how = layer.constant("bias", pad_to(dense.bias, groups * blocks.INT.height)), store(layer, len(dense.bias))
-    scales = ", ".join(dense.scales(how, groups * blocks.INT.height)) or "0, 0"
-    size = 4 if how.multiplier is None else 1
+    stored, size = how.value(*dense.scales(how, groups * blocks.INT.height)), BYTES[layer.element]
     lines = dense.wide(dense.weight.shape[1])
     return [
         *lines,
-        f"nq_linear_blocks_i8(value, {names}, {b}, {layer.y}, {groups}, {size}, {how.mode}, {scales}, {how.rest});",
+        f"nq_linear_blocks_i8(value, {names}, {b}, {layer.y}, {groups}, {size}, {stored});",
     ]
 
 
@@ -184,9 +204,8 @@ def _widened(dense: _Dense) -> list[str]:
 def _walked(dense: _Dense) -> list[str]:
     """The same without pairs of inputs that are zero."""
     dense.layer.use("avx2/walk_i8")
-    value = dense.layer.buffer("value", "int16_t", 64)
-    lines = [f"const uint64_t there = nq_pairs_there({dense.x}, {dense.weight.shape[1]}, {value});"]
-    return lines + dense.tiles(f"nq_linear_walk_i8({value}, there", _pairs(dense.weight), 8)
+    lines = [f"const uint32_t there = nq_pairs_there({dense.x}, {dense.weight.shape[1]});"]
+    return lines + dense.tiles(f"nq_linear_walk_i8({dense.x}, there", _pairs(dense.weight), 8)
 
 
 def _pairs(weight: Array) -> Array:
@@ -196,7 +215,7 @@ def _pairs(weight: Array) -> Array:
     return padded.reshape(len(padded), -1, 2).transpose(1, 0, 2)
 
 
-def _words(dense: _Dense, sparse: bool) -> list[str]:
+def _bytes(dense: _Dense, sparse: bool) -> list[str]:
     """16-bit products, weights stored as bytes."""
     dense.layer.use("avx2/linear_i8")
     n_in = dense.weight.shape[1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.ops.layer import pad_to
 from nimbleq.types import Array
 
 
@@ -35,6 +36,8 @@ PAIRS = Products("avx2/bytes_pairs", exact=False, pixels=4)
 VNNI = Products("avx2/bytes_vnni", exact=True, pixels=6)
 """`vpdpbusd`."""
 
+FEW_OUTPUTS = 8
+"""Up to this many outputs the vectors run along the inputs of a dense layer instead."""
 _MOST, _LEAST = 2**15 - 1, 2**15
 _EXTRA = 1.25
 """Up to this many times the steps it is still faster than 16-bit products."""
@@ -81,6 +84,13 @@ def quads(weights: Array, offsets: Array, high: int, products: Products = PAIRS)
         np.concatenate([part.offsets for part in made]).astype(np.int32),
         np.concatenate([part.weights for part in made]).astype(np.int8),
     )
+
+
+def by_inputs(weight: Array) -> tuple[Array, Array]:
+    """Weights and offsets of `quads` for a dense layer ``weight [out, in]``: its inputs in fours."""
+    n_out, n_in = weight.shape
+    steps = pad_to(weight, -(-n_in // 4) * 4).reshape(n_out, -1, 4).transpose(1, 0, 2)
+    return steps, 4 * np.arange(len(steps))
 
 
 def _safe(weights: Array, high: int) -> Array:

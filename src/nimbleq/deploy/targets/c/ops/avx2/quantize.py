@@ -1,9 +1,10 @@
-"""Quantize for AVX2: four numbers at a time into bytes."""
+"""Quantize for AVX2: sixteen numbers at a time into bytes or int16."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.layout import BYTES
 from nimbleq.deploy.targets.c.ops.layer import Layer, as_stored, pad_to
 from nimbleq.deploy.targets.c.ops.quantize import quantize as plain
 from nimbleq.graph.tensor import Int
@@ -23,8 +24,8 @@ def quantize(layer: Layer) -> list[str]:
     scale = layer.constant("inverse_scale", _each(layer, layer.weight(op.inverse_scale).astype(np.float32)))
     offset = layer.constant("zero_point", _each(layer, zero))
     layer.use("avx2/quantize_f32")
-    y = f"(unsigned char *){layer.y}"
-    return [f"nq_quantize_bytes({layer.x}, {scale}, {offset}, {y}, {layer.count}, {low}, {high});"]
+    size = BYTES[layer.element]
+    return [f"nq_quantize_f32({layer.x}, {scale}, {offset}, {layer.y}, {size}, {layer.count}, {low}, {high});"]
 
 
 def _each(layer: Layer, values: Array) -> Array:

@@ -23,33 +23,53 @@ def highest(graph: Graph, tensor: str) -> int:
     return int(graph.types[tensor].qtype.high)
 
 
+_LAST = 7
+"""Bits of the last, rounding shift: with more of them, a result of 8 bits would not fit its 16."""
+
+
 @dataclass(frozen=True)
 class Store:
-    """How a layer's sums are stored.
+    """How a layer's sums are stored: what becomes an `nq_store` of `native/kernels/avx2/store.h`.
 
     Attributes:
         mode: an NQ_ constant of `native/kernels/avx2/store.h`.
-        multiplier, shift: int32 ``[out]``, as the mode wants them; None when the sums are stored as they are.
-        rest: the scalar arguments of the kernels after those.
+        multiplier: int32 ``[out]``; None when the sums are stored as they are.
+        shift: int32 ``[out]``, as the mode wants it; None where nothing is left to shift.
+        rounding: int16 ``[out]``, the factors of a rounding shift; None where the mode has none.
+        rest: zero point, lowest and highest value.
     """
 
     mode: str
     multiplier: Array | None
     shift: Array | None
+    rounding: Array | None
     rest: str
+
+    def value(self, multiplier: str = "0", shift: str = "0", rounding: str = "0") -> str:
+        """The C value, of addresses of its arrays."""
+        return f"(nq_store){{{self.mode}, {multiplier}, {shift}, {rounding}, {self.rest}}}"
 
 
 def store(layer: Layer, count: int) -> Store:
     """The `Store` of the ``count`` outputs of a layer."""
     if layer.step.epilogue is None:
-        return Store("NQ_ACCUMULATOR", None, None, "0, 0, 0")
+        return Store("NQ_ACCUMULATOR", None, None, None, "0, 0, 0")
     op = layer.step.epilogue.op
     assert isinstance(op, ops.Requantize)
-    multiplier, shift = (np.broadcast_to(part, (count,)) for part in _scale(layer.layout.graph, op))
+    order = layer.layout.words.get(layer.step.output, np.arange(count))
+    multiplier, shift = (np.broadcast_to(part, (count,))[order] for part in _scale(layer.layout.graph, op))
     rest = f"{op.zero_point}, {op.low}, {op.high}"
-    if shift.min() >= 33:
-        return Store("NQ_BYTES_HIGH", multiplier, shift - 33, rest)
-    return Store("NQ_BYTES", multiplier, shift, rest)
+    if not is_high(layer.layout.graph, op):
+        return Store("NQ_BYTES", multiplier, shift, None, rest)
+    last = np.minimum(shift - 32, _LAST)
+    less, rounding = shift - 32 - last, (1 << 15 - last).astype(np.int16)
+    mode = "NQ_WORDS" if layer.step.output in layer.layout.words else "NQ_BYTES_HIGH"
+    return Store(mode, multiplier, less if less.any() else None, rounding, rest)
+
+
+def is_high(graph: Graph, op: ops.Requantize) -> bool:
+    """Whether the low half of a product with the multiplier cannot reach the result."""
+    return bool(_scale(graph, op)[1].min() >= 33)
 
 
 def _scale(graph: Graph, op: ops.Requantize) -> tuple[Array, Array]:
@@ -71,6 +91,13 @@ def bias_of(layer: Layer, count: int) -> Array:
     if layer.op.bias is not None:
         return layer.weight(layer.op.bias)
     return np.zeros(count, np.float32 if real_weights(layer) else np.int32)
+
+
+def packed(rounding: Array, extent: int) -> Array:
+    """Factors of ``extent`` outputs in the order in which `vpackssdw` leaves each 16 of them, padded."""
+    whole = -(-extent // 16) * 16
+    filled = np.concatenate([rounding, np.full(whole - len(rounding), 1, np.int16)])
+    return filled.reshape(-1, 2, 2, 4).transpose(0, 2, 1, 3).reshape(-1)
 
 
 def with_slack(multiplier: Array) -> Array:
