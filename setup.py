@@ -8,6 +8,7 @@ best that the processor can run; the decision engine chooses its kernels by itse
 flags of both.
 """
 
+import copy
 import os
 import platform
 from pathlib import Path
@@ -46,7 +47,9 @@ COMPUTING = [
     extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
     extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
-    extension("_envs", "envs", "cartpole", flags=("-ffp-contract=off",)),  # the same rounding as Gymnasium's
+    extension(
+        "_envs", "envs", "module", "cartpole", "lunarlander", flags=("-ffp-contract=off",)
+    ),  # the same rounding as Gymnasium's
 ]
 """Compiled for a processor."""
 
@@ -67,7 +70,8 @@ class Build(build_ext):
     """In place for this processor, else for all."""
 
     def finalize_options(self) -> None:
-        """Names the extensions of a wheel."""
+        """Names the extensions of a wheel; as many at a time as there are processors."""
+        self.parallel = self.parallel or os.cpu_count()
         if not FLAGS and not self.inplace and platform.machine() in ("x86_64", "AMD64"):
             self.distribution.ext_modules += [level(name, row) for name in LEVELS for row in COMPUTING]
         super().finalize_options()
@@ -82,9 +86,9 @@ class Build(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """One, with object files of its own."""
-        shared, self.build_temp = self.build_temp, str(Path(self.build_temp, ext.name))
-        super().build_extension(ext)
-        self.build_temp = shared
+        own = copy.copy(self)  # several are built at a time
+        own.build_temp = str(Path(self.build_temp, ext.name))
+        super(Build, own).build_extension(ext)
 
 
 setup(ext_modules=[*CHOOSING, *COMPUTING], cmdclass={"build_ext": Build})

@@ -77,6 +77,26 @@ def test_an_environment_that_steps_otherwise_keeps_its_own_step(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("tried_anew")
+def test_a_box2d_that_keeps_a_body_otherwise_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = make_env(EnvConfig("LunarLander-v3"))
+    body.reset(seed=0)
+    assert lunarlander._is_laid_out(body.unwrapped.lander)
+    assert not lunarlander._is_laid_out(object())
+
+    class Shifted:
+        """The same numbers, one further on."""
+
+        this = int(body.unwrapped.lander.this) + 4
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(body.unwrapped.lander, name)
+
+    assert not lunarlander._is_laid_out(Shifted())
+    monkeypatch.setattr(lunarlander, "_is_laid_out", lambda _: False)
+    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3"), 1), SerialEnvBatch)
+
+
+@pytest.mark.usefixtures("tried_anew")
 def test_an_environment_registered_by_somebody_else_keeps_its_own_step(monkeypatch: pytest.MonkeyPatch) -> None:
     class Heavier(lunar_lander.LunarLander):  # type: ignore[misc]  # (gymnasium is untyped here)
         def step(self, action: Any) -> Any:

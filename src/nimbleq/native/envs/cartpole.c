@@ -1,14 +1,7 @@
-/* Extension module `nimbleq.native._envs`: exploration, and the equations of motion of CartPole (Barto, Sutton &
- * Anderson 1983), written down operation by operation as Gymnasium's CartPole-v1 computes them in double precision.
- *
- * Compile without contraction to fused multiply-adds: those round differently.
- */
-#define PY_SSIZE_T_CLEAN
-#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#include <Python.h>
+/* The equations of motion of CartPole (Barto, Sutton & Anderson 1983), written down operation by operation as Gymnasium's
+ * CartPole-v1 computes them in double precision. */
+#include "arrays.h"
 #include <math.h>
-#include <numpy/arrayobject.h>
-#include <stdbool.h>
 
 static const double GRAVITY = 9.8, POLE_MASS = 0.1, TOTAL_MASS = 0.1 + 1.0, HALF_LENGTH = 0.5, FORCE = 10.0;
 static const double SECONDS = 0.02, TRACK = 2.4, PI = 3.141592653589793;
@@ -36,22 +29,10 @@ static bool fallen(const Cart *cart)
     return fabs(cart->x) > TRACK || fabs(cart->theta) > 12.0 * 2.0 * PI / 360.0;
 }
 
-/* A writable array as it has to be, or NULL with an error set. */
-static void *data_of(PyObject *object, int type, npy_intp size)
-{
-    PyArrayObject *array = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || PyArray_TYPE(array) != type || !PyArray_ISCARRAY(array) ||
-        PyArray_SIZE(array) != size) {
-        PyErr_SetString(PyExc_ValueError, "an array has another type, size or layout");
-        return NULL;
-    }
-    return PyArray_DATA(array);
-}
-
 /* cartpole_step(state float64[N, 4], time int64[N], envs int64[L], actions int64[L], limit, obs float32[L, 4],
  * terminated bool[L], truncated bool[L]): steps the environments `envs` of N: changes their state and
  * time, fills the last three. */
-static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
+PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
     if (count != 8 || !PyArray_Check(args[1]) || !PyArray_Check(args[2])) {
@@ -81,40 +62,4 @@ static PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize
         truncated[i] = ++time[env[i]] >= limit;
     }
     Py_RETURN_NONE;
-}
-
-/* epsilon_greedy(draw float64[N], greedy int64[N], actions, epsilon): replaces what explores in `greedy`. */
-static PyObject *epsilon_greedy(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    (void)module;
-    if (count != 4 || !PyArray_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "epsilon_greedy takes two arrays and two numbers");
-        return NULL;
-    }
-    const npy_intp size = PyArray_SIZE((PyArrayObject *)args[0]);
-    const double *draw = data_of(args[0], NPY_FLOAT64, size);
-    npy_int64 *greedy = data_of(args[1], NPY_INT64, size);
-    const long actions = PyLong_AsLong(args[2]);
-    const double epsilon = PyFloat_AsDouble(args[3]);
-    if (PyErr_Occurred())
-        return NULL;
-    for (npy_intp i = 0; i < size; i++)
-        if (draw[i] < epsilon) {
-            const npy_int64 random = (npy_int64)(draw[i] / epsilon * (double)actions);
-            greedy[i] = random < actions ? random : actions - 1;
-        }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef functions[] = {
-    {"epsilon_greedy", (PyCFunction)(void (*)(void))epsilon_greedy, METH_FASTCALL, "Exploration, in place."},
-    {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some environments."},
-    {NULL, NULL, 0, NULL},
-};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_envs", .m_size = 0, .m_methods = functions};
-
-PyMODINIT_FUNC PyInit__envs(void)
-{
-    import_array();
-    return PyModule_Create(&definition);
 }
