@@ -1,4 +1,4 @@
-# make demo | test | test-targets | lint | bench | bench-train | bench-compress | install: each installs what it needs into .venv first.
+# make demo | test | test-targets | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-targets lint bench bench-deploy bench-train bench-compress clean
+.PHONY: install demo test test-targets lint bench bench-deploy bench-train bench-compress bench-domains clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -70,6 +70,14 @@ $(VENV)/compressors/.installed: $(STAMP)
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"
 	touch $@
+
+# The fields' environments and what is learnt in them, beside what each field would compare with (about an hour in all):
+# ARGS="--only seed0 --within 600". What CI skips for want of these packages is tested first.
+bench-domains: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation \
+	  --editable ".[dev,medicine,trading]"
+	$(BIN)/python -m pytest tests/domains
+	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book $(ARGS)
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 
 from benchmarks.case import CellError
 from benchmarks.record import ROOT
+from nimbleq.cli import main
 
 
 def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.executable) -> dict[str, Any]:
@@ -47,6 +50,21 @@ def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.exe
 def nimbleq(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
     """What ``nimbleq WORDS --json`` says."""
     return measure("-m", "nimbleq", *words, "--json", accepted=accepted)
+
+
+def inline(*words: object, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    """The same in this process: for many short commands whose time is not measured.
+
+    Raises:
+        CellError: another exit code than those accepted.
+    """
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        code = main([*map(str, words), "--json"])
+    said: dict[str, Any] = json.loads(out.getvalue() or "{}")
+    if code not in accepted:
+        raise CellError(f"nimbleq {words[0]}: {said.get('error', f'exit {code}')}")
+    return said
 
 
 def curve_of(metrics: Path) -> list[list[float]]:

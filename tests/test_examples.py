@@ -1,5 +1,6 @@
 """Every example runs as its docstring says, and what it prints is true."""
 
+import json
 import subprocess
 import sys
 import uuid
@@ -47,6 +48,38 @@ def test_sb3_to_c(tmp_path: Path) -> None:
     printed = run("sb3_to_c.py", tmp_path / "model.zip", tmp_path / "out")
     assert "MlpPolicy, observations (4,) float32, 2 actions" in printed
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"policy.c", "policy.h", "policy.onnx"}
+
+
+BRIEFLY = ("--recipe", "linear", "--no-scratch", "--select-episodes", "60", "--workers", "1")
+"""Options of ``nimbleq compress``."""
+
+
+def test_order_book(tmp_path: Path) -> None:
+    printed = run("order_book.py", tmp_path / "run", "2000", *BRIEFLY)
+    earned = [float(line.split("earn ")[1].split()[0]) for line in printed.splitlines() if "µs earn" in line]
+    assert earned[0] > earned[-1], "what comes late earns less"
+    assert (tmp_path / "run" / "build" / "racer.c").exists()
+
+
+@pytest.mark.skipif(find_spec("arch") is None, reason="needs nimbleq[trading]")
+def test_trading(tmp_path: Path) -> None:
+    printed = run("trading.py", tmp_path / "run", "3000", *BRIEFLY)
+    assert "12-month momentum" in printed
+    assert "[+0.00, +0.00] over buy and hold" in printed
+
+
+@pytest.mark.skipif(find_spec("sklearn") is None, reason="needs nimbleq[medicine]")
+def test_diagnosis(tmp_path: Path) -> None:
+    printed = run("diagnosis.py", tmp_path / "run", "4000", *BRIEFLY)
+    assert "of 114 unseen patients right" in printed
+
+
+@pytest.mark.skipif(find_spec("icu_sepsis") is None, reason="needs nimbleq[medicine]")
+def test_medicine(tmp_path: Path) -> None:
+    run("medicine.py", tmp_path / "run", "20000")
+    exact = json.loads((tmp_path / "run" / "exact.json").read_text())
+    assert exact["survival"]["uniform"] < exact["survival"]["small"] < exact["survival"]["optimum"]
+    assert exact["kept"] > 0.9
 
 
 @pytest.mark.skipif(find_spec("kserve") is None, reason="needs nimbleq[serve]")

@@ -6,6 +6,13 @@ import importlib
 
 from benchmarks.case import Case
 
+DOMAINS = {
+    "sepsis": "treating sepsis: survival computed exactly, for the small policy, too",
+    "diagnosis": "ordering costly tests beside logistic regression on all of them",
+    "trading": "an index day by day, walk-forward, beside buy-and-hold and momentum",
+    "order_book": "what a decision in a race earns by the microseconds that it takes",
+}
+"""Those in ``domains/``, which play the environments of ``examples/``."""
 CASES = {
     "decide": "latency of one decision beside PyTorch and ONNX Runtime",
     "serve": "the decision server: HTTP, shared memory, overload",
@@ -26,11 +33,13 @@ CASES = {
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",
     "gpu": "recorded graphs, speed and Pong on a CUDA device",
+    **DOMAINS,
 }
 """Name of the module here → what it measures."""
 
 
 def load(name: str) -> Case:
     """The case: only its own packages are imported."""
-    case: Case = importlib.import_module(f"benchmarks.cases.{name}").CASE
+    folder = "domains." if name in DOMAINS else ""
+    case: Case = importlib.import_module(f"benchmarks.cases.{folder}{name}").CASE
     return case

@@ -196,10 +196,15 @@ def _flags_of(listed: Array, interface: Interface, name: str) -> Array:
     """The flags of a list of legal actions, as the environment numbers them."""
     first, count = interface.action_start, interface.actions
     index = listed.astype(np.int64) - first
+    mask = np.zeros(count, bool)
+    if listed.ndim == 1 and listed.dtype.kind == "i":  # a list as it should be: this is asked in every step
+        inside = [place for place in index.tolist() if 0 <= place < count]
+        mask[inside] = True
+        if len(inside) == len(index) == np.count_nonzero(mask):
+            return mask
     outside = (index + first != listed) | (index < 0) | (index >= count)
     if listed.ndim != 1 or outside.any() or len(np.unique(index)) < len(index):
         raise ObservationError(f"{name} must list legal actions, each once, from {first} to {first + count - 1}")
-    mask = np.zeros(count, bool)
     mask[index] = True
     return mask
 

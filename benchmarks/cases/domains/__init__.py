@@ -1,0 +1,1 @@
+"""What the tool is for, field by field: the examples over folds and seeds, beside what the field compares with."""
