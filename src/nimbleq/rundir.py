@@ -31,7 +31,7 @@ def check_name(name: str) -> str:
 @dataclass(frozen=True)
 class RunDir:
     """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``,
-    ``candidates/``, ``results/<verb>.json``, ``results/<artefact>/<verb>.json``, ``report.html``.
+    ``candidates/``, ``value-network/``, ``results/<verb>.json``, ``results/<artefact>/<verb>.json``, ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
     from it. Before training ends, a verb that needs it makes it from ``checkpoint/best.safetensors``.
@@ -63,6 +63,11 @@ class RunDir:
     def teacher(self) -> Path:
         """The artefact that compression starts from."""
         return self.path / "artefacts" / TEACHER
+
+    @property
+    def value(self) -> Path:
+        """The value network beside a policy network, an artefact that only judges (see `nimbleq.rl.policy_value`)."""
+        return self.path / "value-network"
 
     @property
     def candidates(self) -> Path:

@@ -53,10 +53,17 @@ static void train(const Options *options, size_t batch_size)
         action[i] = (int64_t)(i % options->actions);
         weight[i] = vabs(splat(weight[i]))[0];
     }
+    float *probability = uniforms(batch_size * options->actions), *strength = uniforms(batch_size);
+    for (size_t i = 0; i < batch_size * options->actions; i++)
+        probability[i] = i % options->actions ? probability[i] : 0.5f; /* some are negative: illegal */
+    for (size_t i = 0; i < batch_size; i++)
+        strength[i] = vabs(splat(strength[i]))[0];
+    const Imitation towards = {probability, strength, 2.0f};
     const Batch batch = {obs, action, reward, discount, next_obs, weight, 0};
     double td_total = 0, q_total = 0;
     for (int update = 0; update < 10; update++) {
-        learner_update(&learner, &batch, batch_size, abs_td);
+        learner_update(&learner, &batch, update % 2 ? &towards : NULL, batch_size, abs_td);
+        learner_imitate(&learner, obs, &towards, batch_size);
         for (size_t i = 0; i < batch_size; i++)
             td_total += abs_td[i];
     }
@@ -66,6 +73,7 @@ static void train(const Options *options, size_t batch_size)
         q_total += q[i];
     printf("%.9g %.9g\n", td_total / (double)batch_size, q_total / (double)batch_size);
     free(obs), free(next_obs), free(reward), free(discount), free(weight), free(abs_td), free(q), free(action);
+    free(probability), free(strength);
     learner_free(&learner);
 }
 

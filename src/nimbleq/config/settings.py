@@ -214,6 +214,40 @@ class PqnConfig:
 
 
 @dataclass(frozen=True)
+class PolicyConfig:
+    """A small policy network beside the Q-network, which is then called the value network.
+
+    The policy acts; it is what is checked, compressed, certified and exported. The value network learns by TD, the
+    policy from the value network.
+
+    Attributes:
+        network: widths of its fully connected layers, such as 16-16, or linear for none (empty: there is no policy
+            network, the Q-network acts). Convolutions are those of ``network``.
+        format: of the weights that it acts with and is saved with: float32, or int8 with a scale for each output.
+        collects: which network plays to learn from.
+        loss: ``kl``: the divergence from softmax(Q/τ) of the value network; ``advantage``: the log-likelihood of the
+            actions in the replay, weighted by exp(advantage/τ) [1910.00177].
+        temperature: τ in median action gaps of the value network.
+        layer_norm: as in ``network``.
+        torso_pool: as in ``network``: a last max-pool makes the policy smaller.
+        lr: its learning rate at the start.
+        lr_end: its learning rate after ``lr_updates`` updates, reached linearly.
+        lr_updates: length of that ramp, in updates.
+    """
+
+    network: Annotated[str, tyro.conf.arg(name="policy-network", prefix_name=False)] = ""
+    format: Annotated[Literal["float32", "int8"], tyro.conf.arg(name="policy-format", prefix_name=False)] = "float32"
+    collects: Literal["policy", "value"] = "value"
+    loss: Literal["kl", "advantage"] = "kl"
+    temperature: float = 0.5
+    layer_norm: bool = False
+    torso_pool: bool = False
+    lr: float = 3e-3
+    lr_end: float = 3e-4
+    lr_updates: int = 20_000
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """Greedy checks during training, and the final one.
 
@@ -274,6 +308,7 @@ class TrainConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     pqn: PqnConfig = field(default_factory=PqnConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     algorithm: Literal["dqn", "pqn"] = "dqn"
     seed: int = 0

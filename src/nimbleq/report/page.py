@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nimbleq.files import write_bytes
-from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, origin, robust, units
+from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, networks, origin, robust, units
 from nimbleq.report.footprints import footprint_table
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
@@ -71,6 +71,7 @@ def package_file(name: str) -> str:
 def _sections(data: RunData) -> list[Markup]:
     return [
         section("curve", "Learning", _learning(data)),
+        *([section("networks", "Policy and value network", found)] if (found := networks.beside(data)) else []),
         section("frontier", "Candidates", _tried(data)),
         section("certificate", "The certificate", _certificate(data)),
         section("robust", "How far decisions hold", _robust(data)),

@@ -7,6 +7,7 @@ from nimbleq.rl.envs.vectors import check_vector_engine
 from nimbleq.rl.learners.engines import check_engine
 from nimbleq.rl.nets.heads.table import check_head
 from nimbleq.rl.nets.torsos.table import check_torso
+from nimbleq.rl.policy_value.networks import check_policy
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -20,3 +21,4 @@ def check_settings(config: TrainConfig) -> None:
     check_torso(config)
     check_head(config)
     check_engine(config)
+    check_policy(config)

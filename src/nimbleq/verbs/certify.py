@@ -17,7 +17,15 @@ from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, read_certificate
 from nimbleq.graph.artefact_files import certificate_file
 from nimbleq.rundir import RunDir
-from nimbleq.verbs.common import Output, artefact_of_run, keep_result, load_teacher, run_env, say_unread_masks
+from nimbleq.verbs.common import (
+    Output,
+    artefact_of_run,
+    keep_result,
+    load_teacher,
+    run_env,
+    say_unread_masks,
+    teacher_words,
+)
 
 if TYPE_CHECKING:
     from nimbleq.compress.certify import Certificate, ReturnRange
@@ -103,6 +111,9 @@ def certify_run(
     check_keep(asked)
     env = run_env(run)
     teacher_digest = digest(run.teacher)
+    who = teacher_words(run)
+    if who:
+        console.say(who)
 
     attempts, unwritten = Attempts(run.attempts), list[FileError]()
     spent = attempts.last(student_hash)
@@ -114,7 +125,7 @@ def certify_run(
 
     def save(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
-        content = record([*others, made]) | {"teacher_digest": teacher_digest}
+        content = record([*others, made]) | {"teacher_digest": teacher_digest, **({"teacher": who} if who else {})}
         if target is not None:
             content |= {"target": {"name": name, "run": target[1].label, "files": list(target[1].files)}}
         written(lambda: attach_certificate(artefact, content, name))
@@ -150,6 +161,7 @@ def certify_run(
         **summary(made),
         "teacher_digest": teacher_digest,
         "stored": not unwritten,
+        **({"teacher": who} if who else {}),
         **({} if target is None else {"target": name}),
     }
 

@@ -112,6 +112,16 @@ def read_settings(path: Path) -> TrainConfig:
         raise FileError(f"{path}: {error}") from None
 
 
+def teacher_words(run: RunDir) -> str:
+    """Which network the teacher of a certificate in ``run`` is, in words; empty where the run has only one."""
+    if "train" not in _read_config(run) or not saved_config(run).policy.network:
+        return ""
+    return (
+        "the teacher of this certificate is the run's policy network, not the value network that taught it: what is "
+        "certified is that the policy keeps its own return"
+    )
+
+
 def run_seed(run: RunDir) -> int:
     """The seed a run was started with; 0 for an imported one."""
     return saved_config(run).seed if "train" in _read_config(run) else 0
@@ -140,29 +150,38 @@ def renew_teacher(run: RunDir) -> None:
     best = sha256(read_bytes(run.best))
     if run.teacher.exists() and load_artefact(run.teacher).provenance.get("best") == best:
         return
-    from nimbleq.rl.learners.torch_state import named_arrays
-    from nimbleq.rl.nets.graph import network_graph
-    from nimbleq.rl.training.best import load_best
+    from nimbleq.rl.training.best import best_graphs
     from nimbleq.rl.training.evaluate import Evaluator
 
     config = saved_config(run)
     with Evaluator(config.env) as evaluate:
-        best_arrays = named_arrays(load_best(config, evaluate.spec, run.best))
-        graph = network_graph(evaluate.spec, config.network, best_arrays)
-        save_teacher(run, config, graph, evaluate, best=best)
+        graphs = best_graphs(config, evaluate.spec, run.best)
+        save_teacher(run, config, graphs.policy, graphs.value, evaluate, best=best)
 
 
-def save_teacher(run: RunDir, config: TrainConfig, graph: Graph, evaluate: Evaluator, **facts: Any) -> Artefact:
+def save_teacher(
+    run: RunDir, config: TrainConfig, graph: Graph, value: Graph | None, evaluate: Evaluator, **facts: Any
+) -> Artefact:
     """Save a trained policy as ``artefacts/teacher``, with ``facts`` about where it comes from.
 
-    If the environment has masks, the policy takes them, too.
+    If the environment has masks, the policy takes them, too. The ``value`` network beside a policy network is saved
+    first, as ``value-network``.
     """
     seeds = episode_seeds("distill", config.seed, 8, start=1 << 20)
     if evaluate.spec.masked:
-        graph = with_mask(graph)
+        graph, value = with_mask(graph), None if value is None else with_mask(value)
     obs = golden_observations(evaluate, GraphPolicy(graph), seeds)
     facts = {"seed": config.seed, "env": to_dict(config.env), "q_meaning": q_meaning(config.learner), **facts}
-    return save_artefact(run.teacher, graph, obs, provenance({}, **facts), interface=evaluate.spec.interface)
+    parents = {}
+    if value is not None:
+        judge = save_artefact(run.value, value, obs, provenance({}, **facts), interface=evaluate.spec.interface)
+        parents = {"value network": judge.digest}
+        facts |= {"q_meaning": POLICY_MEANING}
+    return save_artefact(run.teacher, graph, obs, provenance(parents, **facts), interface=evaluate.spec.interface)
+
+
+POLICY_MEANING = "logits of a policy network: only their order counts; the value network that taught it is not in here"
+"""What the action values of a policy network mean."""
 
 
 def q_meaning(learner: LearnerConfig) -> str:

@@ -41,6 +41,7 @@ from nimbleq.verbs.common import (
     run_seed,
     saved_config,
     say_unread_masks,
+    teacher_words,
 )
 from nimbleq.verbs.measures import MEASURES, decision_us
 
@@ -187,7 +188,8 @@ def compress_run(
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):
         console.say(f"{run.artefact(name)} is certified and stays as it is: the new policy goes to {path}")
-    certificate = record([found.certificate]) | {"teacher_digest": teacher.digest}
+    who = teacher_words(run)
+    certificate = record([found.certificate]) | {"teacher_digest": teacher.digest, **({"teacher": who} if who else {})}
     facts = {"recipe": found.best.recipe, "keep": config.keep, "seed": config.seed, "q_meaning": COMPRESSED_MEANING}
     saved = save_artefact(
         path, found.best.graph, found.golden_obs, provenance({"teacher": teacher.digest}, **facts), certificate,
@@ -201,6 +203,8 @@ def compress_run(
     result["baselines"]["scratch"] = baseline
     result["seconds"] = time.monotonic() - start
     _print_result(result, console)
+    if who:
+        console.say(who)
     shutil.rmtree(store.folder, ignore_errors=True)
     return result
 
@@ -263,13 +267,18 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     from nimbleq.graph.cost import cost
     from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.graph.rewrite import fold
+    from nimbleq.rl.policy_value.networks import LINEAR
     from nimbleq.rl.training.evaluate import interval95
     from nimbleq.rl.training.train import train
 
     trained = run.load_result("train")
     if trained is None:
         return None
-    config = with_changes(saved_config(run), {"network.hidden": hidden, "steps": max(trained["steps"], 1)})
+    config = saved_config(run)
+    size: dict[str, Any] = {"network.hidden": hidden}
+    if config.policy.network:
+        size = {"policy.network": "-".join(map(str, hidden)) or LINEAR}
+    config = with_changes(config, {**size, "steps": max(trained["steps"], 1)})
     with tempfile.TemporaryDirectory() as folder, console.progress("same size from scratch") as tick:
         student = train(config, RunDir(Path(folder)), tick)
     graph = fold(student.graph)

@@ -4,27 +4,8 @@
 #define NIMBLEQ_DISTILL_LOSS_H
 
 #include "../learner/activation.h"
+#include "../learner/exponential.h"
 #include "student.h"
-
-/* exp(x) for x <= 0, within 2 units in the last place; 0 below -87. (Cephes expf.) */
-INLINE vf vexp(vf x)
-{
-    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    const vi kept = x > -87.0f;
-    x = choose(kept, x, splat(0));
-    const vf shifted = x * 1.44269504f + shift, n = shifted - shift;
-    x = x - n * 0.693359375f;
-    x = x + n * 2.12194440e-4f;
-    vf y = splat(1.9875691500e-4f);
-    y = y * x + 1.3981999507e-3f;
-    y = y * x + 8.3334519073e-3f;
-    y = y * x + 4.1665795894e-2f;
-    y = y * x + 1.6666665459e-1f;
-    y = y * x + 5.0000001201e-1f;
-    y = y * x * x + x + 1.0f;
-    const vf power = (vf)(((vi)shifted - (vi)splat(shift) + 127) << 23);
-    return (vf)((vi)(y * power) & kept);
-}
 
 /* From q[A][CHUNK] to its gradient, in place, for one vector of samples at `s`; targets [2 A][CHUNK]. */
 INLINE void loss_gradient(const Student *self, const Run *run, size_t size, size_t s)

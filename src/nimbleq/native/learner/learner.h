@@ -41,6 +41,7 @@ typedef struct {
     size_t layers;
     Layer layer[MAX_LAYERS]; /* the last one is the head: A advantages, then the value when dueling */
     int64_t updates;         /* gradient steps done */
+    size_t frozen;           /* layers, from the first on, that no step changes */
 
     /* State, one block of `state_count` floats: */
     float *state;
@@ -71,6 +72,13 @@ typedef struct {
     const unsigned char *next_mask; /* [B, A] nonzero where an action is legal in s', at least one a row; NULL: all */
 } Batch;
 
+/* A policy to act like, beside a batch or without one. */
+typedef struct {
+    const float *probability; /* [B, A] of each action, negative where it is illegal */
+    const float *weight;      /* [B] of the divergence in the loss */
+    float inverse_tau;        /* the learner's own policy is softmax(q * inverse_tau) */
+} Imitation;
+
 /* Lays the learner out and allocates its state (zeros) and a workspace for `batch` samples. False: out of memory, and
  * nothing is held. */
 bool learner_create(Learner *self, const Options *options, size_t batch);
@@ -85,7 +93,11 @@ void learner_q(Learner *self, const float *obs, size_t count, float *q);
 /* Greedy actions; ties go to the lowest index. */
 void learner_act(Learner *self, const float *obs, size_t count, int64_t *action);
 
-/* One gradient step; abs_td[size] receives |TD error| before it. size <= capacity. */
-void learner_update(Learner *self, const Batch *batch, size_t size, float *abs_td);
+/* One gradient step; abs_td[size] receives |TD error| before it. size <= capacity. towards: added to the loss (NULL:
+ * nothing is). */
+void learner_update(Learner *self, const Batch *batch, const Imitation *towards, size_t size, float *abs_td);
+
+/* One gradient step on the divergence alone, at obs[size, O]. */
+void learner_imitate(Learner *self, const float *obs, const Imitation *towards, size_t size);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "exponential.h"
 #include "learner.h"
 #include "vec.h"
 
@@ -57,6 +58,17 @@ INLINE Lanes read_lanes(const Batch *batch, size_t first, size_t size)
     return lanes;
 }
 
+/* Probabilities of action `a` for LANES samples; 0 where there is no sample. */
+INLINE vf given_lanes(const Imitation *towards, size_t actions, size_t first, size_t size, size_t a)
+{
+    float p[LANES] = {0};
+    for (size_t i = 0; i < LANES && first + i < size; i++)
+        p[i] = towards->probability[(first + i) * actions + a];
+    vf lanes;
+    __builtin_memcpy(&lanes, p, sizeof lanes);
+    return lanes;
+}
+
 /* q: Q-values of s from sample `first` on (+ a row for the value when dueling), becomes the gradient of the mean
  * weighted loss with respect to the head's outputs. value: V(s'). abs_td[size - first, at most LANES] receives |TD error|. */
 static void td_gradient(const Options *options, const Batch *batch, size_t first, size_t size, vf value, float *q,
@@ -78,6 +90,36 @@ static void td_gradient(const Options *options, const Batch *batch, size_t first
         store(q + actions * stride, gain);
     for (size_t i = 0; i < LANES && first + i < size; i++)
         abs_td[i] = size_of[i];
+}
+
+/* Adds the gradient of the mean of weight * KL(p || softmax(q / tau)) over legal actions to `gradient`, both by output as
+ * `q`, from sample `first` on. Over the actions it sums to zero, so a dueling head's value gets nothing of it, and its
+ * advantages get all. */
+static void imitation_gradient(const Options *options, const Imitation *towards, size_t first, size_t size, const float *q,
+                               float *gradient, size_t stride)
+{
+    const size_t actions = options->actions;
+    float weight[LANES] = {0};
+    vf best = splat(-INFINITY), total = splat(0);
+    for (size_t i = 0; i < LANES && first + i < size; i++)
+        weight[i] = towards->weight[first + i] * towards->inverse_tau / (float)size;
+    for (size_t a = 0; a < actions; a++) {
+        const vf z = load(q + a * stride) * towards->inverse_tau;
+        const vi legal = given_lanes(towards, actions, first, size, a) >= 0.0f;
+        best = choose(legal & ~(z <= best), z, best);
+    }
+    for (size_t a = 0; a < actions; a++) {
+        const vi legal = given_lanes(towards, actions, first, size, a) >= 0.0f;
+        total += choose(legal, vexp(choose(legal, load(q + a * stride) * towards->inverse_tau - best, splat(0))), splat(0));
+    }
+    vf share;
+    __builtin_memcpy(&share, weight, sizeof share);
+    for (size_t a = 0; a < actions; a++) {
+        const vf p = given_lanes(towards, actions, first, size, a);
+        const vi legal = p >= 0.0f;
+        const vf own = vexp(choose(legal, load(q + a * stride) * towards->inverse_tau - best, splat(0))) / total;
+        store(gradient + a * stride, load(gradient + a * stride) + choose(legal, (own - p) * share, splat(0)));
+    }
 }
 
 #endif

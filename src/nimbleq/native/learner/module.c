@@ -91,13 +91,17 @@ static PyArrayObject *array_of(PyObject *object, int type, int dims)
     return (PyArrayObject *)PyArray_FROMANY(object, type, dims, dims, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
 }
 
-enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, INPUTS }; /* the last one may be missing */
+/* From NEXT_MASK on they may be missing. */
+enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, PROBABILITY, STRENGTH, INPUTS };
 
 static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 {
     const npy_intp updates = PyArray_DIM(in[OBS], 0), batch = PyArray_DIM(in[OBS], 1);
-    for (int i = 0; i < INPUTS && in[i] != NULL; i++) {
-        const size_t last = i == NEXT_MASK ? self->learner.options.actions : self->learner.options.obs;
+    for (int i = 0; i < INPUTS; i++) {
+        if (in[i] == NULL)
+            continue;
+        const bool by_action = i == NEXT_MASK || i == PROBABILITY;
+        const size_t last = by_action ? self->learner.options.actions : self->learner.options.obs;
         if (PyArray_DIM(in[i], 0) != updates || PyArray_DIM(in[i], 1) != batch || batch < 1 ||
             (PyArray_NDIM(in[i]) == 3 && PyArray_DIM(in[i], 2) != (npy_intp)last)) {
             PyErr_Format(PyExc_ValueError,
@@ -117,7 +121,7 @@ static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 }
 
 /* Runs all updates of checked arrays; returns |TD error| [U, B]. */
-static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
+static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, float inverse_tau)
 {
     const size_t updates = (size_t)PyArray_DIM(in[OBS], 0), size = (size_t)PyArray_DIM(in[OBS], 1);
     const size_t obs = self->learner.options.obs, actions = self->learner.options.actions;
@@ -137,7 +141,14 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
             .weight = (const float *)PyArray_DATA(in[WEIGHT]) + u * size,
             .next_mask = mask == NULL ? NULL : mask + u * size * actions,
         };
-        learner_update(&self->learner, &batch, size, (float *)PyArray_DATA((PyArrayObject *)abs_td) + u * size);
+        const bool imitates = in[PROBABILITY] != NULL;
+        const Imitation towards = {
+            .probability = imitates ? (const float *)PyArray_DATA(in[PROBABILITY]) + u * size * actions : NULL,
+            .weight = imitates ? (const float *)PyArray_DATA(in[STRENGTH]) + u * size : NULL,
+            .inverse_tau = inverse_tau,
+        };
+        float *errors = (float *)PyArray_DATA((PyArrayObject *)abs_td) + u * size;
+        learner_update(&self->learner, &batch, imitates ? &towards : NULL, size, errors);
     }
     return abs_td;
 }
@@ -145,19 +156,25 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in)
 static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args, Py_ssize_t count)
 {
     static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32,
-                                      NPY_BOOL};
-    if (count != INPUTS && count != NEXT_MASK) {
-        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask=None)");
+                                      NPY_BOOL, NPY_FLOAT32, NPY_FLOAT32};
+    static const int dims[INPUTS] = {3, 2, 2, 2, 3, 2, 3, 3, 2};
+    if (count != NEXT_MASK && count != PROBABILITY && count != INPUTS + 1) {
+        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask=None, "
+                                         "[probability, strength, inverse_tau])");
         return NULL;
     }
-    const int given = count == INPUTS && args[NEXT_MASK] != Py_None ? INPUTS : NEXT_MASK;
+    const double inverse_tau = count > INPUTS ? PyFloat_AsDouble(args[INPUTS]) : 1.0;
+    if (PyErr_Occurred())
+        return NULL;
     PyArrayObject *in[INPUTS] = {NULL};
     bool ok = true;
-    for (int i = 0; i < given && ok; i++) {
-        in[i] = array_of(args[i], types[i], i == OBS || i == NEXT_OBS || i == NEXT_MASK ? 3 : 2);
+    for (int i = 0; i < INPUTS && i < count && ok; i++) {
+        if (i == NEXT_MASK && args[i] == Py_None)
+            continue;
+        in[i] = array_of(args[i], types[i], dims[i]);
         ok = in[i] != NULL;
     }
-    PyObject *abs_td = ok && check_batch(self, in) ? run_updates(self, in) : NULL;
+    PyObject *abs_td = ok && check_batch(self, in) ? run_updates(self, in, (float)inverse_tau) : NULL;
     for (int i = 0; i < INPUTS; i++)
         Py_XDECREF(in[i]);
     return abs_td;
@@ -172,6 +189,35 @@ static PyArrayObject *checked_obs(const LearnerObject *self, PyObject *object)
         Py_CLEAR(obs);
     }
     return obs;
+}
+
+static PyObject *learner_imitate_method(LearnerObject *self, PyObject *args)
+{
+    PyObject *given[3];
+    double inverse_tau;
+    if (!PyArg_ParseTuple(args, "OOOd", &given[0], &given[1], &given[2], &inverse_tau))
+        return NULL;
+    PyArrayObject *obs = checked_obs(self, given[0]);
+    PyArrayObject *probability = obs == NULL ? NULL : array_of(given[1], NPY_FLOAT32, 2);
+    PyArrayObject *weight = probability == NULL ? NULL : array_of(given[2], NPY_FLOAT32, 1);
+    PyObject *done = NULL;
+    if (weight != NULL) {
+        const npy_intp size = PyArray_DIM(obs, 0), actions = (npy_intp)self->learner.options.actions;
+        if (size < 1 || PyArray_DIM(probability, 0) != size || PyArray_DIM(probability, 1) != actions ||
+            PyArray_DIM(weight, 0) != size) {
+            PyErr_Format(PyExc_ValueError, "imitation needs [B, O], [B, %zd] and [B]", (Py_ssize_t)actions);
+        } else if (!learner_reserve(&self->learner, (size_t)size)) {
+            PyErr_NoMemory();
+        } else {
+            const Imitation towards = {PyArray_DATA(probability), PyArray_DATA(weight), (float)inverse_tau};
+            learner_imitate(&self->learner, PyArray_DATA(obs), &towards, (size_t)size);
+            done = Py_NewRef(Py_None);
+        }
+    }
+    Py_XDECREF(obs);
+    Py_XDECREF(probability);
+    Py_XDECREF(weight);
+    return done;
 }
 
 static PyObject *learner_q_method(LearnerObject *self, PyObject *object)
@@ -217,15 +263,35 @@ static int set_updates(LearnerObject *self, PyObject *value, void *Py_UNUSED(clo
     return 0;
 }
 
+static PyObject *get_frozen(LearnerObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->learner.frozen);
+}
+
+static int set_frozen(LearnerObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    const Py_ssize_t frozen = value == NULL ? -1 : PyNumber_AsSsize_t(value, PyExc_OverflowError);
+    if (frozen < 0 || (size_t)frozen >= self->learner.layers) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "0 to %zu layers can be frozen", self->learner.layers - 1);
+        return -1;
+    }
+    self->learner.frozen = (size_t)frozen;
+    return 0;
+}
+
 static PyMethodDef methods[] = {
     {"update_many", (PyCFunction)(void (*)(void))learner_update_many, METH_FASTCALL,
      "Gradient steps on stacked batches [U, B, ...]; returns |TD error| float32[U, B]."},
+    {"imitate", (PyCFunction)learner_imitate_method, METH_VARARGS,
+     "A gradient step on KL(p || softmax(q inverse_tau)): obs [B, O], p [B, A] (negative: illegal), weight [B], inverse_tau."},
     {"q", (PyCFunction)learner_q_method, METH_O, "float32[B, O] -> float32[B, A]."},
     {"act", (PyCFunction)learner_act_method, METH_O, "float32[B, O] -> greedy action int64[B]."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef getset[] = {
     {"updates", (getter)get_updates, (setter)set_updates, "Gradient steps done.", NULL},
+    {"frozen", (getter)get_frozen, (setter)set_frozen, "Layers, from the first on, that no step changes.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot slots[] = {

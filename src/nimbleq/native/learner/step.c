@@ -72,13 +72,14 @@ static void descend(Learner *self, size_t count)
         .clips = options->max_grad_norm > 0,
         .squares = splat(0),
     };
-    for (size_t l = 0; l < self->layers; l++)
+    for (size_t l = self->frozen; l < self->layers; l++)
         layer_gradients(self, &self->layer[l], count, &descent);
     if (descent.clips) {
         /* As torch.nn.utils.clip_grad_norm_; a NaN norm must not look like "no clipping". */
         const float factor = (float)options->max_grad_norm / (sqrtf(sum(descent.squares)) + 1e-6f);
         descent.step.grad_factor = factor > 1.0f ? 1.0f : factor;
-        adam_rows(&descent.arrays, 0, self->grad, self->param_count / BLOCK, BLOCK, &descent.step);
+        const size_t at = self->layer[self->frozen].weight;
+        adam_rows(&descent.arrays, at, self->grad + at, (self->param_count - at) / BLOCK, BLOCK, &descent.step);
     }
 }
 
@@ -101,19 +102,45 @@ static void next_values(Learner *self, const Batch *batch, size_t size)
         store(self->value + s, next_value(self->q_next + s, self->q + s, actions, stride));
 }
 
-void learner_update(Learner *self, const Batch *batch, size_t size, float *abs_td)
+/* From the gradient of the outputs, in self->q, to the next parameters. */
+static void take_step(Learner *self, size_t size)
 {
-    const FloatMode mode = flush_denormals();
     const Options *options = &self->options;
-    next_values(self, batch, size);
-    forward(self, self->param, batch->obs, size);
-    for (size_t s = 0; s < size; s += LANES)
-        td_gradient(options, batch, s, size, load(self->value + s), self->q + s, self->capacity, abs_td + s);
     backward(self, size);
     descend(self, size);
     self->updates++;
     if (options->target == TARGET_HARD && self->updates % options->target_every == 0)
         memcpy(self->target, self->param, self->param_count * sizeof *self->param);
+}
+
+void learner_update(Learner *self, const Batch *batch, const Imitation *towards, size_t size, float *abs_td)
+{
+    const FloatMode mode = flush_denormals();
+    const Options *options = &self->options;
+    const size_t stride = self->capacity;
+    next_values(self, batch, size);
+    forward(self, self->param, batch->obs, size);
+    if (towards != NULL)
+        memcpy(self->q_next, self->q, options->actions * stride * sizeof *self->q);
+    for (size_t s = 0; s < size; s += LANES)
+        td_gradient(options, batch, s, size, load(self->value + s), self->q + s, stride, abs_td + s);
+    for (size_t s = 0; towards != NULL && s < size; s += LANES)
+        imitation_gradient(options, towards, s, size, self->q_next + s, self->q + s, stride);
+    take_step(self, size);
+    restore_float_mode(mode);
+}
+
+void learner_imitate(Learner *self, const float *obs, const Imitation *towards, size_t size)
+{
+    const FloatMode mode = flush_denormals();
+    const Options *options = &self->options;
+    const size_t stride = self->capacity;
+    forward(self, self->param, obs, size);
+    memcpy(self->q_next, self->q, options->actions * stride * sizeof *self->q);
+    memset(self->q, 0, (options->actions + options->dueling) * stride * sizeof *self->q);
+    for (size_t s = 0; s < size; s += LANES)
+        imitation_gradient(options, towards, s, size, self->q_next + s, self->q + s, stride);
+    take_step(self, size);
     restore_float_mode(mode);
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from nimbleq.types import Array, Batch
 L = TypeVar("L", bound=Learner)
 R = TypeVar("R", bound=ReplayBuffer)
 
-Measure = Callable[[], tuple[float, float]]
-"""Computes the mean loss and the mean Q-value of one update's batch, when they are logged."""
+Measure = Callable[[], dict[str, float]]
+"""Computes what is logged about one update, by name: ``loss`` and ``q_mean`` of its batch, and what an engine adds."""
 
 
 def host_replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay:
@@ -40,11 +40,21 @@ def sampled_updates(
         yield partial(measured, learner, batch, abs_td)
 
 
-def measured(learner: Learner, batch: Batch, abs_td: Array) -> tuple[float, float]:
+@runtime_checkable
+class Monitored(Protocol):
+    """A learner with more to log than the loss and the values."""
+
+    def monitored(self, batch: Batch) -> dict[str, float]:
+        """What is logged about a batch, by name."""
+        ...
+
+
+def measured(learner: Learner, batch: Batch, abs_td: Array) -> dict[str, float]:
     """The `Measure` of an update that returned ``abs_td: float32[B]`` for ``batch``."""
     with np.errstate(over="ignore"):  # infinity stops training where it is logged
         loss = float((batch.weight * np.square(abs_td)).mean())
-    return loss, float(learner.q(batch.obs).mean())
+    more = learner.monitored(batch) if isinstance(learner, Monitored) else {}
+    return {"loss": loss, "q_mean": float(learner.q(batch.obs).mean()), **more}
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Engine(Generic[L, R]):
         overlaps: updates run while the environments step, so they draw from the steps before that one.
         settings: dotted names of the settings that only this engine reads.
         checks: the engine, on the CPU, that plays the greedy checks of its runs.
+        imitates: its learners are `nimbleq.rl.learners.imitation.Imitator`.
     """
 
     name: str
@@ -73,3 +84,4 @@ class Engine(Generic[L, R]):
     overlaps: bool = False
     settings: tuple[str, ...] = ()
     checks: str = "auto"
+    imitates: bool = False

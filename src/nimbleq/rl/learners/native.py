@@ -17,6 +17,7 @@ from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.graph import Graph
 from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native_layout import Layout, View
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
@@ -154,6 +155,23 @@ class NativeLearner:
         self.updates += len(abs_td)
         return abs_td
 
+    def update_towards(self, batch: Batch, towards: Imitation) -> Array:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        mask = None if batch.next_mask is None else batch.next_mask[None]
+        policy = towards.probability[None], towards.weight[None], 1 / towards.temperature
+        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]), mask, *policy)[0]
+        self.updates += 1
+        return abs_td
+
+    def imitate(self, obs: Array, towards: Imitation) -> None:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        self._core.imitate(obs, towards.probability, towards.weight, 1 / towards.temperature)
+        self.updates += 1
+
+    def freeze(self, layers: int) -> None:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        self._core.frozen = layers
+
     def set_obs_stats(self, mean: Array, std: Array) -> None:
         """Statistics that normalise observations, ``float32[O]`` each; ignored without normalisation."""
         if "prepare.mean" in self._online:
@@ -226,5 +244,5 @@ def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
 
 
 ENGINE: Engine[NativeLearner, Replay] = Engine(
-    "native", "fully connected networks on vectors, in C", _why_not, NativeLearner
+    "native", "fully connected networks on vectors, in C", _why_not, NativeLearner, imitates=True
 )

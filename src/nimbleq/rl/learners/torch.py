@@ -12,6 +12,7 @@ from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.learner import learning_rate
 from nimbleq.rl.learners.sparsity import Sparsity
 from nimbleq.rl.masks import best_legal
@@ -50,6 +51,7 @@ class TorchLearner(learner_state.Weights):
         self.draws = config.network.noisy or head.draws
         self.generator = torch.Generator().manual_seed(seed)
         self.trained = list(self.online.parameters())
+        self.frozen: list[torch.nn.Parameter] = []
         self.optimizer = make_optimizer(lambda: _optimizer(self.config, self.trained))
         learner_state.start_moments(self.optimizer, step_on_device=False)
 
@@ -66,6 +68,33 @@ class TorchLearner(learner_state.Weights):
 
     def update(self, batch: Batch) -> Array:
         """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""
+        return self._updated(batch, None)
+
+    def update_towards(self, batch: Batch, towards: Imitation) -> Array:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        return self._updated(batch, towards)
+
+    def imitate(self, obs: Array, towards: Imitation) -> None:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        self._descend(self._divergence(torch.from_numpy(obs), towards))
+
+    def freeze(self, layers: int) -> None:
+        """See `nimbleq.rl.learners.imitation.Imitator`."""
+        own = (list(module.parameters(recurse=False)) for module in self.online.modules())
+        weighted = [parameters for parameters in own if parameters]
+        chosen = {parameter for parameters in weighted[:layers] for parameter in parameters}
+        self.frozen = [parameter for parameter in self.trained if parameter in chosen]
+        for parameter in self.trained:
+            parameter.requires_grad_(parameter not in chosen)
+
+    def _divergence(self, obs: torch.Tensor, towards: Imitation) -> torch.Tensor:
+        """The mean of ``weight · KL(π ‖ softmax(Q/τ))`` over the states, up to a constant."""
+        probability = torch.from_numpy(towards.probability)
+        scaled = (self.online(obs) / towards.temperature).masked_fill(probability < 0, -torch.inf)
+        log_policy = torch.log_softmax(scaled, dim=1).masked_fill(probability < 0, 0.0)
+        return losses.weighted_mean(-(probability * log_policy).sum(dim=1), torch.from_numpy(towards.weight))
+
+    def _updated(self, batch: Batch, towards: Imitation | None) -> Array:
         config = self.config
         obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
         masks = (None if mask is None else torch.from_numpy(mask) for mask in (batch.next_mask, batch.mask))
@@ -73,6 +102,12 @@ class TorchLearner(learner_state.Weights):
         with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
             errors = self.loss(self.online, self.target, sample, config, self.generator)
         loss = losses.weighted_mean(errors.loss, weight)
+        self._descend(loss if towards is None else loss + self._divergence(obs, towards))
+        return errors.surprise.numpy()
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        """One step of the optimizer and what follows it."""
+        config = self.config
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.sparsity is not None:
@@ -84,9 +119,10 @@ class TorchLearner(learner_state.Weights):
         self.optimizer.step()
         if self.sparsity is not None:
             self.sparsity.after_step()
+        for parameter in self.frozen:  # its moments are as old as those of the others
+            self.optimizer.state[parameter]["step"] += 1
         self.updates += 1
         self._move_target()
-        return errors.surprise.numpy()
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -129,5 +165,10 @@ class TorchLearner(learner_state.Weights):
 
 
 ENGINE: Engine[TorchLearner, Replay] = Engine(
-    "torch", "every network, in PyTorch on the CPU", lambda config, spec: None, TorchLearner, checks="torch"
+    "torch",
+    "every network, in PyTorch on the CPU",
+    lambda config, spec: None,
+    TorchLearner,
+    checks="torch",
+    imitates=True,
 )

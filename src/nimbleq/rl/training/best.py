@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nimbleq.config import TrainConfig
-from nimbleq.errors import FileError
+from nimbleq.errors import FileError, GraphError
 from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.policy_value.graphs import Graphs, graphs_of
+from nimbleq.rl.policy_value.networks import acting_network, acting_weights
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.sealed import read_sealed, write_sealed
 from nimbleq.types import Array
@@ -30,8 +32,21 @@ def check_best(path: Path) -> None:
     read_sealed(path, _WHAT)
 
 
+def best_graphs(config: TrainConfig, spec: EnvSpec, path: Path) -> Graphs:
+    """The same as layer graphs, the value network beside it.
+
+    Raises:
+        FileError: see `load_best`.
+    """
+    weights, _ = read_sealed(path, _WHAT)
+    try:
+        return graphs_of(config, spec, weights)
+    except GraphError as error:
+        raise FileError(f"cannot read {_WHAT} {path}: {error}") from error
+
+
 def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
-    """The network in a ``best.safetensors``.
+    """The network that acts, of a ``best.safetensors``.
 
     Args:
         config: of its run.
@@ -43,6 +58,6 @@ def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
     """
     weights, _ = read_sealed(path, _WHAT)
     try:
-        return network_with(weights, spec, config.network)
+        return network_with(acting_weights(config, weights), spec, acting_network(config))
     except RuntimeError as error:
         raise FileError(f"cannot read {_WHAT} {path}: {' '.join(str(error).split())[:200]}") from error

@@ -20,8 +20,8 @@ import numpy as np
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
-from nimbleq.rl.learners.engines import checking_engine
 from nimbleq.rl.learners.learner import Learner
+from nimbleq.rl.policy_value.pair import checking_engine
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import ignore_stop_signals

@@ -122,15 +122,14 @@ class Session:
         """
         if self.state.learner.updates % _LOG_UPDATES:
             return
-        loss, q_mean = measure()
-        self._require(bool(np.isfinite([loss, q_mean]).all()))
+        measures = measure()
+        self._require(bool(np.isfinite(list(measures.values())).all()))
         recent = self.state.counters.recent
         self.log.write(
             self.state.counters.steps,
             update=self.state.learner.updates,
             seconds=round(self.clock(), 3),
-            loss=loss,
-            q_mean=q_mean,
+            **measures,
             epsilon=epsilon,
             return_mean=float(np.mean(recent)) if recent else None,
         )

@@ -14,8 +14,8 @@ from nimbleq.errors import ConfigError
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.envs.vectors import VECTOR_ENGINES
 from nimbleq.rl.learners.engine import Engine
-from nimbleq.rl.learners.engines import engine_for
 from nimbleq.rl.learners.learner import Learner
+from nimbleq.rl.policy_value.pair import training_engine
 from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.replay.disk_log import ReplayLog, load_replay
 from nimbleq.rl.replay.ring import Replay, part
@@ -89,7 +89,7 @@ def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
     envs = VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, config.seed)
     obs = envs.spec.obs
-    engine = engine_for(config, envs.spec)
+    engine = training_engine(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
     averaging = config.evaluation.network == "average"
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))

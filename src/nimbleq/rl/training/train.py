@@ -11,10 +11,12 @@ from typing import Any
 from nimbleq.config import LogConfig, TrainConfig, to_dict
 from nimbleq.errors import EnvError
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.log import MetricsLog
 from nimbleq.rl.learners.engine import measured
 from nimbleq.rl.learners.learner import greedy_policy, training_threads
 from nimbleq.rl.learners.torch_state import network_with
+from nimbleq.rl.policy_value.graphs import graphs_of
 from nimbleq.rl.rules import check_settings
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.check import Checker
@@ -26,7 +28,7 @@ from nimbleq.rl.training.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
-from nimbleq.types import Array, Episodes, Step, Tick, no_tick
+from nimbleq.types import Array, Episodes, Policy, Step, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
 
 
@@ -37,6 +39,7 @@ class Trained:
     Attributes:
         weights: of the best checked network, by name.
         graph: its greedy policy as a layer graph.
+        value_graph: the value network beside a policy network (None: there is no policy network).
         spec: of the environment.
         steps: environment steps; when ``solved`` those before the check that solved it, as the next one:
         updates: gradient steps.
@@ -49,6 +52,7 @@ class Trained:
 
     weights: dict[str, Array]
     graph: Graph
+    value_graph: Graph | None
     spec: EnvSpec
     steps: int
     updates: int
@@ -119,14 +123,19 @@ def train(
                 raise
             session.save()
     state.envs.close()
-    network = network_with(state.best, state.envs.spec, config.network)
+    graphs = graphs_of(config, state.envs.spec, state.best)
+    if graphs.value is not None:  # what is saved plays, with its rounded weights
+        policy: Policy = GraphPolicy(graphs.policy)
+    else:
+        policy = greedy_policy(network_with(state.best, state.envs.spec, config.network))
     seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
     with Evaluator(config.env) as evaluate, training_threads(parameters):
-        final = evaluate(greedy_policy(network), seeds)
+        final = evaluate(policy, seeds)
     counters = state.counters
     return Trained(
         weights=state.best,
-        graph=state.learner.graph(state.best),
+        graph=graphs.policy,
+        value_graph=graphs.value,
         spec=state.envs.spec,
         steps=counters.best_steps if counters.solved else counters.steps,
         updates=counters.best_updates if counters.solved else state.learner.updates,

@@ -124,13 +124,13 @@ class DeviceLearner(learner_state.Weights):
         for old, buffer in zip(self.target.buffers(), self.online.buffers(), strict=True):
             old.lerp_(buffer, whole)
 
-    def measures(self) -> tuple[float, float]:
+    def measures(self) -> dict[str, float]:
         """Mean loss and mean Q-value of the last batch. Waits for the device."""
         assert self._last is not None, "learn or update first"
         obs, loss = self._last
         with torch.no_grad():
             both = to_host(torch.stack([loss.mean(), self.online(obs).mean()]))
-        return float(both[0]), float(both[1])
+        return {"loss": float(both[0]), "q_mean": float(both[1])}
 
     def update(self, batch: Batch) -> Array:
         """See `Learner`; `learn` does the same without the host."""
