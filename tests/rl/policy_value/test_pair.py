@@ -12,6 +12,7 @@ from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Q
 from nimbleq.graph.interpret import GraphPolicy, interpret
+from nimbleq.graph.rewrites.floats import with_float_weights
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.policy_value.graphs import graphs_of
 from nimbleq.rl.policy_value.networks import policy_widths
@@ -125,6 +126,8 @@ def test_int8_acts_as_it_is_saved(small: TrainConfig) -> None:
         learner.update(batch)
     graph = graphs_of(config, spec_of(config.env), learner.weights()).policy
     assert [array.dtype for array in graph.weights.values()].count(np.dtype(np.int8)) == 3
+    assert interpret(with_float_weights(graph), batch.obs)[Q] == pytest.approx(interpret(graph, batch.obs)[Q], abs=1e-6)
+    assert {array.dtype for array in with_float_weights(graph).weights.values()} == {np.dtype(np.float32)}
     same = GraphPolicy(graph)(batch.obs) == learner.act(batch.obs, explore=True)
     assert same.mean() > 0.99  # but for sums in another order
     weight = learner.policy.weights()["body.0.weight"]

@@ -9,18 +9,19 @@ from nimbleq.compress.passes.base import Pass
 from nimbleq.compress.passes.context import Context
 from nimbleq.errors import ConfigError, GraphError
 from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.rewrites.floats import with_float_weights
 
 Recipe = tuple[Pass, ...]
 
 
 def apply(recipe: Recipe, context: Context) -> Graph:
-    """Run the passes on the teacher, from the longest beginning that was made before.
+    """Run the passes on the teacher, its weights as floats, from the longest beginning that was made before.
 
     Raises:
         GraphError: a pass made something that is not a policy for the same environment; names the pass.
     """
     if not recipe:
-        return context.teacher
+        return with_float_weights(context.teacher)
     if recipe not in context.made:
         before = apply(recipe[:-1], context)
         context.made[recipe] = _checked(recipe[-1](before, context), before, recipe[-1])

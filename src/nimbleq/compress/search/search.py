@@ -31,6 +31,7 @@ from nimbleq.errors import ConfigError
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrites.floats import with_float_weights
 from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Evaluate, Tick, no_tick
@@ -205,7 +206,7 @@ class _Search:
         recipe = self.config.recipe
         if not isinstance(recipe, str):
             return [[(Trial("recipe", recipe),)]]
-        found = ladders(self.teacher, recipe, self.config.hidden or None)
+        found = ladders(with_float_weights(self.teacher), recipe, self.config.hidden or None)
         if recipe != "auto":
             return found
         # What plays for long has to be asked for by name.

@@ -1,0 +1,51 @@
+"""A run with a policy network on the command line: what is compressed, certified, judged and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nimbleq.graph.artefact import load_artefact
+from nimbleq.graph.interpret import interpret
+from tests.e2e.conftest import BRIEF, Cli
+from tests.e2e.support import one_line
+
+
+def test_the_policy_is_compressed_and_the_value_network_judges(inline: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "pair"
+    words = ("--policy-network", "6", "--policy-format", "int8", "--policy.collects", "policy", "--policy.lr", "0.01")
+    trained = inline("train", *BRIEF, "--steps", "1600", *words, "--out", run, "--json").json
+    found = trained["policy_value"]
+    policy, value = load_artefact(run / "artefacts" / "teacher"), load_artefact(run / "value-network")
+    assert policy.provenance["parents"] == {"value network": value.digest}
+    assert "logits" in policy.q_meaning
+    floats = sum(weight.size for weight in value.graph.weights.values())
+    assert found["policy_size_bytes"] < found["value_size_bytes"] == 4 * floats
+    assert found["best_value"] - found["policy_value"] == found["regret"] >= 0
+    assert 0 <= found["agreement"] <= 1
+    assert interpret(policy.graph, np.zeros((1, 4), np.float32)).keys() >= {"q", "action"}
+
+    options = ("--keep", "0.3", "--passes", "fold", "int8", "--select-episodes", "20", "--max-episodes", "60")
+    small = inline("compress", run, *options, "--no-scratch", "--json")
+    assert small.code in (0, 1), small.err
+    assert "policy network, not the value network" in small.err
+    again = inline("certify", run / "artefacts" / "small", "--max-episodes", "2", "--json")
+    assert again.code in (0, 1), again.err
+    assert "policy network, not the value network" in again.json["teacher"]
+    assert (
+        "policy network, not the value network"
+        in (load_artefact(run / "artefacts" / "small").certificate or {})["teacher"]
+    )
+
+    page = Path(inline("report", run, "--json").json["report"]).read_text()
+    assert "Policy and value network" in page
+    assert "The policy network played to learn from" in page
+
+
+def test_settings_of_a_policy_without_one_are_refused(inline: Cli, tmp_path: Path) -> None:
+    done = inline("train", *BRIEF, "--policy-format", "int8", "--out", tmp_path / "run")
+    assert "--policy-network" in one_line(done)
+    done = inline("train", *BRIEF, "--policy-network", "8", "--learner.engine", "device", "--out", tmp_path / "run")
+    assert "learner.engine must be auto or native or torch" in one_line(done)
+    assert not (tmp_path / "run").exists()
