@@ -60,6 +60,32 @@ def test_what_expires_while_it_waits_is_not_computed() -> None:
     assert run(5, tickets, 0.03) == [0, (1, Why.EXPIRED), 2]
 
 
+def test_nothing_is_begun_that_would_come_too_late() -> None:
+    now = time.monotonic()
+    with pytest.raises(RefusedError, match=r"the deadline is in \d+\.\d ms: the decision comes too late"):
+        Ticket(now - 0.95, now + 0.05).check("comes too late")  # in the last tenth
+    Ticket(now - 0.5, now + 0.5).check("comes too late")
+    Ticket(now - 0.5).check(seconds=1e9)
+    with pytest.raises(RefusedError, match="was not computed"):
+        Ticket(now, now + 1.0).check(seconds=0.95)
+
+
+def test_a_slow_decision_is_forgotten() -> None:
+    gate = Gate(4)
+    gate.usual = 10.0
+
+    async def refused() -> int:
+        for count in range(200):
+            try:
+                async with gate.turn(Ticket(time.monotonic(), time.monotonic() + 1.0)):
+                    return count
+            except RefusedError:
+                continue
+        return 200
+
+    assert 0 < asyncio.run(refused()) < 50
+
+
 def test_a_stopping_gate_answers_what_it_let_in() -> None:
     async def main() -> list[str]:
         gate, log = Gate(4), []

@@ -1,4 +1,8 @@
-"""The bounded queue in front of the decisions: one at a time, in order; late and surplus work refused."""
+"""The bounded queue in front of the decisions: one at a time, in order; late and surplus work refused.
+
+A deadline is the client's: the last tenth of the time that it gave is left for the way back to it. A request is refused
+at once where those before it would take half of its time, and later where less is left than a decision usually takes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,15 @@ from dataclasses import dataclass
 
 from nimbleq.serve.deadline import NEVER
 from nimbleq.serve.refusal import RefusedError, Why
+
+BACK = 0.1
+"""Share of the time until the deadline that the answer has for its way to the client."""
+
+
+WAITING = 0.5
+"""Most of the time until its deadline that a request may be expected to wait."""
+SHARE = 0.1
+"""Of the last decision in what one usually takes."""
 
 
 @dataclass
@@ -24,11 +37,15 @@ class Ticket:
     arrived: float
     deadline: float = NEVER
 
-    def check(self, what: str = "was not computed") -> None:
-        """Refuse it if its deadline has passed."""
-        late = time.monotonic() - self.deadline
-        if late >= 0:
-            raise RefusedError(Why.EXPIRED, f"the deadline passed {late * 1e3:.1f} ms ago: the decision {what}")
+    def check(self, what: str = "was not computed", seconds: float = 0.0) -> None:
+        """Refuse it if an answer ``seconds`` from now would not reach the client before the deadline."""
+        if self.deadline == NEVER:
+            return
+        left = self.deadline - time.monotonic()
+        if left > seconds + BACK * (self.deadline - self.arrived):
+            return
+        when = f"passed {-left * 1e3:.1f} ms ago" if left <= 0 else f"is in {left * 1e3:.1f} ms"
+        raise RefusedError(Why.EXPIRED, f"the deadline {when}: the decision {what}")
 
 
 class Gate:
@@ -41,10 +58,11 @@ class Gate:
         limit: most requests at once.
         depth: requests in it.
         stopping: nothing more is let in.
+        usual: seconds that one turn has taken of late.
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.depth, self.stopping = limit, 0, False
+        self.limit, self.depth, self.stopping, self.usual = limit, 0, False, 0.0
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -57,12 +75,19 @@ class Gate:
         self.check_open()
         if self.depth >= self.limit:
             raise RefusedError(Why.FULL, f"the queue of {self.limit} requests is full: try again later")
+        wait, left = self.depth * self.usual, ticket.deadline - time.monotonic()
+        if wait > WAITING * max(left, 0.0):
+            text = f"the queue takes about {wait * 1e3:.0f} ms of {left * 1e3:.0f} until the deadline: try again later"
+            raise RefusedError(Why.FULL, text)
         self.depth += 1
         try:
             async with self._turn:
+                began = time.monotonic()
                 await asyncio.sleep(0)  # the loop reads what has come, which then waits or is refused
-                ticket.check()
+                self.usual *= 1 - SHARE  # also when it is refused: one slow decision is forgotten
+                ticket.check(seconds=self.usual)
                 yield
+                self.usual += SHARE * (time.monotonic() - began)
         finally:
             self.depth -= 1
 
