@@ -2,8 +2,7 @@
 static inline uint32_t nq_code(const uint8_t *codes, const uint32_t i, const uint32_t bits)
 {
     const uint32_t start = i * bits, shift = start & 7u;
-    const uint8_t *const byte = codes + (start >> 3);
-    uint32_t code = (uint32_t)byte[0] >> shift;
-    if (shift + bits > 8u) code |= (uint32_t)byte[1] << (8u - shift);
+    uint32_t code = (uint32_t)codes[start >> 3] >> shift;
+    if (shift + bits > 8u) code |= (uint32_t)codes[(start + bits - 1u) >> 3] << (8u - shift);
     return code & (((uint32_t)1 << bits) - 1u);
 }
