@@ -9,10 +9,22 @@ import numpy as np
 from nimbleq.types import Array
 
 Purpose = Literal[
-    "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe"
+    "train",
+    "check",
+    "final",
+    "distill",
+    "select",
+    "pilot",
+    "certify",
+    "recertify",
+    "watch",
+    "random",
+    "probe",
+    "guard",
 ]
 _PURPOSES: tuple[Purpose, ...] = (
     "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe",
+    "guard",
 )  # fmt: skip
 _SPAN = 1 << 27
 

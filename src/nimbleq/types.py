@@ -19,6 +19,7 @@ Policy = Callable[..., Array]
 If the environment gives action masks, it is called with the keyword argument ``mask: bool[B, A]`` (True: legal), and
 returns legal actions. A policy with the attribute ``by_episode`` (True) is called with ``episode: int64[B]`` also: the
 place, among the seeds that were asked for, of each observation's episode. So many policies play in one call.
+A policy with a method ``begin`` remembers something of each episode: ``begin(episodes: int)`` gives the one that plays.
 """
 
 

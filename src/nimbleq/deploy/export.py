@@ -46,6 +46,21 @@ def check_targets(targets: Sequence[str], name: str = "policy") -> None:
             raise ConfigError(f"{why}, or give --to {others}")
 
 
+def check_guarded(artefact: Artefact, targets: Sequence[str]) -> None:
+    """Refuse targets that would run a guarded policy without its guard.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    without = [target for target in targets if not TARGETS[target].guards]
+    if artefact.guard is not None and without:
+        able = " ".join(name for name, row in TARGETS.items() if row.guards)
+        raise ConfigError(
+            f"{artefact.path} has a guard, which {without[0]} cannot run: give --to {able}, or export the artefact "
+            "that it was made from, whose certificate is for the network alone"
+        )
+
+
 def export(
     artefact: Path,
     targets: Sequence[str],
@@ -73,6 +88,7 @@ def export(
     check_targets(targets, name)
     before = _files_of_build(out)
     loaded = load_artefact(artefact)
+    check_guarded(loaded, targets)
     contents: dict[str, bytes] = {}
     for target in dict.fromkeys(targets):
         row = TARGETS[target]

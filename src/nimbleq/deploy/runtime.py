@@ -6,6 +6,9 @@
 
 Needs no torch. Observations that contain NaN or infinity raise `ObservationError`, or give the fallback action when one
 was set; `Status.refused` counts them.
+
+The policy of an artefact with a guard acts behind it: `Runtime.act` then always answers, remembers the observations
+before, and is told of a new episode by `Runtime.reset`; see `nimbleq.deploy.guarded`.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import numpy as np
 
 from nimbleq.deploy.decider import Decider
 from nimbleq.deploy.engines import ENGINES
+from nimbleq.deploy.guarded import Guarded
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard, misguided
 from nimbleq.graph.interface import Interface, as_mask, environment_action, mask_of
 from nimbleq.types import Array
 
@@ -40,6 +45,7 @@ class Status:
         reason: why this engine, in words.
         latency_us: median of a few calls when it was made.
         refused: observations that were not finite so far.
+        guard: what the guard counted; see `nimbleq.graph.guard.COUNTERS`. None: there is no guard.
     """
 
     engine: str
@@ -47,6 +53,7 @@ class Status:
     reason: str
     latency_us: float
     refused: int
+    guard: dict[str, int] | None = None
 
 
 class Runtime:
@@ -55,6 +62,7 @@ class Runtime:
     Attributes:
         graph: the policy.
         interface: what its environment gives and takes.
+        guard: what stands between the policy and the machine; None without one.
         act: ``(obs, mask=None) → action``. Takes an observation as the environment gives it, and the mask of the legal
             actions where the environment has one (flags, or the list that the environment gives); answers as the
             environment takes it: a number, or a command of a discretized one. Where observations are the network's
@@ -71,6 +79,7 @@ class Runtime:
         engine: str = AUTO,
         fallback_action: int | None = None,
         interface: Interface | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Load and compile.
 
@@ -92,6 +101,9 @@ class Runtime:
         else:
             artefact = load_artefact(model)
             self.graph, interface = artefact.graph, interface or artefact.interface
+            if guard is not None:
+                raise ConfigError("an artefact brings its own guard: give a graph, or attach it with nimbleq guard")
+            guard = artefact.guard
         if engine not in (AUTO, *ENGINES):
             raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(ENGINES)}")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
@@ -100,6 +112,11 @@ class Runtime:
         self.interface = interface or by_itself
         if fault := misfit(self.interface, self.graph):
             raise ConfigError(fault)
+        if guard is not None and fallback_action is not None:
+            raise ConfigError("this policy has a guard with a fallback of its own: leave fallback_action out")
+        if guard is not None and (fault := misguided(guard, self.graph)):
+            raise ConfigError(f"the guard does not fit: {fault}")
+        self.guard = guard
         self._asked, self._fallback = engine, fallback_action
         plain = self.interface.plain and not self.interface.mask
         self._decider, self._engine, self._reason = _choose(
@@ -108,9 +125,34 @@ class Runtime:
             self.interface if plain else by_itself,
             -1 if fallback_action is None else fallback_action,
         )
-        self.act = self._decider.act if plain else self._act
+        self._others = self._guards_deciders()
+        self._stream = None if guard is None else self.stream()
+        self.act = self._stream.act if self._stream else self._decider.act if plain else self._act
         self.q_values = self._decider.q if plain else self._q_values
         self._latency_us = _latency_us(self._decider, self.graph)
+
+    def stream(self) -> Guarded:
+        """A further control loop of the guarded policy, with a state of its own.
+
+        Raises:
+            ConfigError: there is no guard.
+        """
+        if self.guard is None:
+            raise ConfigError("this policy has no guard: attach one with nimbleq guard")
+        return Guarded(self.graph, self.interface, self.guard, {"policy": self._decider, **self._others})
+
+    def reset(self) -> None:
+        """An episode begins. Only a guard remembers anything of the one before."""
+        if self._stream is not None:
+            self._stream.reset()
+
+    def _guards_deciders(self) -> dict[str, Decider]:
+        graphs = {} if self.guard is None else {"larger": self.guard.larger, "backup": self.guard.backup}
+        return {
+            name: _choose(graph, self._asked, network_interface(graph), -1)[0]
+            for name, graph in graphs.items()
+            if graph is not None
+        }
 
     def _act(self, obs: Any, mask: Any = None) -> int | Array:
         """See `act`."""
@@ -129,13 +171,14 @@ class Runtime:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A compiled policy does not pickle; the graph does.
-        return Runtime, (self.graph, self._asked, self._fallback, self.interface)
+        return Runtime, (self.graph, self._asked, self._fallback, self.interface, self.guard)
 
     @property
     def status(self) -> Status:
         """Engine, reason, latency, refusals so far."""
         ok = (ENGINES[self._engine].fast or self._engine == self._asked) and self._decider.refused == 0
-        return Status(self._engine, ok, self._reason, self._latency_us, self._decider.refused)
+        counted = None if self._stream is None else self._stream.counters
+        return Status(self._engine, ok, self._reason, self._latency_us, self._decider.refused, counted)
 
     @property
     def decider(self) -> Decider:

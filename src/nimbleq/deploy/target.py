@@ -18,6 +18,7 @@ from nimbleq.deploy.decider import Decider
 from nimbleq.graph.artefact import Artefact
 from nimbleq.graph.golden import Golden
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
@@ -46,6 +47,7 @@ class Source:
         interface: what the environment gives and takes; None where nobody knows.
         digest: of the artefact; empty where there is none, then no mark is written.
         golden: observations and their answers; None where there are none, then no self-test is written.
+        guard: what stands between the network and the machine; None without one.
     """
 
     graph: Graph
@@ -54,13 +56,15 @@ class Source:
     interface: Interface | None = None
     digest: str = ""
     golden: Golden | None = None
+    guard: Guard | None = None
 
     @classmethod
     def of(cls, artefact: Artefact) -> Self:
         """The policy of an artefact."""
         origin = f"artefact {artefact.path.name}, digest {artefact.digest}"
         return cls(
-            artefact.graph, origin, artefact.q_meaning, artefact.interface, artefact.digest, artefact.golden
+            artefact.graph, origin, artefact.q_meaning, artefact.interface, artefact.digest, artefact.golden,
+            artefact.guard,
         )  # fmt: skip
 
 
@@ -130,6 +134,7 @@ class Target:
             program would be timed instead.
         most: observations that one verification runs, where running takes long; None: all.
         footprint: ``(graph, obs[N, *O], folder) → Footprint``, measured by compiling and running in ``folder``.
+        guards: it writes the guard of a policy; others refuse a policy that has one.
         engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
     """
 
@@ -145,6 +150,7 @@ class Target:
     most: int | None = None
     footprint: Callable[[Graph, Array, Path], Footprint] | None = None
     engine: Engine | None = None
+    guards: bool = False
 
 
 def python_timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:

@@ -1,7 +1,7 @@
 """The artefact: a folder with the model, its golden vectors, its provenance and its certificate.
 
-    model.json            the graph without weights
-    weights.safetensors   the weights
+    model.json            the graph without weights, the interface, and the guard
+    weights.safetensors   the weights, those of the guard's networks included
     golden.npz            observations and the interpreter's answers
     provenance.json       what made it, and the SHA-256 of the three files above
     certificate.json      what was certified, and the digest of the artefact that it holds for
@@ -28,7 +28,6 @@ from nimbleq.errors import FileError
 from nimbleq.files import sha256, write_bytes, write_folder
 from nimbleq.graph.artefact_files import (
     CERTIFICATE,
-    FORMAT,
     GOLDEN,
     HASHED,
     MODEL,
@@ -47,6 +46,8 @@ from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, w
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, MASK, Graph, Q
+from nimbleq.graph.guard import Guard, misguided
+from nimbleq.graph.guard_codec import PREFIX, guard_from_dict, guard_to_dict, guard_weights
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.interface_codec import from_dict, to_dict
 from nimbleq.graph.tensor import FLOAT32, INT32, UINT8, Float32, TensorType
@@ -62,7 +63,9 @@ class Artefact:
     path: the folder.
     graph: the model.
     interface: what its environment gives and takes; if that is unknown, what the network takes and gives.
-    golden: observations and answers.
+    guard: what stands between the network and the machine; None without one. It is a part of the policy: the digest and
+        the certificate are those of the network behind it.
+    golden: observations and answers, the network's own.
     provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
     certificate: as given to `attach_certificate`; None without one.
     digest: over model, weights and golden vectors; see `digest`.
@@ -71,6 +74,7 @@ class Artefact:
     path: Path
     graph: Graph
     interface: Interface
+    guard: Guard | None
     golden: Golden
     provenance: dict[str, Any]
     certificate: dict[str, Any] | None
@@ -93,6 +97,7 @@ def save_artefact(
     certificate: Mapping[str, Any] | None = None,
     interface: Interface | None = None,
     golden_mask: Array | None = None,
+    guard: Guard | None = None,
 ) -> Artefact:
     """Write an artefact folder, all or nothing; an existing folder is replaced.
 
@@ -101,6 +106,7 @@ def save_artefact(
         provenance: JSON values: command line, digests of parents, and more.
         interface: what the environment gives and takes (None: the network's own input and indices of actions).
         golden_mask: ``[K, A]`` legal actions for the observations, if the graph takes a mask (None: random ones).
+        guard: of the policy (None: the network acts alone).
 
     Raises:
         FileError: the place is not writable, or the weights are not finite.
@@ -114,13 +120,17 @@ def save_artefact(
     golden = make_golden(graph, golden_obs, golden_mask)
     if interface is not None and (fault := misfit(interface, graph)):
         raise FileError(f"cannot write {path}: {fault}")
+    if guard is not None and (fault := misguided(guard, graph)):
+        raise FileError(f"cannot write {path}: the guard does not fit: {fault}")
     extra = {} if interface is None else {"interface": to_dict(interface)}
+    guarding = {} if guard is None else {"guard": guard_to_dict(guard)}
+    if guard is not None:
+        arrays |= guard_weights(guard)
+    version = 3 if guarding else 2 if graph.storage or graph.masked or extra else 1
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {
-        MODEL: json_bytes(
-            {"format": FORMAT if graph.storage or graph.masked or extra else 1, **encode(graph), **extra}
-        ),
+        MODEL: json_bytes({"format": version, **encode(graph), **extra, **guarding}),
         WEIGHTS: safetensors.numpy.save({name: np.asarray(array) for name, array in arrays.items()}),
         GOLDEN: write_golden(golden),
     }
@@ -154,16 +164,18 @@ def load_artefact(path: Path | str) -> Artefact:
         arrays = _read_arrays(contents[WEIGHTS])
     with _naming(path / MODEL):
         held = decode_packed(model)
+    own = {name: array for name, array in arrays.items() if "guard" not in model or not name.startswith(PREFIX)}
     with _naming(path / WEIGHTS):
-        weights = decode_weights(arrays, held)
+        weights = decode_weights(own, held)
     with _naming(path / MODEL):
         graph, interface = _read_model(model, weights)
+        guard = _read_guard(model["guard"], arrays, graph) if "guard" in model else None
     with _naming(path / GOLDEN):
         golden = read_golden(contents[GOLDEN], graph)
-    own = combined(hashes)
-    certificate = _certificate(path, CERTIFICATE, own)
+    whole = combined(hashes)
+    certificate = _certificate(path, CERTIFICATE, whole)
     provenance = {name: value for name, value in recorded.items() if name != "files"}
-    return Artefact(path, graph, interface, golden, provenance, certificate, own)
+    return Artefact(path, graph, interface, guard, golden, provenance, certificate, whole)
 
 
 def read_certificate(path: Path, target: str) -> dict[str, Any] | None:
@@ -224,16 +236,31 @@ def _read_arrays(data: bytes) -> dict[str, Array]:
 
 
 def _read_model(model: Mapping[str, Any], weights: Mapping[str, Array]) -> tuple[Graph, Interface]:
-    graph = decode({name: value for name, value in model.items() if name not in ("format", "interface")}, weights)
+    parts = ("format", "interface", "guard")
+    graph = decode({name: value for name, value in model.items() if name not in parts}, weights)
+    _check_policy(graph)
+    interface = from_dict(model["interface"]) if "interface" in model else network_interface(graph)
+    if fault := misfit(interface, graph):
+        raise FileError(fault)
+    return graph, interface
+
+
+def _read_guard(content: Any, arrays: Mapping[str, Array], graph: Graph) -> Guard:
+    guard = guard_from_dict(content, arrays)
+    for network in (guard.larger, guard.backup):
+        if network is not None:
+            _check_policy(network)
+    if fault := misguided(guard, graph):
+        raise FileError(f"the guard does not fit: {fault}")
+    return guard
+
+
+def _check_policy(graph: Graph) -> None:
     if not {Q, ACTION} <= set(graph.outputs) or len([name for name in graph.inputs if name != MASK]) != 1:
         raise FileError(f"a policy has one observation and the outputs {Q!r} and {ACTION!r}")
     q, action = graph.types[Q], graph.types[ACTION]
     if len(q.shape) != 1 or q.qtype != FLOAT32 or action != TensorType((), INT32):
         raise FileError(f"{Q!r} must be a float32 vector and {ACTION!r} an int32 number, not {q} and {action}")
-    interface = from_dict(model["interface"]) if "interface" in model else network_interface(graph)
-    if fault := misfit(interface, graph):
-        raise FileError(fault)
-    return graph, interface
 
 
 def network_interface(graph: Graph) -> Interface:

@@ -44,7 +44,7 @@ class Served:
             FileError: it is missing or damaged.
         """
         artefact = load_artefact(path)
-        runtime = Runtime(artefact.graph, interface=artefact.interface)
+        runtime = Runtime(artefact.graph, interface=artefact.interface, guard=artefact.guard)
         certified = None if artefact.certificate is None else bool(artefact.certificate.get("certified"))
         signature = Signature.of(runtime.interface, artefact.graph.masked)
         return cls(name, path, artefact.digest, certified, runtime, signature)

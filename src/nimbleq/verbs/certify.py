@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
 from nimbleq.config import EnvConfig
 from nimbleq.console import Console
 from nimbleq.deploy.on_target import OnTarget, on_target
-from nimbleq.errors import FileError
+from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, read_certificate
 from nimbleq.graph.artefact_files import certificate_file
+from nimbleq.graph.guard_codec import guard_hash
+from nimbleq.graph.guard_state import GuardedPolicy
 from nimbleq.rundir import RunDir
+from nimbleq.types import Policy
 from nimbleq.verbs.common import (
     Output,
     artefact_of_run,
@@ -101,7 +104,17 @@ def certify_run(
         raise FileError(f"{artefact} and {run.teacher} are not policies for the same environment")
     name = "" if target is None else target[0]
     known = student.certificate if target is None else read_certificate(artefact, name)
-    student_hash = graph_hash(student.graph) if target is None else target[1].hash(graph_hash(student.graph))
+    own = graph_hash(student.graph)
+    stand_in: tuple[Policy, str] | None = None
+    if target is not None:
+        if student.guard is not None:
+            raise ConfigError(
+                f"{artefact} has a guard, which --target {name} does not run: certify it without --target"
+            )
+        stand_in = target[1], target[1].hash(own)
+    elif student.guard is not None:
+        stand_in = cast(Policy, GuardedPolicy(student.graph, student.guard)), guard_hash(student.guard, own)
+    student_hash = own if stand_in is None else stand_in[1]
     earlier = [
         one
         for one in _attempts(artefact / certificate_file(name), known, console)
@@ -125,7 +138,8 @@ def certify_run(
 
     def save(made: Certificate) -> None:
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
-        content = record([*others, made]) | {"teacher_digest": teacher_digest, **({"teacher": who} if who else {})}
+        content = record([*others, made]) | {"teacher_digest": teacher_digest, "guarded": student.guard is not None}
+        content |= {"teacher": who} if who else {}
         if target is not None:
             content |= {"target": {"name": name, "run": target[1].label, "files": list(target[1].files)}}
         written(lambda: attach_certificate(artefact, content, name))
@@ -149,12 +163,14 @@ def certify_run(
             spent=spent,
             fresh=fresh,
             max_episodes=max_episodes,
-            stand_in=None if target is None else (target[1], student_hash),
+            stand_in=stand_in,
             on_start=start,
             on_batch=save,
             tick=tick,
         )
-    console.say(made.reason if target is None else f"{target[1].label}: {made.reason}")
+    player = "" if target is None else f"{target[1].label}: "
+    player += "" if student.guard is None else "behind its guard: "
+    console.say(player + made.reason)
     return {
         "artefact": str(artefact),
         "artefact_digest": student.digest,
@@ -162,6 +178,7 @@ def certify_run(
         "teacher_digest": teacher_digest,
         "stored": not unwritten,
         **({"teacher": who} if who else {}),
+        "guarded": student.guard is not None,
         **({} if target is None else {"target": name}),
     }
 

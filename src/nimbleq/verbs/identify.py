@@ -15,6 +15,7 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import read_bytes
 from nimbleq.graph.artefact import digest, load_artefact
 from nimbleq.graph.artefact_files import MODEL
+from nimbleq.graph.guard import describe_guard
 from nimbleq.verbs.common import Output
 
 
@@ -49,7 +50,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
             )
         for one in known:
             console.say(
-                f"{args.file}: the policy {mark}, artefact {one['artefact']}, {_certificate(one['certificate'])}"
+                f"{args.file}: the policy {mark}, artefact {one['artefact']}, {_guard(one['guard'])}"
+                f"{_certificate(one['certificate'])}"
             )
     policies = [{"digest": mark, "artefacts": known} for mark, known in artefacts.items()]
     return {"file": str(args.file), "policies": policies}, all(artefacts.values())
@@ -64,9 +66,14 @@ def _artefacts(mark: str, among: Sequence[Path]) -> Iterator[dict[str, Any]]:
                     artefact = load_artefact(model.parent)
                     yield {
                         "artefact": str(model.parent), "digest": artefact.digest, "certificate": artefact.certificate,
+                        "guard": None if artefact.guard is None else describe_guard(artefact.guard),
                     }  # fmt: skip
             except FileError:
                 continue  # damaged, or not an artefact
+
+
+def _guard(facts: list[str] | None) -> str:
+    return "" if facts is None else "behind its guard (NAME_guard_act; NAME_act is the network alone): "
 
 
 def _certificate(certificate: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,9 @@ import tyro
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.files import write_bytes
-from nimbleq.graph.artefact import load_artefact
+from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.graph.guard_state import GuardedEpisodes, GuardState
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rundir import RunDir
@@ -65,7 +68,6 @@ class _Playing:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Play, draw, print."""
-    from nimbleq.graph.interpret import GraphPolicy
     from nimbleq.seeds import episode_seeds
 
     if args.out is not None and args.out.suffix.lower() != ".gif":
@@ -78,7 +80,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     drawn = 0
     with _without_screen(), contextlib.closing(make_env_batch(env, 1, pictures=True)) as batch:
         with console.progress("play") as tick:
-            for frame in _play(batch, GraphPolicy(artefact.graph), seeds, played):
+            for frame in _play(batch, artefact, seeds, played):
                 drawn += frame is not None
                 if frame is not None and len(frames) < args.max_frames:
                     frames.append(_enlarged(frame))
@@ -124,10 +126,14 @@ def _policy_of(path: Path) -> tuple[Path, RunDir]:
     return (run.teacher, run) if not run.artefacts() else artefact_of_run(path, "")
 
 
-def _play(batch: EnvBatch, policy: Policy, seeds: Array, played: _Playing) -> Iterator[Array | None]:
+def _play(batch: EnvBatch, artefact: Artefact, seeds: Array, played: _Playing) -> Iterator[Array | None]:
     """Pictures before the first and after each step of greedy episodes, one after the other."""
     index = np.zeros(1, np.int64)
+    state = None if artefact.guard is None else GuardState(artefact.guard, artefact.graph)
+    policy: Policy = GraphPolicy(artefact.graph) if state is None else partial(GuardedEpisodes(state), episode=index)
     for seed in seeds.tolist():
+        if state is not None:
+            state.reset()
         obs, total, length, over = batch.reset(0, seed)[None], 0.0, 0, False
         yield batch.picture(0)
         while not over:

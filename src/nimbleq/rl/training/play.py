@@ -46,6 +46,8 @@ def play(
     """
     played = Played(len(seeds), batch.spec)
     sample = _Sample(keep_obs)
+    begin = getattr(policy, "begin", None)
+    policy = policy if begin is None else begin(start + len(seeds))
     by_episode = getattr(policy, "by_episode", False)
     noise = _Noise(min(count, len(seeds)), MANY if batch.spec.masked else batch.spec.actions, epsilon)
     # Row by row, the environments at work: which one, which episode it plays, and what came of that so far.

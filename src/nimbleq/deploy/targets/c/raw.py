@@ -77,6 +77,7 @@ def _header(graph: Graph, interface: Interface, parts: Sequence[Entry], screens:
             what, them = f"the {interface.commands[0].size} values of the command", "them"
         out = f"\n   `action` gets {what} as the environment takes {them}; it is untouched when refused."
     lists = _listed(interface)
+    taken = f"\n/* The environment's action of an index. */\n{_taken(interface)};\n" if has_action(interface) else ""
     return f"""/* What the environment gives in, and what it takes out:
 {c_text.comment_lines(words)}
    No allocation, no static variables: the state is the caller's, one for each episode that runs at a time. */
@@ -107,7 +108,7 @@ int nq_read(nq_state *state, const nq_raw *raw);
 
 /* Read and decide: {says[0]}, or {says[1]}.{lists}{out} */
 {decide(graph, interface)};
-
+{taken}
 #ifdef __cplusplus
 }}
 #endif
@@ -156,7 +157,7 @@ int nq_read(nq_state *state, const nq_raw *raw)
 {"    int bad = 0;" + chr(10) if may_refuse else ""}{body}
     return {"bad ? -1 : 0" if may_refuse else "0"};
 }}
-
+{_action(interface)}
 {decide(graph, interface)}
 {{
 {_decision(graph, interface)}
@@ -180,17 +181,29 @@ def _decision(graph: Graph, interface: Interface) -> str:
     if not has_action(interface):
         lines.append(f"return {call};")
     else:
-        lines.append(f"const int index = {call};")
-        if interface.commands is None:
-            kind, start = action_type(interface), interface.action_start
-            given = f"index + {literal(start, kind)}" if start > 0 else f"index - {literal(-start, kind)}"
-            if start == -(2**31):
-                given = f"index + {literal(start, kind)}"
-            lines.append(f"if (index >= 0) *action = {given};")
-        else:
-            width = interface.commands[0].size
-            lines.append(
-                f"for (int i = 0; index >= 0 && i < {width}; ++i) action[i] = nq_commands[index * {width} + i];"
-            )
-        lines.append("return index;")
+        lines += [
+            f"const int index = {call};",
+            "if (index >= 0) nq_environment_action(index, action);",
+            "return index;",
+        ]
     return "\n".join(f"    {line}" for line in lines)
+
+
+def _taken(interface: Interface) -> str:
+    """Head of the function that gives the environment's action; empty where that is the index."""
+    return f"void nq_environment_action(int index, {action_type(interface)} *action)" if has_action(interface) else ""
+
+
+def _action(interface: Interface) -> str:
+    """That function."""
+    if not has_action(interface):
+        return ""
+    kind, start = action_type(interface), interface.action_start
+    if interface.commands is not None:
+        width = interface.commands[0].size
+        line = f"for (int i = 0; i < {width}; ++i) action[i] = nq_commands[index * {width} + i];"
+    elif start > 0 or start == -(2**31):
+        line = f"*action = index + {literal(start, kind)};"
+    else:
+        line = f"*action = index - {literal(-start, kind)};"
+    return f"\n{_taken(interface)}\n{{\n    {line}\n}}\n"

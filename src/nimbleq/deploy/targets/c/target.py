@@ -10,6 +10,7 @@ from nimbleq.deploy.decider import Decider, TimedDecider, open_library
 from nimbleq.deploy.target import Engine, Files, Run, Source, Target, Timer
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
+from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
@@ -43,6 +44,7 @@ def _emit(source: Source, name: str, options: COptions) -> Files:
         source.graph, name, source.origin, source.q_meaning, source.interface, digest=source.digest, skips=skips
     ) | selftest(source, name, raw=True)
     texts |= emit_raw(source.graph, name, source.interface)
+    texts |= emit_guard(source.graph, name, source.guard, source.interface, source.origin, source.digest)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
     return {file: text.encode() for file, text in texts.items()}
 
@@ -94,4 +96,5 @@ C = Target(
     open=_open,
     exact=True,
     engine=COMPILED,
+    guards=True,
 )
