@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from nimbleq.types import Tick
@@ -46,6 +46,27 @@ class Console:
                 yield tick
         else:
             yield _plain(title)
+
+    @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """Shows one line after the other: on a terminal in place of the last one, elsewhere now and then."""
+        if sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown"):
+            from rich.console import Console as Rich
+            from rich.live import Live
+            from rich.text import Text
+
+            with Live(console=Rich(stderr=True), auto_refresh=False, transient=True) as live:
+                yield lambda text: live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
+            return
+        shown = time.monotonic()
+
+        def say(text: str) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= PLAIN_SECONDS:
+                shown = time.monotonic()
+                print(text, file=sys.stderr, flush=True)
+
+        yield say
 
 
 class Pace:

@@ -9,22 +9,12 @@ import numpy as np
 from nimbleq.types import Array
 
 Purpose = Literal[
-    "train",
-    "check",
-    "final",
-    "distill",
-    "select",
-    "pilot",
-    "certify",
-    "recertify",
-    "watch",
-    "random",
-    "probe",
-    "guard",
-]
+    "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe",
+    "guard", "loop",
+]  # fmt: skip
 _PURPOSES: tuple[Purpose, ...] = (
     "train", "check", "final", "distill", "select", "pilot", "certify", "recertify", "watch", "random", "probe",
-    "guard",
+    "guard", "loop",
 )  # fmt: skip
 _SPAN = 1 << 27
 

@@ -80,9 +80,12 @@ class Guarded:
         self.faults = tuple(name for place, name in enumerate(FAULTS) if faults[0] >> place & 1)
         return environment_action(self._interface, int(action[0]))
 
-    def standby(self) -> int | Array:
-        """The environment's action of this period if nothing else comes in time: ask before `act`."""
-        return environment_action(self._interface, int(self.state.standby(_ROW)[0]))
+    def standby(self, held: bool = True) -> int | Array:
+        """The environment's action of this period if nothing else comes in time: ask before `act`.
+
+        With ``held`` false it is that of a later period, in which the last action is no longer repeated.
+        """
+        return environment_action(self._interface, int(self.state.standby(_ROW, held)[0]))
 
     def late(self) -> None:
         """Count a decision that came too late and was replaced by `standby`."""

@@ -120,8 +120,11 @@ class GuardState:
             self.counts[_AT[name]] += int(((faults & bit) != 0).sum())
         return action, faults
 
-    def standby(self, rows: Array) -> Array:
-        """``int64[B]`` what the streams ``rows`` get in this period if nothing else comes in time."""
+    def standby(self, rows: Array, hold: bool = True) -> Array:
+        """``int64[B]`` what the streams ``rows`` get in this period if nothing else comes in time.
+
+        Without ``hold`` the last action is not repeated: so it is later, when the guard's ``hold`` periods are over.
+        """
         action = np.full(len(rows), self.guard.fallback, np.int64)
         legal = self.legal[rows]
         known = (self.age[rows] > 0) & legal.any(axis=1)
@@ -129,7 +132,7 @@ class GuardState:
             at = rows[known]
             obs = self.last[at].reshape(len(at), *self._shape)
             action[known] = self._backup.best(obs, self.legal[at], self._restricted)
-        held = (self.decided[rows] >= 0) & (self.bad[rows] < self.guard.hold)
+        held = (self.decided[rows] >= 0) & (self.bad[rows] < self.guard.hold) & hold
         action[held] = self.decided[rows][held]
         fits = legal[np.arange(len(rows)), action] | ~legal.any(axis=1)
         return np.where(fits, action, legal.argmax(axis=1))

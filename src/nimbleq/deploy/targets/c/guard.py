@@ -116,6 +116,9 @@ int nq_guard_act(nq_guard *guard, const {element} *obs{mask});
 
 /* The action of this period if nothing else comes in time: ask before nq_guard_act, deliver when that is late. */
 int nq_guard_standby(const nq_guard *guard);
+
+/* That of a later period, in which the last action is no longer repeated. */
+int nq_guard_standby_later(const nq_guard *guard);
 {of_raw}
 #ifdef __cplusplus
 }}
@@ -183,12 +186,22 @@ void nq_guard_init(nq_guard *guard)
     nq_guard_reset(guard);
 }}
 
-int nq_guard_standby(const nq_guard *guard)
+static int nq_guard_legal(const nq_guard *guard, int action)
 {{
-    int action = {guard.fallback};
-{_standby(graph, guard)}    if (guard->legal[action] || !nq_guard_any(guard)) return action;
+    if (guard->legal[action] || !nq_guard_any(guard)) return action;
     for (action = 0; !guard->legal[action]; ++action) {{}}
     return action;
+}}
+
+int nq_guard_standby_later(const nq_guard *guard)
+{{
+    int action = {guard.fallback};
+{_backup(graph, guard)}    return nq_guard_legal(guard, action);
+}}
+
+int nq_guard_standby(const nq_guard *guard)
+{{
+{_held(guard)}    return nq_guard_standby_later(guard);
 }}
 
 {_policy(graph, guard)}
@@ -267,16 +280,20 @@ def _asked(network: Graph, name: str, guard: Guard, obs: str) -> Sequence[str]:
     return [f"action = {name}_act({obs});"]
 
 
-def _standby(graph: Graph, guard: Guard) -> str:
-    lines: list[str] = []
-    if guard.backup is not None:
-        asked = _asked(guard.backup, "nq_backup", guard, "guard->last")
-        room = [f"float q[{graph.actions}];"] if len(asked) > 1 else []
-        condition = "guard->age > 0 && nq_guard_any(guard)"
-        lines += [f"if ({condition}) {{", *(f"    {line}" for line in [*room, *asked]), "}"]
-    if guard.hold:
-        lines.append(f"if (guard->decided >= 0 && guard->bad < {guard.hold}) action = (int)guard->decided;")
+def _backup(graph: Graph, guard: Guard) -> str:
+    if guard.backup is None:
+        return ""
+    asked = _asked(guard.backup, "nq_backup", guard, "guard->last")
+    room = [f"float q[{graph.actions}];"] if len(asked) > 1 else []
+    lines = ["if (guard->age > 0 && nq_guard_any(guard)) {", *(f"    {line}" for line in [*room, *asked]), "}"]
     return "".join(f"    {line}\n" for line in lines)
+
+
+def _held(guard: Guard) -> str:
+    if not guard.hold:
+        return ""
+    condition = f"guard->decided >= 0 && guard->bad < {guard.hold}"
+    return f"    if ({condition}) return nq_guard_legal(guard, (int)guard->decided);\n"
 
 
 def _policy(graph: Graph, guard: Guard) -> str:

@@ -12,6 +12,7 @@ from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
+from nimbleq.deploy.targets.c.loop import emit_loop
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.toolchain import FAST, CompileError, NoCompilerError, cached_library, compile_library, find_compiler
@@ -31,9 +32,11 @@ class COptions:
 
     Attributes:
         constant_time: the same instructions for every observation: inputs of a layer that are zero are not passed over.
+        loop: write NAME_loop.c, too: sense, decide and act at a fixed rate on POSIX; the artefact needs a guard.
     """
 
     constant_time: bool = False
+    loop: bool = False
 
 
 def _emit(source: Source, name: str, options: COptions) -> Files:
@@ -45,6 +48,10 @@ def _emit(source: Source, name: str, options: COptions) -> Files:
     ) | selftest(source, name, raw=True)
     texts |= emit_raw(source.graph, name, source.interface)
     texts |= emit_guard(source.graph, name, source.guard, source.interface, source.origin, source.digest)
+    if options.loop:
+        if source.guard is None:
+            raise ConfigError("a loop replaces late decisions, so it needs a guard: attach one with nimbleq guard")
+        texts |= emit_loop(source.graph, name)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
     return {file: text.encode() for file, text in texts.items()}
 

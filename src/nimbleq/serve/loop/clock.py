@@ -1,0 +1,73 @@
+"""Absolute-time sleeping, real-time priority and core pinning, as Linux has them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+
+from nimbleq.errors import ConfigError
+
+_TIMER_ABSTIME = 1
+_SECOND = 1_000_000_000
+now_ns = time.monotonic_ns
+"""Nanoseconds of CLOCK_MONOTONIC."""
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+
+class Sleeper:
+    """Sleeps until a time of `now_ns`; the interpreter's lock is free meanwhile. One thread each.
+
+    Raises:
+        ConfigError: this system has no clock_nanosleep.
+    """
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        if sys.platform != "linux" or not hasattr(library, "clock_nanosleep"):
+            raise ConfigError("the loop needs clock_nanosleep with absolute times: run it on Linux")
+        self._sleep = library.clock_nanosleep
+        self._until = _Timespec()
+        self._pointer = ctypes.byref(self._until)
+
+    def __call__(self, until_ns: int) -> None:
+        """Return at ``until_ns``, at once if that is past, or earlier when a signal comes."""
+        self._until.tv_sec, self._until.tv_nsec = divmod(until_ns, _SECOND)
+        self._sleep(time.CLOCK_MONOTONIC, _TIMER_ABSTIME, self._pointer, None)
+
+
+def take_core(core: int) -> None:
+    """Run the calling thread on one core only.
+
+    Raises:
+        ConfigError: there is no such core, or it is not permitted.
+    """
+    have = sorted(os.sched_getaffinity(0))
+    try:
+        if core not in have:
+            raise OSError
+        os.sched_setaffinity(0, {core})
+    except OSError:
+        raise ConfigError(f"--core {core} cannot be had: this process may run on {', '.join(map(str, have))}") from None
+
+
+def take_priority(priority: int) -> None:
+    """Schedule the calling thread with SCHED_FIFO.
+
+    Raises:
+        ConfigError: the priority is out of range, or it is not permitted.
+    """
+    low, high = (f(os.SCHED_FIFO) for f in (os.sched_get_priority_min, os.sched_get_priority_max))
+    if not low <= priority <= high:
+        raise ConfigError(f"--priority must be {low} … {high}, not {priority}")
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as error:
+        raise ConfigError(
+            f"--priority {priority} (SCHED_FIFO) is not permitted here ({error.strerror}): run as root, give the "
+            "process CAP_SYS_NICE, or raise the limit with ulimit -r"
+        ) from None
