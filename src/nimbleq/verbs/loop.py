@@ -95,7 +95,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     stream = runtime.stream()
     with contextlib.closing(_Closing(machine)), _stopping() as stopped, _live(tally, console):
         console.say(
-            f"{path} at {args.hz:g} Hz, decisions due after {settings.deadline_ns / 1e3:g} µs, {runtime.status.reason}; "
+            f"{path} at {args.hz:g} Hz, due after {settings.deadline_ns / 1e3:g} µs, {runtime.status.reason}; "
             "Ctrl-C stops"
         )
         try:
