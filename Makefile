@@ -1,4 +1,4 @@
-# make demo | test | test-targets | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
+# make demo | test | test-targets | test-tpu | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-targets lint bench bench-deploy bench-train bench-compress bench-domains clean
+.PHONY: install demo test test-targets test-tpu lint bench bench-deploy bench-train bench-compress bench-domains clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -39,6 +39,19 @@ test-targets: install
 	  $(TOOLCHAINS) >/dev/null; else echo "what is missing is skipped; install all of it with: apt install $(TOOLCHAINS)"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,cross]"
 	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" tests/deploy
+
+# The engine xla, its environments in JAX, and what the TPU's own compiler says (1.3 GB of packages, no TPU), in an
+# environment of its own.
+TPU := $(VENV)/tpu
+test-tpu: $(TPU)/.installed
+	OMP_NUM_THREADS=1 $(TPU)/bin/python -m pytest tests/rl/learners/xla tests/rl/envs/test_gymnax.py tests/e2e/test_tpu.py
+
+$(TPU)/.installed: $(STAMP)
+	test -x $(TPU)/bin/python || $(PYTHON) -m venv $(TPU)
+	$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" "setuptools>=77" "numpy>=2.0"
+	$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,tpu]" flax matplotlib
+	$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gymnax==1.0.1
+	touch $@
 
 # Wants a quiet machine and about an hour; writes benchmarks/results/ and the table in the README. What is measured stays
 # and only what is missing is measured; ARGS=--fresh measures all of it again.

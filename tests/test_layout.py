@@ -52,6 +52,8 @@ TORCH_FILES = {
     "compress/passes/qat_torch.py", "compress/passes/finetune.py",
     "compress/passes/gradients.py", "compress/passes/slim.py", "log.py",
 }  # fmt: skip
+JAX_PLACES = {"rl/learners/xla", "rl/envs/jax_env.py", "rl/envs/gymnax.py"}
+"""The engine ``xla``, and environments in JAX."""
 
 
 def name_of(path: Path) -> str:
@@ -174,6 +176,13 @@ def test_torch_lives_in_its_rooms(path: Path) -> None:
     relative = path.relative_to(SRC)
     if any(name.split(".")[0] == "torch" for name in imports(path)):
         assert relative.parts[0] in TORCH_ROOMS or relative.as_posix() in TORCH_FILES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SRC).as_posix())
+def test_jax_lives_in_its_places(path: Path) -> None:
+    relative = path.relative_to(SRC)
+    if any(name.split(".")[0] in {"jax", "gymnax"} for name in imports(path)):
+        assert {relative.as_posix(), relative.parent.as_posix()} & JAX_PLACES
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ class EnvConfig:
         max_episode_steps: time limit in steps that replaces the environment's own (None: its own).
         kwargs: arguments of the environment, each NAME=VALUE; the value is a Python literal or a word.
         discretize: bins per dimension of continuous actions (None: continuous actions are refused).
-        engine: what steps it in training: ``gymnasium``, or ``envpool`` (C++) where it has the environment.
+        engine: what steps it in training: ``gymnasium``, or where they have the environment ``envpool`` (C++) or
+            ``gymnax`` (JAX; with ``--learner.engine xla`` the whole loop of pqn is one program).
         workers: processes that step the training environments, for slow ones; the result is the same.
         channels: where images have their channels, first or last (None: guessed from the shape, with a line where the
             guess may be wrong); flat: no part of an observation is an image.
@@ -126,7 +127,8 @@ class LearnerConfig:
 
     Attributes:
         engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything, on the CPU), ``device``
-            (replay and learner together on ``device``), ``auto`` (native if it can, else torch).
+            (replay and learner together on ``device``), ``xla`` (JAX: a TPU, a GPU or the CPU), ``auto`` (native if it
+            can, else torch).
         device: of the engine ``device``: ``cuda``, ``cpu``, or ``auto``, which is the GPU where there is one.
         precision: of the engine ``device``: ``bf16`` computes torso and fully connected layers in bfloat16; weights,
             heads and losses stay float32.

@@ -30,6 +30,7 @@ from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.tensor import TensorType
 from nimbleq.native import EXTENSIONS, import_error
 from nimbleq.verbs.common import Output
+from nimbleq.verbs.doctor_tpu import for_tpu
 from nimbleq.version import VERSION
 
 PACKAGES = {
@@ -48,6 +49,8 @@ PACKAGES = {
     "openvino": ("openvino", "deciding with OpenVINO"),
     "ziglang": ("ziglang", "a C compiler for other processors"),
     "wasmtime": ("wasmtime", "running and counting WebAssembly"),
+    "jax": ("jax", "learner xla: TPU, GPU, CPU"),
+    "gymnax": ("gymnax", "environments in JAX"),
 }
 """Distribution → the module that it is imported as, and what it is for."""
 _WIDTHS = (8, 32, 32, 4)
@@ -55,7 +58,21 @@ _WIDTHS = (8, 32, 32, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Args(Output):
-    """Try what is installed: import the packages, run a policy with every compiler and target, time every engine."""
+    """Try what is installed: import the packages, run a policy with every compiler and target, time every engine.
+
+    Attributes:
+        tpu: compile the training of the engine xla for this slice of TPUs instead, e.g. v5e:2x2; it need not be there.
+        env: whose training that is.
+        preset: with which settings.
+        hidden: widths of the fully connected layers (default: the preset's).
+        batch: transitions per update (default: the preset's).
+    """
+
+    tpu: str | None = None
+    env: str = "CartPole-v1"
+    preset: str = "pqn"
+    hidden: tuple[int, ...] | None = None
+    batch: int | None = None
 
 
 class Check(NamedTuple):
@@ -88,6 +105,8 @@ class Finding:
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Try everything and list it; the verb succeeds even if something does not work."""
+    if args.tpu is not None:
+        return for_tpu(args.tpu, args.env, args.preset, args.hidden, args.batch, console)
     findings = []
     with console.progress("doctor") as tick:
         checks = [*_packages(), *_compilers(), *_extensions(), *_targets(), *_engines(), *_learners()]

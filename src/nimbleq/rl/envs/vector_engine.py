@@ -16,15 +16,18 @@ class Environments(Protocol):
 
     Attributes:
         spec: of one of them.
-        obs: ``[N, *O]`` what the next action is chosen from.
         mask: ``bool[N, A]`` among which actions (None: all).
         finished: ``(return, length)`` of the episodes that ended in the last `step`.
     """
 
     spec: EnvSpec
-    obs: Array
     mask: Array | None
     finished: list[tuple[float, int]]
+
+    @property
+    def obs(self) -> Array:
+        """``[N, *O]`` what the next action is chosen from."""
+        ...
 
     def step(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``; those whose episode ends start the next one."""

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from nimbleq.rl.envs.vector_engine import VectorEngine
 
 VECTOR_ENGINES: Table[VectorEngine] = Table(
-    {"gymnasium": "nimbleq.rl.envs.vector:ENGINE", "envpool": "nimbleq.rl.envs.envpool:ENGINE"}
+    {
+        "gymnasium": "nimbleq.rl.envs.vector:ENGINE",
+        "envpool": "nimbleq.rl.envs.envpool:ENGINE",
+        "gymnax": "nimbleq.rl.envs.gymnax:ENGINE",
+    }
 )
 """By name."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from nimbleq.config import TrainConfig
+from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.replay.ring import Replay
@@ -57,6 +58,42 @@ def measured(learner: Learner, batch: Batch, abs_td: Array) -> dict[str, float]:
     return {"loss": loss, "q_mean": float(learner.q(batch.obs).mean()), **more}
 
 
+def no_program(config: TrainConfig, learner: Learner, envs: Environments) -> None:
+    """The host plays."""
+
+
+class Beside(NamedTuple):
+    """What training keeps beside the learner, as arrays; None: it does not.
+
+    Attributes:
+        stats: of `nimbleq.rl.training.stats.ObsStats`.
+        average: of `nimbleq.rl.training.average.WeightAverage`.
+    """
+
+    stats: Mapping[str, Array] | None
+    average: Mapping[str, Array] | None
+
+
+class Program(Protocol):
+    """Rounds of PQN, environments included, that run without the host.
+
+    Attributes:
+        steps: environment steps of a round.
+        updates: gradient steps of a round.
+    """
+
+    steps: int
+    updates: int
+
+    def run(self, rounds: int, beside: Beside) -> tuple[Measure, Beside]:
+        """Play and learn; learner and environments, of which each says the last episode that ended, are changed.
+
+        Returns:
+            The `Measure` of the last update, and what has become of ``beside``.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Engine(Generic[L, R]):
     """One way to compute updates. A new engine is one file that makes this value and one line in `ENGINES`.
@@ -73,6 +110,7 @@ class Engine(Generic[L, R]):
         settings: dotted names of the settings that only this engine reads.
         checks: the engine, on the CPU, that plays the greedy checks of its runs.
         imitates: its learners are `nimbleq.rl.learners.imitation.Imitator`.
+        program: plays and learns without the host; None where it cannot, so the loops of the host do.
     """
 
     name: str
@@ -85,3 +123,4 @@ class Engine(Generic[L, R]):
     settings: tuple[str, ...] = ()
     checks: str = "auto"
     imitates: bool = False
+    program: Callable[[TrainConfig, L, Environments], Program | None] = no_program

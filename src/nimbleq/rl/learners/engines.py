@@ -19,6 +19,7 @@ ENGINES: Table[Engine[Any, Any]] = Table(
         "native": "nimbleq.rl.learners.native:ENGINE",
         "torch": "nimbleq.rl.learners.torch:ENGINE",
         "device": "nimbleq.rl.learners.device.learner:ENGINE",
+        "xla": "nimbleq.rl.learners.xla.engine:ENGINE",
     }
 )
 """By name. ``auto`` takes the first row that can train."""

@@ -118,10 +118,17 @@ class Session:
         """Write a line of metrics about the update that was just done, if it is one in a hundred.
 
         Raises:
+            DivergedError: see `log_measures`.
+        """
+        if self.state.learner.updates % _LOG_UPDATES == 0:
+            self.log_measures(measure, epsilon)
+
+    def log_measures(self, measure: Measure, epsilon: float) -> None:
+        """Write a line of metrics about the update that was just done.
+
+        Raises:
             DivergedError: the network has diverged.
         """
-        if self.state.learner.updates % _LOG_UPDATES:
-            return
         measures = measure()
         self._require(bool(np.isfinite(list(measures.values())).all()))
         recent = self.state.counters.recent

@@ -23,6 +23,7 @@ from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
 from nimbleq.rl.training.pqn import rollout_batches
+from nimbleq.rl.training.programs import learn_in_programs
 from nimbleq.rl.training.session import Session
 from nimbleq.rl.training.state import TrainState, load_state, new_state
 from nimbleq.rundir import RunDir
@@ -148,6 +149,9 @@ def train(
 
 
 def _loop_of(state: TrainState) -> Callable[[Session, Tick, Callable[[], bool]], None]:
+    program = state.engine.program(state.config, state.learner, state.envs)
+    if program is not None:
+        return partial(learn_in_programs, program)
     if state.config.algorithm == "pqn":
         return _learn_pqn
     return _learn_while_playing if state.engine.overlaps else _learn

@@ -1,0 +1,65 @@
+"""The engine ``xla``: its row in the table, which can be read where JAX is not installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from nimbleq.config import TrainConfig
+from nimbleq.rl.envs.vector_engine import Environments
+from nimbleq.rl.learners.engine import Engine, Program, host_replay
+from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.spec import EnvSpec
+
+if TYPE_CHECKING:
+    from nimbleq.rl.learners.xla.learner import XlaLearner
+
+STRIDES = {"mlp": (), "small": (1,), "nature": (4, 2, 1)}
+"""Torso → the strides of its convolutions, each followed by ReLU."""
+_INSTEAD = "; use --learner.engine torch"
+
+
+def missing_jax() -> str | None:
+    """Why there is no JAX, and what to install; None when there is."""
+    if find_spec("jax") is not None:
+        return None
+    return "learner.engine xla needs JAX: pip install 'nimbleq[xla]', on a TPU 'nimbleq[tpu]'"
+
+
+def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    network = config.network
+    if network.head != "q":
+        return f"learner.engine xla has no {network.head} head, it learns expected values{_INSTEAD}"
+    if network.noisy:
+        return f"learner.engine xla has no noisy layers{_INSTEAD}"
+    if network.sparsity:
+        return f"learner.engine xla has no sparse weights{_INSTEAD}"
+    if network.torso not in STRIDES:
+        return f"learner.engine xla has no {network.torso} torso, only {', '.join(STRIDES)}{_INSTEAD}"
+    if network.space_to_depth > 1 or network.torso_pool:
+        return f"learner.engine xla has no space_to_depth and no torso_pool{_INSTEAD}"
+    if spec is not None and spec.obs.pictures:
+        return f"learner.engine xla learns from one picture or numbers, not both{_INSTEAD}"
+    return missing_jax()
+
+
+def _make(config: TrainConfig, spec: EnvSpec, seed: int) -> XlaLearner:
+    from nimbleq.rl.learners.xla.learner import XlaLearner
+
+    return XlaLearner(config, spec, seed)
+
+
+def _program(config: TrainConfig, learner: XlaLearner, envs: Environments) -> Program | None:
+    """PQN's rounds as one program, where the environments are JAX's."""
+    if config.algorithm != "pqn" or config.env.engine != "gymnax" or config.explore.hold > 1:
+        return None
+    from nimbleq.rl.envs.jax_env import JaxEnv
+    from nimbleq.rl.learners.xla.rounds import Rounds
+
+    assert isinstance(envs, JaxEnv), "gymnax makes no others"
+    return Rounds(config, learner, envs)
+
+
+ENGINE: Engine[XlaLearner, Replay] = Engine(
+    "xla", "JAX, on a TPU, a GPU or the CPU", _why_not, _make, host_replay, program=_program
+)
