@@ -44,7 +44,8 @@ test-targets: install
 # environment of its own.
 TPU := $(VENV)/tpu
 test-tpu: $(TPU)/.installed
-	OMP_NUM_THREADS=1 $(TPU)/bin/python -m pytest tests/rl/learners/xla tests/rl/envs/test_gymnax.py tests/e2e/test_tpu.py
+	OMP_NUM_THREADS=1 $(TPU)/bin/python -m pytest -m "tpu or not tpu" tests/rl/learners/xla \
+	  tests/rl/envs/test_gymnax.py tests/e2e/test_tpu.py
 
 $(TPU)/.installed: $(STAMP)
 	test -x $(TPU)/bin/python || $(PYTHON) -m venv $(TPU)

@@ -38,6 +38,7 @@ def put(env: Any, name: str, obs: Any) -> None:
     env.unwrapped.state = np.array(values)
 
 
+@pytest.mark.tpu
 @pytest.mark.parametrize("name", SAME)
 def test_it_steps_as_gymnasium_does(name: str) -> None:
     pytest.importorskip("gymnax")
@@ -65,6 +66,7 @@ def test_it_steps_as_gymnasium_does(name: str) -> None:
     assert ends >= 6
 
 
+@pytest.mark.tpu
 def test_its_state_goes_on_bit_for_bit() -> None:
     pytest.importorskip("gymnax")
     first, second = (make_gymnax(EnvConfig("CartPole-v1"), 4, seed) for seed in (0, 1))

@@ -70,11 +70,11 @@ def test_the_command_line_has_a_choice_for_each_row(
     out = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert "{auto,native,torch,device,toy}" in capsys.readouterr().out
+    assert "{auto,native,torch,device,xla,toy}" in capsys.readouterr().out
     assert cli.main(["train", "--learner.engine", "toy", "--learner.double", "--out", out]) == 2
     assert capsys.readouterr().err == "nimbleq: the toy learns no double targets; use --no-learner.double\n"
-    assert cli.main(["train", "--learner.engine", "tpu", "--out", out]) == 2
-    assert "'tpu'" in capsys.readouterr().err
+    assert cli.main(["train", "--learner.engine", "fpga", "--out", out]) == 2
+    assert "'fpga'" in capsys.readouterr().err
     assert not Path(out).exists()
 
 
@@ -98,6 +98,11 @@ MIXED = EnvSpec(ObsSpec((103,), pictures=(ObsSpec((1, 10, 10), "uint8"),)), 2)
         ("native", {}, PICTURE, "uint8"),
         ("device", {"algorithm": "pqn"}, None, "replay"),
         ("device", {}, MIXED, "not both"),
+        ("xla", {"network.head": "c51"}, None, "no c51 head"),
+        ("xla", {"network.torso": "impala"}, None, "no impala torso, only mlp, small, nature"),
+        ("xla", {"network.noisy": True}, None, "no noisy layers"),
+        ("xla", {"network.sparsity": 0.5}, None, "no sparse weights"),
+        ("xla", {}, MIXED, "not both"),
         ("nothing", {}, None, "no learner.engine 'nothing'; choose from auto, native, torch, device"),
     ],
 )

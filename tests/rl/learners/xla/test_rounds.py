@@ -77,6 +77,7 @@ def start(config: TrainConfig) -> Beside:
     return Beside(ObsStats(3).arrays() if config.network.normalize_obs else None, average)
 
 
+@pytest.mark.tpu
 @pytest.mark.parametrize("normalize", [False, True])
 def test_it_learns_the_values_of_a_chain(normalize: bool) -> None:
     config = settings(**{"network.normalize_obs": normalize})
@@ -92,6 +93,7 @@ def test_it_learns_the_values_of_a_chain(normalize: bool) -> None:
         assert after.stats["mean"].sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.tpu
 def test_rounds_one_by_one_and_all_at_once_are_the_same_bits() -> None:
     config = settings(**{"evaluation.network": "average", "evaluation.average_updates": 40})
     found = []
@@ -121,6 +123,7 @@ def test_lambda_returns_are_the_hosts() -> None:
     assert np.asarray(found) == pytest.approx(lambda_returns(reward, terminated, truncated, value, 0.5, 0.5), abs=1e-5)
 
 
+@pytest.mark.tpu
 def test_statistics_and_average_are_the_hosts() -> None:
     rng = np.random.default_rng(0)
     theirs, ours = ObsStats(3), averages.stats_of(ObsStats(3).arrays())
@@ -159,6 +162,7 @@ def test_statistics_and_average_are_the_hosts() -> None:
         assert np.asarray(device.weights["w"]) == pytest.approx(host.weights()["w"], abs=1e-6)
 
 
+@pytest.mark.tpu
 def test_a_time_limit_truncates_and_an_end_terminates() -> None:
     envs = chain(2, limit=4)
     for time in range(4):
@@ -178,6 +182,7 @@ GYMNAX = {
 }  # fmt: skip
 
 
+@pytest.mark.tpu
 def test_cartpole_trains_and_resumes_bit_for_bit(small: TrainConfig, tmp_path: Path) -> None:
     pytest.importorskip("gymnax")
     config, whole, parts = with_changes(small, GYMNAX), RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")

@@ -18,19 +18,19 @@ jax = pytest.importorskip("jax")
 from nimbleq.rl.learners.xla.learner import XlaLearner  # noqa: E402
 
 # Changes to CONFIG. Compiling takes a second each, so what does not hide each other is put together.
+EVERYTHING: dict[str, Any] = {
+    "network.layer_norm": True,
+    "network.dueling": True,
+    "network.normalize_obs": True,
+    "network.obs_clip": 1.5,
+    "learner.max_grad_norm": 0.05,
+    "learner.target": "polyak",
+    "learner.loss": "mse",
+    "learner.lr_end": 1e-4,
+    "learner.lr_updates": 20,
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "huber, hard target": {"learner.target_every": 7},
-    "everything": {
-        "network.layer_norm": True,
-        "network.dueling": True,
-        "network.normalize_obs": True,
-        "network.obs_clip": 1.5,
-        "learner.max_grad_norm": 0.05,
-        "learner.target": "polyak",
-        "learner.loss": "mse",
-        "learner.lr_end": 1e-4,
-        "learner.lr_updates": 20,
-    },
     "radam": {"learner.optimizer": "radam", "learner.adam_eps": 1e-4, "learner.target": "none"},
     "munchausen": {
         "learner.munchausen": True,
@@ -58,7 +58,13 @@ def masked(batches: Batch, actions: int) -> Batch:
     return batches._replace(next_mask=mask, mask=now)
 
 
-@pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(EVERYTHING, id="everything"),
+        *(pytest.param(OPTIONS[name], id=name, marks=pytest.mark.tpu) for name in OPTIONS),
+    ],
+)
 def test_weights_moments_and_target_agree_with_torch(changes: dict[str, Any]) -> None:
     config, spec = with_changes(CONFIG, changes), EnvSpec(ObsSpec((7,)), 3)
     theirs, ours = pair(config, spec)
@@ -76,6 +82,7 @@ def test_weights_moments_and_target_agree_with_torch(changes: dict[str, Any]) ->
     assert np.array_equal(ours.act(batches.obs[0]), theirs.act(batches.obs[0]))
 
 
+@pytest.mark.tpu
 @pytest.mark.parametrize(("torso", "shape"), [("small", (4, 10, 10)), ("nature", (2, 44, 40))])
 def test_pictures_agree_with_torch(torso: str, shape: tuple[int, ...]) -> None:
     config: TrainConfig = with_changes(CONFIG, {"network.torso": torso, "learner.batch_size": 4})
@@ -90,8 +97,9 @@ def test_pictures_agree_with_torch(torso: str, shape: tuple[int, ...]) -> None:
     assert largest_difference(theirs.arrays(), ours.arrays()) < 2e-5
 
 
+@pytest.mark.tpu
 def test_saved_and_loaded_it_goes_on_bit_for_bit_and_from_torch() -> None:
-    config, spec = with_changes(CONFIG, OPTIONS["everything"]), EnvSpec(ObsSpec((7,)), 3)
+    config, spec = with_changes(CONFIG, EVERYTHING), EnvSpec(ObsSpec((7,)), 3)
     theirs, first = pair(config, spec)
     second = XlaLearner(config, spec, seed=9)
     batches = stacked_batches(20, 32, spec)
@@ -109,7 +117,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit_and_from_torch() -> None:
 
 
 def test_parameters_pack_and_unpack() -> None:
-    config, spec = with_changes(CONFIG, OPTIONS["everything"]), EnvSpec(ObsSpec((7,)), 3)
+    config, spec = with_changes(CONFIG, EVERYTHING), EnvSpec(ObsSpec((7,)), 3)
     theirs, ours = pair(config, spec)
     assert np.array_equal(ours.parameters(), theirs.parameters())
     changed: Array = ours.parameters() + 1
@@ -124,7 +132,7 @@ def test_the_step_lowers_for_tpus_and_gpus() -> None:
     from nimbleq.rl.learners.xla.learner import initial_state
     from nimbleq.rl.learners.xla.step import td_step
 
-    config, spec = with_changes(CONFIG, OPTIONS["everything"]), EnvSpec(ObsSpec((7,)), 3)
+    config, spec = with_changes(CONFIG, EVERYTHING), EnvSpec(ObsSpec((7,)), 3)
     state, _ = initial_state(config, spec, seed=0)
     step = jax.jit(lambda state, sample: td_step(config, state, sample))
     exported = export.export(step, platforms=("tpu", "cuda", "cpu"))(state, sample_of(config, spec))

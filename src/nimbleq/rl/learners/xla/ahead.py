@@ -108,6 +108,7 @@ def devices_of(topology: str) -> list[Any]:
         raise ConfigError(f"the TPU compiler is not installed: {INSTALL}")
     os.environ["JAX_PLATFORMS"] = "cpu"  # nothing runs on a TPU, also where there is one
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would ask a cloud's metadata server
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     from jax.experimental import topologies
 
     try:
