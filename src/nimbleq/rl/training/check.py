@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -82,7 +83,11 @@ class Checker:
             context = multiprocessing.get_context("fork")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(config, theirs, self._pipe, os.getpid()), daemon=True)
-            self._process.start()
+            with warnings.catch_warnings():
+                warnings.filterwarnings(
+                    "ignore", r"os\.fork\(\) was called", RuntimeWarning
+                )  # JAX, which it never uses
+                self._process.start()
             theirs.close()
 
     def start(self, check: EvalJob) -> None:
