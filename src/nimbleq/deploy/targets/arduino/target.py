@@ -12,8 +12,9 @@ from pathlib import Path
 
 from nimbleq.deploy.target import Files, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.ops.dots import DSP
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.toolchain import NoCompilerError
@@ -22,7 +23,7 @@ from nimbleq.version import VERSION
 
 def _emit(source: Source, name: str, _: NoOptions) -> Files:
     texts = emit_c(
-        source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest
+        source.graph, name, source.origin, source.q_meaning, source.interface, (portable(DSP),), source.digest
     )  # fmt: skip
     texts |= emit_raw(source.graph, name, source.interface)
     tests = selftest(source, name, raw=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nimbleq.deploy.identity import BYTES
 from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.ops.dots import KERNELS as DOT_KERNELS
 from nimbleq.deploy.targets.c.plan import Plan
 from nimbleq.deploy.targets.c.text import comment_safe
 from nimbleq.graph.cost import cost, node_macs
@@ -43,6 +44,9 @@ def _compiling(name: str, plans: Sequence[Plan]) -> str:
     vectors = [plan.isa.name for plan in plans if plan.isa.condition]
     here = " -march=native" if vectors else ""
     gets = f" x86-64 with {' or '.join(vectors)} gets vectors (unless -DNQ_SCALAR)." if vectors else ""
+    used = {kernel for plan in plans for block in plan.blocks for kernel in block.code.kernels}
+    if used & DOT_KERNELS and plans[-1].isa.dots:
+        gets += f" {' or '.join(dot.name for dot in plans[-1].isa.dots)}: bytes are multiplied by those instructions."
     words = (
         "Any C99 compiler and processor will do, hosted or freestanding, with an int of 16 bits or more."
         f"{gets} Nothing is linked; GCC may turn loops into memcpy and memset, as in every program, unless "

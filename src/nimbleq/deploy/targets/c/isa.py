@@ -16,6 +16,7 @@ from nimbleq.deploy.targets.c.ops import Make
 from nimbleq.deploy.targets.c.ops.avx2 import PAIRS, VNNI, layers
 from nimbleq.deploy.targets.c.ops.avx2.store import stores_bytes
 from nimbleq.deploy.targets.c.ops.avx2.words import words
+from nimbleq.deploy.targets.c.ops.dots import DOTS, Dot
 from nimbleq.deploy.targets.c.steps import Fuses
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.ops import Op
@@ -34,6 +35,7 @@ class Isa:
     ops: op → the function that makes its lines.
     fuses: which requantizations its layers do on their sums.
     words: which tensors of bytes it stores as int16, and in which order.
+    dots: instructions for sums of products that its compiler may have.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Isa:
     ops: Mapping[type[Op], Make]
     fuses: Fuses
     words: Callable[[Graph], Mapping[str, Array]]
+    dots: tuple[Dot, ...] = ()
 
 
 AVX2 = Isa(
@@ -80,7 +83,14 @@ PORTABLE = Isa(
     ops=PORTABLE_OPS,
     fuses=lambda graph, op: True,
     words=lambda graph: {},
+    dots=DOTS,
 )
+
+
+def portable(*dots: Dot) -> Isa:
+    """Plain C that knows of these instructions only."""
+    return replace(PORTABLE, dots=dots)
+
 
 ISAS = (AVX2_VNNI, AVX2, PORTABLE)
 """Those of a file that runs everywhere: the preprocessor takes the first whose condition holds."""

@@ -17,7 +17,7 @@ KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
-    "quantize_power", "half", "less", "less_whole",
+    "quantize_power", "half", "less", "less_whole", "dot_u8", "dot_i8",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32", "argmax_steady_i32", "argmax_steady_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/bytes_pairs", "avx2/bytes_vnni", "avx2/quads_u8", "avx2/rows_u8",
@@ -48,7 +48,8 @@ _TYPES = {"float32": "float", "float64": "double"}
 _HEADERS = frozenset((
     "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
     "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn",
-    "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype", "immintrin",
+    "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype", "immintrin", "arm_neon", "arm_acle",
+    "wasm_simd128",
 ))  # fmt: skip
 """A policy's header with one of these names would be taken for the compiler's."""
 KEYWORDS = frozenset((
@@ -68,6 +69,22 @@ def kernels(used: Set[str]) -> str:
     """Text of kernel families, e.g. ``{"avx2/linear_f32"}``, and of those that they need."""
     wanted = {need for name in used for need in (name, *_NEEDS.get(name, ()))}
     return "\n".join(_file(name) for name in KERNEL_ORDER if name in wanted)
+
+
+def chosen(used: Set[str], folders: Sequence[tuple[str, str, str]]) -> str:
+    """Text of kernels that are there in several forms, and in plain C.
+
+    Args:
+        folders: condition, header of the compiler and folder of each form.
+    """
+    wanted = [name for name in KERNEL_ORDER if name in used]
+    if not folders or not wanted:
+        return kernels(set(wanted))
+    lines: list[str] = []
+    for condition, include, folder in folders:
+        lines += [f"#{'el' if lines else ''}if {condition}", f"#include <{include}>", ""]
+        lines += [_file(f"{folder}/{name}") for name in wanted]
+    return "\n".join([*lines, "#else", *(_file(name) for name in wanted), "#endif", ""])
 
 
 def macros(text: str) -> str:

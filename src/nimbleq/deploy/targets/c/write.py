@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nimbleq.deploy.targets.c import text as c_text
 from nimbleq.deploy.targets.c.layout import ALIGNMENT, c_type
+from nimbleq.deploy.targets.c.ops.dots import KERNELS as DOT_KERNELS
 from nimbleq.deploy.targets.c.plan import Block, Plan
 from nimbleq.deploy.targets.c.steps import Stage
 from nimbleq.graph.graph import ACTION, Q
@@ -17,7 +18,9 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     used = {kernel for block in plan.blocks for kernel in block.code.kernels}
     if not plan.graph.obs_type.qtype.is_integer:
         used.add("finite")
-    kernels, code = c_text.kernels(used), _functions(plan, marked)
+    forms = [(dot.condition, dot.include, dot.folder) for dot in plan.isa.dots]
+    kernels = c_text.kernels(used - DOT_KERNELS) + c_text.chosen(used & DOT_KERNELS, forms)
+    code = _functions(plan, marked)
     aligned = plan.isa.alignment > ALIGNMENT
     arrays = [c_text.array(constant.name, constant.values, aligned) for constant in plan.constants]
     heads_and_numbers = [text.split("\n", 1) for text in arrays]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.ops.dots import Dot
 from nimbleq.deploy.targets.c.text import renamed
 from nimbleq.deploy.targets.cross.compiler import Compiler, find
 from nimbleq.deploy.targets.cross.emulator import BOARD, Emulator
@@ -52,6 +53,8 @@ class Processor:
     unit: of what one decision costs.
     most: observations that one verification runs, for slow emulators; None: all.
     wide: whether its C has a double of 64 bits.
+    dots: instructions for products of bytes that one of its kind may have.
+    more: flags of other compilations that are run too, for those of its kind that have more instructions.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Processor:
     unit: str = "instructions"
     most: int | None = None
     wide: bool = True
+    dots: tuple[Dot, ...] = ()
+    more: tuple[tuple[str, ...], ...] = ()
 
     @property
     def compiler(self) -> Compiler:

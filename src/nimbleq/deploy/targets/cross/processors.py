@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nimbleq.deploy.targets.c.ops.dots import DSP, NEON
 from nimbleq.deploy.targets.cross.compiler import gcc, zig
 from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user, simavr
 from nimbleq.deploy.targets.cross.processor import Board, Processor
@@ -27,6 +28,8 @@ PROCESSORS = (
         flags=("-O2",),
         board=LINUX,
         emulator=qemu_user("aarch64"),
+        dots=(NEON,),
+        more=(("-march=armv8.2-a+dotprod",),),
     ),
     Processor(
         name="riscv64",
@@ -60,6 +63,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS2,
         emulator=qemu_arm("mps2-an386"),
+        dots=(DSP,),
     ),
     Processor(
         name="cortex-m7",
@@ -71,6 +75,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS2,
         emulator=qemu_arm("mps2-an500"),
+        dots=(DSP,),
     ),
     Processor(
         name="cortex-m55",
@@ -82,6 +87,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS3,
         emulator=qemu_arm("mps3-an547"),
+        dots=(DSP,),
     ),
     Processor(
         name="avr",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from nimbleq.deploy.target import Files, Footprint, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.targets.cross.cmake import cmake
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, build, sizes
@@ -41,7 +41,16 @@ def row(processor: Processor) -> Target:
     def opened(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
         start = f"{processor.name}/"
         own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
-        return {_label(processor): _run(processor, source.graph, own, name, folder)}
+        runs = {_label(processor): _run(processor, source.graph, own, name, folder)}
+        if f"{name}_dot_".encode() not in own[f"{name}.c"]:
+            return runs
+        texts = {file: data for file, data in own.items() if file != f"{name}.o"}
+        for flags in processor.more:
+            other = replace(processor, flags=(*processor.flags, *flags))
+            place = folder / "-".join(flags)
+            place.mkdir()
+            runs[_label(other)] = _run(other, source.graph, texts, name, place)
+        return runs
 
     def footprint(graph: Graph, obs: Array, folder: Path) -> Footprint:
         return _footprint(processor, graph, obs, folder)
@@ -69,20 +78,20 @@ def _check_double(processor: Processor, graph: Graph) -> None:
 
 def _label(processor: Processor) -> str:
     assert processor.emulator is not None
-    return f"{processor.name} ({processor.compiler.name} {optimized(processor.flags)}, {processor.emulator.name})"
+    flags = " ".join((optimized(processor.flags), *(flag for flag in processor.flags if flag.startswith("-march"))))
+    return f"{processor.name} ({processor.compiler.name} {flags}, {processor.emulator.name})"
 
 
-def _texts(source: Source, name: str) -> dict[str, bytes]:
+def _texts(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     """The policy in C."""
-    texts = emit_c(
-        source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest
-    )  # fmt: skip
+    isas = (portable(*processor.dots),)
+    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     return {file: text.encode() for file, text in texts.items()}
 
 
 def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     """The policy; for an artefact its self-test, and where a compiler is here both compiled."""
-    files = _texts(source, name)
+    files = _texts(processor, source, name)
     tests = selftest(source, name)
     if not tests:
         return files
@@ -206,7 +215,7 @@ def rows(obs: Array, mask: Array | None) -> bytes:
 
 def _footprint(processor: Processor, graph: Graph, obs: Array, folder: Path) -> Footprint:
     name, compiler = "policy", processor.compiler
-    files = _texts(Source(graph, digest="0" * 64), name)  # the mark counts too
+    files = _texts(processor, Source(graph, digest="0" * 64), name)  # the mark counts too
     alone = ("-nostartfiles", "-static", "-Wl,--gc-sections", f"-Wl,-e,{_entry(graph, name)}", *processor.flags)
     files |= _object(processor, files, name, folder)
     whole = build(compiler, {f"{name}.o": files[f"{name}.o"]}, "alone", alone, folder)

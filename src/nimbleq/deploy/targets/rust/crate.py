@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.isa import portable
+from nimbleq.deploy.targets.c.ops.dots import DSP, NEON
 
 
 def crate(source: Source, name: str) -> dict[str, str]:
     """``Cargo.toml``, ``build.rs``, ``lib.rs`` and the C that they compile; no dependencies."""
     graph = source.graph
-    files = emit_c(graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest)
+    files = emit_c(
+        graph, name, source.origin, source.q_meaning, source.interface, (portable(NEON, DSP),), source.digest
+    )
     element = "u8" if graph.obs_type.qtype.is_integer else "f32"
     act, mask, parameter, given = "act", "", "", ""
     if graph.masked:

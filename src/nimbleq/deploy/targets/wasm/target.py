@@ -12,7 +12,8 @@ from typing import Literal
 
 from nimbleq.deploy.target import Files, Footprint, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
-from nimbleq.deploy.targets.c.isa import PORTABLE
+from nimbleq.deploy.targets.c.isa import portable
+from nimbleq.deploy.targets.c.ops.dots import SIMD128
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, Compiler, build, find, zig
 from nimbleq.deploy.targets.wasm import node, wasmtime
 from nimbleq.deploy.targets.wasm.page import page
@@ -72,10 +73,12 @@ def _compiled(source: Source, name: str) -> bytes:
     chosen = compiler()
     if chosen is None:
         raise NoCompilerError(_cannot_emit() or "")
-    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, (PORTABLE,), source.digest)
+    isas = (portable(SIMD128),)
+    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
+    flags = (*FLAGS, *(["-msimd128"] if f"{name}_dot_" in texts[f"{name}.c"] else []))
     parts = {file: text.encode() for file, text in texts.items()} | {"module.c": module(source.graph, name)}
     with tempfile.TemporaryDirectory(prefix="nimbleq-wasm-") as folder:
-        return build(chosen, parts, f"{name}.wasm", (*WARNINGS, *FLAGS), Path(folder)).read_bytes()
+        return build(chosen, parts, f"{name}.wasm", (*WARNINGS, *flags), Path(folder)).read_bytes()
 
 
 def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nimbleq.deploy.targets.c.ops.dots import dot_of
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.deploy.targets.c.ops.readers import Stored
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_conv2d
@@ -30,6 +31,13 @@ def conv2d(layer: Layer) -> list[str]:
     start = bias(layer)
     result = activated(layer, "sum") if real else requantized(layer)
     product = f"{as_float(layer, 'pixel[i]')} * {real_weight(layer, w.next)}" if real else w.times_next("pixel[i]")
+    run = group_in if op.groups > 1 or op.padding[1] else kw * group_in
+    dot = "" if real else dot_of(layer, w, run)
+    if dot:
+        row = [f"sum += {dot}(pixel, w, {run});", f"w += {run};"]
+        kw //= run // group_in
+    else:
+        row = [f"for (int i = 0; i < {group_in}; ++i) sum += {product};"]
     group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
     place = f"{layer.x} + (h * {width} + v) * {channels}{group}"
     return [
@@ -42,9 +50,9 @@ def conv2d(layer: Layer) -> list[str]:
         f"        for (int b = 0; b < {kw}; ++b) {{",
         f"            const int h = r * {op.stride[0]} + a - {op.padding[0]};",
         f"            const int v = s * {op.stride[1]} + b - {op.padding[1]};",
-        *(f"            {line}" for line in _border(layer, w, group_in, real)),
+        *(f"            {line}" for line in _border(layer, w, run if dot else group_in, real)),
         f"            const {layer.source_element} *const pixel = {place};",
-        f"            for (int i = 0; i < {group_in}; ++i) sum += {product};",
+        *(f"            {line}" for line in row),
         "        }",
         f"        {layer.y}[(r * {cols} + s) * {out} + o] = {result};",
         "    }",

@@ -6,6 +6,7 @@ turn into whatever vectors the processor has.
 
 from __future__ import annotations
 
+from nimbleq.deploy.targets.c.ops.dots import dot_linear
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_linear
 from nimbleq.deploy.targets.c.ops.sums import (
@@ -38,7 +39,7 @@ def linear(layer: Layer) -> list[str]:
         ]
     check_int_source(layer)
     w = layer.stored("weight", layer.op.weight, weight)
-    return [
+    return dot_linear(layer, w, n_out, n_in) or [
         w.start,
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    uint32_t sum = {bias(layer)};",
