@@ -1,4 +1,4 @@
-# make demo | test | test-targets | test-tpu | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
+# make demo | test | test-long | test-targets | test-tpu | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-targets test-tpu lint bench bench-deploy bench-train bench-compress bench-domains clean
+.PHONY: install demo test test-long test-targets test-tpu lint bench bench-deploy bench-train bench-compress bench-domains clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -26,6 +26,10 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same and what takes longer: learning tests, every compiler, damage to every byte; about a quarter of an hour.
+test-long: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not targets and not tpu"
 
 # Compilers and emulators of every target, Debian's names. gcc-multilib cannot be installed beside the cross compilers.
 TOOLCHAINS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross \

@@ -14,7 +14,7 @@ import nimbleq
 PUBLIC = [name for name in nimbleq.__all__ if name != "__version__"]
 
 
-@pytest.fixture(scope="module", params=["", "--reversed"])
+@pytest.fixture(scope="module", params=["", pytest.param("--reversed", marks=pytest.mark.long)])
 def changed(request: pytest.FixtureRequest) -> dict[str, dict[str, list[str]]]:
     program = [sys.executable, str(Path(__file__).with_name("process_state.py")), request.param]
     done = subprocess.run(program, capture_output=True, text=True, check=False)

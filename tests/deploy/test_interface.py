@@ -260,7 +260,7 @@ def test_runtimes_go_to_other_processes() -> None:
         assert pool.starmap(_act, [(policy, obs) for obs in OBS[:3]]) == [policy.act(obs) for obs in OBS[:3]]
 
 
-@pytest.mark.parametrize("extension", [True, False])
+@pytest.mark.parametrize("extension", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 def test_threads_may_share_one_runtime(extension: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not extension:

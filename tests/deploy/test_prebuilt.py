@@ -102,7 +102,7 @@ PROGRAMS = [
 GRAPHS = [mlp(4, 40, 2), int_mlp(4, 40, 2), int_conv(), pictures_and_numbers()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 3), st.integers(0, 10**6), st.sampled_from([-1, 1, 4, 64, 2**20, 2**31 - 1, -(2**31)]), st.booleans()
 )

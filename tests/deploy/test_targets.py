@@ -96,7 +96,13 @@ def verb(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, An
     return found
 
 
-@pytest.mark.parametrize("graph", [mlp(4, 8, 3), with_mask(int_mlp(4, 8, 3))], ids=["float", "int"])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(mlp(4, 8, 3), id="float", marks=pytest.mark.long),
+        pytest.param(with_mask(int_mlp(4, 8, 3)), id="int"),
+    ],
+)
 def test_a_new_row_is_exported_verified_timed_and_examined(
     toy: Target, graph: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

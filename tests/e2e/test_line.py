@@ -90,10 +90,10 @@ def test_verify_sees_a_changed_export(cli: Any, line: tuple[Path, Any], tmp_path
     run, _ = line
     out = tmp_path / "build"
     assert cli("export", run, "--out", out).code == 0
-    assert cli("verify", out, "--json").json["mismatches"] == 0
+    assert cli("verify", out, "--observations", "2000", "--json").json["mismatches"] == 0
     source = next(path for path in out.rglob("*.c") if "main" not in path.name)
     source.write_text(source.read_text().replace("{", "{ ", 1) + "\n/* changed */\n")
-    assert source.name in cli("verify", out).err
+    assert source.name in cli("verify", out, "--observations", "2000").err
 
 
 def test_resuming_a_finished_training_with_other_settings_is_refused(cli: Any, line: tuple[Path, Any]) -> None:

@@ -46,7 +46,7 @@ QUICKER = {"verify": ["--observations", "500"], "bench": ["--rounds", "1"], "wat
 """Verb → options that make it quick."""
 
 
-@pytest.mark.parametrize("verb", ["report", "bench", "doctor", "watch"])
+@pytest.mark.parametrize("verb", ["report", "bench", pytest.param("doctor", marks=pytest.mark.long), "watch"])
 def test_a_command_of_the_readme_runs(
     verb: str, inline: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

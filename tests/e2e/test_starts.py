@@ -156,7 +156,7 @@ def no_execution(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("machine", [no_compiler, broken_compiler, no_execution])
+@pytest.mark.parametrize("machine", [pytest.param(no_compiler, marks=pytest.mark.long), broken_compiler, no_execution])
 def test_without_c_the_rest_goes_on_and_says_so(
     inline: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Any
 ) -> None:

@@ -87,7 +87,9 @@ def test_seconds_and_seeds(inline: Any, tmp_path: Path) -> None:
         assert f"--{name} must be {wanted}, not {value}" in line
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.long)]
+)
 def test_a_trial_that_is_stopped_goes_on(inline: Any, tmp_path: Path, number: signal.Signals, code: int) -> None:
     out = tmp_path / "out"
     space = ("--only", "learner.lr", "learner.batch_size", "--evaluation.every", "200")

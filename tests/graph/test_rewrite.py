@@ -60,7 +60,7 @@ def test_every_rule_alone_and_all_together_keep_the_values(case: tuple[Graph, Ar
     assert "Dueling" not in kinds(folded)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_shifts_and_constants_in_any_order_keep_the_values(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -243,7 +243,7 @@ def test_what_does_nothing_goes() -> None:
     assert len(folded.weights) == 4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_activations_in_a_row_are_exact(data: st.DataObject) -> None:
     bounds = st.tuples(st.sampled_from([-2.0, -0.5, 0.0, 1.0]), st.sampled_from([0.0, 1.0, 3.0])).filter(

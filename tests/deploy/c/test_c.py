@@ -33,7 +33,10 @@ BUILDS = [
     pytest.param(GCC, ("-O1", "-DNQ_SCALAR"), id="gcc-scalar"),
     pytest.param(GCC, ("-O0",), id="gcc-generic-vectors"),
     pytest.param(
-        CLANG, ("-O1", "-march=native"), id="clang", marks=pytest.mark.skipif(CLANG is None, reason="no clang")
+        CLANG,
+        ("-O1", "-march=native"),
+        id="clang",
+        marks=[pytest.mark.long, pytest.mark.skipif(CLANG is None, reason="no clang")],
     ),
 ]
 

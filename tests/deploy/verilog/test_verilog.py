@@ -48,8 +48,12 @@ def files_of(graph: Graph, options: VerilogOptions) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("graph", "options"),
-    [*zip([with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, strict=True)],
-    ids=map(str, OPTIONS),
+    [
+        pytest.param(graph, options, id=str(options), marks=marks)
+        for graph, options, marks in zip(
+            [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), pytest.mark.long] * 2, strict=True
+        )
+    ],
 )
 def test_simulated_integers_are_the_interpreters(graph: Graph, options: VerilogOptions, tmp_path: Path) -> None:
     if why := VERILOG.cannot_open():

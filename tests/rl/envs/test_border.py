@@ -186,6 +186,7 @@ def test_commands_of_two_dimensions_are_in_gymnasiums_order() -> None:
     assert np.array_equal(commands, [wrapped.action(index) for index in range(27)])
 
 
+@pytest.mark.long
 def test_a_camera_beside_a_gauge_is_learnt(tmp_path: Path) -> None:
     """Who sees only one of them gets 10 of 20."""
     config = preset(f"{HERE}:Robot")

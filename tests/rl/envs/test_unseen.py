@@ -46,8 +46,8 @@ def _backed_up(outcome: tuple[tuple[int, int], float], value: dict[tuple[int, in
     ("name", "changes"),
     [
         ("dqn", {"replay.n_step": 1, "env.workers": 2}),
-        ("pqn", {"explore.updates": 200}),
-        ("rainbow", {"envs": 8, "steps": 6_000}),
+        pytest.param("pqn", {"explore.updates": 200}, marks=pytest.mark.long),
+        pytest.param("rainbow", {"envs": 8, "steps": 6_000}, marks=pytest.mark.long),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -73,6 +73,7 @@ def test_the_exact_answer_of_work_that_only_the_clock_cuts(name: str, changes: d
     assert trained.final.returns.mean() == pytest.approx(1.0, abs=0.1), "eight steps are once round, from anywhere"
 
 
+@pytest.mark.long
 def test_a_goal_that_noise_never_meets_is_learnt(tmp_path: Path) -> None:
     """MountainCarContinuous pays for standing still until the goal was met; Gymnasium counts 90 as solved."""
     config = with_changes(preset("MountainCarContinuous-v0", discretize=5), {"steps": 100_000, "seed": 1})

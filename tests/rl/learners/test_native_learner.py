@@ -60,7 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "learner.lr_updates": 500,
     },
 }
-UPDATES = 1_000
+UPDATES = 400
 
 
 def spec_of(obs: int = 7, actions: int = 3) -> EnvSpec:

@@ -48,7 +48,7 @@ def oracle(steps: list[Step], n: int) -> set[tuple[float, int, float, float, flo
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), n=st.integers(1, 5), envs=st.integers(1, 3), length=st.integers(1, 25))
 def test_n_step_transitions_equal_the_oracles(data: st.DataObject, n: int, envs: int, length: int) -> None:
     life = st.sampled_from([(False, False)] * 4 + [(True, False), (False, True), (True, True)])

@@ -19,7 +19,7 @@ from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
 from tests.rl.training.test_train import Stop
 
-OFFSETS = 20  # per file, and the bytes around its ends and the borders of its header
+OFFSETS = 8  # per file, and the bytes around its ends and the borders of its header
 KINDS = ("flip", "zero", "cut", "longer")
 
 
@@ -106,7 +106,7 @@ def test_a_damaged_best_network_is_not_shipped(stopped: tuple[TrainConfig, Path]
             load_best(config, spec, path)
 
 
-def test_every_bit_counts(tmp_path: Path) -> None:
+def test_every_byte_counts(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     arrays = {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 0), np.int64)}
     write_sealed(path, arrays, {"said": 'a "sha256":"' + "0" * 64 + '" of its own'}, "the file")
@@ -116,7 +116,7 @@ def test_every_bit_counts(tmp_path: Path) -> None:
     assert np.array_equal(loaded["a"], arrays["a"])
     whole = path.read_bytes()
     for offset in range(len(whole)):
-        for bad in (*(damaged(whole, "flip", offset, bit) for bit in range(8)), whole[:offset]):
+        for bad in (*(damaged(whole, "flip", offset, bit) for bit in (0, offset % 7 + 1)), whole[:offset]):
             path.write_bytes(bad)
             with pytest.raises(FileError, match=r"^cannot read the file .*small\.safetensors"):
                 read_sealed(path, "the file")
