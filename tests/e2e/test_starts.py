@@ -21,7 +21,7 @@ from tests.e2e.support import SEARCH_PATH, files_of, one_line
 from tests.e2e.test_unfinished import WORDS, metrics, started, wait_for
 
 REFUSED = [
-    (("--network.head", "c51", "--learner.engine", "native"), "no c51 head"),
+    (("--network.head", "iqn", "--learner.engine", "native"), "no iqn head"),
     (("--network.noisy", "--learner.engine", "native"), "no noisy layers"),
     (("--max-episode-steps", "0"), "max_episode_steps"),
     (("--max-episode-steps", "100000", "--env-kwargs", "sutton_barto_reward=True", "--workers", "9"), "workers"),

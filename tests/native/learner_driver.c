@@ -59,7 +59,7 @@ static void train(const Options *options, size_t batch_size)
     for (size_t i = 0; i < batch_size; i++)
         strength[i] = vabs(splat(strength[i]))[0];
     const Imitation towards = {probability, strength, 2.0f};
-    const Batch batch = {obs, action, reward, discount, next_obs, weight, 0};
+    const Batch batch = {obs, action, reward, discount, next_obs, weight, NULL, NULL};
     double td_total = 0, q_total = 0;
     for (int update = 0; update < 10; update++) {
         learner_update(&learner, &batch, update % 2 ? &towards : NULL, batch_size, abs_td);
@@ -83,11 +83,14 @@ int main(void)
     const size_t obs[] = {3, 1, 16, 17, 40}, actions[] = {2, 1, 5, 3, 18}, batch[] = {1, 7, 32, 33, 64};
     for (size_t c = 0; c < sizeof obs / sizeof *obs; c++)
         for (int bits = 0; bits < 8; bits++) {
+            const Head head = (Head)((c + (size_t)bits) % 3);
             Options options = {
                 .obs = obs[c], .actions = actions[c], .normalize = bits & 1, .layer_norm = bits >> 1 & 1,
                 .dueling = bits & 1, .double_q = bits >> 2, .huber = bits >> 1 & 1, .target = (Target)(bits % 3),
                 .target_every = 3, .lr_updates = 5, .obs_clip = 1, .tau = 0.1, .lr = 1e-3, .lr_end = 1e-4,
                 .adam_eps = 1e-5, .max_grad_norm = bits >> 2 ? 0.5 : 0, .reward_scale = 0.5,
+                .head = head, .atoms = head == HEAD_Q ? 1 : 2 + 7 * c, .v_min = -1, .v_max = 1.5,
+                .munchausen = c % 2, .munchausen_alpha = 0.9, .munchausen_tau = 0.5, .munchausen_clip = -1,
             };
             while (options.hidden_layers < 3 && hidden[c][options.hidden_layers] > 0) {
                 options.hidden[options.hidden_layers] = hidden[c][options.hidden_layers];

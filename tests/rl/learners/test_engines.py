@@ -93,7 +93,7 @@ MIXED = EnvSpec(ObsSpec((103,), pictures=(ObsSpec((1, 10, 10), "uint8"),)), 2)
 @pytest.mark.parametrize(
     ("engine", "changes", "spec", "reason"),
     [
-        ("native", {"network.head": "c51"}, VECTOR, "no c51 head"),
+        ("native", {"network.head": "iqn"}, VECTOR, "no iqn head, only q, c51, qr"),
         ("native", {"network.noisy": True}, None, "no noisy layers"),
         ("native", {}, PICTURE, "uint8"),
         ("device", {"algorithm": "pqn"}, None, "replay"),

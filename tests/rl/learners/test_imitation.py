@@ -28,6 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dueling": {"network.dueling": True, "network.layer_norm": True},
     "clipped": {"learner.max_grad_norm": 0.05, "learner.target": "polyak"},
     "linear": {"network.hidden": ()},
+    "c51": {"network.head": "c51", "network.atoms": 7, "network.dueling": True},
+    "qr": {"network.head": "qr", "network.atoms": 5, "network.dueling": True},
 }
 
 

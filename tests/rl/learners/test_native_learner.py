@@ -49,6 +49,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "square": {"network.hidden": (7, 7, 3)},
     "square_wide": {"network.hidden": (64, 64)},
     "wide": {"network.hidden": (130, 64), "learner.batch_size": 50, "network.layer_norm": True},
+    "munchausen": {"learner.munchausen": True, "learner.munchausen_tau": 0.3, "learner.target": "polyak"},
+    "c51": {"network.head": "c51", "network.atoms": 21, "network.v_min": -4.0, "network.v_max": 4.0},
+    "c51_soft": {
+        "network.head": "c51",
+        "network.atoms": 11,
+        "network.dueling": True,
+        "network.layer_norm": True,
+        "learner.munchausen": True,
+        "learner.munchausen_tau": 0.3,
+        "learner.max_grad_norm": 0.5,
+    },
+    "qr": {"network.head": "qr", "network.atoms": 9, "network.dueling": True},
+    "qr_soft": {"network.head": "qr", "network.atoms": 1, "learner.munchausen": True, "learner.munchausen_tau": 0.3},
     "everything": {
         "network.layer_norm": True,
         "network.dueling": True,
@@ -122,10 +135,11 @@ def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
     config: TrainConfig = with_changes(CONFIG, changes)
     spec = spec_of()
     theirs, ours = pair(config, spec)
-    batches = stacked_batches(UPDATES, config.learner.batch_size, spec)
+    updates = UPDATES if config.network.head == "q" else UPDATES // 5  # PyTorch takes its time
+    batches = stacked_batches(updates, config.learner.batch_size, spec)
     assert largest_difference(theirs.arrays(), ours.arrays()) == 0
     left_out = 0
-    for update in range(UPDATES):
+    for update in range(updates):
         batch = one(batches, update)
         unsure = decided_by_rounding(theirs, batch)
         left_out += int(unsure.sum())
@@ -136,7 +150,7 @@ def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
             assert largest_difference(theirs.arrays(), ours.arrays()) < 5e-6
     assert left_out < 0.02 * batches.weight.size
     ours.update_many(part(batches, slice(10, None)))
-    assert ours.updates == theirs.updates == UPDATES
+    assert ours.updates == theirs.updates == updates
     assert largest_difference(theirs.weights(), ours.weights()) < 1e-5
     assert ours.q(batches.obs[0]) == pytest.approx(theirs.q(batches.obs[0]), abs=1e-5)
 
@@ -156,15 +170,27 @@ def test_any_width_and_batch(obs: int, actions: int) -> None:
 
 
 @pytest.mark.parametrize("target", ["none", "hard", "polyak"])
-@pytest.mark.parametrize("double", [False, True])
-def test_action_masks_agree_with_torch(target: str, double: bool) -> None:
-    changes = {"learner.target": target, "learner.double": double, "network.layer_norm": True, "network.dueling": True}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"learner.double": False},
+        {"learner.double": True},
+        {"learner.munchausen": True, "learner.munchausen_tau": 0.5},
+        {"learner.munchausen": True, "learner.munchausen_tau": 0.5, "network.head": "c51", "network.atoms": 7},
+        {"network.head": "qr", "network.atoms": 5},
+    ],
+    ids=["single", "double", "munchausen", "c51", "qr"],
+)
+def test_action_masks_agree_with_torch(target: str, more: dict[str, Any]) -> None:
+    changes = {"learner.target": target, "network.layer_norm": True, "network.dueling": True, **more}
     config, spec = with_changes(CONFIG, changes), spec_of(actions=5)
     theirs, ours = pair(config, spec)
     unmasked = stacked_batches(40, 33, spec)
     mask = np.random.default_rng(1).random((40, 33, 5)) < 0.3
     mask[~mask.any(axis=2), 4] = True
-    batches = unmasked._replace(next_mask=mask)
+    legal_now = mask.copy()
+    np.put_along_axis(legal_now, unmasked.action[..., None], True, axis=2)
+    batches = unmasked._replace(next_mask=mask, mask=legal_now)
     first = ours.update(one(batches, 0))
     assert first == pytest.approx(theirs.update(one(batches, 0)), abs=2e-5)
     assert not np.allclose(first, pair(config, spec)[1].update(one(unmasked, 0))), "the mask changes nothing"
@@ -261,9 +287,9 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NetworkConfig()
     assert native_available(network, ObsSpec((4,))) is None
     assert "torso" in str(native_available(replace(network, torso="nature")))
-    assert "c51" in str(native_available(replace(network, head="c51")))
+    assert "iqn" in str(native_available(replace(network, head="iqn")))
     assert "noisy" in str(native_available(replace(network, noisy=True)))
-    assert "Munchausen" in str(native_available(network, learner=LearnerConfig(munchausen=True)))
+    assert native_available(replace(network, head="c51"), learner=LearnerConfig(munchausen=True)) is None
     assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
     assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))
     monkeypatch.setattr(native_learner, "_extension", lambda: None)

@@ -40,23 +40,25 @@ static void head_forward(const Layer *layer, const float *param, float *q, size_
         }
 }
 
-/* q = a + v - mean(a) when dueling [1511.06581 eq. 9], in the first A of q[A + 1]. */
+/* q = a + v - mean(a) when dueling [1511.06581 eq. 9], for each of N outputs per action, in the first A N of q[A N + N]. */
 static void combine_dueling(const Options *options, float *q, size_t count, size_t stride)
 {
     if (!options->dueling)
         return;
-    const size_t actions = options->actions;
-    for (float *end = q + count; q < end; q += LANES) {
-        vf total = splat(0);
-        for (size_t a = 0; a < actions; a++)
-            total += load(q + a * stride);
-        const vf shift = load(q + actions * stride) - total * (1.0f / (float)actions);
-        for (size_t a = 0; a < actions; a++)
-            store(q + a * stride, load(q + a * stride) + shift);
-    }
+    const size_t actions = options->actions, step = options->atoms * stride;
+    for (size_t n = 0; n < options->atoms; n++)
+        for (size_t s = 0; s < count; s += LANES) {
+            float *at = q + n * stride + s;
+            vf total = splat(0);
+            for (size_t a = 0; a < actions; a++)
+                total += load(at + a * step);
+            const vf shift = load(at + actions * step) - total * (1.0f / (float)actions);
+            for (size_t a = 0; a < actions; a++)
+                store(at + a * step, load(at + a * step) + shift);
+        }
 }
 
-/* self->q of obs[count <= capacity, O]; what the backward pass needs stays in the layers. */
+/* self->q of obs[count <= capacity, O]; what the backward pass needs stays in the layers. See values.h for what it means. */
 static void forward(Learner *self, const float *param, const float *obs, size_t count)
 {
     const size_t stride = self->capacity;

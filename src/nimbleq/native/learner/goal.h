@@ -60,15 +60,15 @@ static void find_bonus(Learner *self, const Batch *batch, size_t size)
     const size_t stride = self->capacity;
     const float tau = (float)options->munchausen_tau, clip = (float)options->munchausen_clip;
     forward(self, self->target, batch->obs, size);
-    find_values(self, size);
+    float *values = find_values(self, self->q, size);
     if (batch->mask != NULL)
-        forbid(self->values, batch->mask, options->actions, size, stride);
+        forbid(values, batch->mask, options->actions, size, stride);
     for (size_t s = 0; s < size; s += LANES) {
-        const Softmax softmax = softmax_of(self->values + s, options->actions, stride, 1 / tau);
+        const Softmax softmax = softmax_of(values + s, options->actions, stride, 1 / tau);
         const Lanes lanes = read_lanes(batch, s, size);
         vf taken = splat(0);
         for (size_t a = 0; a < options->actions; a++)
-            taken = choose(lanes.action == (int32_t)a, load(self->values + a * stride + s), taken);
+            taken = choose(lanes.action == (int32_t)a, load(values + a * stride + s), taken);
         const vf scaled = (taken - softmax.best) - tau * softmax.log_total;
         store(self->bonus + s, (float)options->munchausen_alpha * choose(scaled < clip, splat(clip), scaled));
     }
@@ -126,13 +126,12 @@ static void find_goal(Learner *self, const Batch *batch, size_t size)
         find_bonus(self, batch, size);
     if (selects) {
         forward(self, self->param, batch->next_obs, size);
-        find_values(self, size);
-        memcpy(self->selector, self->values, bytes);
+        memcpy(self->selector, find_values(self, self->q, size), bytes);
     }
     forward(self, self->target, batch->next_obs, size);
-    find_values(self, size);
+    const float *values = find_values(self, self->q, size);
     if (!selects)
-        memcpy(self->selector, self->values, bytes);
+        memcpy(self->selector, values, bytes);
     if (batch->next_mask != NULL)
         forbid(self->selector, batch->next_mask, actions, size, stride);
     for (size_t s = 0; s < size; s += LANES) {

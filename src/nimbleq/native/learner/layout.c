@@ -44,13 +44,18 @@ static void place_state(Learner *self, Cursor *cursor)
 
 static void place_work(Learner *self, Cursor *cursor, size_t capacity)
 {
-    const size_t outputs = self->layer[self->layers - 1].out * capacity;
-    self->q = take(cursor, outputs);
-    self->q_next = take(cursor, outputs);
-    self->value = take(cursor, capacity);
+    const Options *options = &self->options;
+    self->q = take(cursor, self->layer[self->layers - 1].out * capacity);
+    self->outputs = take(cursor, options->actions * options->atoms * capacity);
+    self->values = take(cursor, options->actions * capacity);
+    self->selector = take(cursor, options->actions * capacity);
+    self->policy = take(cursor, options->actions * capacity);
+    self->bonus = take(cursor, capacity);
+    self->goal = take(cursor, options->atoms * capacity);
+    self->chosen = take(cursor, options->atoms * LANES);
     self->transposed = take(cursor, self->widest * larger(self->widest, capacity));
     self->scratch = take(cursor, self->widest * BLOCK);
-    self->grad = self->options.max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
+    self->grad = options->max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
     self->bits = (uint64_t *)take(cursor, self->widest * capacity / BLOCK * (sizeof(uint64_t) / sizeof(float)));
     for (size_t l = 0; l < self->layers; l++) {
         Layer *layer = &self->layer[l];
@@ -87,7 +92,7 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
     size_t in = options->obs;
     for (size_t l = 0; l < self->layers; l++) {
         const bool head = l + 1 == self->layers;
-        const size_t out = head ? options->actions + options->dueling : options->hidden[l];
+        const size_t out = head ? (options->actions + options->dueling) * options->atoms : options->hidden[l];
         Layer *layer = &self->layer[l];
         *layer = (Layer){
             .in = in,

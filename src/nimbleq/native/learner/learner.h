@@ -12,14 +12,19 @@
 #define MAX_LAYERS 64
 
 typedef enum { TARGET_NONE, TARGET_HARD, TARGET_POLYAK } Target;
+typedef enum { HEAD_Q, HEAD_C51, HEAD_QR } Head;
 
 /* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
-    bool normalize, layer_norm, dueling, double_q, huber, radam;
+    bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen;
     Target target;
+    Head head;
+    size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
     int64_t target_every, lr_updates;
     double obs_clip, tau, lr, lr_end, adam_eps, max_grad_norm, reward_scale;
+    double v_min, v_max; /* the first and the last bin of HEAD_C51 */
+    double munchausen_alpha, munchausen_tau, munchausen_clip;
 } Options;
 
 /* One Linear. Its weights are a matrix as in matrix.h, w[in, out]; those of the head, which has few outputs, w[out, in].
@@ -39,7 +44,7 @@ typedef struct {
 typedef struct {
     Options options;
     size_t layers;
-    Layer layer[MAX_LAYERS]; /* the last one is the head: A advantages, then the value when dueling */
+    Layer layer[MAX_LAYERS]; /* the last one is the head: A N advantages, then N values when dueling */
     int64_t updates;         /* gradient steps done */
     size_t frozen;           /* layers, from the first on, that no step changes */
 
@@ -54,8 +59,14 @@ typedef struct {
     float *work;
     size_t capacity;   /* samples that the workspace holds, a multiple of BLOCK; rows per block of its matrices */
     size_t widest;     /* features of the widest layer, rounded up to BLOCK */
-    float *q, *q_next; /* outputs of the head by feature, [A (+ 1)][capacity] */
-    float *value;      /* of the next observations, [capacity] */
+    float *q;          /* outputs of the head by feature, [A N (+ N)][capacity] */
+    float *outputs;    /* a copy of them without the values, where q becomes a gradient */
+    float *values;     /* the expected returns in them, [A][capacity]; not of HEAD_Q, where q is that */
+    float *selector;   /* [A][capacity] what decides who acts in s', then what that action's value gains */
+    float *policy;     /* [A][capacity] probability of each next action */
+    float *bonus;      /* Munchausen's, [capacity]; zeros without */
+    float *goal;       /* what the head learns, [N][capacity] */
+    float *chosen;     /* outputs of the actions that were taken, [N][LANES] */
     float *transposed; /* weights of a layer, or what its weight gradient has on the left */
     float *scratch;    /* gradients of a block of weights */
     float *grad;       /* gradients of all parameters, where their norm is clipped */
@@ -70,6 +81,7 @@ typedef struct {
     const float *next_obs; /* [B, O] */
     const float *weight;
     const unsigned char *next_mask; /* [B, A] nonzero where an action is legal in s', at least one a row; NULL: all */
+    const unsigned char *mask;      /* [B, A] the same of s */
 } Batch;
 
 /* A policy to act like, beside a batch or without one. */

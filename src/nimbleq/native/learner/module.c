@@ -38,17 +38,23 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 {
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
                             "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
-                            "max_grad_norm", "reward_scale", NULL};
+                            "max_grad_norm", "reward_scale", "head", "atoms", "v_min", "v_max", "munchausen", "munchausen_alpha",
+                            "munchausen_tau", "munchausen_clip", NULL};
     Options o = {0};
-    Py_ssize_t obs, actions, batch;
+    Py_ssize_t obs, actions, batch, atoms;
     PyObject *hidden;
-    int normalize, layer_norm, dueling, double_q, huber, radam, target;
+    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLddddddd", names, &obs, &actions, &PyTuple_Type, &hidden,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpddd", names, &obs, &actions, &PyTuple_Type, &hidden,
                                      &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
-                                     &o.max_grad_norm, &o.reward_scale))
+                                     &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
+                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip))
         return NULL;
+    if (head < HEAD_Q || head > HEAD_QR || atoms < 1 + (head == HEAD_C51) || (head == HEAD_Q && atoms > 1)) {
+        PyErr_SetString(PyExc_ValueError, "head is 0, 1 or 2, with 1 output, at least 2 and at least 1");
+        return NULL;
+    }
     if (obs < 1 || actions < 1 || batch < 1 || target_every < 1 || lr_updates < 1 || target < TARGET_NONE ||
         target > TARGET_POLYAK) {
         PyErr_SetString(PyExc_ValueError, "sizes, target_every and lr_updates are at least 1, target is 0, 1 or 2");
@@ -56,7 +62,8 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     o.obs = (size_t)obs, o.actions = (size_t)actions;
     o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
-    o.radam = radam;
+    o.radam = radam, o.munchausen = munchausen;
+    o.head = (Head)head, o.atoms = (size_t)atoms;
     o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
     if (!read_hidden(hidden, &o))
         return NULL;
@@ -92,7 +99,7 @@ static PyArrayObject *array_of(PyObject *object, int type, int dims)
 }
 
 /* From NEXT_MASK on they may be missing. */
-enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, PROBABILITY, STRENGTH, INPUTS };
+enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, MASK, PROBABILITY, STRENGTH, INPUTS };
 
 static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 {
@@ -100,7 +107,7 @@ static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
     for (int i = 0; i < INPUTS; i++) {
         if (in[i] == NULL)
             continue;
-        const bool by_action = i == NEXT_MASK || i == PROBABILITY;
+        const bool by_action = i == NEXT_MASK || i == MASK || i == PROBABILITY;
         const size_t last = by_action ? self->learner.options.actions : self->learner.options.obs;
         if (PyArray_DIM(in[i], 0) != updates || PyArray_DIM(in[i], 1) != batch || batch < 1 ||
             (PyArray_NDIM(in[i]) == 3 && PyArray_DIM(in[i], 2) != (npy_intp)last)) {
@@ -125,7 +132,8 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
 {
     const size_t updates = (size_t)PyArray_DIM(in[OBS], 0), size = (size_t)PyArray_DIM(in[OBS], 1);
     const size_t obs = self->learner.options.obs, actions = self->learner.options.actions;
-    const unsigned char *mask = in[NEXT_MASK] == NULL ? NULL : PyArray_DATA(in[NEXT_MASK]);
+    const unsigned char *next_mask = in[NEXT_MASK] == NULL ? NULL : PyArray_DATA(in[NEXT_MASK]);
+    const unsigned char *mask = in[MASK] == NULL ? NULL : PyArray_DATA(in[MASK]);
     if (!learner_reserve(&self->learner, size))
         return PyErr_NoMemory();
     PyObject *abs_td = PyArray_SimpleNew(2, PyArray_DIMS(in[OBS]), NPY_FLOAT32);
@@ -139,7 +147,8 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
             .discount = (const float *)PyArray_DATA(in[DISCOUNT]) + u * size,
             .next_obs = (const float *)PyArray_DATA(in[NEXT_OBS]) + u * size * obs,
             .weight = (const float *)PyArray_DATA(in[WEIGHT]) + u * size,
-            .next_mask = mask == NULL ? NULL : mask + u * size * actions,
+            .next_mask = next_mask == NULL ? NULL : next_mask + u * size * actions,
+            .mask = mask == NULL ? NULL : mask + u * size * actions,
         };
         const bool imitates = in[PROBABILITY] != NULL;
         const Imitation towards = {
@@ -156,10 +165,10 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
 static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args, Py_ssize_t count)
 {
     static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32,
-                                      NPY_BOOL, NPY_FLOAT32, NPY_FLOAT32};
-    static const int dims[INPUTS] = {3, 2, 2, 2, 3, 2, 3, 3, 2};
-    if (count != NEXT_MASK && count != PROBABILITY && count != INPUTS + 1) {
-        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask=None, "
+                                      NPY_BOOL, NPY_BOOL, NPY_FLOAT32, NPY_FLOAT32};
+    static const int dims[INPUTS] = {3, 2, 2, 2, 3, 2, 3, 3, 3, 2};
+    if (count != PROBABILITY && count != INPUTS + 1) {
+        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask, mask, "
                                          "[probability, strength, inverse_tau])");
         return NULL;
     }
@@ -169,7 +178,7 @@ static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args,
     PyArrayObject *in[INPUTS] = {NULL};
     bool ok = true;
     for (int i = 0; i < INPUTS && i < count && ok; i++) {
-        if (i == NEXT_MASK && args[i] == Py_None)
+        if ((i == NEXT_MASK || i == MASK) && args[i] == Py_None)
             continue;
         in[i] = array_of(args[i], types[i], dims[i]);
         ok = in[i] != NULL;

@@ -4,6 +4,7 @@
 #include "adam.h"
 #include "backward.h"
 #include "forward.h"
+#include "goal.h"
 #include "learner.h"
 #include "loss.h"
 
@@ -83,25 +84,6 @@ static void descend(Learner *self, size_t count)
     }
 }
 
-/* self->value[s] = V(s') by the target network: of the action that the online network prefers (double), or the best. */
-static void next_values(Learner *self, const Batch *batch, size_t size)
-{
-    const size_t actions = self->options.actions, stride = self->capacity;
-    const size_t q_bytes = actions * stride * sizeof *self->q;
-    const bool selects = self->options.double_q && self->target != self->param;
-    if (selects) {
-        forward(self, self->param, batch->next_obs, size);
-        memcpy(self->q_next, self->q, q_bytes);
-    }
-    forward(self, self->target, batch->next_obs, size);
-    if (!selects)
-        memcpy(self->q_next, self->q, q_bytes);
-    if (batch->next_mask != NULL)
-        forbid(self->q_next, batch->next_mask, actions, size, stride);
-    for (size_t s = 0; s < size; s += LANES)
-        store(self->value + s, next_value(self->q_next + s, self->q + s, actions, stride));
-}
-
 /* From the gradient of the outputs, in self->q, to the next parameters. */
 static void take_step(Learner *self, size_t size)
 {
@@ -113,19 +95,34 @@ static void take_step(Learner *self, size_t size)
         memcpy(self->target, self->param, self->param_count * sizeof *self->param);
 }
 
+/* Of the outputs for all actions, without the values of a dueling head. */
+static size_t output_bytes(const Learner *self)
+{
+    return self->options.actions * self->options.atoms * self->capacity * sizeof *self->q;
+}
+
+/* To the gradient in self->q, that of acting like `towards`, from the outputs in self->outputs. */
+static void add_imitation(Learner *self, const Imitation *towards, size_t size)
+{
+    const size_t stride = self->capacity;
+    const float *values = find_values(self, self->outputs, size);
+    for (size_t s = 0; s < size; s += LANES)
+        imitation_gradient(&self->options, towards, s, size, values + s, self->outputs + s, self->policy + s, self->q + s,
+                           stride);
+}
+
 void learner_update(Learner *self, const Batch *batch, const Imitation *towards, size_t size, float *abs_td)
 {
     const FloatMode mode = flush_denormals();
-    const Options *options = &self->options;
     const size_t stride = self->capacity;
-    next_values(self, batch, size);
+    find_goal(self, batch, size);
     forward(self, self->param, batch->obs, size);
     if (towards != NULL)
-        memcpy(self->q_next, self->q, options->actions * stride * sizeof *self->q);
+        memcpy(self->outputs, self->q, output_bytes(self));
     for (size_t s = 0; s < size; s += LANES)
-        td_gradient(options, batch, s, size, load(self->value + s), self->q + s, stride, abs_td + s);
-    for (size_t s = 0; towards != NULL && s < size; s += LANES)
-        imitation_gradient(options, towards, s, size, self->q_next + s, self->q + s, stride);
+        loss_gradient(&self->options, batch, s, size, self->goal + s, self->q + s, stride, self->chosen, abs_td + s);
+    if (towards != NULL)
+        add_imitation(self, towards, size);
     take_step(self, size);
     restore_float_mode(mode);
 }
@@ -133,13 +130,10 @@ void learner_update(Learner *self, const Batch *batch, const Imitation *towards,
 void learner_imitate(Learner *self, const float *obs, const Imitation *towards, size_t size)
 {
     const FloatMode mode = flush_denormals();
-    const Options *options = &self->options;
-    const size_t stride = self->capacity;
     forward(self, self->param, obs, size);
-    memcpy(self->q_next, self->q, options->actions * stride * sizeof *self->q);
-    memset(self->q, 0, (options->actions + options->dueling) * stride * sizeof *self->q);
-    for (size_t s = 0; s < size; s += LANES)
-        imitation_gradient(options, towards, s, size, self->q_next + s, self->q + s, stride);
+    memcpy(self->outputs, self->q, output_bytes(self));
+    memset(self->q, 0, self->layer[self->layers - 1].out * self->capacity * sizeof *self->q);
+    add_imitation(self, towards, size);
     take_step(self, size);
     restore_float_mode(mode);
 }
@@ -151,9 +145,10 @@ void learner_q(Learner *self, const float *obs, size_t count, float *q)
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;
         forward(self, self->param, obs + first * self->options.obs, rows);
+        const float *values = find_values(self, self->q, rows);
         for (size_t s = 0; s < rows; s++)
             for (size_t a = 0; a < actions; a++)
-                q[(first + s) * actions + a] = self->q[a * stride + s];
+                q[(first + s) * actions + a] = values[a * stride + s];
     }
     restore_float_mode(mode);
 }
@@ -165,10 +160,11 @@ void learner_act(Learner *self, const float *obs, size_t count, int64_t *action)
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;
         forward(self, self->param, obs + first * self->options.obs, rows);
+        const float *values = find_values(self, self->q, rows);
         for (size_t s = 0; s < rows; s++) {
             size_t best = 0;
             for (size_t a = 1; a < self->options.actions; a++)
-                if (self->q[a * stride + s] > self->q[best * stride + s])
+                if (values[a * stride + s] > values[best * stride + s])
                     best = a;
             action[first + s] = (int64_t)best;
         }

@@ -2,7 +2,7 @@
 #ifndef NIMBLEQ_LEARNER_VALUES_H
 #define NIMBLEQ_LEARNER_VALUES_H
 
-#include "exp.h"
+#include "exponential.h"
 #include "learner.h"
 
 /* The greatest of `count` values. */
@@ -51,20 +51,22 @@ INLINE vf mean_of(const float *x, size_t count, size_t stride)
     return total * (1.0f / (float)count);
 }
 
-/* self->values[A] of the outputs in self->q; those of HEAD_C51 become probabilities. */
-static void find_values(Learner *self, size_t count)
+/* Action values [A][capacity] of the outputs q[A N][capacity]: self->values, or q itself of HEAD_Q. The outputs of HEAD_C51
+ * become probabilities. */
+static float *find_values(Learner *self, float *q, size_t count)
 {
     const Options *options = &self->options;
     const size_t stride = self->capacity, step = options->atoms * stride;
     if (options->head == HEAD_Q)
-        return;
+        return q;
     for (size_t a = 0; a < options->actions; a++)
         for (size_t s = 0; s < count; s += LANES) {
-            float *outputs = self->q + a * step + s;
+            float *outputs = q + a * step + s;
             const vf value = options->head == HEAD_C51 ? expectation(options, outputs, stride)
                                                        : mean_of(outputs, options->atoms, stride);
             store(self->values + a * stride + s, value);
         }
+    return self->values;
 }
 
 #endif

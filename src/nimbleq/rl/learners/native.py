@@ -26,7 +26,8 @@ from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch, ObsSpec
 
-_TARGETS = ("none", "hard", "polyak")  # the numbers of `enum Target` in native/learner/learner.h
+_TARGETS = ("none", "hard", "polyak")  # the numbers of `Target` in native/learner/learner.h
+_HEADS = ("q", "c51", "qr")  # the numbers of `Head` there
 _MAX_HIDDEN = 63
 _INSTEAD = "; use --learner.engine torch"
 
@@ -37,14 +38,12 @@ def native_available(
     """Why the native learner cannot train this network this way, in words for a person; None when it can."""
     if network.torso != "mlp":
         return f"the native learner has no {network.torso} torso, only fully connected layers"
-    if network.head != "q":
-        return f"the native learner has no {network.head} head, it learns expected values"
+    if network.head not in _HEADS:
+        return f"the native learner has no {network.head} head, only {', '.join(_HEADS)}"
     if network.noisy:
         return "the native learner has no noisy layers"
     if network.sparsity:
         return "the native learner has no sparse weights"
-    if learner is not None and learner.munchausen:
-        return "the native learner has no Munchausen targets"
     if obs is not None and obs.pictures:
         return "the native learner takes no pictures"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
@@ -100,6 +99,14 @@ class NativeLearner:
             adam_eps=learner.adam_eps,
             max_grad_norm=learner.max_grad_norm,
             reward_scale=learner.reward_scale,
+            head=_HEADS.index(network.head),
+            atoms=1 if network.head == "q" else network.atoms,
+            v_min=network.v_min,
+            v_max=network.v_max,
+            munchausen=learner.munchausen,
+            munchausen_alpha=learner.munchausen_alpha,
+            munchausen_tau=learner.munchausen_tau,
+            munchausen_clip=learner.munchausen_clip,
         )
         self._state = np.frombuffer(self._core, np.float32)
         layout = Layout(self._state, extension.BLOCK)
@@ -134,10 +141,8 @@ class NativeLearner:
 
     def update(self, batch: Batch) -> Array:
         """One gradient step; returns ``|TD error|: float32[B]`` before it."""
-        mask = None if batch.next_mask is None else batch.next_mask[None]
-        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]), mask)[0]
-        self.updates += 1
-        return abs_td
+        errors: Array = self.update_many(_stacked(batch))[0]
+        return errors
 
     def update_many(self, batches: Batch) -> Array:
         """``U`` gradient steps, one after the other, without Python in between.
@@ -146,20 +151,20 @@ class NativeLearner:
             batches: a `Batch` whose arrays have a leading axis ``U``: ``obs[U, B, O]``, ``action[U, B]``, …
 
         Returns:
-            ``|TD error|: float32[U, B]``, each row before its own step.
+            ``|TD error|: float32[U, B]`` (of ``c51`` the KL divergence), each row before its own step.
 
         Raises:
             ValueError: shapes disagree, or an action does not exist; nothing was changed.
         """
-        abs_td: Array = self._core.update_many(*batches[:6], batches.next_mask)
+        abs_td: Array = self._core.update_many(*batches[:6], batches.next_mask, batches.mask)
         self.updates += len(abs_td)
         return abs_td
 
     def update_towards(self, batch: Batch, towards: Imitation) -> Array:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
-        mask = None if batch.next_mask is None else batch.next_mask[None]
         policy = towards.probability[None], towards.weight[None], 1 / towards.temperature
-        abs_td: Array = self._core.update_many(*(array[None] for array in batch[:6]), mask, *policy)[0]
+        one = _stacked(batch)
+        abs_td: Array = self._core.update_many(*one[:6], one.next_mask, one.mask, *policy)[0]
         self.updates += 1
         return abs_td
 
@@ -236,6 +241,11 @@ class NativeLearner:
         for prefix, group in groups.items():
             for key, view in group.items():
                 yield f"{prefix}.{key}", view
+
+
+def _stacked(batch: Batch) -> Batch:
+    """With a leading axis of 1."""
+    return Batch(*(None if array is None else array[None] for array in batch))  # type: ignore[arg-type]
 
 
 def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:

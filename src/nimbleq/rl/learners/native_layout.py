@@ -66,7 +66,9 @@ class Layout:
             views[f"{name}.weight"] = View(weight, (outputs, inputs), transposed=True)
             views[f"{name}.bias"] = self.vector(outputs)
             inputs = outputs
-        return views | self._head(inputs, {"advantage": spec.actions} | ({"value": 1} if network.dueling else {}))
+        outputs = 1 if network.head == "q" else network.atoms
+        heads = {"advantage": spec.actions * outputs} | ({"value": outputs} if network.dueling else {})
+        return views | self._head(inputs, heads)
 
     def vector(self, size: int) -> View:
         """View of what comes next: a vector."""
