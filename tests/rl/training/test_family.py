@@ -10,6 +10,7 @@ import torch
 from nimbleq.config import TrainConfig, with_changes
 from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.learners.torch import TorchLearner
+from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads import c51, iqn, qr
 from nimbleq.rl.nets.heads.head import Sample
@@ -154,25 +155,27 @@ def chain_batch() -> Batch:
     return Batch(eye[state], action, reward, discount, eye[[1] * 6], np.ones(6, np.float32), np.arange(6))
 
 
-@pytest.mark.parametrize("head", DISTRIBUTIONS)
-def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: str) -> None:
+@pytest.mark.parametrize(
+    ("head", "engine"), [*((head, "torch") for head in DISTRIBUTIONS), ("c51", "auto"), ("qr", "auto")]
+)
+def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: str, engine: str) -> None:
     """Z(1, 0) is 0 or 2, Z(0, 0) is 0 or γ·2 = 1, half each; Z(·, 1) is −1."""
-    config = with_changes(TrainConfig(), CHAIN | {"network.head": head} | DISTRIBUTIONS[head])
-    learner = make_learner(config, EnvSpec(ObsSpec((2,)), 2), seed=0)
-    assert isinstance(learner, TorchLearner)
+    config = with_changes(TrainConfig(), CHAIN | {"network.head": head, "learner.engine": engine} | DISTRIBUTIONS[head])
+    spec = EnvSpec(ObsSpec((2,)), 2)
+    learner = make_learner(config, spec, seed=0)
     for _ in range(500):
         learner.update(chain_batch())
-    obs = torch.eye(2)
+    obs, network = torch.eye(2), network_with(learner.weights(), spec, config.network)
     assert learner.q(obs.numpy()) == pytest.approx(np.array([[0.5, -1.0], [1.0, -1.0]]), abs=0.08)
     with torch.no_grad():
         if head == "c51":
-            probs = c51.log_probs(learner.online, obs).exp()
+            probs = c51.log_probs(network, obs).exp()
             at = {value: round((value + 1) * 10) for value in (-1, 0, 1, 2)}
             assert probs[0, 0, [at[0], at[1]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
             assert probs[1, 0, [at[0], at[2]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
             assert probs[:, 1, at[-1]].tolist() == pytest.approx([1.0, 1.0], abs=0.05)
             return
-        quantiles = QUANTILES[head](learner.online, obs, midpoints(16).expand(2, -1)).numpy()
+        quantiles = QUANTILES[head](network, obs, midpoints(16).expand(2, -1)).numpy()
     last = huber_quantiles(np.array([0.0, 2.0]), midpoints(16).numpy())
     first = huber_quantiles(0.5 * last, midpoints(16).numpy())
     for found, expected in ((quantiles[1, 0], last), (quantiles[0, 0], first), (quantiles[:, 1], -1.0)):
