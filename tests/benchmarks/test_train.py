@@ -20,7 +20,7 @@ from benchmarks.cases.train_tables import (
 from benchmarks.peers import PEERS
 from benchmarks.peers.cleanrl import epsilon_at, ours
 from nimbleq.config import TrainConfig
-from nimbleq.rl.training.explore import epsilon_at as our_epsilon_at
+from nimbleq.rl.explore import epsilon_at as our_epsilon_at
 from nimbleq.verbs.train import Args, arguments
 
 

@@ -5,6 +5,7 @@ from nimbleq.config.plain import flat_settings, from_dict, to_dict, with_changes
 from nimbleq.config.resume import require_same_result, same_settings
 from nimbleq.config.rules import validate
 from nimbleq.config.settings import (
+    DistributedConfig,
     EnvConfig,
     EvalConfig,
     ExploreConfig,
@@ -20,6 +21,7 @@ from nimbleq.config.settings import (
 __all__ = [
     "AUTO",
     "Channels",
+    "DistributedConfig",
     "EngineName",
     "EnvConfig",
     "EvalConfig",

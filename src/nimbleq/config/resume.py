@@ -11,6 +11,7 @@ from nimbleq.errors import ConfigError
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "checkpoint_seconds": "how often the state is saved",
+    "distributed.ray": "it says where processes run",
     "env.workers": "an environment plays the same in every process",
     "evaluation.beside": "a check depends on the weights and its seeds, not on when and where it runs",
 }

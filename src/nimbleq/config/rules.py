@@ -17,11 +17,12 @@ _AT_LEAST_1 = (
     "network.torso_width", "network.space_to_depth", "network.cosines", "network.policy_fractions", "replay.n_step",
     "learner.batch_size", "learner.target_every", "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
-    "policy.lr_updates",
+    "policy.lr_updates", "distributed.chunk", "distributed.learners",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "policy.lr_end",
     "learner.adam_eps", "learner.max_grad_norm", "learner.reward_clip", "learner.munchausen_alpha", "explore.updates",
+    "distributed.actors",
 )  # fmt: skip
 _POSITIVE = (
     "network.obs_clip",
@@ -53,7 +54,7 @@ def validate(config: TrainConfig) -> None:
     for name, value in _numbers(config):
         if not math.isfinite(value):
             raise ConfigError(f"the setting {name} must be a finite number, not {value}")
-    for rule in chain(_ranges(config), _of_networks(config), _of_environments(config)):
+    for rule in chain(_ranges(config), _of_networks(config), _of_environments(config), _of_processes(config)):
         if not rule.holds:
             value = attrgetter(rule.name)(config)
             raise ConfigError(f"the setting {rule.name.removeprefix('env.')} must be {rule.wanted}, not {value}")
@@ -102,6 +103,24 @@ def _of_environments(config: TrainConfig) -> Iterator[_Rule]:
     """What steps the environments."""
     env = config.env
     yield _Rule("env.workers", 1 <= env.workers <= config.envs, f"within 1 and envs, {config.envs}")
+
+
+def _of_processes(config: TrainConfig) -> Iterator[_Rule]:
+    """Actors and learners."""
+    processes, batch = config.distributed, config.learner.batch_size
+    yield _Rule("learner.batch_size", batch % processes.learners == 0, f"a multiple of learners, {processes.learners}")
+    address = processes.ray or ""
+    several = processes.actors > 0 or processes.learners > 1
+    yield _Rule("policy.network", not (several and config.policy.network), "left out with actors or learners")
+    yield _Rule("distributed.ray", not address.startswith("ray://"), "host:port or auto, on a machine of the cluster")
+    yield _Rule("distributed.ray", several or not address, "left out without actors or learners")
+    if processes.actors == 0:
+        return
+    yield _Rule("algorithm", config.algorithm == "dqn", "dqn with actors")
+    yield _Rule("env.workers", config.env.workers == 1, "1 with actors, which are processes themselves")
+    yield _Rule("network.noisy", not config.network.noisy, "off with actors, each of which has an ε of its own")
+    steps = config.envs * processes.chunk
+    yield _Rule("replay.capacity", config.replay.capacity >= steps, f"at least envs · distributed.chunk, {steps}")
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

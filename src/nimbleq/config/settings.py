@@ -127,8 +127,8 @@ class LearnerConfig:
 
     Attributes:
         engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything, on the CPU), ``device``
-            (replay and learner together on ``device``), ``xla`` (JAX: a TPU, a GPU or the CPU), ``auto`` (native if it
-            can, else torch).
+            (replay and learner together on ``device``), ``xla`` (JAX: a TPU, a GPU or the CPU), ``parallel`` (torch, in
+            ``learners`` processes), ``auto`` (native if it can, else torch; with ``learners`` parallel).
         device: of the engine ``device``: ``cuda``, ``cpu``, or ``auto``, which is the GPU where there is one.
         precision: of the engine ``device``: ``bf16`` computes torso and fully connected layers in bfloat16; weights,
             heads and losses stay float32.
@@ -275,6 +275,24 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class DistributedConfig:
+    """Training in several processes, on one machine or on many; Ray runs them.
+
+    Attributes:
+        actors: processes that play, each ``envs`` environments with an ε of its own in place of ``explore``'s
+            [1803.00933] (0: training plays by itself).
+        chunk: steps of its environments that an actor sends at once.
+        learners: processes that share the batch of each update.
+        ray: address of a running Ray cluster, host:port or auto (None: Ray is started on this machine).
+    """
+
+    actors: Annotated[int, tyro.conf.arg(prefix_name=False)] = 0
+    chunk: int = 64
+    learners: Annotated[int, tyro.conf.arg(prefix_name=False)] = 1
+    ray: Annotated[str | None, tyro.conf.arg(prefix_name=False)] = None
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """Where metrics go besides ``metrics.jsonl`` and TensorBoard; not part of `TrainConfig`, as it changes no result.
 
@@ -297,7 +315,7 @@ class TrainConfig:
             section but ``replay``).
         seed: of networks, exploration, replay and environments.
         steps: budget in environment steps.
-        envs: environments stepped side by side.
+        envs: environments stepped side by side (by each of the ``actors``, where there are any).
         learn_start: steps before the first update.
         updates_per_step: updates of a round, one after the other.
         update_every: steps of all ``envs`` between two rounds of updates.
@@ -312,6 +330,7 @@ class TrainConfig:
     pqn: PqnConfig = field(default_factory=PqnConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     algorithm: Literal["dqn", "pqn"] = "dqn"
     seed: int = 0
     steps: int = 500_000

@@ -13,11 +13,11 @@ from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.engines import make_env_batch, spec_of
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.vector import VectorEnv
+from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.masks import best_legal, nth_legal
 from nimbleq.rl.presets import preset
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.evaluate import Evaluator
-from nimbleq.rl.training.explore import epsilon_greedy
 from nimbleq.rl.training.state import load_state
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir

@@ -11,7 +11,7 @@ from nimbleq.config import TrainConfig, with_changes
 from nimbleq.errors import ConfigError
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.learners.engine import Engine
-from nimbleq.rl.learners.engines import ENGINES, engine_for, make_learner
+from nimbleq.rl.learners.engines import ENGINES, choices, engine_for, make_learner
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.rules import check_settings
@@ -70,7 +70,7 @@ def test_the_command_line_has_a_choice_for_each_row(
     out = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert "{auto,native,torch,device,xla,toy}" in capsys.readouterr().out
+    assert f"{{{','.join(choices())}}}" in capsys.readouterr().out
     assert cli.main(["train", "--learner.engine", "toy", "--learner.double", "--out", out]) == 2
     assert capsys.readouterr().err == "nimbleq: the toy learns no double targets; use --no-learner.double\n"
     assert cli.main(["train", "--learner.engine", "fpga", "--out", out]) == 2

@@ -11,27 +11,16 @@ from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Step
 
 
-class Environments(Protocol):
-    """``N`` environments that restart by themselves, see `nimbleq.rl.envs.vector.VectorEnv`.
+class Source(Protocol):
+    """Where training gets its steps from: environments of its own, or actors that have some.
 
     Attributes:
-        spec: of one of them.
-        mask: ``bool[N, A]`` among which actions (None: all).
-        finished: ``(return, length)`` of the episodes that ended in the last `step`.
+        spec: of one environment.
+        finished: ``(return, length)`` of the episodes that ended in the last steps.
     """
 
     spec: EnvSpec
-    mask: Array | None
     finished: list[tuple[float, int]]
-
-    @property
-    def obs(self) -> Array:
-        """``[N, *O]`` what the next action is chosen from."""
-        ...
-
-    def step(self, action: Array) -> Step:
-        """Step all environments with ``action: int64[N]``; those whose episode ends start the next one."""
-        ...
 
     def arrays(self) -> dict[str, Array]:
         """Complete state."""
@@ -43,6 +32,25 @@ class Environments(Protocol):
 
     def close(self) -> None:
         """Release what the environments hold."""
+        ...
+
+
+class Environments(Source, Protocol):
+    """``N`` environments that restart by themselves, see `nimbleq.rl.envs.vector.VectorEnv`.
+
+    Attributes:
+        mask: ``bool[N, A]`` among which actions the next one is chosen (None: all).
+    """
+
+    mask: Array | None
+
+    @property
+    def obs(self) -> Array:
+        """``[N, *O]`` what the next action is chosen from."""
+        ...
+
+    def step(self, action: Array) -> Step:
+        """Step all environments with ``action: int64[N]``; those whose episode ends start the next one."""
         ...
 
 

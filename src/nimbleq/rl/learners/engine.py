@@ -30,6 +30,10 @@ def host_replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay:
     return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
 
 
+def nothing_held(learner: Learner) -> None:
+    """Most learners hold nothing."""
+
+
 def sampled_updates(
     config: TrainConfig, learner: Learner, replay: Replay, rng: np.random.Generator, beta: float
 ) -> Iterator[Measure]:
@@ -111,6 +115,8 @@ class Engine(Generic[L, R]):
         checks: the engine, on the CPU, that plays the greedy checks of its runs.
         imitates: its learners are `nimbleq.rl.learners.imitation.Imitator`.
         program: plays and learns without the host; None where it cannot, so the loops of the host do.
+        shares: it shares the batches of an update among ``--learners`` processes.
+        close: releases what a learner holds beside memory.
     """
 
     name: str
@@ -124,3 +130,5 @@ class Engine(Generic[L, R]):
     checks: str = "auto"
     imitates: bool = False
     program: Callable[[TrainConfig, L, Environments], Program | None] = no_program
+    shares: bool = False
+    close: Callable[[L], None] = nothing_held

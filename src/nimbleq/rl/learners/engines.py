@@ -20,6 +20,7 @@ ENGINES: Table[Engine[Any, Any]] = Table(
         "torch": "nimbleq.rl.learners.torch:ENGINE",
         "device": "nimbleq.rl.learners.device.learner:ENGINE",
         "xla": "nimbleq.rl.learners.xla.engine:ENGINE",
+        "parallel": "nimbleq.rl.learners.parallel:ENGINE",
     }
 )
 """By name. ``auto`` takes the first row that can train."""
@@ -38,19 +39,27 @@ def engine_for(config: TrainConfig, spec: EnvSpec | None) -> Engine[Any, Any]:
     """
     wanted = config.learner.engine
     if wanted == AUTO:
-        return next(row for row in ENGINES.values() if row.why_not(config, spec) is None)
+        return next(row for row in ENGINES.values() if _why_not(row, config, spec) is None)
     if wanted not in ENGINES:
         raise ConfigError(f"there is no learner.engine {wanted!r}; choose from {', '.join(choices())}")
-    reason = ENGINES[wanted].why_not(config, spec)
+    reason = _why_not(ENGINES[wanted], config, spec)
     if reason is not None:
         raise ConfigError(reason)
     return ENGINES[wanted]
 
 
+def _why_not(row: Engine[Any, Any], config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    if config.distributed.learners > 1 and not row.shares:
+        able = " or ".join(other.name for other in ENGINES.values() if other.shares)
+        return f"learner.engine {row.name} computes in one process: leave out --learners, or use {able}"
+    return row.why_not(config, spec)
+
+
 def checking_engine(config: TrainConfig, spec: EnvSpec) -> Engine[Any, Any]:
     """The engine that plays the greedy checks of a run: on the CPU, whatever trains it."""
     row = ENGINES.get(config.learner.engine)
-    return engine_for(with_changes(config, {"learner.engine": AUTO if row is None else row.checks}), spec)
+    changes = {"learner.engine": AUTO if row is None else row.checks, "distributed.learners": 1}
+    return engine_for(with_changes(config, changes), spec)
 
 
 def check_engine(config: TrainConfig) -> None:

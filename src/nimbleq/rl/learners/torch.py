@@ -1,4 +1,4 @@
-"""The engine ``torch``: one gradient step of DQN in PyTorch on the CPU."""
+"""The engine ``torch``: one gradient step of DQN in PyTorch."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch
 
+_CPU = torch.device("cpu")
+
 
 def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     if config.optimizer == "radam":
@@ -32,16 +34,16 @@ def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> t
 
 
 class TorchLearner(learner_state.Weights):
-    """`Learner` in PyTorch on the CPU: any network, any setting."""
+    """`Learner` in PyTorch on ``device``: any network, any setting."""
 
-    def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int) -> None:
-        self.config, self.spec = config.learner, spec
+    def __init__(self, config: TrainConfig, spec: EnvSpec, seed: int, device: torch.device = _CPU) -> None:
+        self.config, self.spec, self.device = config.learner, spec, device
         self.updates = 0
-        self.online = initial_network(spec, config.network, seed)
+        self.online = initial_network(spec, config.network, seed).to(device)
         self.sparsity = Sparsity(self.online, config.network, seed) if config.network.sparsity else None
         self.target = self.online
         if self.config.target != "none":
-            self.target = initial_network(spec, config.network, seed).requires_grad_(False)
+            self.target = initial_network(spec, config.network, seed).to(device).requires_grad_(False)
             self.target.load_state_dict(self.online.state_dict())
         head = self.online.head
         loss = head.return_loss if config.algorithm == "pqn" else head.loss
@@ -49,16 +51,16 @@ class TorchLearner(learner_state.Weights):
         self.loss = loss
         self.noisy = noisy_layers(self.online), noisy_layers(self.target)
         self.draws = config.network.noisy or head.draws
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
         self.trained = list(self.online.parameters())
         self.frozen: list[torch.nn.Parameter] = []
         self.optimizer = make_optimizer(lambda: _optimizer(self.config, self.trained))
-        learner_state.start_moments(self.optimizer, step_on_device=False)
+        learner_state.start_moments(self.optimizer, step_on_device=config.learner.optimizer == "adam")
 
     def q(self, obs: Array) -> Array:
         """See `Learner`."""
         with torch.no_grad():
-            return cast(Array, self.online(torch.from_numpy(obs)).numpy())
+            return cast(Array, self.online(torch.from_numpy(obs).to(self.device)).cpu().numpy())
 
     def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
         """See `Learner`."""
@@ -76,7 +78,7 @@ class TorchLearner(learner_state.Weights):
 
     def imitate(self, obs: Array, towards: Imitation) -> None:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
-        self._descend(self._divergence(torch.from_numpy(obs), towards))
+        self._descend(self._divergence(self._tensor(obs), towards))
 
     def freeze(self, layers: int) -> None:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
@@ -89,27 +91,28 @@ class TorchLearner(learner_state.Weights):
 
     def _divergence(self, obs: torch.Tensor, towards: Imitation) -> torch.Tensor:
         """The mean of ``weight · KL(π ‖ softmax(Q/τ))`` over the states, up to a constant."""
-        probability = torch.from_numpy(towards.probability)
+        probability = self._tensor(towards.probability)
         scaled = (self.online(obs) / towards.temperature).masked_fill(probability < 0, -torch.inf)
         log_policy = torch.log_softmax(scaled, dim=1).masked_fill(probability < 0, 0.0)
-        return losses.weighted_mean(-(probability * log_policy).sum(dim=1), torch.from_numpy(towards.weight))
+        return losses.weighted_mean(-(probability * log_policy).sum(dim=1), self._tensor(towards.weight))
 
     def _updated(self, batch: Batch, towards: Imitation | None) -> Array:
         config = self.config
-        obs, action, reward, discount, next_obs, weight = (torch.from_numpy(array) for array in batch[:6])
-        masks = (None if mask is None else torch.from_numpy(mask) for mask in (batch.next_mask, batch.mask))
+        obs, action, reward, discount, next_obs, weight = (self._tensor(array) for array in batch[:6])
+        masks = (None if mask is None else self._tensor(mask) for mask in (batch.next_mask, batch.mask))
         sample = Sample(obs, action, reward * config.reward_scale, discount, next_obs, *masks)
         with noise(self.noisy[1], self.generator), noise(self.noisy[0], self.generator):
             errors = self.loss(self.online, self.target, sample, config, self.generator)
         loss = losses.weighted_mean(errors.loss, weight)
         self._descend(loss if towards is None else loss + self._divergence(obs, towards))
-        return errors.surprise.numpy()
+        return errors.surprise.cpu().numpy()
 
     def _descend(self, loss: torch.Tensor) -> None:
         """One step of the optimizer and what follows it."""
         config = self.config
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.combine_gradients()
         if self.sparsity is not None:
             self.sparsity.before_step(self.updates, self.optimizer)
         if config.max_grad_norm > 0:
@@ -123,6 +126,12 @@ class TorchLearner(learner_state.Weights):
             self.optimizer.state[parameter]["step"] += 1
         self.updates += 1
         self._move_target()
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def combine_gradients(self) -> None:
+        """What becomes of gradients before they are clipped: nothing, where one process computes all of the batch."""
 
     @torch.no_grad()
     def _move_target(self) -> None:

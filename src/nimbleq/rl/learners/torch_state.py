@@ -110,9 +110,15 @@ def load_moments(
         moments["exp_avg_sq"].copy_(torch.from_numpy(np.array(arrays[f"adam_v.{name}"])))
 
 
+def obs_norm(network: QNetwork) -> ObsNorm | None:
+    """What normalises the numbers that a network observes, if anything does."""
+    norm = network.torso.numbers if isinstance(network.torso, MixedTorso) else network.prepare
+    return norm if isinstance(norm, ObsNorm) else None
+
+
 def write_obs_stats(network: QNetwork, mean: Tensor, inverse_std: Tensor) -> None:
     """Let `ObsNorm` normalise with these, one for each number that it gets; ignored without it."""
-    norm = network.torso.numbers if isinstance(network.torso, MixedTorso) else network.prepare
-    if isinstance(norm, ObsNorm):
+    norm = obs_norm(network)
+    if norm is not None:
         norm.mean.copy_(mean)
         norm.inverse_std.copy_(inverse_std)

@@ -24,6 +24,10 @@ class ReplayBuffer(Protocol):
         """Finish what `add` put off."""
         ...
 
+    def prioritize(self, first: int, abs_td: Array) -> None:
+        """Give the transitions from number ``first`` on priorities: ``|TD error|: float32[K]`` (ignored if uniform)."""
+        ...
+
     def settled(self) -> Replay:
         """Every transition, on the host: what checkpoints are written from, and loaded into."""
         ...

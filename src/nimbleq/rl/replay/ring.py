@@ -200,6 +200,10 @@ class Replay:
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
 
+    def prioritize(self, first: int, abs_td: Array) -> None:
+        """Give the transitions from number ``first`` on priorities: ``|TD error|: float32[K]`` (ignored if uniform)."""
+        self.reprioritize(self._slots(first, len(abs_td)), abs_td)
+
     def settle(self) -> None:
         """`add` puts nothing off."""
 

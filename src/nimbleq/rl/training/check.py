@@ -78,6 +78,7 @@ class Checker:
         self.config, self.interrupted = config, interrupted
         self._player: _Player | None = None
         self._result: EvalResult | None = None
+        self._playing = False  # in the other process
         self._process: BaseProcess | None = None
         if config.evaluation.beside and hasattr(os, "fork") and len(os.sched_getaffinity(0)) > 1:
             context = multiprocessing.get_context("fork")
@@ -102,6 +103,7 @@ class Checker:
                 self._pipe.send(check)
             except OSError:
                 raise self._died() from None
+            self._playing = True
         else:
             self._player = self._player or _Player(self.config, self.interrupted)
             self._result = self._player.play(check)
@@ -120,7 +122,17 @@ class Checker:
             self._result = self._received()
         return self._result
 
+    def forget(self) -> None:
+        """Wait for the check that is being played, if there is one: nobody asks for its result any more.
+
+        Raises:
+            EnvError, KeyboardInterrupt: see `result`.
+        """
+        if self._playing:
+            self.result(wait=True)
+
     def _received(self) -> EvalResult:
+        self._playing = False
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):

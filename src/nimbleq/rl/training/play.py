@@ -10,9 +10,9 @@ from typing import cast
 import numpy as np
 
 from nimbleq.rl.envs.batch import EnvBatch, expect
+from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.spec import EnvSpec
-from nimbleq.rl.training.explore import epsilon_greedy
 from nimbleq.types import Array, Policy
 
 _NOISE_BLOCK = 256  # steps of exploration noise drawn at once

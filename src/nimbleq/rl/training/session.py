@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from nimbleq.errors import DivergedError
 from nimbleq.log import MetricsLog
+from nimbleq.rl.distributed.chunk import Chunk
+from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import Measure
 from nimbleq.rl.ramp import ramp
+from nimbleq.rl.rewards import clipped
 from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.state import TrainState, save_state
 from nimbleq.rundir import RunDir
@@ -25,7 +29,11 @@ _LOG_UPDATES = 100  # updates between two records of metrics
 class Session:
     """One session of a run: the state, where it is saved, and where it is logged.
 
-    ``limit``: seconds of training after which it ends.
+    Attributes:
+        limit: seconds of training after which it ends.
+        note: on the last check, shown with the progress.
+        lag: of actors, shown with the progress, too.
+        measures: of actors, written with every record of metrics.
     """
 
     state: TrainState
@@ -34,6 +42,8 @@ class Session:
     checker: Checker
     limit: float | None = None
     note: str = ""
+    lag: str = ""
+    measures: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.began = self.saved = time.monotonic()
@@ -62,7 +72,7 @@ class Session:
 
     def explore(self, epsilon: float) -> Array:
         """Legal next actions of all environments, ``int64[N]``: the (noisy) network's, or random ones."""
-        envs, learner = self.state.envs, self.state.learner
+        envs, learner = self._environments, self.state.learner
         return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
 
     def play(self, action: Array) -> Step:
@@ -73,14 +83,29 @@ class Session:
         Raises:
             EnvError: see `nimbleq.rl.envs.batch.EnvBatch.step`.
         """
-        step, clip = self.state.envs.step(action), self.state.config.learner.reward_clip
-        return step._replace(reward=step.reward.clip(-clip, clip)) if clip > 0 else step
+        return clipped(self._environments.step(action), self.state.config.learner.reward_clip)
+
+    @property
+    def _environments(self) -> Environments:
+        """Those that this process steps; a run with actors has none."""
+        return cast(Environments, self.state.envs)
 
     def store(self, step: Step) -> Step:
         """Put ``step`` of all environments into the replay, if there is one; ``step``."""
         if self.state.replay is not None:
             self.state.replay.add(step)
         return step
+
+    def store_chunk(self, chunk: Chunk) -> None:
+        """Put all steps of a chunk into the replay, with the priorities that it brings."""
+        replay = self.state.replay
+        assert replay is not None, "there is a replay in every algorithm that calls this"
+        first = replay.settled().added
+        for step in chunk.steps():
+            replay.add(step)
+        replay.settle()
+        if chunk.abs_td is not None:
+            replay.prioritize(first, chunk.abs_td)
 
     def count(self, steps: Sequence[Step]) -> None:
         """Take ``steps`` of all environments into the count of steps and the statistics of observations."""
@@ -139,6 +164,7 @@ class Session:
             **measures,
             epsilon=epsilon,
             return_mean=float(np.mean(recent)) if recent else None,
+            **self.measures,
         )
 
     def average_weights(self) -> None:
@@ -154,7 +180,7 @@ class Session:
         """
         self.check_when_due()
         self.save_when_due()
-        tick(self.state.counters.steps, self.state.config.steps, self.note)
+        tick(self.state.counters.steps, self.state.config.steps, "; ".join(filter(None, (self.note, self.lag))))
         if interrupted():
             raise KeyboardInterrupt
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, from_dict, require_same_result, to_dict
 from nimbleq.errors import ConfigError
-from nimbleq.rl.envs.vector_engine import Environments
+from nimbleq.rl.distributed.ledger import Ledger
+from nimbleq.rl.envs.vector_engine import Source
 from nimbleq.rl.envs.vectors import VECTOR_ENGINES
+from nimbleq.rl.explore import Explorer
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.policy_value.pair import training_engine
@@ -24,7 +26,6 @@ from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.best import check_best, save_best
 from nimbleq.rl.training.check import EvalJob, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
-from nimbleq.rl.training.explore import Explorer
 from nimbleq.rl.training.stats import ObsStats
 from nimbleq.types import Array, ObsSpec
 
@@ -63,6 +64,7 @@ class Counters:
 class TrainState:
     """Everything that training changes: saving it and loading it back changes nothing that follows.
 
+    ``envs`` is the ledger of what came from actors where these play;
     ``replay`` is None for PQN, which stores nothing between two rollouts; ``stats`` is None without normalisation;
     ``average`` is that of the weights, where it is what is checked (None: the network itself is); ``checking`` is the
     greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
@@ -72,7 +74,7 @@ class TrainState:
     config: TrainConfig
     engine: Engine[Any, Any]
     learner: Learner
-    envs: Environments
+    envs: Source
     replay: ReplayBuffer | None
     stats: ObsStats | None
     explorer: Explorer
@@ -87,7 +89,7 @@ class TrainState:
 
 def new_state(config: TrainConfig) -> TrainState:
     """The state before the first step; ``config.seed`` decides all of it."""
-    envs = VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, config.seed)
+    envs = _source(config)
     obs = envs.spec.obs
     engine = training_engine(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
@@ -106,6 +108,12 @@ def new_state(config: TrainConfig) -> TrainState:
         counters=Counters(next_check=config.evaluation.every),
         average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
     )
+
+
+def _source(config: TrainConfig) -> Source:
+    if config.distributed.actors > 0:
+        return Ledger(config)
+    return VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, config.seed)
 
 
 def _stats(config: TrainConfig, obs: ObsSpec) -> ObsStats | None:

@@ -6,14 +6,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from nimbleq.config import LogConfig, TrainConfig, to_dict
 from nimbleq.errors import EnvError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.log import MetricsLog
+from nimbleq.rl.distributed.actor import actor_epsilon
+from nimbleq.rl.distributed.cluster import cluster
+from nimbleq.rl.distributed.fleet import Fleet
+from nimbleq.rl.distributed.ledger import Ledger
+from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import measured
+from nimbleq.rl.learners.gang import LearnersLostError
 from nimbleq.rl.learners.learner import greedy_policy, training_threads
 from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.policy_value.graphs import graphs_of
@@ -105,24 +113,21 @@ def train(
         FileError: the disk is full or the checkpoint damaged.
     """
     check_settings(config)
-    with deferred() as interrupted, Checker(config, interrupted) as checker:
+    with deferred() as interrupted, Checker(config, interrupted) as checker, cluster(config.distributed):
         # The state comes after the checker, or it would lie in both processes.
-        resuming = resume and has_checkpoint(run.checkpoint)
-        state = load_state(config, run.checkpoint) if resuming else new_state(config)
-        parameters = state.learner.parameters().size
-        other = wandb_log(log_to, run.path, to_dict(config), resuming)
-        log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
-        with log, training_threads(parameters):
-            session = Session(state, run, log, checker, seconds)
+        session = _session(config, run, checker, resume, log_to, seconds)
+        while True:
+            began = session.state.learner.updates
             try:
-                session.resume_check()
-                _loop_of(state)(session, tick, interrupted)
-                session.finish_checks()
-            except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: the reader of our output is gone
-                if not (isinstance(stop, Stopped) and stop.at_once):
-                    session.save()
-                raise
-            session.save()
+                _work(session, tick, interrupted)
+                break
+            except LearnersLostError as lost:
+                if session.state.learner.updates == began:
+                    raise
+                checker.forget()
+                session = _session(config, run, checker, True, log_to, seconds)
+                session.note = f"{lost}: all went on from step {session.state.counters.steps:,}"
+    state = session.state
     state.envs.close()
     graphs = graphs_of(config, state.envs.spec, state.best)
     if graphs.value is not None:  # what is saved plays, with its rounded weights
@@ -130,7 +135,7 @@ def train(
     else:
         policy = greedy_policy(network_with(state.best, state.envs.spec, config.network))
     seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
-    with Evaluator(config.env) as evaluate, training_threads(parameters):
+    with Evaluator(config.env) as evaluate, training_threads(state.learner.parameters().size):
         final = evaluate(policy, seeds)
     counters = state.counters
     return Trained(
@@ -148,8 +153,40 @@ def train(
     )
 
 
+def _session(
+    config: TrainConfig, run: RunDir, checker: Checker, resume: bool, log_to: LogConfig | None, seconds: float | None
+) -> Session:
+    """From the checkpoint in ``run`` if it is to ``resume`` and there is one, else from the start."""
+    resuming = resume and has_checkpoint(run.checkpoint)
+    state = load_state(config, run.checkpoint) if resuming else new_state(config)
+    other = wandb_log(log_to, run.path, to_dict(config), resuming)
+    log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
+    return Session(state, run, log, checker, seconds)
+
+
+def _work(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """Train to the end, or until it is stopped, and save."""
+    state = session.state
+    with session.log, training_threads(state.learner.parameters().size):
+        try:
+            if state.config.distributed.learners > 1:
+                session.save()  # where all start again if one of them dies
+            session.resume_check()
+            _loop_of(state)(session, tick, interrupted)
+            session.finish_checks()
+        except (KeyboardInterrupt, EnvError, BrokenPipeError) as stop:  # the last: the reader of our output is gone
+            if not (isinstance(stop, Stopped) and stop.at_once):
+                session.save()
+            raise
+        finally:
+            state.engine.close(state.learner)
+        session.save()
+
+
 def _loop_of(state: TrainState) -> Callable[[Session, Tick, Callable[[], bool]], None]:
-    program = state.engine.program(state.config, state.learner, state.envs)
+    if state.config.distributed.actors > 0:
+        return _learn_from_actors
+    program = state.engine.program(state.config, state.learner, cast(Environments, state.envs))
     if program is not None:
         return partial(learn_in_programs, program)
     if state.config.algorithm == "pqn":
@@ -192,6 +229,26 @@ def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[],
 
 def _play_and_store(session: Session, action: Array) -> Step:
     return session.store(session.play(action))
+
+
+def _learn_from_actors(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """Ape-X [1803.00933]: actors play and send chunks of steps; as much is learnt from each as if played here."""
+    state, actors = session.state, session.state.config.distributed.actors
+    learner, ledger = state.learner, cast(Ledger, state.envs)
+    epsilon = float(np.mean([actor_epsilon(number, actors) for number in range(actors)]))
+    with Fleet(state.config, ledger, learner.graph()) as fleet:
+        while not session.over:
+            fleet.publish(learner.updates, learner.graph)
+            chunk = fleet.take(interrupted)
+            ledger.count(chunk)
+            session.store_chunk(chunk)
+            for step in chunk.steps():
+                session.count([step])
+                session.learn(epsilon)
+                session.average_weights()
+            session.note_finished()
+            session.lag, session.measures = str(fleet.lag), vars(fleet.lag)
+            session.end_turn(tick, interrupted)
 
 
 def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:

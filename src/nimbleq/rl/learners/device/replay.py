@@ -153,6 +153,11 @@ class DeviceReplay:
         if self.priorities is not None:
             self.priorities.update(index, abs_td)
 
+    def prioritize(self, first: int, abs_td: Array) -> None:
+        """See `nimbleq.rl.replay.buffer.ReplayBuffer`."""
+        slots = (first + np.arange(len(abs_td))) % self.host.capacity
+        self.reprioritize(to_device(slots, self.device), to_device(abs_td, self.device))
+
     def arrays(self) -> dict[str, Array]:
         """See `Replay.arrays`."""
         state = self.settled().arrays()

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbleq.config import ExploreConfig
+from nimbleq.rl import explore
+from nimbleq.rl.explore import Explorer, epsilon_at, epsilon_greedy
 from nimbleq.rl.nets.network import ObsNorm
-from nimbleq.rl.training import explore
-from nimbleq.rl.training.explore import Explorer, epsilon_at, epsilon_greedy
 from nimbleq.rl.training.stats import ObsStats
 
 

@@ -1,0 +1,152 @@
+"""The actors of a run on Ray: what is asked of them, and what comes back, each chunk once.
+
+Every chunk has a number and is asked for under it: where an actor dies, Ray starts it again (``max_restarts``) and
+repeats what was asked (``max_task_retries``), so one answer comes for each number. An actor is asked for a few chunks
+ahead and for no more until one of these is taken: that bounds what waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from nimbleq.config import TrainConfig
+from nimbleq.errors import EnvError
+from nimbleq.graph.graph import Graph
+from nimbleq.rl.distributed.actor import Actor, flat_weights
+from nimbleq.rl.distributed.chunk import Chunk
+from nimbleq.rl.distributed.cluster import load_ray
+from nimbleq.rl.distributed.ledger import Ledger
+
+AHEAD = 2
+"""Chunks that each actor is asked for at once: it plays one while the one before it waits to be taken."""
+_PATIENCE = 0.2  # seconds between two looks at Ctrl-C while waiting
+_ATTEMPTS = 5  # requests for one chunk, after each of which Ray gave up, before the run does
+
+
+@dataclass
+class _Asked:
+    """A chunk that was asked for: its number, and Ray's reference to the answer."""
+
+    sequence: int
+    answer: Any
+    attempts: int = 1
+
+
+@dataclass
+class Lag:
+    """How far actors and learner are apart, at the last chunk.
+
+    Attributes:
+        weight_age: updates since the weights that played it.
+        queued: chunks that wait to be taken.
+        restarts: actors that were started again, so far.
+    """
+
+    weight_age: int = 0
+    queued: int = 0
+    restarts: int = 0
+
+    def __str__(self) -> str:
+        return f"weights {self.weight_age} updates old, {self.queued} chunks queued, {self.restarts} restarts"
+
+
+@dataclass
+class Fleet:
+    """A context manager: the actors live as long as it, on the Ray that the program is connected to.
+
+    Attributes:
+        ledger: which chunks were counted; the caller counts those that it takes.
+        lag: see there.
+    """
+
+    config: TrainConfig
+    ledger: Ledger
+    graph: Graph
+    lag: Lag = field(default_factory=Lag)
+
+    def __enter__(self) -> Self:
+        self._ray = load_ray()
+        options = {
+            # Local actors share the cores as they are; on a cluster each counts as one, so that Ray spreads them.
+            "num_cpus": 1 if self.config.distributed.ray else 0,
+            "scheduling_strategy": "SPREAD",
+            "max_restarts": -1,
+            "max_task_retries": -1,
+        }
+        remote = self._ray.remote(**options)(Actor)
+        numbers = range(self.config.distributed.actors)
+        self._actors = [remote.remote(self.config, number, self.graph) for number in numbers]
+        self._asked = [deque[_Asked]() for _ in numbers]
+        self._heard: set[int] = set()  # actors from which a chunk came
+        self._version, self._weights = -1, None
+        return self
+
+    def publish(self, version: int, graph: Callable[[], Graph]) -> None:
+        """From now on chunks are asked for with the weights of ``graph``, those after ``version`` updates.
+
+        They become one object of Ray for all actors, if the version is new. Whatever room there is, is asked for.
+        """
+        if version != self._version:
+            self._version, self._weights = version, self._ray.put(flat_weights(graph()))
+        for actor, asked in enumerate(self._asked):
+            for sequence in range(self.ledger.counted[actor] + len(asked), self.ledger.counted[actor] + AHEAD):
+                asked.append(_Asked(int(sequence), self._request(actor, int(sequence))))
+
+    def _request(self, actor: int, sequence: int) -> Any:
+        return self._actors[actor].play.remote(sequence, self._version, self._weights)
+
+    def take(self, interrupted: Callable[[], bool]) -> Chunk:
+        """The next chunk, of an actor that is behind the others where several have one. To be counted before the next.
+
+        Raises:
+            EnvError: an environment failed, or Ray gave up on an actor.
+            KeyboardInterrupt: while waiting.
+        """
+        first = {asked[0].answer: actor for actor, asked in enumerate(self._asked)}
+        ready: list[Any] = []
+        while not ready:
+            if interrupted():
+                raise KeyboardInterrupt
+            ready, _ = self._ray.wait(list(first), num_returns=len(first), timeout=0)
+            if not ready:
+                self._ray.wait(list(first), num_returns=1, timeout=_PATIENCE)
+        actor = min((first[answer] for answer in ready), key=lambda actor: self._asked[actor][0].sequence)
+        chunk = self._received(actor, interrupted)
+        self._asked[actor].popleft()
+        self.lag.weight_age = self._version - chunk.version
+        self.lag.queued = len(ready) - 1
+        self.lag.restarts += chunk.began and actor in self._heard
+        self._heard.add(actor)
+        return chunk
+
+    def _received(self, actor: int, interrupted: Callable[[], bool]) -> Chunk:
+        """The first answer of an actor; asked for again where it was lost with the machine that had it."""
+        asked, errors = self._asked[actor][0], self._ray.exceptions
+        while True:
+            if interrupted():
+                raise KeyboardInterrupt
+            try:
+                chunk: Chunk = self._ray.get(asked.answer, timeout=_PATIENCE)
+            except errors.GetTimeoutError:
+                continue
+            except errors.RayTaskError as error:
+                raise EnvError(f"actor {actor}: {error.cause}") from None
+            except errors.RayError as error:
+                if asked.attempts == _ATTEMPTS:
+                    reason = str(error).splitlines()[0]
+                    raise EnvError(f"Ray gave up on actor {actor} after {_ATTEMPTS} attempts: {reason}") from None
+                asked.attempts += 1
+                asked.answer = self._request(actor, asked.sequence)
+            else:
+                return chunk
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An actor ends when nobody refers to it any more; Ray would complain of chunks that a killed one owes.
+        self._actors.clear()
+        self._asked.clear()
