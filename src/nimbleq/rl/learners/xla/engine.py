@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from nimbleq.config import TrainConfig
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import Engine, Program, host_replay
+from nimbleq.rl.learners.xla.strides import STRIDES
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 
 if TYPE_CHECKING:
     from nimbleq.rl.learners.xla.learner import XlaLearner
 
-STRIDES = {"mlp": (), "small": (1,), "nature": (4, 2, 1)}
-"""Torso → the strides of its convolutions, each followed by ReLU."""
 _INSTEAD = "; use --learner.engine torch"
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nimbleq.config import NetworkConfig
-from nimbleq.rl.learners.xla.engine import STRIDES
+from nimbleq.rl.learners.xla.strides import STRIDES
 
 Tensor = Any
 """A JAX array."""
