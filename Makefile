@@ -93,9 +93,9 @@ $(PEERS): $(STAMP)
 # ARGS="--only seed0 --within 600". What CI skips for want of these packages is tested first.
 bench-domains: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation \
-	  --editable ".[dev,medicine,trading]"
+	  --editable ".[dev,medicine,trading,driving]"
 	$(BIN)/python -m pytest tests/domains
-	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book $(ARGS)
+	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book driving $(ARGS)
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

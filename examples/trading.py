@@ -210,7 +210,7 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(out: str = "runs/trading", steps: str = "100000", *options: str, first: int = 2009) -> None:
+def main(out: str = "runs/trading", steps: str = "40000", *options: str, first: int = 2009) -> None:
     folder = Path(out)
     nimbleq(*TRAIN, "--env-kwargs", "market=sp500", f"until={first}", "--steps", steps, "--out", folder)
     nimbleq("compress", folder, "--keep", 0.9, "--recipe", "distill", *options)

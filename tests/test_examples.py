@@ -68,6 +68,16 @@ def test_trading(tmp_path: Path) -> None:
     assert "[+0.00, +0.00] over buy and hold" in printed
 
 
+@pytest.mark.skipif(find_spec("highway_env") is None or find_spec("envpool") is None, reason="needs nimbleq[driving]")
+def test_driving(tmp_path: Path) -> None:
+    printed = run("driving.py", tmp_path / "run", "3000", "merge-v0", "2")
+    assert [line.split(":")[0].strip() for line in printed.splitlines()[-3:]] == [
+        "small policy",
+        "by rule",
+        "at random",
+    ]
+
+
 @pytest.mark.skipif(find_spec("sklearn") is None, reason="needs nimbleq[medicine]")
 def test_diagnosis(tmp_path: Path) -> None:
     printed = run("diagnosis.py", tmp_path / "run", "4000", *BRIEFLY)

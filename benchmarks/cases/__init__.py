@@ -10,6 +10,7 @@ DOMAINS = {
     "sepsis": "treating sepsis: survival computed exactly, for the small policy, too",
     "diagnosis": "ordering costly tests beside logistic regression on all of them",
     "trading": "an index day by day, walk-forward, beside buy-and-hold and momentum",
+    "driving": "roads of highway-env beside Stable-Baselines3's recipe, cars by rule and chance",
     "order_book": "what a decision in a race earns by the microseconds that it takes",
 }
 """Those in ``domains/``, which play the environments of ``examples/``."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.case import Case, Cell, Context
-from benchmarks.cases.domains.parts import into_docs, size_of
-from benchmarks.process import inline
+from benchmarks.cases.domains.parts import compressed, into_docs, size_of, trained
 from benchmarks.record import Record
 from benchmarks.statistics import Share
 from benchmarks.tables import header
@@ -33,14 +33,13 @@ def measure(cost: float, context: Context) -> dict[str, Any]:
     """One policy a fold, the small one, on the patients that it has not seen."""
     right, tests, sizes, certified = [], [], [], 0
     for fold in range(diagnosis.FOLDS):
-        run = context.scratch / f"fold{fold}"
-        steps = 2_000 if context.quick else STEPS
-        inline(*diagnosis.TRAIN, "--env-kwargs", f"fold={fold}", f"cost={cost}", "--steps", steps, "--out", run)
-        made = inline("compress", run, "--keep", 0.95, "--recipe", "distill", "--no-scratch", accepted=(0, 1))
+        name, steps = (f"quick-clinic{fold}", 2_000) if context.quick else (f"clinic-{cost:g}-fold{fold}", STEPS)
+        run, _ = trained(name, *diagnosis.TRAIN, "--env-kwargs", f"fold={fold}", f"cost={cost}", "--steps", steps)
+        made = compressed(run, "--keep", 0.95, "--recipe", "distill")
         met = diagnosis.diagnosed(Runtime(made["artefact"]).act, fold)
         right.append(met.right)
         tests.append(met.tests)
-        sizes.append(size_of(made["artefact"])["size_bytes"])
+        sizes.append(size_of(Path(made["artefact"]))["size_bytes"])
         certified += made["certified"]
     every = np.concatenate(right)
     return {

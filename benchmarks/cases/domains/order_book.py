@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.case import Case, Cell, Context
-from benchmarks.cases.domains.parts import into_docs
+from benchmarks.cases.domains.parts import compressed, into_docs, trained
 from benchmarks.cases.domains.race_plot import write_plot
 from benchmarks.process import inline
 from benchmarks.record import Record
 from benchmarks.tables import header, number
 from examples import order_book
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.rundir import RunDir
 
 LATENCIES_US = (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 OWN_US = (10.0, 30.0, 100.0)
@@ -28,13 +29,12 @@ FAST = "trained for 1 µs"
 HEADER = header("decision after", f"policy {FAST}: ticks a race", "policy trained for that time")
 
 
-def trained(latency_us: float, context: Context) -> Runtime:
-    """The small policy for a latency."""
-    run, steps = context.scratch / f"{latency_us:g}", 2_000 if context.quick else STEPS
-    inline(*order_book.TRAIN, "--env-kwargs", f"latency_us={latency_us}", "--steps", steps, "--out", run)
-    return Runtime(
-        inline("compress", run, "--keep", 0.9, "--recipe", "distill", "--no-scratch", accepted=(0, 1))["artefact"]
-    )
+def policy_for(latency_us: float, context: Context) -> tuple[RunDir, Runtime]:
+    """The run and the small policy for a latency."""
+    name, steps = ("quick-race", 2_000) if context.quick else (f"race-{latency_us:g}us", STEPS)
+    run, _ = trained(name, *order_book.TRAIN, "--env-kwargs", f"latency_us={latency_us}", "--steps", steps)
+    made = compressed(run, "--keep", 0.9, "--recipe", "distill", "--select-episodes", 300)
+    return run, Runtime(made["artefact"])
 
 
 def values(policy: Runtime, latency_us: float, context: Context) -> dict[str, float]:
@@ -44,9 +44,9 @@ def values(policy: Runtime, latency_us: float, context: Context) -> dict[str, fl
 
 def fast(context: Context) -> dict[str, Any]:
     """One policy at every latency, and its own latency in each engine."""
-    policy = trained(1.0, context)
+    run, policy = policy_for(1.0, context)
     curve = [{"latency_us": latency, **values(policy, latency, context)} for latency in LATENCIES_US]
-    rows = inline("bench", context.scratch / "1", "--rounds", 3, "--flash", "c")["rows"]
+    rows = inline("bench", run.path, "--rounds", 3, "--flash", "cortex-m4")["rows"]
     engines = {row["engine"]: row["p50_us"] for row in rows if row["what"] == "artefact" and row["engine"] in ENGINES}
     marks = [{"engine": name, "latency_us": time, **values(policy, time, context)} for name, time in engines.items()]
     return {"curve": curve, "engines": marks}
@@ -54,7 +54,7 @@ def fast(context: Context) -> dict[str, Any]:
 
 def own(latency_us: float, context: Context) -> dict[str, Any]:
     """A policy that was trained for the latency it meets."""
-    return {"latency_us": latency_us, **values(trained(latency_us, context), latency_us, context)}
+    return {"latency_us": latency_us, **values(policy_for(latency_us, context)[1], latency_us, context)}
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:

@@ -6,11 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.process import inline
 from benchmarks.record import ROOT, Record
 from benchmarks.tables import into_page
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.cost import cost
+from nimbleq.rundir import RunDir
+
+
+def trained(name: str, *words: object) -> tuple[RunDir, dict[str, Any]]:
+    """The run ``runs/bench-domains/NAME`` and what ``nimbleq WORDS`` said of it; one that was stopped goes on."""
+    run = RunDir(ROOT / "runs" / "bench-domains" / name)
+    said = run.load_result("train")
+    if said is None:
+        said = inline(*words, "--out", run.path, *(("--resume",) if run.config.exists() else ()))
+    return run, said
+
+
+def compressed(run: RunDir, *words: object) -> dict[str, Any]:
+    """What ``nimbleq compress WORDS`` said of a run, whether it was certified or not."""
+    said = run.load_result("compress")
+    return inline("compress", run.path, *words, "--no-scratch", accepted=(0, 1)) if said is None else said
 
 
 def size_of(artefact: Path) -> dict[str, Any]:

@@ -7,15 +7,13 @@ from functools import partial
 from typing import Any
 
 from benchmarks.case import Case, Cell, Context
-from benchmarks.cases.domains.parts import into_docs, size_of
-from benchmarks.process import inline
+from benchmarks.cases.domains.parts import into_docs, size_of, trained
 from benchmarks.record import Record
 from benchmarks.tables import header
 from examples import medicine
-from nimbleq.rundir import RunDir
 
 FLOOR = 0.865
-STEPS = 2_000_000
+STEPS = 1_280_000
 BOUNDS = ("uniform over admissible actions", "clinicians", "optimum")
 HEADER = header("policy", "survival, exact", "kept", "size", "MACs", "training")
 
@@ -29,14 +27,13 @@ def bounds(context: Context) -> dict[str, Any]:
 
 def measure(seed: int, context: Context) -> dict[str, Any]:
     """One teacher, its smallest policy, and what both are worth as they run."""
-    run = RunDir(context.scratch / "run")
-    steps = 20_000 if context.quick else STEPS
-    trained = inline(*medicine.TRAIN, "--steps", steps, "--seed", seed, "--out", run.path)
+    name, steps = (f"quick-sepsis{seed}", 20_000) if context.quick else (f"sepsis-seed{seed}", STEPS)
+    run, said = trained(name, *medicine.TRAIN, "--steps", steps, "--seed", seed)
     ward = medicine.Ward()
     medicine.compress(run.path, ward)
     exact = medicine.judged(run.path, ward)
     small, teacher = size_of(run.artefact("small")), size_of(run.teacher)
-    return {**exact, "seed": seed, "small": small, "teacher_size": teacher, "train_seconds": trained["train_seconds"]}
+    return {**exact, "seed": seed, "small": small, "teacher_size": teacher, "train_seconds": said["train_seconds"]}
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.case import Case, Cell, Context
-from benchmarks.cases.domains.parts import into_docs
-from benchmarks.process import inline
+from benchmarks.cases.domains.parts import compressed, into_docs, trained
 from benchmarks.record import Record
 from benchmarks.tables import header
 from examples import trading
@@ -22,7 +21,7 @@ from nimbleq.types import Array
 
 MARKETS = {"sp500": "S&P 500", "nasdaq": "NASDAQ"}
 SEEDS = (0, 1, 2, 3, 4)
-STEPS = 100_000
+STEPS = 40_000
 RULES: Mapping[str, Callable[[trading.Window], Array]] = {
     "buy and hold": trading.buy_and_hold,
     "12-month momentum": trading.momentum,
@@ -52,10 +51,11 @@ def measure(market: str, seed: int, context: Context) -> dict[str, Any]:
     """A policy for each test, trained on what came before."""
     returns, holding, certified = [], [], 0
     for first in trading.FOLDS:
-        run, steps = context.scratch / str(first), 2_000 if context.quick else STEPS
+        name = f"quick-{market}-{first}" if context.quick else f"{market}-{first}-seed{seed}"
+        steps = 2_000 if context.quick else STEPS
         kwargs = ("--env-kwargs", f"market={market}", f"until={first}")
-        inline(*trading.TRAIN, *kwargs, "--steps", steps, "--seed", seed, "--out", run)
-        made = inline("compress", run, "--keep", 0.9, "--recipe", "distill", "--no-scratch", accepted=(0, 1))
+        run, _ = trained(name, *trading.TRAIN, *kwargs, "--steps", steps, "--seed", seed)
+        made = compressed(run, "--keep", 0.9, "--recipe", "distill", "--select-episodes", 300)
         certified += made["certified"]
         test = trading.window(market, first)
         returns.append(trading.traded(Runtime(made["artefact"]).act, test))

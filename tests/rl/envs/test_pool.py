@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
@@ -79,3 +82,50 @@ def test_what_it_cannot_do_is_said() -> None:
     pytest.importorskip("envpool")
     with pytest.raises(EnvError, match="has no environment 'test/Nothing-v0'"):
         pool._make("test/Nothing-v0", 2, 10, 0)
+
+
+class Cars(gymnasium.Env):
+    """Observes an array of two rows."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2, 3), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 3), np.float32), {}
+
+    def step(self, action):
+        return np.zeros((2, 3), np.float32), 0.0, False, False, {}
+
+
+class FakePool:
+    """Two environments whose first episode ends in the first step."""
+
+    shape = (2, 3)
+
+    def reset(self, which=(0, 1)):
+        return np.full((len(which), *self.shape), 7, np.float32), {}
+
+    def step(self, action):
+        obs = np.arange(2 * np.prod(self.shape), dtype=np.float32).reshape(2, *self.shape)
+        return obs, np.ones(2, np.float32), np.array([True, False]), np.zeros(2, bool), {}
+
+
+def test_an_array_becomes_a_vector_and_the_registering_module_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def make(name: str, **settings: object) -> FakePool:
+        asked.append(name)
+        return FakePool()
+
+    names = ["Cars-v0", "CartPole-v1"]
+    monkeypatch.setitem(sys.modules, "envpool", SimpleNamespace(list_all_envs=lambda: names, make_gymnasium=make))
+    monkeypatch.setitem(gymnasium.registry, "Cars-v0", EnvSpec("Cars-v0", Cars))
+    envs = PoolEnv(EnvConfig("gymnasium:Cars-v0", max_episode_steps=5), 2, 0)
+    assert envs.spec.obs.shape == (6,)
+    assert np.array_equal(envs.obs, np.full((2, 6), 7))
+    step = envs.step(np.zeros(2, np.int64))
+    assert np.array_equal(step.next_obs, np.arange(12).reshape(2, 6))
+    assert np.array_equal(envs.obs, [[7] * 6, list(range(6, 12))]), "the first has begun its next episode"
+    assert asked == ["Cars-v0"]
+    with pytest.raises(EnvError, match=r"observes float32 \(2, 3\), Gymnasium's float32 \(4,\)"):
+        PoolEnv(EnvConfig("CartPole-v1", max_episode_steps=5), 2, 0)

@@ -61,12 +61,18 @@ class PoolEnv:
         self._lengths = np.zeros(self.count, np.int64)
         with quiet():
             obs, _ = self.pool.reset()
-        if obs.shape[1:] != self.spec.obs.shape or obs.dtype != self.spec.obs.dtype:
+        space = self.spec.interface.space if self.spec.interface is not None else None
+        shape = getattr(space, "shape", self.spec.obs.shape)
+        if obs.shape[1:] != shape or obs.dtype != self.spec.obs.dtype:
             raise EnvError(
                 f"envpool's {self.config.id} observes {obs.dtype} {obs.shape[1:]}, Gymnasium's {self.spec.obs.dtype} "
-                f"{self.spec.obs.shape}: leave out --env-engine"
+                f"{shape}: leave out --env-engine"
             )
-        self.obs: Array = obs
+        self.obs: Array = self._read(obs)
+
+    def _read(self, obs: Array) -> Array:
+        """``[L, *O]`` what the network reads: the same numbers in C order."""
+        return obs.reshape(len(obs), *self.spec.obs.shape)
 
     def step(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``; those whose episode ends start the next one.
@@ -75,7 +81,8 @@ class PoolEnv:
             EnvError: an environment returned NaN or infinity.
         """
         obs = self.obs
-        next_obs, reward, terminated, truncated, _ = self.pool.step(action.astype(np.int32))
+        raw, reward, terminated, truncated, _ = self.pool.step(action.astype(np.int32))
+        next_obs = self._read(raw)
         check_finite(self.config.id, np.arange(self.count), next_obs, reward)
         self._actions.append(np.array(action, np.int32))
         self._returns += reward
@@ -90,7 +97,7 @@ class PoolEnv:
             self._begin()
         elif ended.size:
             self.obs = next_obs.copy()
-            self.obs[ended] = self.pool.reset(ended.astype(np.int32))[0]
+            self.obs[ended] = self._read(self.pool.reset(ended.astype(np.int32))[0])
             self._returns[ended], self._lengths[ended] = 0.0, 0
         return Step(obs, action, reward, terminated, truncated, next_obs, None)
 
@@ -125,6 +132,7 @@ def _make(name: str, envs: int, limit: int, seed: int) -> Any:
         envpool = importlib.import_module("envpool")
     except ImportError:
         raise EnvError("envpool is not installed: pip install 'nimbleq[envpool]', or leave out --env-engine") from None
+    name = name.rpartition(":")[2]  # the module that registers it with Gymnasium is of no use here
     if name not in envpool.list_all_envs():
         raise EnvError(f"envpool has no environment {name!r}: leave out --env-engine")
     threads = min(envs, len(os.sched_getaffinity(0)))

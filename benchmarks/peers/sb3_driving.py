@@ -1,0 +1,59 @@
+"""The DQN recipe of highway-env's maintainers for Stable-Baselines3, stepped by envpool's copy of the road.
+
+``python -m benchmarks.peers.sb3_driving ROAD STEPS SEED EPISODES`` trains, drives in highway-env and prints one JSON
+object. The recipe is that of the package's ``scripts/sb3_highway_dqn.py``; only what steps the road is another.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+RECIPE: dict[str, Any] = {
+    "policy_kwargs": {"net_arch": [256, 256]}, "learning_rate": 5e-4, "buffer_size": 15_000, "learning_starts": 200,
+    "batch_size": 32, "gamma": 0.8, "train_freq": 1, "gradient_steps": 1, "target_update_interval": 50,
+    "exploration_fraction": 0.7,
+}  # fmt: skip
+
+
+class Pool(gymnasium.Env[Any, Any]):  # type: ignore[misc]  # (gymnasium is untyped here)
+    """One environment of envpool as Gymnasium's."""
+
+    def __init__(self, road: str, limit: int, seed: int) -> None:
+        import envpool
+
+        self.pool = envpool.make_gymnasium(road, num_envs=1, seed=seed, max_episode_steps=limit)
+        self.observation_space, self.action_space = self.pool.observation_space, gymnasium.spaces.Discrete(5)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """See Gymnasium."""
+        return self.pool.reset()[0][0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """See Gymnasium."""
+        obs, reward, terminated, truncated, _ = self.pool.step(np.array([action], np.int32))
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+
+def main(road: str, steps: str, seed: str, episodes: str) -> None:
+    """Train, drive, print."""
+    from stable_baselines3 import DQN
+
+    from examples.driving import LIMITS, driven
+
+    start = time.monotonic()
+    model = DQN("MlpPolicy", Pool(road, LIMITS[road], int(seed)), seed=int(seed), device="cpu", **RECIPE)
+    model.learn(int(steps))
+    seconds = time.monotonic() - start
+    drives = driven(road, lambda obs: int(model.predict(obs, deterministic=True)[0]), int(episodes))
+    found = {name: values.tolist() for name, values in drives._asdict().items()}
+    print(json.dumps({**found, "train_seconds": seconds, "steps": int(steps)}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,136 @@
+"""Driving on a highway and at a merge, beside cars that drive by rule, over the same hundred episodes.
+
+    pip install 'nimbleq[driving]'
+    python examples/driving.py [run directory [steps [road [episodes]]]]
+
+The environments are highway-env's. Once a second the policy sees the five nearest cars and chooses faster, slower,
+left, right or idle. highway-env does about 20 steps a second, so training steps envpool's copy of it in C++ (parity:
+docs/driving.md); everything that is said of the policy is driven in highway-env itself. Run it from the folder above
+``examples``.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from nimbleq import Runtime
+from nimbleq.cli import main as command_line
+from nimbleq.types import Array
+
+LIMITS = {"highway-fast-v0": 30, "merge-v0": 40, "roundabout-v0": 11}
+"""Road → steps after which an episode is cut, which is where it ends by itself, except at the merge."""
+TRAIN = shlex.split(
+    "train --env-engine envpool --network.hidden 128 128 --learner.gamma 0.9 --replay.n-step 1 --learner.lr-end 1e-4 "
+    "--learner.lr-updates 30000 --explore.updates 10000 --explore.end 0.1 --updates-per-step 2 "
+    "--evaluation.network average --evaluation.every 1000000 --evaluation.episodes 5 --evaluation.final-episodes 10"
+)
+FIRST_SEED = 1_000_000
+IDLE, FASTER = 1, 3
+
+
+class Drives(NamedTuple):
+    """Attributes:
+    returns: ``[N]``.
+    crashed: ``bool[N]``.
+    speed: ``[N]`` mean of each episode, in m/s.
+    """
+
+    returns: Array
+    crashed: Array
+    speed: Array
+
+
+def words_for(road: str) -> list[str]:
+    """The command line of a road, without steps and folder."""
+    return [*TRAIN, "--env", f"highway_env:{road}", "--max-episode-steps", str(LIMITS[road])]
+
+
+def driven(road: str, act: Callable[[Any], int], episodes: int = 100, *, by_rule: bool = False) -> Drives:
+    """Episodes from seeds that nothing was trained on; ``by_rule``: the car drives itself as all the others do."""
+    import highway_env
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of newer versions of the same road
+        gymnasium.register_envs(highway_env)
+        env: Any = gymnasium.make(road, max_episode_steps=LIMITS[road], disable_env_checker=True)
+    returns, crashed, speed = [], [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+        obs, _ = env.reset(seed=seed)
+        if by_rule:
+            drive_by_rule(env.unwrapped)
+        total, speeds, over = 0.0, [], False
+        while not over:
+            obs, reward, terminated, truncated, info = env.step(act(obs))
+            total += reward
+            speeds.append(info["speed"])
+            over = terminated or truncated
+        returns.append(total)
+        crashed.append(bool(info["crashed"]))
+        speed.append(np.mean(speeds))
+    return Drives(np.array(returns), np.array(crashed), np.array(speed))
+
+
+def drive_by_rule(env: Any) -> None:
+    """IDM and MOBIL (Treiber, Hennecke, Helbing 2000; Kesting, Treiber, Helbing 2007) in place of the policy's car.
+
+    It wants the highest of the speeds that the policy may choose.
+    """
+    from highway_env.vehicle.behavior import IDMVehicle
+    from highway_env.vehicle.controller import MDPVehicle
+
+    class RuleVehicle(IDMVehicle):  # type: ignore[misc]  # (highway-env is untyped here)
+        """With the speed index that the reward of the roundabout asks for."""
+
+        speed_to_index = MDPVehicle.speed_to_index
+
+        @property
+        def speed_index(self) -> int:
+            """As of `MDPVehicle`."""
+            return int(self.speed_to_index(self.speed))
+
+    ours = env.vehicle
+    ruled = RuleVehicle.create_from(ours)
+    ruled.target_speeds, ruled.target_speed = ours.target_speeds, ours.target_speeds[-1]
+    env.road.vehicles[env.road.vehicles.index(ours)] = ruled
+    env.vehicle = ruled
+    env.action_type.act = lambda action: None
+
+
+def nimbleq(*words: object) -> None:
+    """One command line. Exit code 1 is an answer (what was asked does not hold); 2 ends the example."""
+    if command_line([str(word) for word in words]) == 2:
+        sys.exit(2)
+
+
+def main(
+    out: str = "runs/driving", steps: str = "200000", road: str = "highway-fast-v0", episodes: str = "100"
+) -> None:
+    folder = Path(out)
+    nimbleq(*words_for(road), "--steps", steps, "--out", folder)
+    brief = ("--select-episodes", 20, "--max-episodes", 100, "--no-scratch", "--workers", 1)
+    nimbleq("compress", folder, "--keep", 0.8, "--passes", "fold", "int8", *brief)
+    nimbleq("export", folder, "--to", "c", "--out", folder / "build", "--name", "driver")
+    nimbleq("verify", folder / "build", "--observations", 2000)
+    policy, rng = Runtime(folder / "artefacts" / "small"), np.random.default_rng(0)
+    drivers: dict[str, Drives] = {
+        "small policy": driven(road, policy.act, int(episodes)),
+        "by rule": driven(road, lambda obs: IDLE, int(episodes), by_rule=True),
+        "at random": driven(road, lambda obs: int(rng.integers(5)), int(episodes)),
+    }
+    for name, drives in drivers.items():
+        print(
+            f"{name:12}: return {drives.returns.mean():5.1f}, {drives.crashed.mean():4.0%} crash, "
+            f"{drives.speed.mean():4.1f} m/s"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
