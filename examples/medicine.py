@@ -114,18 +114,10 @@ class Sepsis(gymnasium.Env[Any, Any]):
         return obs, float(self.model.paid[before, action, self.state]), self.state >= ENDS, False, info
 
 
-class Chain(NamedTuple):
-    """What follows from a policy in every state that is not an end.
-
-    Attributes:
-        survival: ``[S]`` probability of survival.
-        steps: ``[S]`` expected number of them.
-        visits: ``[S]`` expected number of visits in an episode.
-    """
-
-    survival: Array
-    steps: Array
-    visits: Array
+@cache
+def first_state(seed: int) -> int:
+    """Where an episode starts."""
+    return int(cumulative().searchsorted(np.random.default_rng(seed).random(), side="right"))
 
 
 class Ward:
@@ -145,16 +137,22 @@ class Ward:
         self.mask = np.array([[action in legal for action in range(ACTIONS)] for legal in known.legal[:ENDS]])
         self.uniform = self.mask / self.mask.sum(axis=1, keepdims=True)
 
-    def chain(self, choice: Array) -> Chain:
-        """Solve for a policy, ``choice: float[S, 25]`` the probability of each action (γ = 1, no time limit)."""
-        leave = np.eye(len(choice)) - np.einsum("sa,sat->st", choice, self._to, optimize=True)
-        paid = (choice * self._paid).sum(axis=1)
-        survival, steps = np.linalg.solve(leave, np.stack([paid, np.ones_like(paid)], axis=1)).T
-        return Chain(survival, steps, np.linalg.solve(leave.T, self.start))
+    def leaving(self, choice: Array) -> Array:
+        """``float[S, S]`` identity minus the chain of a policy, ``choice: float[S, 25]`` probabilities of actions."""
+        state, action = np.nonzero(choice)
+        chain = np.zeros((ENDS, ENDS))
+        np.add.at(chain, state, choice[state, action, None] * self._to[state, action])
+        left: Array = np.eye(ENDS) - chain
+        return left
+
+    def values(self, choice: Array) -> Array:
+        """``float[S]`` probability of survival from each state (γ = 1, no time limit)."""
+        found: Array = np.linalg.solve(self.leaving(choice), (choice * self._paid).sum(axis=1))
+        return found
 
     def survival(self, choice: Array) -> float:
         """Probability of survival of a new patient."""
-        return float(self.start @ self.chain(choice).survival)
+        return float(self.start @ self.values(choice))
 
     def choice(self, actions: Array) -> Array:
         """``float[S, 25]`` of a greedy policy's ``actions: int[S]``; raises `ValueError` where one is not legal."""
@@ -167,7 +165,7 @@ class Ward:
         """``float[S, 25]`` of the best policy, by policy iteration."""
         best = self.choice(self.mask.argmax(axis=1))
         while True:
-            q = np.where(self.mask, self._paid + self._to @ self.chain(best).survival, -np.inf)
+            q = np.where(self.mask, self._paid + self._to @ self.values(best), -np.inf)
             better = q.max(axis=1) > q[best > 0] + 1e-12
             if not better.any():
                 return best
@@ -175,20 +173,22 @@ class Ward:
 
     def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
         """See `nimbleq.types.Evaluate`."""
-        greedy = np.zeros_like(self.uniform) if epsilon == 1 else self.choice(policy(self.obs, mask=self.mask))
-        chain = self.chain((1 - epsilon) * greedy + epsilon * self.uniform)
-        first = np.array([np.random.default_rng(seed).choice(len(self.start), p=self.start) for seed in seeds])
-        share = np.maximum(chain.visits, 0) / np.maximum(chain.visits, 0).sum()
-        seen = np.random.default_rng(list(seeds)).choice(len(share), keep_obs, p=share)
-        lengths = np.rint(chain.steps[first]).astype(np.int64)
-        return Episodes(np.array(seeds), chain.survival[first], lengths, self.obs[seen], self.mask[seen])
+        greedy = 0 if epsilon == 1 else self.choice(policy(self.obs, mask=self.mask))
+        choice = (1 - epsilon) * greedy + epsilon * self.uniform
+        first = [first_state(seed) for seed in seeds]
+        returns, lengths = self.values(choice)[first], np.zeros(len(first), np.int64)
+        if not keep_obs:
+            return Episodes(np.array(seeds), returns, lengths)
+        visits = np.maximum(np.linalg.solve(self.leaving(choice).T, self.start), 0)
+        seen = np.random.default_rng(list(seeds)).choice(ENDS, keep_obs, p=visits / visits.sum())
+        return Episodes(np.array(seeds), returns, lengths, self.obs[seen], self.mask[seen])
 
 
 def compress(folder: Path, ward: Ward, keep: float = 0.99) -> Artefact:
     """The smallest policy found that keeps ``keep`` of the teacher's survival over uniform treatment, saved."""
     run = RunDir(folder)
     teacher = load_artefact(run.teacher)
-    found = compress_policy(teacher.graph, ward, CompressConfig(keep=keep))
+    found = compress_policy(teacher.graph, ward, CompressConfig(keep=keep, recipe="distill"))
     facts = {"parents": {"teacher": teacher.digest}, "recipe": found.best.recipe}
     place = run.artefact("small")
     return save_artefact(place, found.best.graph, found.golden_obs, facts, interface=teacher.interface)
