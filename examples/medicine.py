@@ -29,6 +29,7 @@ from nimbleq.cli import main as command_line
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.files import write_json
 from nimbleq.graph.artefact import Artefact
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Episodes, Policy
 
@@ -154,6 +155,10 @@ class Ward:
         """Probability of survival of a new patient."""
         return float(self.start @ self.values(choice))
 
+    def value(self, policy: Policy) -> float:
+        """Probability of survival under a greedy policy."""
+        return self.survival(self.choice(policy(self.obs, mask=self.mask)))
+
     def choice(self, actions: Array) -> Array:
         """``float[S, 25]`` of a greedy policy's ``actions: int[S]``; raises `ValueError` where one is not legal."""
         chosen = np.eye(ACTIONS)[actions]
@@ -185,13 +190,18 @@ class Ward:
 
 
 def compress(folder: Path, ward: Ward, keep: float = 0.99) -> Artefact:
-    """The smallest policy found that keeps ``keep`` of the teacher's survival over uniform treatment, saved."""
+    """The smallest candidate that keeps ``keep`` of the teacher's survival over uniform treatment, exactly; saved."""
     run = RunDir(folder)
     teacher = load_artefact(run.teacher)
-    found = compress_policy(teacher.graph, ward, CompressConfig(keep=keep, recipe="distill"))
-    facts = {"parents": {"teacher": teacher.digest}, "recipe": found.best.recipe}
-    place = run.artefact("small")
-    return save_artefact(place, found.best.graph, found.golden_obs, facts, interface=teacher.interface)
+    found = compress_policy(teacher.graph, ward, CompressConfig(keep=keep, recipe="bf16"))
+    least = ward.survival(ward.uniform)
+    least += keep * (ward.value(GraphPolicy(teacher.graph)) - least)
+    kept = [one for one in found.candidates if ward.value(GraphPolicy(one.graph)) >= least]
+    if not kept:
+        sys.exit(f"no candidate keeps {keep:.0%} of the teacher's survival over uniform treatment: train it longer")
+    best = min(kept, key=lambda one: one.size_bytes)
+    facts = {"parents": {"teacher": teacher.digest}, "recipe": best.recipe}
+    return save_artefact(run.artefact("small"), best.graph, found.golden_obs, facts, interface=teacher.interface)
 
 
 def survival_of(act: Callable[[Any, Any], Any], ward: Ward) -> float:
