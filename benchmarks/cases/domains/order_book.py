@@ -79,7 +79,8 @@ def short(record: Record) -> str:
     lines = [HEADER]
     for point in record.cells[FAST]["curve"]:
         name = name_of(point["latency_us"])
-        other = earned_text(record.cells[name]) if record.finished(name) else ""
+        known = point["latency_us"] in OWN_US and record.finished(name)
+        other = earned_text(record.cells[name]) if known else ""
         lines.append(f"| {point['latency_us']:g} µs | {earned_text(point)} | {other} |")
     for mark in record.cells[FAST]["engines"]:
         lines.append(f"| {number(mark['latency_us'])} µs: {mark['engine']} here | {earned_text(mark)} | |")
