@@ -6,7 +6,7 @@ command line and its help go through the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
@@ -27,6 +27,9 @@ Files = Mapping[str, bytes]
 Run = Callable[[Array, Array | None], tuple[Array | None, Array | None]]
 """``obs[N, *O], mask[N, A] → (action int[N], q float32[N, A])``; the mask is None where the policy takes none, and
 either answer where the files do not give it. A `Decider.run` is one."""
+RawRun = Callable[[Sequence[Any], Array | None], tuple[Array, Array, Array]]
+"""Observations as the environment gives them, ``mask[N, A]`` → ``(index int[N], input [N, *O], action[N, *A])``: the
+index of the action (−1: refused), what the network read, and the action as the environment takes it."""
 Timer = Callable[[int], Array]
 """``calls → float64[calls]`` nanoseconds of each."""
 
@@ -128,6 +131,8 @@ class Target:
             target cannot do an op.
         open: ``(source, files, name, folder) → {label: run}``: every way to run the files on this machine, with
             ``folder`` to build in. Labels begin with the target's name.
+        raw: like ``open``, for observations as the environment gives them; no runs where those are what the network
+            reads, and None where the target leaves them to its user.
         exact: integer policies give the interpreter's integers; False: the target rounds by itself.
         cannot_emit, cannot_open: why it cannot be written, or run, on this machine, and what to do; None when it can.
         timed: its runs answer in this process, so that `bench` can time them; False where starting an emulator or a
@@ -143,6 +148,7 @@ class Target:
     emit: Callable[[Source, str, Any], Files]
     open: Callable[[Source, Files, str, Path], Mapping[str, Run]]
     exact: bool
+    raw: Callable[[Source, Files, str, Path], Mapping[str, RawRun]] | None = None
     options: type = NoOptions
     cannot_emit: Callable[[], str | None] = nothing_missing
     cannot_open: Callable[[], str | None] = nothing_missing

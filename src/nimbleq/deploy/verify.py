@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import numpy as np
 
 from nimbleq.deploy.agreement import is_integer, tolerance
 from nimbleq.deploy.export import load_build
+from nimbleq.deploy.raw_samples import RawSamples
 from nimbleq.deploy.samples import sample_observations
-from nimbleq.deploy.target import Run, Source
+from nimbleq.deploy.target import RawRun, Run, Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.errors import NimbleqError
@@ -27,10 +28,13 @@ from nimbleq.files import read_bytes
 from nimbleq.graph.artefact import read_certificate
 from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.interface import environment_action
 from nimbleq.graph.interpret import interpret
 from nimbleq.types import Array, Tick, no_tick
 
 OBSERVATIONS = 100_000
+RAW_OBSERVATIONS = 1_000
+"""As the environment gives them."""
 CHUNK = 1024
 
 
@@ -167,6 +171,40 @@ def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | No
         )
 
 
+def verify_raw(
+    source: Source,
+    runs: Mapping[str, RawRun],
+    observations: int = RAW_OBSERVATIONS,
+    most: Mapping[str, int] | None = None,
+) -> list[TargetResult]:
+    """Compare what ``runs`` make of observations of the environment: the network's input, actions, refusals.
+
+    Args:
+        source: with an interface.
+        most: observations that one of ``runs`` takes.
+    """
+    graph, interface = source.graph, source.interface
+    assert interface is not None
+    samples = RawSamples.of(np.random.default_rng(observations), graph, interface, observations)
+    answers = interpret(graph, samples.obs, samples.mask)
+    found = []
+    for name, run in runs.items():
+        part = slice(min(observations, (most or {}).get(name, observations)))
+        mask, refused = None if samples.mask is None else samples.mask[part], samples.refused[part]
+        index, read, action = run(samples.raws[part], mask)
+        wanted = {key: value[part] for key, value in answers.items()}
+        wrong = np.array([
+            _compare({key: value[at : at + 1] for key, value in wanted.items()}, index[at : at + 1], None,
+                     None if mask is None else mask[at : at + 1], is_integer(graph))[0]
+            for at in range(len(index))
+        ], bool)  # fmt: skip
+        same = (read.view(np.uint8) == samples.obs[part].view(np.uint8)).reshape(len(read), -1).all(axis=1)
+        taken = [np.array_equal(action[at], environment_action(interface, index[at])) for at in range(len(index))]
+        bad = np.where(refused, index >= 0, (index < 0) | wrong | ~same | ~np.array(taken, bool))
+        found.append(TargetResult(name, len(index), int(bad.sum()), 0.0))
+    return found
+
+
 def certified_files(oracle: Path, target: str, manifest: Mapping[str, Any]) -> bool:
     """Whether the files of ``target`` in a build are those that were certified on it."""
     stored = read_certificate(oracle, target)
@@ -185,7 +223,7 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
     manifest, oracle = load_build(folder)
     source, name = Source.of(oracle), str(manifest["name"])
     files = {file: read_bytes(folder / file) for file in manifest["files"]}
-    runs: dict[str, Run] = {}
+    runs, raws = dict[str, Run](), dict[str, RawRun]()
     rounding, certified = set[str](), set[str]()
     most: dict[str, int] = {}
     skipped: dict[str, str] = {}
@@ -199,12 +237,18 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
             place.mkdir()
             try:
                 opened = row.open(source, files, name, place)
+                given = {} if row.raw is None else row.raw(source, files, name, place)
             except NoCompilerError as error:
                 skipped[target] = str(error)
                 continue
             runs |= opened
+            raws |= given
             rounding |= set() if row.exact else opened.keys()
             certified |= opened.keys() if not row.exact and certified_files(oracle.path, target, manifest) else set()
-            most |= {} if row.most is None else dict.fromkeys(opened, row.most)
+            most |= {} if row.most is None else dict.fromkeys([*opened, *given], row.most)
         result = verify(source.graph, oracle.golden, runs, observations, tick, rounding, most, certified)
-    return replace(result, skipped=skipped)
+        more = verify_raw(source, raws, min(observations, RAW_OBSERVATIONS), most) if raws else []
+    return VerifyResult(
+        result.checked + sum(one.observations for one in more), result.mismatches + sum(one.mismatches for one in more),
+        (*result.targets, *more), skipped,
+    )  # fmt: skip

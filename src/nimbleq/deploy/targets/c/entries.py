@@ -15,6 +15,7 @@ from nimbleq.deploy.targets.c.text import KEYWORDS, array, comment_safe
 from nimbleq.graph.interface import Interface, without_mask
 from nimbleq.graph.reading import SLACK
 from nimbleq.graph.space import Box, Dict, Discrete, Leaf, MultiBinary, MultiDiscrete, Path, leaves, named
+from nimbleq.types import Array
 
 _C_TYPES = {"bool": "uint8_t", "float16": "uint16_t", "float32": "float", "float64": "double"}
 _TAKEN = re.compile(
@@ -65,6 +66,14 @@ class Entry:
     def count(self) -> int:
         """Values that the environment gives."""
         return 1 if isinstance(self.leaf, Discrete) else math.prod(self.leaf.shape)
+
+    def values(self, raw: Any) -> Array:
+        """Its values in an observation of the environment, as C takes them: ``[count]`` of `c_type`."""
+        for key in self.path:
+            raw = raw[key]
+        if isinstance(self.leaf, Box) and self.leaf.dtype == "float16":
+            return np.asarray(raw, np.float16).reshape(-1).view(np.uint16)
+        return np.asarray(raw).reshape(-1).astype(numpy_type(self.c_type))
 
     @property
     def member(self) -> str:
@@ -190,6 +199,11 @@ class Entry:
 
     def _index(self, within: str) -> str:
         return f"{self.at} + {within}" if self.at else within
+
+
+def numpy_type(c_type: str) -> str:
+    """Of numpy."""
+    return {"float": "float32", "double": "float64"}.get(c_type, c_type.removesuffix("_t"))
 
 
 def entries(interface: Interface) -> tuple[Entry, ...]:

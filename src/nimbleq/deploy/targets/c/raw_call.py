@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.entries import entries, mask_member
+from nimbleq.deploy.targets.c.entries import entries, mask_member, numpy_type
 from nimbleq.deploy.targets.c.raw import action_type, has_action
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface
-from nimbleq.graph.space import Box
 from nimbleq.types import Array
-
-_NUMPY = {"float": "float32", "double": "float64"}
 
 
 class RawPolicy:
@@ -24,11 +21,13 @@ class RawPolicy:
 
     Attributes:
         obs: the network's input as it was last read.
+        index: of the last action, -1 where the observation was refused.
     """
 
     def __init__(self, library: Path, name: str, graph: Graph, interface: Interface) -> None:
         self._graph, self._interface = graph, interface
         self._parts = () if interface.frames else entries(interface)
+        self.index = -1
         self._held: list[Array] = []
         self._raw = _struct(interface, [(part.name, part.c_type, part.single) for part in self._parts])
         opened = ctypes.CDLL(str(library))
@@ -36,7 +35,7 @@ class RawPolicy:
         self.obs = np.empty(interface.obs.shape, interface.obs.dtype)
         self._commands = None if interface.commands is None else interface.commands
         self._action = np.zeros(
-            () if self._commands is None else self._commands.shape[1:], _dtype(action_type(interface))
+            () if self._commands is None else self._commands.shape[1:], numpy_type(action_type(interface))
         )  # fmt: skip
         self.reset()
 
@@ -53,27 +52,30 @@ class RawPolicy:
             arguments.append(self._kept(np.asarray(mask, np.uint8)))
         if has_action(self._interface):
             arguments.append(_address(self._action))
-        index = int(self._decide(*arguments))
+        self.index = index = int(self._decide(*arguments))
         if index < 0:
             return None
         if not has_action(self._interface):
             return index
         return int(self._action) if self._commands is None else self._action.copy()
 
+    def run(self, raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
+        """See `nimbleq.deploy.target.RawRun`."""
+        index, read, actions = [], [], []
+        for at, raw in enumerate(raws):
+            action = self.act(raw, None if mask is None else mask[at])
+            index.append(self.index)
+            read.append(self.obs.copy())
+            actions.append(self._action if action is None else action)
+        return np.array(index), np.array(read), np.array(actions)
+
     def _members(self, raw: Any) -> list[Any]:
         if self._interface.frames:
             return [self._kept(np.asarray(screen, np.uint8)) for screen in raw]
         made: list[Any] = []
         for part in self._parts:
-            value = raw
-            for key in part.path:
-                value = value[key]
-            if part.single:
-                made.append(int(np.asarray(value).item()))
-                continue
-            half = isinstance(part.leaf, Box) and part.leaf.dtype == "float16"
-            bits = np.asarray(value, np.float16).view(np.uint16) if half else value
-            made.append(self._kept(np.asarray(bits, _dtype(part.c_type))))
+            values = part.values(raw)
+            made.append(int(values[0]) if part.single else self._kept(values))
         if name := mask_member(self._interface):
             made.append(self._kept(np.asarray(raw[name], np.uint8)))
         return made
@@ -93,10 +95,6 @@ def _struct(interface: Interface, parts: Sequence[tuple[str, str, bool]]) -> Any
         fields = [(name, whole[kind] if single else ctypes.c_void_p) for name, kind, single in parts]
     fields += [("action_mask", ctypes.c_void_p)] if mask_member(interface) else []
     return type("Raw", (ctypes.Structure,), {"_fields_": fields})
-
-
-def _dtype(c_type: str) -> str:
-    return _NUMPY.get(c_type, c_type.removesuffix("_t"))
 
 
 def _address(array: Array) -> ctypes.c_void_p:

@@ -15,8 +15,6 @@ from nimbleq.graph.golden import Golden
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.inverse import raw_of
 
-_NUMPY = {"float": "float32", "double": "float64"}
-
 
 @dataclass(frozen=True, eq=False)
 class RawVectors:
@@ -50,16 +48,7 @@ class RawVectors:
         return [text.array(f"given_{part.name}", self._values(part), False) for part in entries(self.interface)]
 
     def _values(self, part: Entry) -> Any:
-        found = []
-        for raw in self.raws:
-            for key in part.path:
-                raw = raw[key]
-            found.append(np.asarray(raw).reshape(-1))
-        values = np.concatenate(found)
-        half = values.dtype == np.float16
-        return (
-            values.view(np.uint16) if half else values.astype(_NUMPY.get(part.c_type, part.c_type.removesuffix("_t")))
-        )
+        return np.concatenate([part.values(raw) for raw in self.raws])
 
     def lines(self, name: str, legal: str) -> list[str]:
         """C that decides on vector ``i``: declares ``observation`` and ``action``."""

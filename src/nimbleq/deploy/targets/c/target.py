@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nimbleq.deploy.decider import Decider, TimedDecider, open_library
-from nimbleq.deploy.target import Engine, Files, Run, Source, Target, Timer
+from nimbleq.deploy.target import Engine, Files, RawRun, Run, Source, Target, Timer
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
 from nimbleq.deploy.targets.c.loop import emit_loop
 from nimbleq.deploy.targets.c.raw import emit_raw
+from nimbleq.deploy.targets.c.raw_call import RawPolicy
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.toolchain import FAST, CompileError, NoCompilerError, cached_library, compile_library, find_compiler
 from nimbleq.errors import ConfigError
@@ -79,6 +80,16 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     return runs
 
 
+def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
+    """The environment's side, compiled as fast as possible; nothing where there is none, or where it takes screens."""
+    interface, compiler = source.interface, find_compiler()
+    if interface is None or f"{name}_raw.c" not in files or interface.frames is not None or compiler is None:
+        return {}
+    texts = {f"{name}{end}": files[f"{name}{end}"].decode() for end in (".c", ".h", "_raw.c", "_raw.h")}
+    policy = RawPolicy(compile_library(texts, folder / "raw.so", compiler, FAST), name, source.graph, interface)
+    return {f"c raw ({Path(compiler).name} {' '.join(FAST)})": policy.run}
+
+
 def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
     compiler = find_compiler()
     if compiler is None:
@@ -101,6 +112,7 @@ C = Target(
     emit=_emit,
     options=COptions,
     open=_open,
+    raw=_open_raw,
     exact=True,
     engine=COMPILED,
     guards=True,

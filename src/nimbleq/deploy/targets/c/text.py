@@ -82,7 +82,7 @@ def chosen(used: Set[str], folders: Sequence[tuple[str, str, str]]) -> str:
         return kernels(set(wanted))
     lines: list[str] = []
     for condition, include, folder in folders:
-        lines += [f"#{'el' if lines else ''}if {condition}", f"#include <{include}>", ""]
+        lines += [f"#{'el' if lines else ''}if !defined(NQ_SCALAR) && {condition}", f"#include <{include}>", ""]
         lines += [_file(f"{folder}/{name}") for name in wanted]
     return "\n".join([*lines, "#else", *(_file(name) for name in wanted), "#endif", ""])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nimbleq.deploy.targets.cross.processor import Processor
 
 
-def cmake(processor: Processor, name: str) -> str:
-    """``CMakeLists.txt``: the policy as a library, and its self-test as a program."""
+def cmake(processor: Processor, name: str, sources: Sequence[str]) -> str:
+    """``CMakeLists.txt``: the policy, of its ``sources``, as a library, and its self-test as a program."""
     compiler, board = processor.compilers[0], processor.board
     flags = " ".join((*compiler.flags, *processor.flags))
     link = " ".join(flag for flag in board.flags if flag != "-T")
@@ -22,7 +24,7 @@ set(CMAKE_C_STANDARD 99)
 add_compile_options({flags} -ffunction-sections -fdata-sections)
 add_link_options({flags} {link})
 
-add_library({name} STATIC {name}.c)
+add_library({name} STATIC {" ".join(sources)})
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
 
 add_executable(selftest selftest.c {name}_selftest.c {" ".join(board.sources)})

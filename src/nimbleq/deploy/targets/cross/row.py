@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from nimbleq.deploy.target import Files, Footprint, NoOptions, Run, Source, Target
+from nimbleq.deploy.target import Files, Footprint, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import portable
+from nimbleq.deploy.targets.c.raw import emit_raw
+from nimbleq.deploy.targets.c.raw_harness import raw_answer, raw_bytes, raw_harness, taken
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.targets.cross.cmake import cmake
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, build, sizes
@@ -21,6 +23,7 @@ from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
 Answers = tuple[Array, int | None]
@@ -52,6 +55,15 @@ def row(processor: Processor) -> Target:
             runs[_label(other)] = _run(other, source.graph, texts, name, place)
         return runs
 
+    def raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
+        start, interface = f"{processor.name}/", source.interface
+        own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
+        if interface is None or f"{name}_raw.c" not in own or interface.frames is not None:
+            return {}
+        place = folder / "raw"
+        place.mkdir()
+        return {f"{_label(processor)} raw": _run_raw(processor, source.graph, interface, own, name, place)}
+
     def footprint(graph: Graph, obs: Array, folder: Path) -> Footprint:
         return _footprint(processor, graph, obs, folder)
 
@@ -60,6 +72,7 @@ def row(processor: Processor) -> Target:
         purpose=processor.purpose,
         emit=emit,
         open=opened,
+        raw=None if processor.emulator is None else raw,
         exact=True,
         cannot_open=processor.lacks,
         timed=False,
@@ -91,13 +104,14 @@ def _texts(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
 
 def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     """The policy; for an artefact its self-test, and where a compiler is here both compiled."""
-    files = _texts(processor, source, name)
-    tests = selftest(source, name)
+    files = _texts(processor, source, name) | _raw(processor, source, name)
+    tests = selftest(source, name, raw=f"{name}_raw.c" in files)
     if not tests:
         return files
     files |= {file: text.encode() for file, text in tests.items()}
     if processor.emulator is not None:
-        files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name).encode()}
+        sources = [file for file in (f"{name}.c", f"{name}_raw.c") if file in files]
+        files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name, sources).encode()}
         files |= processor.board.files()
     if processor.lacks_compiler() is None:
         with tempfile.TemporaryDirectory(prefix="nimbleq-cross-") as folder:
@@ -106,11 +120,20 @@ def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     return files
 
 
+def _raw(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
+    """The environment's side, where there is one and the processor has the numbers that it computes with."""
+    texts = emit_raw(source.graph, name, source.interface)
+    if not processor.wide and any("double" in text for text in texts.values()):
+        return {}
+    return {file: text.encode() for file, text in texts.items()}
+
+
 def _linked(processor: Processor, files: Files, name: str, folder: Path) -> dict[str, bytes]:
     """The self-test as a program, which fits only if the policy fits the board."""
     if processor.emulator is None:
         return {}
-    names = (f"{name}.o", f"{name}.h", f"{name}_selftest.c", f"{name}_selftest.h", MAIN, *processor.board.files())
+    names = [f"{name}.o", f"{name}.h", f"{name}_selftest.c", f"{name}_selftest.h", MAIN, *processor.board.files()]
+    names += [file for file in (f"{name}_raw.c", f"{name}_raw.h") if file in files]
     flags = ("-std=c99", *processor.flags, *processor.board.flags)
     return {
         PROGRAM: build(processor.compiler, {file: files[file] for file in names}, PROGRAM, flags, folder).read_bytes()
@@ -133,13 +156,11 @@ class _Harness:
 
     Attributes:
         processor: that it is for.
-        graph: the policy.
         files: what it is linked from; where the board cannot read, the input is compiled in.
         folder: where it is built and run.
     """
 
     processor: Processor
-    graph: Graph
     files: Files
     folder: Path
 
@@ -148,7 +169,12 @@ class _Harness:
         """Of the exported ``files``."""
         parts = _object(processor, files, name, folder)
         parts |= {f"{name}.h": files[f"{name}.h"], "harness.c": program("harness.c", graph, name)}
-        made = cls(processor, graph, parts | processor.board.files(), folder)
+        return cls.linked(processor, parts, folder)
+
+    @classmethod
+    def linked(cls, processor: Processor, files: Files, folder: Path) -> Self:
+        """Of ``files`` and the board's."""
+        made = cls(processor, {**files, **processor.board.files()}, folder)
         if processor.board.baked is None:
             made._link({})
         return made
@@ -164,30 +190,34 @@ class _Harness:
         Args:
             repeat: empty calls and decisions more of each observation.
         """
-        emulator = self.processor.emulator
+        whole = rows(obs, mask)
+        size = len(whole) // len(obs)
+        given = [whole[start : start + size] for start in range(0, len(whole), size)]
+        return self.answers(given, answer, np.array(repeat, "<u4").tobytes(), qemu_counter() if any(repeat) else None)
+
+    def answers(
+        self, given: Sequence[bytes], answer: np.dtype[Any], head: bytes = b"", counter: Path | None = None
+    ) -> Answers:
+        """Records that the program writes, one for each of ``given``, and the instructions where ``counter`` counts.
+
+        Args:
+            head: what it reads before.
+        """
+        emulator, board, parts, instructions = self.processor.emulator, self.processor.board, [], None
         assert emulator is not None
-        counter = qemu_counter() if any(repeat) else None
-        parts, instructions = [], None
-        for part in self._parts(obs, mask):
-            given = _input(obs[part], None if mask is None else mask[part], *repeat)
-            made = self.folder / "harness"
-            if self.processor.board.baked is not None:
-                text = ",".join(map(str, given)).encode()
+        count = len(given) if board.baked is None else max((board.baked - len(head)) // len(given[0]), 1)
+        for start in range(0, len(given), count):
+            part = given[start : start + count]
+            read, made = head + b"".join(part), self.folder / "harness"
+            if board.baked is not None:
+                text = ",".join(map(str, read)).encode()
                 made = self._link({"input.txt": text}, '-DBOARD_INPUT="input.txt"')
-            ran = emulator.run(made, given, self.folder, counter)
-            found = np.frombuffer(ran.output[: len(obs[part]) * answer.itemsize], answer)
-            assert len(found) == len(obs[part]), f"{self.processor.name} answered {len(found)} of {len(obs[part])}"
+            ran = emulator.run(made, read, self.folder, counter)
+            found = np.frombuffer(ran.output[: len(part) * answer.itemsize], answer)
+            assert len(found) == len(part), f"{self.processor.name} answered {len(found)} of {len(part)}"
             parts.append(found)
             instructions = ran.instructions
         return np.concatenate(parts), instructions
-
-    def _parts(self, obs: Array, mask: Array | None) -> list[slice]:
-        """The observations that fit into one program each."""
-        room = self.processor.board.baked
-        if room is None:
-            return [slice(0, len(obs))]
-        count = max((room - 8) // (obs[0].nbytes + (0 if mask is None else mask.shape[1])), 1)
-        return [slice(start, start + count) for start in range(0, len(obs), count)]
 
 
 def _run(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Run:
@@ -201,9 +231,17 @@ def _run(processor: Processor, graph: Graph, files: Files, name: str, folder: Pa
     return run
 
 
-def _input(obs: Array, mask: Array | None, empties: int, decisions: int) -> bytes:
-    """What the harness reads."""
-    return np.array([empties, decisions], "<u4").tobytes() + rows(obs, mask)
+def _run_raw(processor: Processor, graph: Graph, interface: Interface, files: Files, name: str, folder: Path) -> RawRun:
+    parts = _object(processor, files, name, folder)
+    parts |= {file: files[file] for file in (f"{name}.h", f"{name}_raw.c", f"{name}_raw.h")}
+    parts["harness.c"] = raw_harness(graph, interface, name).encode()
+    harness, answer = _Harness.linked(processor, parts, folder), raw_answer(interface)
+
+    def run(raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
+        found, _ = harness.answers(raw_bytes(interface, raws, mask), answer)
+        return found["index"], found["obs"], taken(interface, found)
+
+    return run
 
 
 def rows(obs: Array, mask: Array | None) -> bytes:

@@ -1,0 +1,85 @@
+"""A program that answers observations as the environment gives them, for boards; and what goes in and comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nimbleq.deploy.targets.c.entries import entries, mask_member, numpy_type
+from nimbleq.deploy.targets.c.raw import action_type, has_action
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
+from nimbleq.types import Array
+
+
+def raw_harness(graph: Graph, interface: Interface, name: str) -> str:
+    """``main`` of a program with the functions of ``board.h``."""
+    parts, inside = entries(interface), mask_member(interface)
+    given = [f"static {part.c_type} given_{part.name}[{part.count}];" for part in parts]
+    members = [f"given_{part.name}{'[0]' if part.single else ''}" for part in parts]
+    reads = [f"given_{part.name}" for part in parts]
+    arguments = ["&state", "&raw"]
+    if graph.masked:
+        given.append(f"static uint8_t mask[{graph.actions}];")
+        reads.append("mask")
+        (members if inside else arguments).append("mask")
+    writes = ["&index, sizeof index", "state.obs, sizeof state.obs"]
+    if has_action(interface):
+        given.append(f"static {action_type(interface)} action[{_width(interface)}];")
+        arguments.append("action")
+        writes.append("action, sizeof action")
+    first, *others = (f"if (!board_read({each}, sizeof {each})) return" for each in reads)
+    lines = [f"{first} 0;", *(f"{each} 1;" for each in others)]
+    lines += [
+        f"const {name}_raw raw = {{{', '.join(members)}}};",
+        f"{name}_reset(&state);",
+        f"const int32_t index = {name}_act_raw({', '.join(arguments)});",
+        *(f"board_write({each});" for each in writes),
+    ]
+    body = "\n".join(f"        {line}" for line in lines)
+    return f"""/* Answers observations: in come their entries (and masks); out go the index of the action, what the
+   network read, and the action as the environment takes it where that is another. */
+#include "{name}_raw.h"
+
+#include "board.h"
+
+static {name}_state state;
+{chr(10).join(given)}
+
+int main(void)
+{{
+    for (;;) {{
+{body}
+    }}
+}}
+"""
+
+
+def raw_bytes(interface: Interface, raws: Sequence[Any], mask: Array | None) -> list[bytes]:
+    """What the program reads, of each observation."""
+    parts = entries(interface)
+    found = [b"".join(part.values(raw).tobytes() for part in parts) for raw in raws]
+    return found if mask is None else [one + np.asarray(mask[at], np.uint8).tobytes() for at, one in enumerate(found)]
+
+
+def raw_answer(interface: Interface) -> np.dtype[Any]:
+    """What the program writes, of each observation."""
+    fields: list[Any] = [("index", "<i4"), ("obs", np.dtype(interface.obs.dtype), interface.obs.shape)]
+    if has_action(interface):
+        fields.append(("action", np.dtype(numpy_type(action_type(interface))), (_width(interface),)))
+    return np.dtype(fields)
+
+
+def taken(interface: Interface, answers: Array) -> Array:
+    """The environment's actions ``[N, *A]`` of the program's answers."""
+    if not has_action(interface):
+        return answers["index"]
+    if interface.commands is None:
+        return answers["action"][:, 0]
+    return answers["action"].reshape(len(answers), *interface.commands.shape[1:])
+
+
+def _width(interface: Interface) -> int:
+    return 1 if interface.commands is None else int(interface.commands[0].size)
