@@ -25,6 +25,7 @@ CASES = {
     "checkpoint": "what a checkpoint of a full replay costs",
     "workers": "what worker processes bring",
     "certificate_error": "how often the certificate errs, simulated",
+    "verify_targets": "every target against the interpreter: observations, mismatches",
     "realtime": "allocations, locks, system calls, instructions, stack and worst times of a decision",
     "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
