@@ -93,7 +93,9 @@ def test_a_binary_names_its_artefact(tmp_path: Path, capsys: pytest.CaptureFixtu
     [policy] = json.loads(capsys.readouterr().out)["policies"]
     digest = load_artefact(tmp_path / "small").digest
     assert digest.startswith(policy["digest"])
-    assert policy["artefacts"] == [{"artefact": str(tmp_path / "small"), "digest": digest, "certificate": None}]
+    assert policy["artefacts"] == [
+        {"artefact": str(tmp_path / "small"), "digest": digest, "certificate": None, "guard": None}
+    ]
     (tmp_path / "nothing").mkdir()
     assert cli.main(["identify", str(program), "--among", str(tmp_path / "nothing")]) == 1
     assert digest[:24] in capsys.readouterr().out
