@@ -30,6 +30,7 @@ from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box, Dict, Discrete
 from nimbleq.graph.tensor import TensorType
 from nimbleq.graph.weight import Storage
+from nimbleq.types import Array
 
 OBSERVATIONS, RAW_OBSERVATIONS = 100_000, 10_000
 GOLDEN = 64
@@ -39,7 +40,7 @@ COMPILED_ONLY = {processor.name for processor in PROCESSORS if processor.emulato
 def _linear() -> Source:
     """8 numbers → 4 actions, 4-bit weights."""
     rng = np.random.default_rng(4)
-    weights = {
+    weights: dict[str, Array] = {
         "inverse": np.full(8, 24, np.float32),
         "zero": np.full(8, 128, np.int32),
         "w": rng.integers(-7, 8, (4, 8)).astype(np.int8),
