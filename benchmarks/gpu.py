@@ -33,8 +33,7 @@ from nimbleq.files import read_json, write_json
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
-from nimbleq.rl.learners.learner import greedy_policy
-from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.nets.network import QNetwork, greedy_policy
 from nimbleq.rl.presets import preset
 from nimbleq.rl.replay.ring import part
 from nimbleq.rl.spec import EnvSpec

@@ -8,9 +8,9 @@ import torch
 
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners.engines import make_learner
-from nimbleq.rl.learners.learner import greedy_policy, learning_rate
+from nimbleq.rl.learners.learner import learning_rate
 from nimbleq.rl.learners.torch import TorchLearner
-from nimbleq.rl.nets.network import QNetwork
+from nimbleq.rl.nets.network import QNetwork, greedy_policy
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Batch, ObsSpec
 

@@ -16,7 +16,8 @@ from nimbleq.graph.interpret import interpret
 from nimbleq.rl.learners.engines import engine_for
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Errors, Head, HeadedNetwork, Sample
+from nimbleq.rl.nets.heads.head import Errors, Head, Sample
+from nimbleq.rl.nets.heads.headed import HeadedNetwork
 from nimbleq.rl.nets.heads.table import HEADS
 from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
 from nimbleq.rl.rules import check_settings

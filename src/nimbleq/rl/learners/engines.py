@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 ENGINES: Table[Engine[Any, Any]] = Table(
     {
         "native": "nimbleq.rl.learners.native:ENGINE",
-        "torch": "nimbleq.rl.learners.torch:ENGINE",
-        "device": "nimbleq.rl.learners.device.learner:ENGINE",
+        "torch": "nimbleq.rl.learners.torch_engine:ENGINE",
+        "device": "nimbleq.rl.learners.device.engine:ENGINE",
         "xla": "nimbleq.rl.learners.xla.engine:ENGINE",
-        "parallel": "nimbleq.rl.learners.parallel:ENGINE",
+        "parallel": "nimbleq.rl.learners.parallel_engine:ENGINE",
     }
 )
 """By name. ``auto`` takes the first row that can train."""

@@ -17,16 +17,12 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
-from nimbleq.errors import NimbleqError
 from nimbleq.rl.distributed.cluster import load_ray
+from nimbleq.rl.learners.lost import LearnersLostError
 from nimbleq.types import Array
 
 _ANSWER = timedelta(minutes=5)  # rank 0 waits so long for the others
 _FOREVER = timedelta(days=365)  # the others wait for rank 0, which may be busy; its end they notice at once
-
-
-class LearnersLostError(NimbleqError):
-    """A process of the gang died: all of them start again from the last checkpoint."""
 
 
 @contextmanager

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, cast
-
-import torch
+from typing import Protocol
 
 from nimbleq.config import LearnerConfig
 from nimbleq.graph.graph import Graph
-from nimbleq.rl.masks import best_legal
-from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.ramp import ramp
-from nimbleq.types import Array, Batch, Policy
+from nimbleq.types import Array, Batch
 
 _SMALL_NET_PARAMETERS = 1_000_000  # below this a second thread costs more than it brings
 
@@ -89,24 +86,20 @@ class Learner(Protocol):
 
 @contextmanager
 def training_threads(parameters: int) -> Iterator[None]:
-    """PyTorch's threads for a network of so many parameters; afterwards they are as many as before."""
+    """PyTorch's threads for a network of so many parameters; afterwards they are as many as before.
+
+    Where PyTorch was not imported so far, none is used.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1 if parameters < _SMALL_NET_PARAMETERS else before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def greedy_policy(network: QNetwork) -> Policy:
-    """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
-
-    def act(obs: Array, mask: Array | None = None) -> Array:
-        with torch.no_grad():
-            q = network(torch.from_numpy(obs))
-        return cast(Array, q.argmax(dim=1).numpy()) if mask is None else best_legal(q.numpy(), mask)
-
-    return act
 
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:

@@ -21,7 +21,7 @@ from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native_layout import Layout, View
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
-from nimbleq.rl.nets.network import initial_network
+from nimbleq.rl.nets.initial import initial_weights
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch, ObsSpec
@@ -119,7 +119,7 @@ class NativeLearner:
             stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
             self._online |= stats
             self._target |= stats if self._target else {}  # both networks normalise with the same statistics
-        initial = {key: value.numpy() for key, value in initial_network(spec, network, seed).state_dict().items()}
+        initial = initial_weights(spec, network, seed)
         for group in (self._online, self._target):
             for key, view in group.items():
                 view.write(initial[key])

@@ -14,12 +14,10 @@ import torch
 import torch.distributed as dist
 
 from nimbleq.config import TrainConfig
-from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.gang import Gang, Layout, averaged, joined
 from nimbleq.rl.learners.learner import training_threads
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.learners.torch_state import as_array, obs_norm, write_obs_stats
-from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch
 
@@ -125,18 +123,3 @@ def _batch_of(arrays: list[Array], learner: _Replica) -> tuple[Batch, list[Array
 def _write_stats(learner: _Replica, stats: list[Array]) -> None:
     for network in {learner.online, learner.target}:
         write_obs_stats(network, *(torch.from_numpy(value) for value in stats))
-
-
-def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
-    return None if config.distributed.learners > 1 else "learner.engine parallel needs --learners 2 or more"
-
-
-ENGINE: Engine[ParallelLearner, Replay] = Engine(
-    "parallel",
-    "batches shared by several processes (--learners)",
-    _why_not,
-    ParallelLearner,
-    checks="torch",
-    shares=True,
-    close=ParallelLearner.leave,
-)

@@ -11,7 +11,6 @@ import torch
 from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl.learners import torch_state as learner_state
-from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.learner import learning_rate
 from nimbleq.rl.learners.sparsity import Sparsity
@@ -20,7 +19,6 @@ from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.network import initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
-from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch
 
@@ -171,13 +169,3 @@ class TorchLearner(learner_state.Weights):
         if self.draws:
             self.generator.set_state(torch.from_numpy(np.array(arrays["rng"])))
         learner_state.load_moments(self.online, self.optimizer, arrays, self.updates)
-
-
-ENGINE: Engine[TorchLearner, Replay] = Engine(
-    "torch",
-    "every network, in PyTorch on the CPU",
-    lambda config, spec: None,
-    TorchLearner,
-    checks="torch",
-    imitates=True,
-)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
 from nimbleq.graph.space import Box, leaves
-from nimbleq.rl.nets.heads.head import HeadedNetwork
+from nimbleq.rl.masks import best_legal
+from nimbleq.rl.nets.heads.headed import HeadedNetwork
 from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
 from nimbleq.rl.nets.torsos.mixed import MixedTorso, make_torso
 from nimbleq.rl.spec import EnvSpec
+from nimbleq.types import Array, Policy
 
 
 class ObsNorm(nn.Module):
@@ -155,3 +157,14 @@ def _highest_of(box: Box) -> float:
 
 def _scale(highest: float) -> nn.Module:
     return nn.Identity() if highest == 1 else Scale(1 / highest)
+
+
+def greedy_policy(network: QNetwork) -> Policy:
+    """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
+
+    def act(obs: Array, mask: Array | None = None) -> Array:
+        with torch.no_grad():
+            q = network(torch.from_numpy(obs))
+        return cast(Array, q.argmax(dim=1).numpy()) if mask is None else best_legal(q.numpy(), mask)
+
+    return act

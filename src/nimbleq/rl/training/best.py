@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError, GraphError
-from nimbleq.rl.learners.torch_state import network_with
-from nimbleq.rl.nets.network import QNetwork
 from nimbleq.rl.policy_value.graphs import Graphs, graphs_of
 from nimbleq.rl.policy_value.networks import acting_network, acting_weights
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.sealed import read_sealed, write_sealed
 from nimbleq.types import Array
+
+if TYPE_CHECKING:
+    from nimbleq.rl.nets.network import QNetwork
 
 _WHAT = "the best network"
 
@@ -56,6 +58,8 @@ def load_best(config: TrainConfig, spec: EnvSpec, path: Path) -> QNetwork:
     Raises:
         FileError: it is missing, damaged, or from another network.
     """
+    from nimbleq.rl.learners.torch_state import network_with
+
     weights, _ = read_sealed(path, _WHAT)
     try:
         return network_with(acting_weights(config, weights), spec, acting_network(config))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -198,12 +199,11 @@ class _Player:
 
 def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: int) -> None:
     """What the process does: receive checks, send results or errors, until the other end is closed."""
-    import torch
-
     gc.freeze()  # the garbage of the parent is not ours to collect: its threads are not here, so waiting for them hangs
     ignore_stop_signals()
     parents.close()  # or the end of the parent would go unnoticed
-    torch.set_num_threads(1)  # threads of the parent do not live on in a fork: more than one would wait for them
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # threads of the parent do not live on in a fork: more than one would wait for them
     player: _Player | None = None
     while True:
         try:

@@ -21,9 +21,9 @@ from nimbleq.rl.distributed.fleet import Fleet
 from nimbleq.rl.distributed.ledger import Ledger
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import measured
-from nimbleq.rl.learners.gang import LearnersLostError
-from nimbleq.rl.learners.learner import greedy_policy, training_threads
-from nimbleq.rl.learners.torch_state import network_with
+from nimbleq.rl.learners.engines import checking_engine
+from nimbleq.rl.learners.learner import training_threads
+from nimbleq.rl.learners.lost import LearnersLostError
 from nimbleq.rl.policy_value.graphs import graphs_of
 from nimbleq.rl.rules import check_settings
 from nimbleq.rl.spec import EnvSpec
@@ -133,7 +133,9 @@ def train(
     if graphs.value is not None:  # what is saved plays, with its rounded weights
         policy: Policy = GraphPolicy(graphs.policy)
     else:
-        policy = greedy_policy(network_with(state.best, state.envs.spec, config.network))
+        player = checking_engine(config, state.envs.spec).make(config, state.envs.spec, config.seed)
+        player.set_weights(state.best)
+        policy = player.act
     seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
     with Evaluator(config.env) as evaluate, training_threads(state.learner.parameters().size):
         final = evaluate(policy, seeds)

@@ -17,7 +17,7 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, DivergedError
-from nimbleq.rl.learners.learner import greedy_policy
+from nimbleq.rl.nets.network import greedy_policy
 from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.best import load_best
 from nimbleq.rl.training.evaluate import Evaluator

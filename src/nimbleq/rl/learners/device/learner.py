@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -15,16 +15,18 @@ from nimbleq.config import LearnerConfig, TrainConfig
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
-from nimbleq.rl.learners.device.transfer import choose_device, missing_device, to_device, to_host
-from nimbleq.rl.learners.engine import Engine, Measure
+from nimbleq.rl.learners.device.transfer import choose_device, to_device, to_host
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads.head import Errors, HeadLoss, Sample
+from nimbleq.rl.nets.heads.head import Errors, Sample
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch
+
+if TYPE_CHECKING:
+    from nimbleq.rl.nets.heads.head import HeadLoss
 
 
 class HalfNetwork(QNetwork):
@@ -215,41 +217,3 @@ def _optimizer(
         optimizer = torch.optim.Adam(parameters, lr=lr, eps=config.adam_eps, capturable=on_cuda, fused=True)
     learner_state.start_moments(optimizer, step_on_device=on_cuda)
     return optimizer
-
-
-def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
-    if config.algorithm != "dqn":
-        return (
-            f"learner.engine device learns from a replay, which {config.algorithm} has not: use auto, native or torch"
-        )
-    if config.network.sparsity:
-        return "learner.engine device trains no sparse weights (network.sparsity): use torch"
-    if spec is not None and spec.obs.pictures:
-        return "learner.engine device learns from one picture or numbers, not both: use torch"
-    return missing_device(config.learner)
-
-
-def _replay(config: TrainConfig, spec: EnvSpec, learner: DeviceLearner) -> DeviceReplay:
-    masks = spec.actions if spec.masked else 0
-    return DeviceReplay(config.replay, config.learner.gamma, config.envs, spec.obs, masks, learner.device)
-
-
-def _updates(
-    config: TrainConfig, learner: DeviceLearner, replay: DeviceReplay, rng: np.random.Generator, beta: float
-) -> Iterator[Measure]:
-    replay.beta.fill_(beta)
-    for _ in range(config.updates_per_step):
-        learner.learn(replay)
-        yield learner.measures
-
-
-ENGINE = Engine(
-    "device",
-    "replay and learner together on a GPU",
-    _why_not,
-    DeviceLearner,
-    _replay,
-    _updates,
-    overlaps=True,
-    settings=("learner.device", "learner.precision", "learner.compile"),
-)

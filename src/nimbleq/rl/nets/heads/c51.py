@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from nimbleq.config import LearnerConfig, NetworkConfig
+import numpy as np
+
+from nimbleq.config import NetworkConfig
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Q
-from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Errors, Head, HeadedNetwork, Sample
-from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+from nimbleq.rl.nets.heads.head import Errors, Head, Sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nimbleq.config import LearnerConfig
+    from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
 def log_probs(network: HeadedNetwork, obs: Tensor) -> Tensor:
     """Log-probabilities of the bins, ``[B, A, N]``."""
+    import torch
+
     return torch.log_softmax(network.outputs(network.features(obs)), dim=2)
 
 
@@ -24,6 +31,11 @@ def _loss(
     online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
 ) -> Errors:
     """Cross-entropy with the projected distribution; the surprise is the KL divergence, as Rainbow's [1710.02298]."""
+    import torch
+
+    from nimbleq.rl.nets import losses
+    from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+
     support = target.get_buffer("support")
     with torch.no_grad():
         probs = log_probs(target, sample.next_obs).exp()  # [B, A, N]
@@ -36,6 +48,8 @@ def _loss(
 
 
 def _q(network: HeadedNetwork, features: Tensor) -> Tensor:
+    import torch
+
     return torch.softmax(network.outputs(features), dim=2) @ network.get_buffer("support")
 
 
@@ -47,6 +61,8 @@ def _graph(build: GraphBuilder, features: str, actions: int, config: NetworkConf
 
 
 def _add_layers(network: HeadedNetwork, width: int) -> None:
+    import torch
+
     config = network.config
     network.register_buffer("support", torch.linspace(config.v_min, config.v_max, config.atoms), persistent=False)
 

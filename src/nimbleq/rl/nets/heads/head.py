@@ -1,59 +1,26 @@
-"""The row type of the table of heads: everything in which one head differs from another."""
+"""The row type of the table of heads: everything in which one head differs from another.
+
+Rows are read where there is no PyTorch, too: what needs it imports it when it is called.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-from nimbleq.config import LearnerConfig, NetworkConfig
+from nimbleq.config import NetworkConfig
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.noisy import NoisyLinear
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-class HeadedNetwork(nn.Module):
-    """What a head sees of a `nimbleq.rl.nets.network.QNetwork`: features, and the layers ``advantage`` and ``value``.
+    from nimbleq.config import LearnerConfig
+    from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
-    Attributes:
-        config: architecture.
-        actions: A.
-        atoms: N, outputs per action.
-        advantage: ``[B, H] → [B, A·N]``.
-        value: ``[B, H] → [B, N]`` when dueling, else None.
-    """
-
-    config: NetworkConfig
-    actions: int
-    atoms: int
-    advantage: nn.Linear | NoisyLinear
-    value: nn.Linear | NoisyLinear | None
-
-    @abstractmethod
-    def features(self, obs: Tensor) -> Tensor:
-        """What heads read: ``obs[B, *O] → [B, H]``."""
-
-    def outputs(self, features: Tensor) -> Tensor:
-        """``[B, H] → [B, A, N]``."""
-        weight, bias = self.joined()
-        flat = nn.functional.linear(features, weight.flatten(0, 1), bias.flatten())
-        return flat.view(-1, self.actions, self.atoms)
-
-    def joined(self) -> tuple[Tensor, Tensor]:
-        """The head as one linear layer, ``[A, N, H]`` and ``[A, N]``: a dueling head is linear in its features."""
-        weight, bias = _present(self.advantage)
-        weight, bias = weight.view(self.actions, self.atoms, -1), bias.view(self.actions, self.atoms)
-        if self.value is None:
-            return weight, bias
-        value_weight, value_bias = _present(self.value)
-        return weight - weight.mean(0, keepdim=True) + value_weight, bias - bias.mean(0, keepdim=True) + value_bias
-
-
-def _present(layer: nn.Linear | NoisyLinear) -> tuple[Tensor, Tensor]:
-    return layer.present() if isinstance(layer, NoisyLinear) else (layer.weight, layer.bias)
+    HeadLoss = Callable[[HeadedNetwork, HeadedNetwork, "Sample", LearnerConfig, torch.Generator], "Errors"]
+    """``(online, target, sample, config, generator) → Errors``."""
 
 
 class Sample(NamedTuple):
@@ -76,10 +43,6 @@ class Errors(NamedTuple):
 
     loss: Tensor
     surprise: Tensor
-
-
-HeadLoss = Callable[[HeadedNetwork, HeadedNetwork, Sample, LearnerConfig, torch.Generator], Errors]
-"""``(online, target, sample, config, generator) → Errors``."""
 
 
 def one_output(config: NetworkConfig) -> int:

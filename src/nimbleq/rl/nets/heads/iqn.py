@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nimbleq.config import NetworkConfig
 from nimbleq.graph.graph import Q
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Head, HeadedNetwork, Sample
+from nimbleq.rl.nets.heads.head import Head, Sample
+from nimbleq.rl.nets.heads.headed import HeadedNetwork
 from nimbleq.rl.nets.heads.quantiles import midpoints, quantile_loss
 
 

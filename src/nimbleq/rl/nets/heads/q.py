@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import Tensor
-
-from nimbleq.config import LearnerConfig, NetworkConfig
+from nimbleq.config import NetworkConfig
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Q
-from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Errors, Head, HeadedNetwork, Sample
-from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+from nimbleq.rl.nets.heads.head import Errors, Head, Sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nimbleq.config import LearnerConfig
+    from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
 def _loss(
     online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
 ) -> Errors:
     """MSE or Huber of ``Q(s, a) − (r + discount·V(s'))``; the surprise is ``|TD error|``."""
+    import torch
+
+    from nimbleq.rl.nets import losses
+    from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+
     with torch.no_grad():
         next_q = target(sample.next_obs)  # [B, A]
         policy = next_policy(online, target, sample, config, next_q)
@@ -36,16 +43,18 @@ def _return_loss(
 
 
 def _regressed(online: HeadedNetwork, sample: Sample, td_target: Tensor, config: LearnerConfig) -> Errors:
+    from nimbleq.rl.nets import losses
+
     td_error = losses.chosen(online(sample.obs), sample.action) - td_target
     each = losses.huber(td_error) if config.loss == "huber" else losses.squared(td_error)
     return Errors(each, td_error.detach().abs())
 
 
 def _q(network: HeadedNetwork, features: Tensor) -> Tensor:
-    advantage = cast(Tensor, network.advantage(features))
+    advantage = cast("Tensor", network.advantage(features))
     if network.value is None:
         return advantage
-    return cast(Tensor, network.value(features)) + advantage - advantage.mean(dim=1, keepdim=True)
+    return cast("Tensor", network.value(features)) + advantage - advantage.mean(dim=1, keepdim=True)
 
 
 def _graph(build: GraphBuilder, features: str, actions: int, config: NetworkConfig) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nimbleq.config import NetworkConfig
 from nimbleq.graph.graph import Q
 from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Head, HeadedNetwork, Sample
+from nimbleq.rl.nets.heads.head import Head, Sample
 from nimbleq.rl.nets.heads.quantiles import midpoints, quantile_loss
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
 def quantiles(network: HeadedNetwork, obs: Tensor, fractions: Tensor) -> Tensor:
@@ -24,6 +28,8 @@ def _fractions(network: HeadedNetwork, sample: Sample, generator: torch.Generato
 
 def _q(network: HeadedNetwork, features: Tensor) -> Tensor:
     """A linear head's mean over quantiles is a linear head."""
+    from torch.nn import functional as F
+
     weight, bias = network.joined()
     return F.linear(features, weight.mean(1), bias.mean(1))
 

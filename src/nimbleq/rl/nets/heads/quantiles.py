@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from nimbleq.rl.nets.heads.head import Errors, Sample
 
-from nimbleq.config import LearnerConfig
-from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads.head import Errors, HeadedNetwork, HeadLoss, Sample
-from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nimbleq.config import LearnerConfig
+    from nimbleq.rl.nets.heads.head import HeadLoss
+    from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
 def midpoints(count: int, device: torch.device | None = None) -> Tensor:
     """The fractions ``(i + ½)/N`` whose quantiles approximate a distribution best [1710.10044 lemma 2]: ``[N]``."""
+    import torch
+
     return (torch.arange(count, device=device) + 0.5) / count
 
 
@@ -32,6 +37,11 @@ def quantile_loss(
     def loss(
         online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
     ) -> Errors:
+        import torch
+
+        from nimbleq.rl.nets import losses
+        from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+
         with torch.no_grad():
             next_z = quantiles(target, sample.next_obs, fractions_of(target, sample, generator))  # [B, A, N]
             policy = next_policy(online, target, sample, config, target(sample.next_obs))

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from nimbleq.config import LearnerConfig
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads.head import HeadedNetwork, Sample
+from nimbleq.rl.nets.heads.head import Sample
+from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
 def next_policy(

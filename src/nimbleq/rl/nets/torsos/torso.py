@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from nimbleq.config import NetworkConfig
 from nimbleq.rl.nets.torsos.nodes import Layer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _MIN_PIXELS = 4  # a side of a picture, after space-to-depth
 
