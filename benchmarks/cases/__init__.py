@@ -27,6 +27,7 @@ CASES = {
     "certificate_error": "how often the certificate errs, simulated",
     "verify_targets": "every target against the interpreter: observations, mismatches",
     "realtime": "allocations, locks, system calls, instructions, stack and worst times of a decision",
+    "loop": "the real-time loop at 1 kHz beside an empty one",
     "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
     "compress": "every way of compressing, on three teachers, beside other tools",

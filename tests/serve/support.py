@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.networks import mlp
 from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.guard import Envelope, Guard
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.space import Box, Dict, Discrete
@@ -150,3 +151,15 @@ def _wait_until_ready(running: Running) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the server did not become ready")
+
+
+def guarded(path: Path) -> Path:
+    """Four numbers, two actions, behind a guard whose fallback is action 1; certified to return 100."""
+    envelope = Envelope([-1.0] * 4, [1.0] * 4, [0.2] * 4, [3] * 4)
+    graph = mlp(4, 16, 2)
+    certificate = {
+        "certified": True, "keep": 1.0, "teacher_return_mean": 100.0, "random_return_mean": 0.0,
+        "return_range": [0.0, 200.0],
+    }  # fmt: skip
+    save_artefact(path, graph, OBS[None], {}, certificate, Interface(Box((4,)), 2), guard=Guard(1, envelope))
+    return path

@@ -41,7 +41,7 @@ class Guarded:
 
     Attributes:
         state: of the guard.
-        faults: names of `FAULTS` in the last period; empty when the policy acted.
+        bits: of `FAULTS` in the last period; 0 when the policy acted.
     """
 
     def __init__(self, graph: Graph, interface: Interface, guard: Guard, deciders: dict[str, Decider]) -> None:
@@ -51,12 +51,12 @@ class Guarded:
         graphs = {"policy": graph, "larger": guard.larger, "backup": guard.backup}
         networks = {name: network_of(deciders[name], one) for name, one in graphs.items() if one is not None}
         self.state = GuardState(guard, graph, 1, **networks)
-        self.faults: tuple[str, ...] = ()
+        self.bits = 0
 
     def reset(self) -> None:
         """An episode begins; the counters go on."""
         self.state.reset()
-        self.faults = ()
+        self.bits = 0
 
     def act(self, obs: Any, mask: Any = None) -> int | Array:
         """One period: the environment's action, the fallback's where something is wrong.
@@ -76,8 +76,8 @@ class Guarded:
                 ready = self._interface.read(obs)
         given = self._nothing if ready is None else ready[None]
         rows = None if legal is None else legal[None]
-        action, faults = self.state.step(_ROW, given, _MISSING if ready is None else _HERE, rows)
-        self.faults = tuple(name for place, name in enumerate(FAULTS) if faults[0] >> place & 1)
+        action, found = self.state.step(_ROW, given, _MISSING if ready is None else _HERE, rows)
+        self.bits = int(found[0])
         return environment_action(self._interface, int(action[0]))
 
     def standby(self, held: bool = True) -> int | Array:
@@ -90,6 +90,11 @@ class Guarded:
     def late(self) -> None:
         """Count a decision that came too late and was replaced by `standby`."""
         self.state.late()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Names of the faults in the last period; empty when the policy acted."""
+        return tuple(name for place, name in enumerate(FAULTS) if self.bits >> place & 1)
 
     @property
     def counters(self) -> dict[str, int]:

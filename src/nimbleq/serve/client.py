@@ -87,7 +87,7 @@ class Server:
             raise NimbleqError(f"{self._name!r} serves no policy {name!r}: it has {', '.join(self.policies)}")
         about = self._about[name]
         interface = from_dict(about["interface"])
-        signature = Signature.of(interface, about["masked"])
+        signature = Signature.of(interface, about["masked"], about["guarded"])
         records = Records.of(signature)
         service = _service(self._node, f"nimbleq/{self._name}/{name}", words(records.request), words(records.answer))
         self._open.append(Policy(service.client_builder().create(), interface, signature, records))

@@ -29,7 +29,9 @@ from nimbleq.serve.deadline import deadline_of, of_headers
 from nimbleq.serve.gate import Gate, Ticket
 from nimbleq.serve.policy import Served
 from nimbleq.serve.refusal import RefusedError, Why
+from nimbleq.serve.returns import MonitorOf, Watching, no_monitor
 from nimbleq.serve.signature import DATATYPES
+from nimbleq.serve.streams import Sequence
 from nimbleq.types import Array
 
 GRPC = {
@@ -82,7 +84,7 @@ class PolicyModel(Model):  # type: ignore[misc]
         for name in wanted:
             if name not in known:
                 raise RefusedError(Why.INVALID, f"there is no output {name!r}: it gives {', '.join(known)}")
-        answers = self.served.decide(_arrays(payload), wanted)
+        answers = self.served.decide(_arrays(payload), wanted, Sequence.of(_parameters(payload)))
         return InferResponse(
             payload.id or "", self.name, [_output(name, array, payload) for name, array in answers.items()],
             model_version=self.served.digest[:12], from_grpc=payload.from_grpc,
@@ -117,11 +119,16 @@ class Policies(ModelRepository):  # type: ignore[misc]
 
     Attributes:
         swapped: called with each new one.
+        monitors: of the live returns, by name; None for one that is not certified.
     """
 
-    def __init__(self, served: Mapping[str, Served], swapped: Callable[[Served], None]) -> None:
+    def __init__(
+        self, served: Mapping[str, Served], swapped: Callable[[Served], None], monitor: MonitorOf = no_monitor
+    ) -> None:
         super().__init__()
         self.served, self.swapped = dict(served), swapped
+        self.monitors: dict[str, Watching | None] = {}
+        self._monitor = monitor
         self._loading = asyncio.Lock()
         for policy in served.values():
             self._put(policy, None)
@@ -133,6 +140,7 @@ class Policies(ModelRepository):  # type: ignore[misc]
 
     def _put(self, new: Served, old: Served | None) -> None:
         self.served[new.name] = new
+        self.monitors[new.name] = self._monitor(new.path)
         self.update(PolicyModel(new))  # one assignment: a request has the old one or the new one
         metrics.loaded(new, old)
 

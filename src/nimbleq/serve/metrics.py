@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from nimbleq.serve.policy import Served
 from nimbleq.serve.refusal import Why
+from nimbleq.serve.returns import Watching
 
 _BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5)
 _LABELS = ("model", "transport")
@@ -43,6 +44,35 @@ def loaded(new: Served, old: Served | None) -> None:
 
 def _certified(policy: Served) -> str:
     return {None: "unknown", True: "yes", False: "no"}[policy.certified]
+
+
+class GuardCounts:
+    """What the guards counted, and the field monitors: a collector.
+
+    Args:
+        served: the policies by name.
+        monitors: theirs; None where there is none.
+    """
+
+    def __init__(self, served: Mapping[str, Served], monitors: Mapping[str, Watching | None]) -> None:
+        self._served, self._monitors = served, monitors
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        guard = CounterMetricFamily("nimbleq_guard", "Periods with a fault, a fallback …", labels=["model", "what"])
+        for name, policy in self._served.items():
+            for what, number in ({} if policy.streams is None else policy.streams.counters()).items():
+                guard.add_metric([name, what], number)
+        wealth = GaugeMetricFamily("nimbleq_monitor_wealth", "Of the bet against what was certified", labels=["model"])
+        alarm = GaugeMetricFamily("nimbleq_monitor_alarm", "1: live returns fell below it", labels=["model"])
+        told = CounterMetricFamily("nimbleq_monitor_episodes", "Live returns that were reported", labels=["model"])
+        for name, monitor in self._monitors.items():
+            if monitor is not None:
+                wealth.add_metric([name], monitor.wealth)
+                alarm.add_metric([name], float(monitor.alarm is not None))
+                told.add_metric([name], monitor.episodes)
+        return [guard, wealth, alarm, told]
 
 
 class SharedMemoryCounts:

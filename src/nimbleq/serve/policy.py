@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from nimbleq.deploy.runtime import Runtime
 from nimbleq.errors import ObservationError
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.serve.refusal import RefusedError, Why
-from nimbleq.serve.signature import ACTION, Q, Signature
+from nimbleq.serve.signature import ACTION, FAULTS, Q, Signature
+from nimbleq.serve.streams import ALONE, Sequence, Streams
 from nimbleq.types import Array
 
 
@@ -27,6 +29,7 @@ class Served:
         certified: what its certificate says; None without one.
         runtime: decides.
         signature: the tensors of a request.
+        streams: the control loops of its clients; None for a policy without a guard, which remembers nothing.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Served:
     certified: bool | None
     runtime: Runtime
     signature: Signature
+    streams: Streams | None = None
 
     @classmethod
     def load(cls, name: str, path: Path) -> Served:
@@ -46,8 +50,9 @@ class Served:
         artefact = load_artefact(path)
         runtime = Runtime(artefact.graph, interface=artefact.interface, guard=artefact.guard)
         certified = None if artefact.certificate is None else bool(artefact.certificate.get("certified"))
-        signature = Signature.of(runtime.interface, artefact.graph.masked)
-        return cls(name, path, artefact.digest, certified, runtime, signature)
+        signature = Signature.of(runtime.interface, artefact.graph.masked, artefact.guard is not None)
+        streams = None if artefact.guard is None else Streams(runtime)
+        return cls(name, path, artefact.digest, certified, runtime, signature, streams)
 
     def successor(self) -> Served:
         """What lies at `path` now, for the same clients.
@@ -62,20 +67,41 @@ class Served:
             raise RefusedError(Why.CONFLICT, f"{text}: serve it under another name")
         return new
 
-    def decide(self, given: Mapping[str, Array], wanted: tuple[str, ...] = (ACTION, Q)) -> dict[str, Array]:
+    def decide(
+        self, given: Mapping[str, Array], wanted: tuple[str, ...] = (ACTION, Q), sequence: Sequence = ALONE
+    ) -> dict[str, Array]:
         """The outputs ``wanted``, ``[N, *shape]`` of each, for the inputs ``given``.
+
+        Args:
+            sequence: the control loop of the client, in which the N observations follow one another.
 
         Raises:
             RefusedError: the inputs are not what the policy takes.
         """
-        runtime, actions, q = self.runtime, [], []
+        found: dict[str, list[Any]] = {tensor.name: [] for tensor in self.signature.outputs}
+        stream = None if self.streams is None else self.streams.of(sequence)
         try:
             for obs, mask in self.signature.rows(given):
-                actions.append(runtime.act(obs) if mask is None else runtime.act(obs, mask))
+                if stream is not None and sequence is ALONE:
+                    stream.reset()
+                act = self.runtime.act if stream is None else stream.act
+                found[ACTION].append(act(obs) if mask is None else act(obs, mask))
+                if stream is not None:
+                    found[FAULTS].append(stream.bits)
                 if Q in wanted:
-                    q.append(runtime.q_values(obs))
+                    found[Q].append(self.values(obs))
         except ObservationError as error:
             raise RefusedError(Why.INVALID, str(error)) from None
-        dtype = self.signature.outputs[0].dtype
-        found = {ACTION: np.array(actions, dtype), **({Q: np.array(q, np.float32)} if q else {})}
-        return {name: found[name] for name in wanted}
+        if self.streams is not None:
+            self.streams.close(sequence)
+        tensors = {tensor.name: tensor.dtype for tensor in self.signature.outputs}
+        return {name: np.array(found[name], tensors[name]) for name in wanted}
+
+    def values(self, obs: Any) -> Array:
+        """Action values; NaN behind a guard where the network has none, since there the fallback acts."""
+        try:
+            return self.runtime.q_values(obs)
+        except ObservationError:
+            if self.streams is None:
+                raise
+            return np.full(self.runtime.graph.actions, np.nan, np.float32)

@@ -4,7 +4,7 @@
     answer    status (0: decided, else see `WHYS`), action, q, and for a refusal one line of text
 
 Services of iceoryx2, request and response: ``nimbleq/NAME/POLICY`` for decisions; ``nimbleq/NAME`` answers any request
-with a JSON object ``{POLICY: {"digest", "interface", "masked"}}``.
+with a JSON object ``{POLICY: {"digest", "interface", "masked", "guarded"}}``.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from nimbleq.serve.admission import Admission
 from nimbleq.serve.gate import Gate
 from nimbleq.serve.http import GRPC, KNOWN_ERRORS, Extension, GatedPlane, Policies
 from nimbleq.serve.policy import Served
+from nimbleq.serve.returns import MonitorOf, add_route, no_monitor
 
 Say = Callable[[str], None]
 GRACE_SECONDS = 30
@@ -38,7 +39,7 @@ _STATUS: Mapping[StatusCode, int] = {code: why.status for why, code in GRPC.item
 
 def serve(
     served: Mapping[str, Served], port: int, grpc_port: int | None, queue: int, say: Say,
-    swapped: Callable[[Served], None],
+    swapped: Callable[[Served], None], monitor: MonitorOf = no_monitor,
 ) -> None:  # fmt: skip
     """Serve until SIGTERM or Ctrl-C, then answer what was let in and return.
 
@@ -48,6 +49,7 @@ def serve(
         queue: most requests that are in at once.
         say: one line for the person at the terminal.
         swapped: called with each new artefact that was taken up.
+        monitor: makes the field monitor of an artefact.
 
     Raises:
         ConfigError: a port is taken.
@@ -58,8 +60,10 @@ def serve(
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())  # KServe asks for one before it runs its own
-    gate, policies = Gate(queue), Policies(served, swapped)
+    gate, policies = Gate(queue), Policies(served, swapped, monitor)
     metrics.DEPTH.set_function(lambda: gate.depth)
+    metrics.GuardCounts(policies.served, policies.monitors)
+    add_route(app, policies.monitors)
     server = ModelServer(
         http_port=port, grpc_port=grpc_port or 0, enable_grpc=grpc_port is not None, registered_models=policies,
         enable_latency_logging=False, grace_period=GRACE_SECONDS,

@@ -13,12 +13,13 @@ from typing import Any
 
 import iceoryx2 as iox2
 
+from nimbleq.deploy.guarded import Guarded
 from nimbleq.errors import ConfigError, ObservationError
 from nimbleq.graph.interface_codec import to_dict
 from nimbleq.serve.policy import Served
 from nimbleq.serve.record import WHYS, Buffer, Records, inputs, words
 from nimbleq.serve.refusal import Why
-from nimbleq.serve.signature import ACTION, Q
+from nimbleq.serve.signature import ACTION, FAULTS, Q
 from nimbleq.stopping import ignore_stop_signals
 
 SPIN_NS = 50_000_000
@@ -92,6 +93,7 @@ class Port:
     def _bind(self, served: Served) -> None:
         self.served = served
         self._act, self._q_values = served.runtime.act, served.runtime.q_values
+        self._stream = None if served.streams is None else served.runtime.stream()
         [(self._obs, mask)] = served.signature.rows(inputs(self._given, served.signature))
         self._masks = () if mask is None else (mask,)
 
@@ -110,8 +112,11 @@ class Port:
             self._refuse(Why.EXPIRED, "the deadline has passed: the decision was not computed")
         else:
             try:
-                fields[ACTION][...] = self._act(self._obs, *self._masks)
-                fields[Q][...] = self._q_values(self._obs)
+                if self._stream is None:
+                    fields[ACTION][...] = self._act(self._obs, *self._masks)
+                    fields[Q][...] = self._q_values(self._obs)
+                else:
+                    self._behind_its_guard(self._stream)
                 fields["status"][...] = 0
                 self._count(0)
             except ObservationError as error:
@@ -123,6 +128,14 @@ class Port:
         except (iox2.LoanError, iox2.SendError):
             pass  # the client has gone
         return True
+
+    def _behind_its_guard(self, stream: Guarded) -> None:
+        """Every request stands alone: clients share the memory, not a control loop."""
+        fields = self._answer.fields
+        stream.reset()
+        fields[ACTION][...] = stream.act(self._obs, *self._masks)
+        fields[FAULTS][...] = stream.bits
+        fields[Q][...] = self.served.values(self._obs)
 
     def _refuse(self, why: Why, text: str) -> None:
         fields, status = self._answer.fields, 1 + WHYS.index(why)
@@ -163,6 +176,7 @@ def _describe(active: Any, ports: dict[str, Port]) -> None:
     text = json.dumps({
         name: {
             "digest": port.served.digest, "masked": port.served.signature.own_mask,
+            "guarded": port.served.streams is not None,
             "interface": to_dict(port.served.runtime.interface),
         }
         for name, port in ports.items()

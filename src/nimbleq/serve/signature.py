@@ -2,7 +2,8 @@
 
 Every entry of the observation is an input, named by its path (``arm.joints[2]``; ``obs`` where the observation is one
 array). A masked policy has the input ``mask`` too, unless the mask is an entry of the observation. Outputs are
-``action``, as the environment takes it, and ``q``.
+``action``, as the environment takes it, and ``q``; and behind a guard ``faults``, bits of `nimbleq.graph.guard.FAULTS`,
+0 where the policy acted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DATATYPES = {
     "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
 }  # fmt: skip
 """numpy's name → the protocol's."""
-OBS, MASK, ACTION, Q = "obs", "mask", "action", "q"
+OBS, MASK, ACTION, Q, FAULTS = "obs", "mask", "action", "q", "faults"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Signature:
     """Attributes:
     interface: of the policy.
     inputs: the entries of the observation, then the mask where it is an input of its own.
-    outputs: ``action`` and ``q``.
+    outputs: ``action`` and ``q``, and ``faults`` of a guarded policy.
     own_mask: whether the last input is the mask.
     """
 
@@ -58,8 +59,8 @@ class Signature:
     own_mask: bool
 
     @classmethod
-    def of(cls, interface: Interface, masked: bool) -> Signature:
-        """Of a policy, which takes a mask or not."""
+    def of(cls, interface: Interface, masked: bool, guarded: bool = False) -> Signature:
+        """Of a policy, which takes a mask or not, behind a guard or not."""
         entries = tuple(
             Tensor(named(path) or OBS, _dtype(leaf), _shape(leaf)) for path, leaf in leaves(interface.space)
         )
@@ -68,7 +69,8 @@ class Signature:
         commands = interface.commands
         action = ("int64", ()) if commands is None else (str(commands.dtype), commands.shape[1:])
         outputs = (Tensor(ACTION, *action), Tensor(Q, "float32", (interface.actions,)))
-        return cls(interface, entries + mask, outputs, own)
+        faults = (Tensor(FAULTS, "int64", ()),) if guarded else ()
+        return cls(interface, entries + mask, outputs + faults, own)
 
     def rows(self, given: Mapping[str, Array]) -> Iterator[tuple[Any, Array | None]]:
         """One observation after the other, as the environment gives it, and its mask.

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from nimbleq.console import Console
+from nimbleq.errors import NimbleqError
+from nimbleq.graph.artefact import load_artefact
 from nimbleq.verbs.common import Output, artefact_and_run
 
 if TYPE_CHECKING:
+    from nimbleq.compress.certify.monitor import Monitor
     from nimbleq.serve.policy import Served
 
 
@@ -73,8 +76,18 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
         console.say(
             f"POST http://localhost:{args.port}/v2/models/{next(iter(served))}/infer{grpc}{shared}; Ctrl-C stops"
         )
-        serve(served, args.port, args.grpc_port, args.queue, console.say, swapped)
+        serve(served, args.port, args.grpc_port, args.queue, console.say, swapped, _monitor)
     return result, True
+
+
+def _monitor(path: Path) -> Monitor | None:
+    """The field monitor of an artefact; None where nothing was certified."""
+    from nimbleq.compress.certify.monitor import Monitor, Promise
+
+    try:
+        return Monitor(Promise.of(load_artefact(path).certificate or {}))
+    except NimbleqError:
+        return None
 
 
 @contextmanager

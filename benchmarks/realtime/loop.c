@@ -1,0 +1,104 @@
+/* The emitted loop beside an empty one, in turns of one slice each: SLICES PERIODS HZ, observations on standard input.
+
+   Prints one line per slice: whose it is, periods, misses, and p50, p99.9 and worst in ns of the decision (of the loop
+   only), of late waking and of the period jitter. */
+#define _GNU_SOURCE
+#include "policy_loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static float observations[COUNT][POLICY_OBS_SIZE];
+static long sensed;
+static volatile int sink;
+
+static int sense(void *own, float *obs)
+{
+    const float *from = observations[sensed++ % COUNT];
+    (void)own;
+    for (int i = 0; i < POLICY_OBS_SIZE; ++i) obs[i] = from[i];
+    return 1;
+}
+
+static void act(void *own, int action)
+{
+    (void)own;
+    sink = action;
+}
+
+static long long now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1000000000LL * now.tv_sec + now.tv_nsec;
+}
+
+static void show(const char *who, long long periods, long long misses, const policy_loop_report *report)
+{
+    const policy_times *all[3] = {&report->decision, &report->wake, &report->jitter};
+    printf("%s %lld %lld", who, periods, misses);
+    for (int i = 0; i < 3; ++i)
+        printf(" %lld %lld %lld", (long long)policy_percentile(all[i], 0.5),
+               (long long)policy_percentile(all[i], 0.999), (long long)all[i]->worst_ns);
+    printf("\n");
+}
+
+/* Durations in the buckets of the loop. */
+static void count(policy_times *times, long long ns)
+{
+    int shift = 0, bucket;
+    if (ns < 0) ns = 0;
+    if (ns > times->worst_ns) times->worst_ns = ns;
+    while (ns >> shift >= 64) ++shift;
+    bucket = shift * 32 + (int)(ns >> shift);
+    ++times->counts[bucket < 1216 ? bucket : 1215];
+}
+
+/* Sleeps and wakes, and does nothing: what this machine can do. */
+static void empty(long long periods, long long period, policy_loop_report *report)
+{
+    static const policy_loop_report nothing;
+    const long long start = now_ns() + 2 * period + 2000000;
+    long long index = 0, last = start - period, misses = 0;
+    *report = nothing;
+    while (index < periods) {
+        const long long due = start + index * period;
+        const struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
+        long long woke, gone;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, 0);
+        woke = now_ns();
+        if (woke < due) continue;
+        if (woke > due + period / 2) ++misses;
+        count(&report->wake, woke - due);
+        count(&report->jitter, woke - last > period ? woke - last - period : last + period - woke);
+        last = woke;
+        gone = (now_ns() - start) / period - ++index;
+        if (gone > periods - index) gone = periods - index;
+        if (gone > 0) {
+            misses += gone;
+            index += gone;
+            last = start + (index - 1) * period;
+        }
+    }
+    show("empty", periods, misses, report);
+}
+
+int main(int argc, char **argv)
+{
+    static policy_guard guard;
+    static policy_loop_report report;
+    const policy_machine machine = {sense, act, 0};
+    if (argc != 4 || fread(observations, sizeof observations, 1, stdin) != 1) return 2;
+    const long slices = atol(argv[1]);
+    const long long periods = atoll(argv[2]), period = (long long)(1e9 / atof(argv[3]));
+    const policy_loop_settings settings = {period, period / 2, (uint64_t)periods, 0, -1, 0};
+    policy_guard_init(&guard);
+    for (long slice = 0; slice < slices; ++slice) {
+        policy_guard_reset(&guard);
+        if (policy_loop(&guard, &machine, &settings, &report) != POLICY_LOOP_OK) return 3;
+        show("loop", (long long)report.periods, (long long)(report.replaced + report.skipped), &report);
+        empty(periods, period, &report);
+    }
+    return 0;
+}
