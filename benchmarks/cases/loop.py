@@ -85,7 +85,7 @@ def measure(engine: str, context: Context) -> dict[str, Any]:
 
 
 def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """Mean over the rounds of misses per million periods, the loop's minus the empty one's, and half its 95 % interval."""
+    """Misses per million periods, the loop's minus the empty one's: mean over the rounds, half its 95 % interval."""
     each = np.array([_rate(cell["loop"]) - _rate(cell["empty"]) for cell in cells])
     half = T95 * each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.inf
     return float(each.mean()), float(half)
@@ -105,7 +105,7 @@ def table(record: Record, names: Sequence[str]) -> str:
     def row(name: str, cell: dict[str, Any]) -> str:
         loop, empty = cell["loop"], cell["empty"]
         times = [
-            f"{loop['decision']['p50_us']:.3g} / {loop['decision']['p999_us']:.3g} / {loop['decision']['worst_us']:.3g}",
+            " / ".join(f"{loop['decision'][share]:.3g}" for share in ("p50_us", "p999_us", "worst_us")),
             *(f"{one['jitter']['p50_us']:.3g} / {one['jitter']['p999_us']:.3g}" for one in (loop, empty)),
         ]
         return f"| {name} | {loop['periods']:,} | {loop['misses']:,} | {empty['misses']:,} | {' | '.join(times)} |"
@@ -117,13 +117,13 @@ def table(record: Record, names: Sequence[str]) -> str:
             mean, half = difference(cells)
             total = sum(cell["loop"]["periods"] for cell in cells)
             summary.append(
-                f"{engine}: over {total:,} decisions in {len(cells)} rounds the loop misses {mean:+.0f} ± {half:.0f} per "
-                "million more than the empty one (95 % interval of the mean of the paired differences)."
+                f"{engine}: over {total:,} decisions in {len(cells)} rounds the loop misses {mean:+.0f} ± {half:.0f} "
+                "per million more than the empty one (95 % interval of the mean of the paired differences)."
             )
     return "\n".join([
         "# The real-time loop", "", record.footnote(), "",
-        f"8-64-64-4 in int8 behind a guard with an envelope, {HZ:,} Hz, deadline half a period, the other core busy, no "
-        "real-time priority. An empty loop sleeps to the same times and does nothing; the two take turns, a second each. "
+        f"8-64-64-4 in int8 behind a guard with an envelope, {HZ:,} Hz, deadline half a period, the other core busy, "
+        "no real-time priority. An empty loop sleeps to the same times and does nothing; they take turns of a second. "
         "A miss is a period whose action was not delivered at its deadline (of the empty loop: that woke after it). "
         "Times in µs: medians over the seconds of their p50 and p99.9; the worst of all.", "",
         *summary, "",

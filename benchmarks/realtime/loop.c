@@ -3,6 +3,7 @@
    Prints one line per slice: whose it is, periods, misses, and p50, p99.9 and worst in ns of the decision (of the loop
    only), of late waking and of the period jitter. */
 #define _GNU_SOURCE
+#include "policy.h"
 #include "policy_loop.h"
 
 #include <stdio.h>

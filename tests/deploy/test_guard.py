@@ -198,9 +198,10 @@ def test_every_kind_of_guard_is_the_same_in_c(kind: str, tmp_path: Path) -> None
         assert (state.counters()["larger"] > 0) == (guard.larger is not None)
 
 
-def test_the_runtime_acts_behind_its_guard() -> None:
+@pytest.mark.parametrize("engine", ["auto", "numpy"])
+def test_the_runtime_acts_behind_its_guard(engine: str) -> None:
     graph, guard = network(), KINDS["hold"]
-    bench, runtime = Bench.run(graph, guard, 12), Runtime(graph, guard=guard)
+    bench, runtime = Bench.run(graph, guard, 12), Runtime(graph, engine, guard=guard)
     for index in range(len(bench.faults)):
         runtime.reset()
         for time in range(bench.action.shape[1]):

@@ -23,7 +23,7 @@ import numpy as np
 
 from nimbleq.deploy.decider import Decider
 from nimbleq.deploy.engines import ENGINES
-from nimbleq.deploy.guarded import Guarded
+from nimbleq.deploy.guarded import Core, Guarded, NumpyCore
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.artefact import load_artefact, misfit, network_interface
 from nimbleq.graph.graph import Graph
@@ -125,7 +125,7 @@ class Runtime:
             self.interface if plain else by_itself,
             -1 if fallback_action is None else fallback_action,
         )
-        self._others = self._guards_deciders()
+        self._core = None if guard is None else self._cores(guard)
         self._stream = None if guard is None else self.stream()
         self.act = self._stream.act if self._stream else self._decider.act if plain else self._act
         self.q_values = self._decider.q if plain else self._q_values
@@ -137,22 +137,24 @@ class Runtime:
         Raises:
             ConfigError: there is no guard.
         """
-        if self.guard is None:
+        if self._core is None:
             raise ConfigError("this policy has no guard: attach one with nimbleq guard")
-        return Guarded(self.graph, self.interface, self.guard, {"policy": self._decider, **self._others})
+        return Guarded(self.interface, self._core(), self.graph.masked)
 
     def reset(self) -> None:
         """An episode begins. Only a guard remembers anything of the one before."""
         if self._stream is not None:
             self._stream.reset()
 
-    def _guards_deciders(self) -> dict[str, Decider]:
-        graphs = {} if self.guard is None else {"larger": self.guard.larger, "backup": self.guard.backup}
-        return {
-            name: _choose(graph, self._asked, network_interface(graph), -1)[0]
-            for name, graph in graphs.items()
-            if graph is not None
-        }
+    def _cores(self, guard: Guard) -> Callable[[], Core]:
+        """What makes the guard's state and networks, in the engine itself where it can."""
+        if make := ENGINES[self._engine].guard:
+            return make(self.graph, guard)
+        deciders = {"policy": self._decider}
+        for name, graph in (("larger", guard.larger), ("backup", guard.backup)):
+            if graph is not None:
+                deciders[name] = _choose(graph, self._asked, network_interface(graph), -1)[0]
+        return lambda: NumpyCore(self.graph, guard, deciders)
 
     def _act(self, obs: Any, mask: Any = None) -> int | Array:
         """See `act`."""

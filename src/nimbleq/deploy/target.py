@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from nimbleq.deploy.decider import Decider
+from nimbleq.deploy.guarded import Core
 from nimbleq.graph.artefact import Artefact
 from nimbleq.graph.golden import Golden
 from nimbleq.graph.graph import Graph
@@ -106,12 +107,15 @@ class Engine:
             it is; see `nimbleq.deploy.decider` for ``fallback``. Raises `NimbleqError` where there is none.
         timers: ``(decider, obs[K, *O], mask[K, A] or None) → {name in the table of bench: timer}``.
         fast: it decides in machine code of its own, at the speed that is promised.
+        guard: ``(graph, guard) → a maker of cores``, each with a state of its own, where the engine runs the guard;
+            None: `NumpyCore` does.
     """
 
     name: str
     load: Callable[[Graph, Interface, int], tuple[Decider, str]]
     timers: Callable[[Decider, Array, Array | None], Mapping[str, Timer]]
     fast: bool = False
+    guard: Callable[[Graph, Guard], Callable[[], Core]] | None = None
 
 
 def nothing_missing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from nimbleq.deploy.target import Engine, Files, RawRun, Run, Source, Target, Ti
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.guard import emit_guard
+from nimbleq.deploy.targets.c.guard_call import CGuard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
 from nimbleq.deploy.targets.c.loop import emit_loop
 from nimbleq.deploy.targets.c.raw import emit_raw
@@ -20,6 +21,7 @@ from nimbleq.deploy.toolchain import FAST, CompileError, NoCompilerError, cached
 from nimbleq.errors import ConfigError
 from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
@@ -98,6 +100,14 @@ def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, s
     return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
 
 
+def _guard(graph: Graph, guard: Guard) -> Callable[[], CGuard]:
+    compiler = find_compiler()
+    if compiler is None:
+        raise CompileError("no C compiler found (cc, gcc, clang, or pip install 'nimbleq[cross]')")
+    library = cached_library(emit_c(graph, "policy") | emit_guard(graph, "policy", guard), compiler)
+    return lambda: CGuard(library, "policy", graph)
+
+
 def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Timer]:
     """Inside C, call by call, where the extension is there that does so."""
     if not isinstance(decider, TimedDecider):
@@ -105,7 +115,7 @@ def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Ti
     return {"nimbleq-c": lambda calls: decider.time_act(obs, calls, mask), "empty-c": decider.time_empty}
 
 
-COMPILED = Engine("c", _load, _timers, fast=True)
+COMPILED = Engine("c", _load, _timers, fast=True, guard=_guard)
 C = Target(
     name="c",
     purpose="one C99 file and its header",
