@@ -55,7 +55,7 @@ def in_c(slices: int, context: Context) -> list[list[str]]:
     sources = [name for name in texts if name.endswith(".c")]
     words = [compiler, "-std=c99", *FAST, f"-DCOUNT={len(obs)}", *sources, "main.c", "-lpthread", "-o", "loop"]
     subprocess.run(words, cwd=context.scratch, check=True)
-    command = [context.scratch / "loop", str(slices), str(SLICE), str(HZ)]
+    command = [str(context.scratch / "loop"), str(slices), str(SLICE), str(HZ)]
     done = subprocess.run(command, input=obs.tobytes(), capture_output=True, check=True)
     return [line.split() for line in done.stdout.decode().splitlines()]
 
@@ -92,7 +92,7 @@ def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _rate(row: dict[str, Any]) -> float:
-    return 1e6 * row["misses"] / row["periods"]
+    return 1e6 * int(row["misses"]) / int(row["periods"])
 
 
 def _measured(record: Record, engine: str) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ class Streams:
 
     def close(self, sequence: Sequence) -> None:
         """After the last request of a sequence that has ended."""
-        if sequence.end and sequence.name in self._named:
+        if sequence.end and sequence.name is not None and sequence.name in self._named:
             self._forget(sequence.name)
 
     def counters(self) -> dict[str, int]:
