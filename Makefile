@@ -85,6 +85,12 @@ $(VENV)/compressors/.installed: $(STAMP)
 	$(VENV)/compressors/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation ".[compressors]"
 	touch $@
 
+# A small policy beside a large value network, 10 seeds and five arms of LunarLander, 3 seeds of a MinAtar game; and six
+# variants of a task, each from a source, beside scratch. Hours for all cells; ARGS="--seeds 0 --only lunarlander".
+bench-policy bench-transfer: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[minatar]" --no-build-isolation
+	$(BIN)/python -m benchmarks.run $(if $(filter bench-policy,$@),policy_value,transfer) $(ARGS)
+
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"
 	touch $@

@@ -35,6 +35,8 @@ CASES = {
     "fpga": "a certified policy and other circuits on ECP5 and iCE40: area, clocks, frequency",
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",
+    "transfer": "six variants of a task from a trained source, beside scratch",
+    "policy_value": "a small policy beside a large value network: who collects, int8",
     "gpu": "recorded graphs, speed and Pong on a CUDA device",
     **DOMAINS,
 }

@@ -30,8 +30,9 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDir:
-    """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``,
-    ``candidates/``, ``value-network/``, ``results/<verb>.json``, ``results/<artefact>/<verb>.json``, ``report.html``.
+    """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``, ``value-network/``,
+    ``source/``, ``transfer.json``, ``candidates/``, ``results/<verb>.json``, ``results/<artefact>/<verb>.json``,
+    ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
     from it. Before training ends, a verb that needs it makes it from ``checkpoint/best.safetensors``.
@@ -68,6 +69,16 @@ class RunDir:
     def value(self) -> Path:
         """The value network beside a policy network, an artefact that only judges (see `nimbleq.rl.policy_value`)."""
         return self.path / "value-network"
+
+    @property
+    def source(self) -> Path:
+        """A copy of the artefact that training started from (see `nimbleq.rl.transfer`)."""
+        return self.path / "source"
+
+    @property
+    def transfer(self) -> Path:
+        """Whether training went on from that source, or from scratch."""
+        return self.path / "transfer.json"
 
     @property
     def candidates(self) -> Path:

@@ -49,3 +49,18 @@ def test_settings_of_a_policy_without_one_are_refused(inline: Cli, tmp_path: Pat
     done = inline("train", *BRIEF, "--policy-network", "8", "--learner.engine", "device", "--out", tmp_path / "run")
     assert "learner.engine must be auto or native or torch" in one_line(done)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_another_and_says_what_came_of_it(inline: Cli, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert inline("train", *BRIEF, "--out", first).code == 0
+    words = ("--from", first, "--transfer", "finetune", "--seed", "5", "--out", second)
+    done = inline("train", *BRIEF, *words, "--json")
+    found = done.json["transfer"]
+    assert found["goes_on"] in ("transfer", "scratch")
+    assert found["why"] in done.err
+    assert inline("train", "--resume", "--out", second, "--json").json == done.json
+    assert "Start from another policy" in Path(inline("report", second, "--json").json["report"]).read_text()
+    refused = inline("train", *BRIEF, "--from", tmp_path, "--out", tmp_path / "third")
+    assert "neither a run nor an artefact" in one_line(refused)
+    assert not (tmp_path / "third").exists()

@@ -16,6 +16,7 @@ from nimbleq.config.settings import (
     PqnConfig,
     ReplayConfig,
     TrainConfig,
+    TransferConfig,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "TableName",
     "TorsoName",
     "TrainConfig",
+    "TransferConfig",
     "VectorName",
     "flat_settings",
     "from_dict",

@@ -17,23 +17,21 @@ _AT_LEAST_1 = (
     "network.torso_width", "network.space_to_depth", "network.cosines", "network.policy_fractions", "replay.n_step",
     "learner.batch_size", "learner.target_every", "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
-    "policy.lr_updates", "distributed.chunk", "distributed.learners",
+    "policy.lr_updates", "distributed.chunk", "distributed.learners", "transfer.frozen_layers",
+    "transfer.frozen_updates",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "policy.lr_end",
     "learner.adam_eps", "learner.max_grad_norm", "learner.reward_clip", "learner.munchausen_alpha", "explore.updates",
-    "distributed.actors",
+    "distributed.actors", "transfer.offline_updates",
 )  # fmt: skip
 _POSITIVE = (
-    "network.obs_clip",
-    "learner.lr",
-    "policy.lr",
-    "policy.temperature",
-    "learner.munchausen_tau",
-    "learner.reward_scale",
-)
+    "network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale", "policy.lr",
+    "policy.temperature", "transfer.temperature",
+)  # fmt: skip
 _SHARES = (
     "replay.beta_start", "replay.beta_end", "learner.gamma", "explore.start", "explore.end", "pqn.trace_decay",
+    "transfer.teacher_share", "transfer.trial",
 )  # fmt: skip
 
 

@@ -250,6 +250,35 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class TransferConfig:
+    """Starting from the policy of another task. If that hurts, training goes back to scratch, and says so.
+
+    Attributes:
+        source: a run, or an artefact (empty: none).
+        method: ``qdagger`` [2206.01626]: the source teaches: its play fills the replay first, and the divergence from
+            its policy is part of the loss until the student is as good; ``finetune``: the source's layers but a new
+            head; ``frozen``: so too, and early layers do not learn at first.
+        teacher_share: of the steps, played by the teacher (qdagger).
+        offline_updates: on its play, before the student acts (qdagger).
+        temperature: of the teacher's policy, in its median action gaps (qdagger).
+        frozen_layers: that do not learn at first (frozen).
+        frozen_updates: for so long (frozen).
+        trial: share of the steps after which the run is compared with one from scratch.
+    """
+
+    source: Annotated[str, tyro.conf.arg(name="from", prefix_name=False)] = ""
+    method: Annotated[Literal["qdagger", "finetune", "frozen"], tyro.conf.arg(name="transfer", prefix_name=False)] = (
+        "qdagger"
+    )
+    teacher_share: float = 0.02
+    offline_updates: int = 1_000
+    temperature: float = 0.5
+    frozen_layers: int = 1
+    frozen_updates: int = 2_000
+    trial: float = 0.03
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """Greedy checks during training, and the final one.
 
@@ -329,6 +358,7 @@ class TrainConfig:
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     pqn: PqnConfig = field(default_factory=PqnConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     algorithm: Literal["dqn", "pqn"] = "dqn"

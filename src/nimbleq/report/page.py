@@ -8,7 +8,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from nimbleq.files import write_bytes
-from nimbleq.report import certificate, curve, frontier, frontier_plot, latency, layers, networks, origin, robust, units
+from nimbleq.report import (
+    certificate,
+    curve,
+    frontier,
+    frontier_plot,
+    latency,
+    layers,
+    networks,
+    origin,
+    robust,
+    transfer,
+    units,
+)
 from nimbleq.report.footprints import footprint_table
 from nimbleq.report.headline import headline
 from nimbleq.report.html import commands, figure, missing, pairs, paragraph, section, table
@@ -72,6 +84,7 @@ def _sections(data: RunData) -> list[Markup]:
     return [
         section("curve", "Learning", _learning(data)),
         *([section("networks", "Policy and value network", found)] if (found := networks.beside(data)) else []),
+        *([section("transfer", "Start from another policy", found)] if (found := transfer.started_from(data)) else []),
         section("frontier", "Candidates", _tried(data)),
         section("certificate", "The certificate", _certificate(data)),
         section("robust", "How far decisions hold", _robust(data)),

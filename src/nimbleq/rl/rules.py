@@ -8,6 +8,7 @@ from nimbleq.rl.learners.engines import check_engine
 from nimbleq.rl.nets.heads.table import check_head
 from nimbleq.rl.nets.torsos.table import check_torso
 from nimbleq.rl.policy_value.networks import check_policy
+from nimbleq.rl.transfer.transfer import check_transfer
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -22,3 +23,4 @@ def check_settings(config: TrainConfig) -> None:
     check_head(config)
     check_engine(config)
     check_policy(config)
+    check_transfer(config)

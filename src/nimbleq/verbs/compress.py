@@ -22,7 +22,7 @@ from nimbleq.compress.search.ladder import RECIPES
 from nimbleq.compress.search.limits import Limits, Measure
 from nimbleq.compress.search.result import Candidate
 from nimbleq.compress.search.store import Store
-from nimbleq.config import EnvConfig, flat_settings, to_dict, with_changes
+from nimbleq.config import EnvConfig, TransferConfig, flat_settings, to_dict, with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
 from nimbleq.files import exclusive_lock, sha256
@@ -274,7 +274,7 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
     trained = run.load_result("train")
     if trained is None:
         return None
-    config = saved_config(run)
+    config = replace(saved_config(run), transfer=TransferConfig())
     size: dict[str, Any] = {"network.hidden": hidden}
     if config.policy.network:
         size = {"policy.network": "-".join(map(str, hidden)) or LINEAR}

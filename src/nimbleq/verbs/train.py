@@ -199,7 +199,7 @@ def train_run(
         console.say(remark)
     _warn(config, console)
     with console.progress(f"train {config.env.id}") as tick:
-        trained = train(config, run, tick, resume=resume, log_to=log_to)
+        trained = train(config, run, tick, resume=resume, log_to=log_to, say=console.say)
     with Evaluator(config.env) as evaluate:
         teacher = save_teacher(run, config, trained.graph, trained.value_graph, evaluate)
         beside = {} if trained.value_graph is None else {"policy_value": judged(config, trained, evaluate, console)}
@@ -216,12 +216,13 @@ def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
     Raises:
         FileError: its checkpoint or its policy is damaged.
     """
+    from nimbleq.rl.training.race import continued
     from nimbleq.rl.training.state import load_state
 
     result = run.load_result("train")
     if not isinstance(result, dict) or not has_checkpoint(run.checkpoint) or not run.teacher.exists():
         return None
-    load_state(config, run.checkpoint).envs.close()
+    load_state(continued(config, run), run.checkpoint).envs.close()
     return result if load_artefact(run.teacher).digest == result.get("teacher_digest") else None
 
 

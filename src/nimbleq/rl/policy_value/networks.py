@@ -93,5 +93,17 @@ def check_policy(config: TrainConfig) -> None:
         raise ConfigError(
             "the policy network has no noise to explore with: use --policy.collects value with network.noisy"
         )
+    if config.distributed.learners > 1:
+        raise ConfigError(
+            "--learners shares one network, so it does not go with --policy-network: leave out one of them"
+        )
+    if config.distributed.actors > 0:
+        for setting, holds, wanted in (
+            ("policy.collects", config.policy.collects == POLICY, "policy, which is what actors play,"),
+            ("policy.format", config.policy.format == "float32", "float32"),
+            ("replay.prioritized", not config.replay.prioritized, "off, as actors see no values,"),
+        ):
+            if not holds:
+                raise ConfigError(f"the setting {setting} must be {wanted} with --actors and --policy-network")
     if config.algorithm == "pqn" and config.policy.loss == "advantage":
         raise ConfigError("the setting policy.loss must be kl with pqn, not advantage")

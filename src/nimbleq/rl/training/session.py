@@ -18,6 +18,7 @@ from nimbleq.rl.ramp import ramp
 from nimbleq.rl.rewards import clipped
 from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.state import TrainState, save_state
+from nimbleq.rl.transfer.transfer import NOISE
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Step, Tick
 
@@ -31,6 +32,7 @@ class Session:
 
     Attributes:
         limit: seconds of training after which it ends.
+        until: steps after which it ends (None: those of the settings).
         note: on the last check, shown with the progress.
         lag: of actors, shown with the progress, too.
         measures: of actors, written with every record of metrics.
@@ -41,6 +43,7 @@ class Session:
     log: MetricsLog
     checker: Checker
     limit: float | None = None
+    until: int | None = None
     note: str = ""
     lag: str = ""
     measures: dict[str, float] = field(default_factory=dict)
@@ -50,16 +53,12 @@ class Session:
         self.earlier = self.state.counters.seconds
 
     @property
-    def seconds(self) -> float:
-        """Training time, earlier sessions included; it stands still once training is over."""
-        return self.state.counters.seconds
-
-    @property
     def over(self) -> bool:
         """The budget is used up, or the task is solved."""
         counters = self.state.counters
         out_of_time = self.limit is not None and self.clock() >= self.limit
-        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
+        steps = self.state.config.steps if self.until is None else min(self.until, self.state.config.steps)
+        return counters.solved or out_of_time or counters.steps >= steps
 
     def clock(self) -> float:
         """Update the training time, and return it."""
@@ -72,7 +71,9 @@ class Session:
 
     def explore(self, epsilon: float) -> Array:
         """Legal next actions of all environments, ``int64[N]``: the (noisy) network's, or random ones."""
-        envs, learner = self._environments, self.state.learner
+        envs, learner, transfer = self._environments, self.state.learner, self.state.transfer
+        if transfer is not None and transfer.plays(self.state.counters.steps, learner.updates):
+            return self.state.explorer.choose(transfer.act(envs.obs, envs.mask), NOISE, envs.mask)
         return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
 
     def play(self, action: Array) -> Step:
@@ -130,8 +131,10 @@ class Session:
         due = counters.steps // config.envs % config.update_every == 0
         if due and counters.steps >= config.learn_start and len(replay) > 0:
             beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
-            for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
-                self.log_update(measure, epsilon)
+            transfer = state.transfer
+            for _ in range(1 if transfer is None else transfer.rounds(counters.steps, state.learner.updates)):
+                for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
+                    self.log_update(measure, epsilon)
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""
@@ -238,6 +241,8 @@ class Session:
         state.checking = None
         counters.checked += checked.seeds
         counters.solved = checked.solved
+        if state.transfer is not None:
+            state.transfer.student_return = checked.mean
         if checked.mean >= check.best or checked.solved:
             counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
             state.best = check.weights

@@ -27,6 +27,7 @@ from nimbleq.rl.training.best import check_best, save_best
 from nimbleq.rl.training.check import EvalJob, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.stats import ObsStats
+from nimbleq.rl.transfer.transfer import Transfer
 from nimbleq.types import Array, ObsSpec
 
 _BEST = "best.safetensors"
@@ -66,6 +67,7 @@ class TrainState:
 
     ``envs`` is the ledger of what came from actors where these play;
     ``replay`` is None for PQN, which stores nothing between two rollouts; ``stats`` is None without normalisation;
+    ``transfer`` is what it learns from a source (None: it starts from scratch);
     ``average`` is that of the weights, where it is what is checked (None: the network itself is); ``checking`` is the
     greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
     ``best_written`` the network that lies beside it as ``best.safetensors``.
@@ -85,14 +87,18 @@ class TrainState:
     checking: EvalJob | None = None
     replay_log: ReplayLog | None = None
     best_written: dict[str, Array] | None = None
+    transfer: Transfer | None = None
 
 
-def new_state(config: TrainConfig) -> TrainState:
-    """The state before the first step; ``config.seed`` decides all of it."""
+def new_state(config: TrainConfig, transfer: Transfer | None = None) -> TrainState:
+    """The state before the first step; ``config.seed`` decides all of it, and ``transfer`` where it starts from."""
     envs = _source(config)
     obs = envs.spec.obs
     engine = training_engine(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
+    if transfer is not None:
+        transfer.start(learner)
+        engine = transfer.engine(engine)
     averaging = config.evaluation.network == "average"
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
     return TrainState(
@@ -107,6 +113,7 @@ def new_state(config: TrainConfig) -> TrainState:
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
         average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
+        transfer=transfer,
     )
 
 
@@ -150,6 +157,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "explore_rng": state.explorer.rng.bit_generator.state,
         "replay_rng": state.replay_rng.bit_generator.state,
         "replay": segments,
+        "transfer": None if state.transfer is None else state.transfer.values(),
     }
     save_checkpoint(folder, arrays, values)
     if log is not None:
@@ -165,8 +173,8 @@ def _new_log(replay: Replay, folder: Path) -> ReplayLog:
     return ReplayLog(folder)
 
 
-def load_state(config: TrainConfig, folder: Path) -> TrainState:
-    """Go on from a checkpoint.
+def load_state(config: TrainConfig, folder: Path, transfer: Transfer | None = None) -> TrainState:
+    """Go on from a checkpoint; with the ``transfer`` that `new_state` had.
 
     Raises:
         FileError: see `load_checkpoint`; or a file beside it is damaged.
@@ -177,7 +185,9 @@ def load_state(config: TrainConfig, folder: Path) -> TrainState:
     if (folder / _BEST).exists():
         check_best(folder / _BEST)
     require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
-    state = new_state(config)
+    state = new_state(config, transfer)
+    if transfer is not None:
+        transfer.load(values["transfer"])
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from nimbleq.rl.distributed.actor import actor_epsilon
 from nimbleq.rl.distributed.cluster import cluster
 from nimbleq.rl.distributed.fleet import Fleet
 from nimbleq.rl.distributed.ledger import Ledger
+from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import measured
 from nimbleq.rl.learners.engines import checking_engine
@@ -32,8 +33,11 @@ from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
 from nimbleq.rl.training.pqn import rollout_batches
 from nimbleq.rl.training.programs import learn_in_programs
+from nimbleq.rl.training.race import SCRATCH, Outcome, continued, forget, race
 from nimbleq.rl.training.session import Session
 from nimbleq.rl.training.state import TrainState, load_state, new_state
+from nimbleq.rl.transfer.source import open_source
+from nimbleq.rl.transfer.transfer import Transfer
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
@@ -57,6 +61,7 @@ class Trained:
         best_return: mean return of the check that chose it (None: none was due).
         solved: training stopped because ``stop_return`` was reached.
         learner: engine that did the updates.
+        transfer: whether it went on from its source or from scratch (None: it had no source).
     """
 
     weights: dict[str, Array]
@@ -70,6 +75,7 @@ class Trained:
     best_return: float | None
     solved: bool
     learner: str
+    transfer: Outcome | None = None
 
     def summary(self) -> dict[str, Any]:
         """JSON values: the ``train`` result without the names of run and environment."""
@@ -82,6 +88,7 @@ class Trained:
             "episodes": len(self.final.returns),
             "solved": self.solved,
             "learner": self.learner,
+            **({} if self.transfer is None else {"transfer": self.transfer._asdict()}),
         }
 
 
@@ -92,6 +99,7 @@ def train(
     resume: bool = False,
     log_to: LogConfig | None = None,
     seconds: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a Q-network; checkpoints and metrics go to ``run``.
 
@@ -106,16 +114,74 @@ def train(
         resume: continue from the checkpoint in ``run`` if there is one; otherwise, and without it, start anew.
         log_to: where metrics go beside JSONL and TensorBoard.
         seconds: training ends after so many, earlier sessions included, as if ``config.steps`` were used up.
+        say: gets a line about what a transfer came to.
 
     Raises:
-        ConfigError: settings out of range, or other ones than those of the checkpoint.
+        ConfigError: settings out of range, or other ones than those of the checkpoint; or the source does not fit.
         EnvError: unknown or unsupported environment; or it returned NaN (the state before that is saved).
         FileError: the disk is full or the checkpoint damaged.
     """
     check_settings(config)
+    source = open_source(config, run)
+
+    def learn(config: TrainConfig, run: RunDir, transfer: Transfer | None, until: int | None = None) -> TrainState:
+        again = resume or source is not None  # with a source a run consists of several parts
+        part = _Part(again, log_to if until is None else None, seconds, transfer, until)
+        return _learnt(config, run, tick, part)
+
+    outcome, transfer = None, None
+    if source is not None:
+        if not resume:
+            forget(run)
+        transfer = Transfer(config, source, spec_of(config.env))
+        outcome = race(config, run, transfer, learn)
+        say(outcome.why)
+        config, transfer = continued(config, run), None if outcome.goes_on == SCRATCH else transfer
+    state = learn(config, run, transfer)
+    graphs = graphs_of(config, state.envs.spec, state.best)
+    if graphs.value is not None:  # what is saved plays, with its rounded weights
+        policy: Policy = GraphPolicy(graphs.policy)
+    else:
+        player = checking_engine(config, state.envs.spec).make(config, state.envs.spec, config.seed)
+        player.set_weights(state.best)
+        policy = player.act
+    parameters = state.learner.parameters().size
+    seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
+    with Evaluator(config.env) as evaluate, training_threads(parameters):
+        final = evaluate(policy, seeds)
+    counters = state.counters
+    return Trained(
+        weights=state.best,
+        graph=graphs.policy,
+        value_graph=graphs.value,
+        spec=state.envs.spec,
+        steps=(counters.best_steps if counters.solved else counters.steps)
+        + (outcome.discarded_steps if outcome else 0),
+        updates=counters.best_updates if counters.solved else state.learner.updates,
+        seconds=counters.seconds + (outcome.discarded_seconds if outcome else 0.0),
+        final=final,
+        best_return=counters.best_return,
+        solved=counters.solved,
+        learner=state.engine.name,
+        transfer=outcome,
+    )
+
+
+class _Part(NamedTuple):
+    """A part of training: whether it goes on from the checkpoint, where it logs, its limits, what it starts from."""
+
+    resume: bool
+    log_to: LogConfig | None
+    seconds: float | None
+    transfer: Transfer | None
+    until: int | None
+
+
+def _learnt(config: TrainConfig, run: RunDir, tick: Tick, part: _Part) -> TrainState:
+    """Train until the end of ``part``; the state, which is saved."""
     with deferred() as interrupted, Checker(config, interrupted) as checker, cluster(config.distributed):
         # The state comes after the checker, or it would lie in both processes.
-        session = _session(config, run, checker, resume, log_to, seconds)
+        session = _session(config, run, checker, part)
         while True:
             began = session.state.learner.updates
             try:
@@ -125,45 +191,20 @@ def train(
                 if session.state.learner.updates == began:
                     raise
                 checker.forget()
-                session = _session(config, run, checker, True, log_to, seconds)
+                session = _session(config, run, checker, part._replace(resume=True))
                 session.note = f"{lost}: all went on from step {session.state.counters.steps:,}"
     state = session.state
     state.envs.close()
-    graphs = graphs_of(config, state.envs.spec, state.best)
-    if graphs.value is not None:  # what is saved plays, with its rounded weights
-        policy: Policy = GraphPolicy(graphs.policy)
-    else:
-        player = checking_engine(config, state.envs.spec).make(config, state.envs.spec, config.seed)
-        player.set_weights(state.best)
-        policy = player.act
-    seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
-    with Evaluator(config.env) as evaluate, training_threads(state.learner.parameters().size):
-        final = evaluate(policy, seeds)
-    counters = state.counters
-    return Trained(
-        weights=state.best,
-        graph=graphs.policy,
-        value_graph=graphs.value,
-        spec=state.envs.spec,
-        steps=counters.best_steps if counters.solved else counters.steps,
-        updates=counters.best_updates if counters.solved else state.learner.updates,
-        seconds=session.seconds,
-        final=final,
-        best_return=counters.best_return,
-        solved=counters.solved,
-        learner=state.engine.name,
-    )
+    return state
 
 
-def _session(
-    config: TrainConfig, run: RunDir, checker: Checker, resume: bool, log_to: LogConfig | None, seconds: float | None
-) -> Session:
-    """From the checkpoint in ``run`` if it is to ``resume`` and there is one, else from the start."""
-    resuming = resume and has_checkpoint(run.checkpoint)
-    state = load_state(config, run.checkpoint) if resuming else new_state(config)
-    other = wandb_log(log_to, run.path, to_dict(config), resuming)
+def _session(config: TrainConfig, run: RunDir, checker: Checker, part: _Part) -> Session:
+    """From the checkpoint in ``run`` if ``part`` is to go on and there is one, else from the start."""
+    resuming = part.resume and has_checkpoint(run.checkpoint)
+    state = load_state(config, run.checkpoint, part.transfer) if resuming else new_state(config, part.transfer)
+    other = wandb_log(part.log_to, run.path, to_dict(config), resuming)
     log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
-    return Session(state, run, log, checker, seconds)
+    return Session(state, run, log, checker, part.seconds, part.until)
 
 
 def _work(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
