@@ -17,9 +17,12 @@ from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.toolchain import CompileError, cached_library, find_compiler, zig
 from nimbleq.errors import ConfigError, FileError, ObservationError
+from nimbleq.graph import ops
 from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.graph.tensor import TensorType
 from tests.deploy.nets import int_mlp, mlp
 
 GRAPH = mlp(4, 16, 3)
@@ -210,3 +213,20 @@ def test_bad_settings_are_refused() -> None:
 
 def test_deciding_does_not_import_torch() -> None:
     assert "torch" not in vars(runtime_module)
+
+
+@pytest.mark.parametrize("engine", [pytest.param("c", marks=needs_compiler), "prebuilt", "numpy"])
+@pytest.mark.parametrize("level", [1.3734, -0.7071, 3e4])
+def test_a_layer_norm_of_values_that_are_all_alike(engine: str, level: float) -> None:
+    """Their variance is zero: what rounding leaves of the mean is divided by √eps, and was up to 3e-3 of a value."""
+    count = 180
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(3, count)).astype(np.float32), "b": np.array([0.3, 0.1, 0.2], np.float32)}
+    nodes = (
+        Node(ops.LayerNorm(None, None, 1e-5), ("obs",), "x"),
+        Node(ops.Linear("w", "b"), ("x",), Q),
+        Node(ops.ArgMax(), (Q,), ACTION),
+    )
+    graph = Graph({"obs": TensorType((count,))}, nodes, (Q, ACTION), weights)
+    values = Runtime(graph, engine).q_values(np.full(count, level, np.float32))
+    assert values == pytest.approx(weights["b"], abs=1e-6)

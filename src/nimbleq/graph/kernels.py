@@ -119,6 +119,7 @@ def _layer_norm(op: ops.LayerNorm, weights: Weights, sources: tuple[TensorType, 
 
     def layer_norm(x: Array) -> Array:
         y: Array = x - np.add.reduce(x, axes, keepdims=True) / count
+        y -= np.add.reduce(y, axes, keepdims=True) / count  # what rounding left of the mean: √eps would divide it
         y /= np.sqrt(np.add.reduce(y * y, axes, keepdims=True) / count + eps)
         if weight is not None:
             y *= weight
