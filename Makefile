@@ -1,4 +1,4 @@
-# make demo | test | test-long | test-targets | test-tpu | lint | bench | bench-train | bench-compress | bench-domains | install: each installs what it needs into .venv first.
+# make demo | test | test-long | test-targets | test-tpu | test-ray | lint | bench | bench-train | bench-compress | bench-distributed | bench-domains | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-long test-targets test-tpu lint bench bench-deploy bench-train bench-compress bench-domains clean
+.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -43,6 +43,11 @@ test-targets: install
 	  $(TOOLCHAINS) >/dev/null; else echo "what is missing is skipped; install all of it with: apt install $(TOOLCHAINS)"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,cross]"
 	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" tests/deploy
+
+# Actors and learners on Ray: two nodes on one machine, and kills of everything.
+test-ray: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,ray]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster or not cluster" tests/rl/distributed
 
 # The engine xla, its environments in JAX, and what the TPU's own compiler says (1.3 GB of packages, no TPU), in an
 # environment of its own.
@@ -102,6 +107,20 @@ bench-domains: install
 	  --editable ".[dev,medicine,trading,driving]"
 	$(BIN)/python -m pytest tests/domains
 	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book driving $(ARGS)
+
+# Actors on environments that sleep, beside RLlib and torchrl, which get environments of their own; wants a quiet machine,
+# 5 GB of memory and about an hour. ARGS="--only nimbleq".
+bench-distributed: $(VENV)/rllib/.installed $(VENV)/torchrl/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,ray]"
+	NIMBLEQ_RLLIB_PYTHON=$(VENV)/rllib/bin/python NIMBLEQ_TORCHRL_PYTHON=$(VENV)/torchrl/bin/python \
+	  $(BIN)/python -m benchmarks.run distributed $(ARGS)
+
+$(VENV)/rllib/.installed: PEER := ray[rllib]==2.60.0
+$(VENV)/torchrl/.installed: PEER := torchrl==0.14.0 ray==2.60.0 gymnasium==1.4.0
+$(VENV)/rllib/.installed $(VENV)/torchrl/.installed: $(STAMP)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" $(foreach each,$(PEER),"$(each)")
+	touch $@
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

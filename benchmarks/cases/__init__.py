@@ -24,6 +24,7 @@ CASES = {
     "replay_memory": "memory and sampling rate of a replay of Atari frames",
     "checkpoint": "what a checkpoint of a full replay costs",
     "workers": "what worker processes bring",
+    "distributed": "actors on environments that sleep, beside RLlib's DQN and torchrl on Ray",
     "certificate_error": "how often the certificate errs, simulated",
     "verify_targets": "every target against the interpreter: observations, mismatches",
     "realtime": "allocations, locks, system calls, instructions, stack and worst times of a decision",

@@ -43,6 +43,7 @@ PACKAGES = {
     "ale_py": ("ale_py", "Atari environments"),
     "minatar": ("minatar", "MinAtar environments"),
     "envpool": ("envpool", "environments in C++"),
+    "ray": ("ray", "actors and learners in several processes"),
     "pillow": ("PIL", "watch (GIFs)"),
     "onnx": ("onnx", "ONNX models"),
     "onnxruntime": ("onnxruntime", "running ONNX models"),
