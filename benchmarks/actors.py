@@ -1,6 +1,7 @@
 """``nimbleq train --actors N`` on environments that sleep: ``python -m benchmarks.actors --actors 4``.
 
-It prints one JSON object. ``--kill-every S`` ends one actor by SIGKILL every S seconds, and counts every transition afterwards.
+It prints one JSON object. ``--kill-every S`` ends one actor by SIGKILL every S seconds, and counts every transition
+afterwards.
 """
 
 from __future__ import annotations

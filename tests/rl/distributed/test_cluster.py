@@ -59,7 +59,7 @@ def test_kills_of_actors_and_of_the_training_process(tmp_path: Path) -> None:
         with (tmp_path / "log").open("ab") as log:
             process = training(config, tmp_path, log, RAY_worker_niceness="0")
             chosen = set(playing(pids))
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline and process.poll() is None:
                 fresh = [pid for pid in playing(pids) if pid not in chosen and pid != process.pid]
                 if len(fresh) >= 2 and state_of(run) > before:

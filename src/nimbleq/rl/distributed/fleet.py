@@ -137,7 +137,8 @@ class Fleet:
                 raise EnvError(f"actor {actor}: {error.cause}") from None
             except errors.RayError as error:
                 if asked.attempts == _ATTEMPTS:
-                    reason = str(error).splitlines()[0]
+                    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                    reason = ": ".join(dict.fromkeys((lines[0], lines[-1])))
                     raise EnvError(f"Ray gave up on actor {actor} after {_ATTEMPTS} attempts: {reason}") from None
                 asked.attempts += 1
                 asked.answer = self._request(actor, asked.sequence)

@@ -101,8 +101,12 @@ class Gang:
         self._working = [
             each.serve.remote(address, rank + 1, size, cuda, *work) for rank, each in enumerate(self._ranks)
         ]
-        with together():
-            self.gradients = join(store, 0, size, cuda, _ANSWER)
+        try:
+            with together():
+                self.gradients = join(store, 0, size, cuda, _ANSWER)
+        except LearnersLostError:
+            self._end()
+            raise
 
     def send(self, parts: Sequence[Sequence[Array]]) -> None:
         """A message to each rank; the first part is this one's own."""
@@ -120,9 +124,12 @@ class Gang:
 
     def close(self) -> None:
         """End the others, and leave the group."""
+        self._end()
+        dist.destroy_process_group()
+
+    def _end(self) -> None:
         for rank in self._ranks:
             self._ray.kill(rank)
-        dist.destroy_process_group()
 
 
 def join(store: Store, rank: int, size: int, cuda: bool, timeout: timedelta) -> dist.ProcessGroup:

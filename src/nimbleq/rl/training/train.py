@@ -105,7 +105,7 @@ def train(
 
     On Ctrl-C or SIGTERM it finishes the step, saves and raises `KeyboardInterrupt`; ``resume`` then continues to the
     same weights, bit for bit, as without the stop. After a kill, or a second Ctrl-C (which does not wait), it continues
-    from the last checkpoint.
+    from the last checkpoint. With actors it continues exactly in what is counted, not in the bits that follow.
 
     Args:
         config: all settings.
