@@ -14,7 +14,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ TRAIN = shlex.split(
     "--learner.lr-updates 30000 --explore.updates 10000 --explore.end 0.1 --updates-per-step 2 "
     "--evaluation.network average --evaluation.every 1000000 --evaluation.episodes 5 --evaluation.final-episodes 10"
 )
-FIRST_SEED = 1_000_000
+SEEDS = range(1_000_000, 1_000_100)
+"""Of the hundred episodes, which nothing was trained on."""
 IDLE, FASTER = 1, 3
 
 
@@ -53,8 +54,8 @@ def words_for(road: str) -> list[str]:
     return [*TRAIN, "--env", f"highway_env:{road}", "--max-episode-steps", str(LIMITS[road])]
 
 
-def driven(road: str, act: Callable[[Any], int], episodes: int = 100, *, by_rule: bool = False) -> Drives:
-    """Episodes from seeds that nothing was trained on; ``by_rule``: the car drives itself as all the others do."""
+def driven(road: str, act: Callable[[Any], int], seeds: Sequence[int], *, by_rule: bool = False) -> Drives:
+    """Episodes from ``seeds``; ``by_rule``: the car drives itself as all the others do."""
     import highway_env
 
     with warnings.catch_warnings():
@@ -62,7 +63,7 @@ def driven(road: str, act: Callable[[Any], int], episodes: int = 100, *, by_rule
         gymnasium.register_envs(highway_env)
         env: Any = gymnasium.make(road, max_episode_steps=LIMITS[road], disable_env_checker=True)
     returns, crashed, speed = [], [], []
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+    for seed in seeds:
         obs, _ = env.reset(seed=seed)
         if by_rule:
             drive_by_rule(env.unwrapped)
@@ -119,11 +120,12 @@ def main(
     nimbleq("compress", folder, "--keep", 0.8, "--passes", "fold", "int8", *brief)
     nimbleq("export", folder, "--to", "c", "--out", folder / "build", "--name", "driver")
     nimbleq("verify", folder / "build", "--observations", 2000)
+    seeds = SEEDS[: int(episodes)]
     policy, rng = Runtime(folder / "artefacts" / "small"), np.random.default_rng(0)
     drivers: dict[str, Drives] = {
-        "small policy": driven(road, policy.act, int(episodes)),
-        "by rule": driven(road, lambda obs: IDLE, int(episodes), by_rule=True),
-        "at random": driven(road, lambda obs: int(rng.integers(5)), int(episodes)),
+        "small policy": driven(road, policy.act, seeds),
+        "by rule": driven(road, lambda obs: IDLE, seeds, by_rule=True),
+        "at random": driven(road, lambda obs: int(rng.integers(5)), seeds),
     }
     for name, drives in drivers.items():
         print(

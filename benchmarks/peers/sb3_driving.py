@@ -1,7 +1,7 @@
 """The DQN recipe of highway-env's maintainers for Stable-Baselines3, stepped by envpool's copy of the road.
 
-``python -m benchmarks.peers.sb3_driving ROAD STEPS SEED EPISODES`` trains, drives in highway-env and prints one JSON
-object. The recipe is that of the package's ``scripts/sb3_highway_dqn.py``; only what steps the road is another.
+``python -m benchmarks.peers.sb3_driving ROAD STEPS SEED MODEL`` trains, saves ``MODEL.zip`` and prints one JSON object.
+The recipe is that of the package's ``scripts/sb3_highway_dqn.py``; only what steps the road is another.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -40,19 +42,29 @@ class Pool(gymnasium.Env[Any, Any]):  # type: ignore[misc]  # (gymnasium is unty
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
 
-def main(road: str, steps: str, seed: str, episodes: str) -> None:
-    """Train, drive, print."""
+def predictor(model: Path) -> Callable[[Any], int]:
+    """What a saved model does, greedily."""
     from stable_baselines3 import DQN
 
-    from examples.driving import LIMITS, driven
+    loaded = DQN.load(model, device="cpu")
+    return lambda obs: int(loaded.predict(obs, deterministic=True)[0])
 
-    start = time.monotonic()
-    model = DQN("MlpPolicy", Pool(road, LIMITS[road], int(seed)), seed=int(seed), device="cpu", **RECIPE)
-    model.learn(int(steps))
-    seconds = time.monotonic() - start
-    drives = driven(road, lambda obs: int(model.predict(obs, deterministic=True)[0]), int(episodes))
-    found = {name: values.tolist() for name, values in drives._asdict().items()}
-    print(json.dumps({**found, "train_seconds": seconds, "steps": int(steps)}))
+
+def main(road: str, steps: str, seed: str, model: str) -> None:
+    """Train, save, print the seconds; what is saved already is not trained again."""
+    from stable_baselines3 import DQN
+
+    from examples.driving import LIMITS
+
+    saved = Path(f"{model}.json")
+    if not saved.exists():
+        start = time.monotonic()
+        learner = DQN("MlpPolicy", Pool(road, LIMITS[road], int(seed)), seed=int(seed), device="cpu", **RECIPE)
+        learner.learn(int(steps))
+        seconds = time.monotonic() - start
+        learner.save(model)
+        saved.write_text(json.dumps({"seconds": seconds}))
+    print(saved.read_text())
 
 
 if __name__ == "__main__":

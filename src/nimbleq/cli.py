@@ -64,6 +64,7 @@ VERBS = {
     "serve": Verb("answer decisions over HTTP, gRPC and shared memory", "what was let in was answered"),
     "watch": Verb("play episodes of a policy and write them as a GIF"),
     "report": Verb("write one self-contained HTML file about a run"),
+    "zoo": Verb("list trained policies that come with nimbleq, or copy one as a run directory"),
     "doctor": Verb("show what is installed and which engines work here"),
 }
 

@@ -12,9 +12,9 @@ pytest.importorskip("highway_env")
 
 @pytest.mark.parametrize("road", ["merge-v0", "roundabout-v0"])
 def test_the_same_seeds_and_a_car_by_rule(road: str) -> None:
-    first, again = (driving.driven(road, lambda obs: driving.IDLE, 1) for _ in range(2))
+    first, again = (driving.driven(road, lambda obs: driving.IDLE, [7]) for _ in range(2))
     assert np.array_equal(first.returns, again.returns)
-    ruled = driving.driven(road, lambda obs: driving.IDLE, 1, by_rule=True)
+    ruled = driving.driven(road, lambda obs: driving.IDLE, [7], by_rule=True)
     assert ruled.speed[0] != first.speed[0], "it does not idle"
     assert np.isfinite([ruled.returns[0], ruled.speed[0]]).all()
     assert ruled.speed[0] > 3

@@ -5,7 +5,7 @@ Policies are trained in envpool's copy of the road; the parity rows say how far 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,48 @@ from typing import Any
 import numpy as np
 
 from benchmarks.case import Case, Cell, Context
-from benchmarks.cases.domains.parts import compressed, into_docs, size_of, trained
+from benchmarks.cases.domains.parts import compressed, in_parts, into_docs, size_of, trained
+from benchmarks.peers.sb3_driving import predictor
 from benchmarks.process import measure
-from benchmarks.record import Record
+from benchmarks.record import ROOT, Record
 from benchmarks.statistics import Share
 from benchmarks.tables import header
 from examples import driving
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.envs.envpool import PoolEnv
 from nimbleq.rl.training.evaluate import interval95
 
 ROADS = ("highway-fast-v0", "merge-v0")
-STEPS, SB3_STEPS, EPISODES = 200_000, 20_000, 100
+STEPS, SB3_STEPS = 200_000, 20_000
+SB3_MODELS = ROOT / "runs" / "bench-domains"
 HEADER = header("road", "who drives", "return (95 % interval)", "crashes (95 % interval)", "m/s", "size", "training")
 
 
-def count(context: Context) -> int:
-    """Episodes."""
-    return 3 if context.quick else EPISODES
+def drive(
+    road: str, name: str, act: Callable[[Any], int], context: Context, *, by_rule: bool = False
+) -> dict[str, Any]:
+    """JSON values of the hundred episodes, ten at a time."""
+    seeds = driving.SEEDS[:2] if context.quick else driving.SEEDS
+    tens = [seeds[start : start + 10] for start in range(0, len(seeds), 10)]
 
+    def ten(part: Sequence[int]) -> dict[str, list[Any]]:
+        return {
+            key: value.tolist() for key, value in driving.driven(road, act, part, by_rule=by_rule)._asdict().items()
+        }
 
-def values(drives: driving.Drives) -> dict[str, Any]:
-    """JSON values."""
-    return {name: [float(f"{value:.6g}") for value in found] for name, found in drives._asdict().items()}
+    return in_parts(f"{'quick-' * context.quick}{road}-{name}", tens, ten)
 
 
 def by_rule(road: str, context: Context) -> dict[str, Any]:
     """IDM and MOBIL."""
-    return values(driving.driven(road, lambda obs: driving.IDLE, count(context), by_rule=True))
+    return drive(road, "by-rule", lambda obs: driving.IDLE, context, by_rule=True)
 
 
 def at_random(road: str, context: Context) -> dict[str, Any]:
     """Uniform actions."""
-    rng = np.random.default_rng(0)
-    return values(driving.driven(road, lambda obs: int(rng.integers(5)), count(context)))
+    return drive(road, "at-random", lambda obs: int(np.random.default_rng(obs.tobytes()).integers(5)), context)
 
 
 def learnt(road: str, seed: int, context: Context) -> dict[str, Any]:
@@ -56,22 +63,22 @@ def learnt(road: str, seed: int, context: Context) -> dict[str, Any]:
     run, said = trained(name, *driving.words_for(road), "--steps", steps, "--seed", seed)
     brief = ("--select-episodes", 20, "--max-episodes", 60, "--workers", 1)
     small = Path(compressed(run, "--keep", 0.8, "--passes", "fold", "int8", *brief)["artefact"])
-    drives = driving.driven(road, Runtime(small).act, count(context))
-    return {**values(drives), **size_of(small), "train_seconds": said["train_seconds"], "steps": said["steps"]}
+    drives = drive(road, load_artefact(small).digest[:16], Runtime(small).act, context)
+    return {**drives, **size_of(small), "train_seconds": said["train_seconds"], "steps": said["steps"]}
 
 
 def sb3(road: str, seed: int, context: Context) -> dict[str, Any]:
     """The maintainers' recipe."""
     steps = 500 if context.quick else SB3_STEPS
-    words = ("-m", "benchmarks.peers.sb3_driving", road, str(steps), str(seed), str(count(context)))
-    found = measure(*words)
-    found.pop("process_seconds")
-    return found
+    model = SB3_MODELS / f"{road}-seed{seed}-{steps}"
+    said = measure("-m", "benchmarks.peers.sb3_driving", road, str(steps), str(seed), str(model))
+    play = predictor(model)
+    return {**drive(road, f"sb3-seed{seed}-{steps}", play, context), "train_seconds": said["seconds"], "steps": steps}
 
 
 def parity(road: str, context: Context) -> dict[str, Any]:
     """Always faster, in both: mean return, and the standard error of the difference."""
-    theirs = driving.driven(road, lambda obs: driving.FASTER, count(context)).returns
+    theirs = np.array(drive(road, "faster", lambda obs: driving.FASTER, context)["returns"])
     pool = PoolEnv(EnvConfig(f"highway_env:{road}", max_episode_steps=driving.LIMITS[road]), 16, 0)
     ours: list[float] = []
     while len(ours) < 10 * len(theirs):

@@ -47,7 +47,7 @@ def fast(context: Context) -> dict[str, Any]:
     run, policy = policy_for(1.0, context)
     curve = [{"latency_us": latency, **values(policy, latency, context)} for latency in LATENCIES_US]
     rows = inline("bench", run.path, "--rounds", 3, "--flash", "cortex-m4")["rows"]
-    engines = {row["engine"]: row["p50_us"] for row in rows if row["what"] == "artefact" and row["engine"] in ENGINES}
+    engines = {f"{row['engine']}, {row['what']}": row["p50_us"] for row in rows if row["engine"] in ENGINES}
     marks = [{"engine": name, "latency_us": time, **values(policy, time, context)} for name, time in engines.items()]
     return {"curve": curve, "engines": marks}
 
