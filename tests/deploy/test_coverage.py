@@ -13,6 +13,8 @@ from nimbleq.deploy.decider import open_program
 from nimbleq.deploy.prebuilt.lower import lower
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.cross.processors import PROCESSORS
+from nimbleq.deploy.targets.cross.row import ram_bytes
 from nimbleq.deploy.verify import verify
 from nimbleq.errors import GraphError, UnsupportedOpError
 from nimbleq.graph import ops
@@ -51,7 +53,16 @@ def float_splits(graph: Graph) -> bool:
     return any(graph.weights[op.split].dtype == np.float32 for op in trees)
 
 
-CANNOT: dict[str, Callable[[Graph], bool]] = {"verilog": no_circuit, "avr": float_splits}
+def too_large(graph: Graph) -> bool:
+    """Whether it does not fit into the RAM of an AVR."""
+    avr = next(each for each in PROCESSORS if each.name == "avr")
+    return ram_bytes(avr, graph) > (avr.ram_bytes or 0)
+
+
+CANNOT: dict[str, Callable[[Graph], bool]] = {
+    "verilog": no_circuit,
+    "avr": lambda graph: float_splits(graph) or too_large(graph),
+}
 """Target → whether it cannot express a policy."""
 
 

@@ -10,9 +10,12 @@ static inline int32_t nq_quantize_power(
     negative = whole.bits >> 31;
     mantissa = (whole.bits & 0x7fffffu) | 0x800000u;
     shift = 150 - exponent - (int32_t)(whole.bits >> 23 & 255u);
-    level = 0x800000; /* beyond every clamp */
-    if (shift > 25) level = 0;
-    else if (shift > 0) level = (int32_t)((mantissa + ((uint32_t)1 << (shift - 1)) - negative) >> shift);
+    if (shift < 1) { /* beyond every clamp */
+        mantissa <<= 1;
+        shift = 1;
+    }
+    if (shift > 26) shift = 26; /* to zero */
+    level = (int32_t)((((mantissa - negative) >> (shift - 1)) + 1) >> 1);
     level = (negative ? -level : level) + zero_point;
     return level < low ? low : level > high ? high : level;
 }

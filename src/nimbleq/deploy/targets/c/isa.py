@@ -36,6 +36,7 @@ class Isa:
     fuses: which requantizations its layers do on their sums.
     words: which tensors of bytes it stores as int16, and in which order.
     dots: instructions for sums of products that its compiler may have.
+    unpacked: see `Layout.unpacked`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Isa:
     fuses: Fuses
     words: Callable[[Graph], Mapping[str, Array]]
     dots: tuple[Dot, ...] = ()
+    unpacked: int = 0
 
 
 AVX2 = Isa(
@@ -87,9 +89,9 @@ PORTABLE = Isa(
 )
 
 
-def portable(*dots: Dot) -> Isa:
+def portable(*dots: Dot, unpacked: int = 0) -> Isa:
     """Plain C that knows of these instructions only."""
-    return replace(PORTABLE, dots=dots)
+    return replace(PORTABLE, dots=dots, unpacked=unpacked)
 
 
 ISAS = (AVX2_VNNI, AVX2, PORTABLE)

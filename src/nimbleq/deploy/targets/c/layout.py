@@ -73,6 +73,7 @@ class Layout:
         raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
         sparse: tensors with exact zeros worth skipping (a ReLU made them).
         skips: whether steps may depend on the observation.
+        unpacked: bytes more that a weight may take unpacked, where code that unpacks it would take more.
         words: tensors of bytes that are stored as int16 → which element is stored at each place.
     """
 
@@ -84,9 +85,10 @@ class Layout:
     sparse: frozenset[str]
     skips: bool = True
     words: Mapping[str, Array] = field(default_factory=dict)
+    unpacked: int = 0
 
     @classmethod
-    def of(cls, graph: Graph, skips: bool = True, words: Mapping[str, Array] | None = None) -> Self:
+    def of(cls, graph: Graph, skips: bool = True, words: Mapping[str, Array] | None = None, unpacked: int = 0) -> Self:
         """The layout of ``graph``; without ``skips`` no zeros are worth skipping."""
         free, obs = _free_flattens(graph), graph.obs_name
         raw = not permutes(graph.obs_type) or all(isinstance(node.op, ops.Flatten) for node in graph.consumers(obs))
@@ -99,7 +101,7 @@ class Layout:
                 if tensor in free or source == raw_obs or not permutes(graph.types[source]):
                     roots[tensor] = roots[source]
         sparse = _sparse(graph) if skips else frozenset[str]()
-        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips, words or {})
+        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips, words or {}, unpacked)
 
     @cached_property
     def variables(self) -> dict[str, str]:

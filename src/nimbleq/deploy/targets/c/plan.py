@@ -79,7 +79,7 @@ def plan(graph: Graph, isa: Isa, skips: bool = True) -> Plan:
     Raises:
         UnsupportedOpError: an op or number format has no C form.
     """
-    layout, order = Layout.of(graph, skips, isa.words(graph)), steps(graph, isa.fuses)
+    layout, order = Layout.of(graph, skips, isa.words(graph), isa.unpacked), steps(graph, isa.fuses)
     codes = [_code(layout, isa, step) for step in order]
     lifetimes, sizes = _tensors(layout, isa, order)
     for index, code in enumerate(codes):

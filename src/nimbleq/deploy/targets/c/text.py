@@ -15,7 +15,8 @@ from nimbleq.types import Array
 
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
-    "finite", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "expectation",
+    "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm",
+    "expectation",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
     "quantize_power", "half", "less", "less_whole", "dot_u8", "dot_i8",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32", "argmax_steady_i32", "argmax_steady_f32",

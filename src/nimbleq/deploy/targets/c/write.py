@@ -17,7 +17,7 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     """Includes, kernels, constants and functions, under the policy's name; ``marked`` keeps the artefact's mark."""
     used = {kernel for block in plan.blocks for kernel in block.code.kernels}
     if not plan.graph.obs_type.qtype.is_integer:
-        used.add("finite")
+        used.add(_finite(plan))
     forms = [(dot.condition, dot.include, dot.folder) for dot in plan.isa.dots]
     kernels = c_text.kernels(used - DOT_KERNELS) + c_text.chosen(used & DOT_KERNELS, forms)
     code = _functions(plan, marked)
@@ -39,10 +39,16 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     )
 
 
+def _finite(plan: Plan) -> str:
+    """The kernel that looks for NaN and infinity."""
+    return "finite_many" if plan.graph.obs_type.size > 64 else "finite"
+
+
 def _functions(plan: Plan, marked: bool) -> str:
     keep = "    NQ_KEEP\n" if marked else ""
     graph, element = plan.graph, c_type(plan.graph.obs_type)
-    check = "" if graph.obs_type.qtype.is_integer else f"    if (!nq_finite(obs, {graph.obs_type.size})) return -1;\n"
+    check = f"    if (!nq_{_finite(plan)}(obs, {graph.obs_type.size})) return -1;\n"
+    check = "" if graph.obs_type.qtype.is_integer else check
     aligned = " NQ_ALIGN" if plan.isa.alignment > ALIGNMENT else ""
     arena = f"union {{ double align; unsigned char bytes[{max(plan.arena_bytes, 1)}]; }} nq_arena{aligned};"
     own, shared = (f"    {arena}\n", "") if plan.on_stack else ("", f"\nstatic {arena}\n")

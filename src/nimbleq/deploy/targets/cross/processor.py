@@ -54,6 +54,8 @@ class Processor:
     most: observations that one verification runs, for slow emulators; None: all.
     wide: whether its C has a double of 64 bits.
     dots: instructions for products of bytes that one of its kind may have.
+    ram_bytes: of the part, where constants lie in it, too, and nothing else says that it is full; None elsewhere.
+    unpacked: bytes that a small weight may take more where that spares the code that unpacks it; for flash.
     more: flags of other compilations that are run too, for those of its kind that have more instructions.
     """
 
@@ -67,6 +69,8 @@ class Processor:
     most: int | None = None
     wide: bool = True
     dots: tuple[Dot, ...] = ()
+    ram_bytes: int | None = None
+    unpacked: int = 0
     more: tuple[tuple[str, ...], ...] = ()
 
     @property

@@ -16,6 +16,8 @@ MPS2 = Board(("cortex_m.c",), ("mps2.ld", "cortex_m.ld"), _BARE)
 MPS3 = Board(("cortex_m.c",), ("mps3.ld", "cortex_m.ld"), _BARE)
 AVR = Board(("avr.c",), baked=32_000)
 _ARM = "gcc-arm-none-eabi"
+UNPACKED = 32
+"""About what a Cortex-M4's code for unpacking takes, for each weight."""
 
 PROCESSORS = (
     Processor(
@@ -63,6 +65,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS2,
         emulator=qemu_arm("mps2-an386"),
+        unpacked=UNPACKED,
         dots=(DSP,),
     ),
     Processor(
@@ -75,6 +78,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS2,
         emulator=qemu_arm("mps2-an500"),
+        unpacked=UNPACKED,
         dots=(DSP,),
     ),
     Processor(
@@ -87,6 +91,7 @@ PROCESSORS = (
         flags=("-Os",),
         board=MPS3,
         emulator=qemu_arm("mps3-an547"),
+        unpacked=UNPACKED,
         dots=(DSP,),
     ),
     Processor(
@@ -96,6 +101,8 @@ PROCESSORS = (
         flags=("-Os",),
         board=AVR,
         emulator=simavr("atmega1284p", 16_000_000),
+        ram_bytes=16_384,
+        unpacked=UNPACKED,
         unit="cycles",
         most=1_000,
         wide=False,

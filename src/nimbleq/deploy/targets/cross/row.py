@@ -13,6 +13,7 @@ import numpy as np
 from nimbleq.deploy.target import Files, Footprint, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import portable
+from nimbleq.deploy.targets.c.plan import plan
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.raw_harness import raw_answer, raw_bytes, raw_harness, taken
 from nimbleq.deploy.targets.c.selftest import selftest
@@ -30,6 +31,8 @@ Answers = tuple[Array, int | None]
 MAIN, PROGRAM = "selftest.c", "selftest.elf"
 REPEATS = 100
 """Decisions per observation when instructions are counted."""
+SPARE_BYTES = 1_024
+"""Of RAM, for an observation, the stack and the program around a policy."""
 OBSERVATIONS = 8
 """Observations over which the instructions of a decision are averaged."""
 
@@ -39,6 +42,7 @@ def row(processor: Processor) -> Target:
 
     def emit(source: Source, name: str, _: NoOptions) -> Files:
         _check_double(processor, source.graph)
+        _check_ram(processor, source.graph)
         return {f"{processor.name}/{file}": data for file, data in _files(processor, source, name).items()}
 
     def opened(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
@@ -89,6 +93,20 @@ def _check_double(processor: Processor, graph: Graph) -> None:
         raise UnsupportedOpError("ObliqueTree with float splits", processor.name, hint)
 
 
+def ram_bytes(processor: Processor, graph: Graph) -> int:
+    """What the policy takes of memory that holds constants, too, with `SPARE_BYTES` for its program."""
+    made = plan(graph, portable(*processor.dots, unpacked=processor.unpacked))
+    return made.constant_bytes + made.arena_bytes + SPARE_BYTES
+
+
+def _check_ram(processor: Processor, graph: Graph) -> None:
+    """Raise `UnsupportedOpError` for a policy that does not fit where the linker would not notice."""
+    if processor.ram_bytes is None or (needed := ram_bytes(processor, graph)) <= processor.ram_bytes:
+        return
+    hint = f"it has {processor.ram_bytes:,}, in which constants lie, too: make the policy smaller or use another target"
+    raise UnsupportedOpError(f"of a policy that takes {needed:,} bytes of RAM", processor.name, hint)
+
+
 def _label(processor: Processor) -> str:
     assert processor.emulator is not None
     flags = " ".join((optimized(processor.flags), *(flag for flag in processor.flags if flag.startswith("-march"))))
@@ -97,7 +115,7 @@ def _label(processor: Processor) -> str:
 
 def _texts(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     """The policy in C."""
-    isas = (portable(*processor.dots),)
+    isas = (portable(*processor.dots, unpacked=processor.unpacked),)
     texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     return {file: text.encode() for file, text in texts.items()}
 

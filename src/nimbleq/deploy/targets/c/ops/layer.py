@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nimbleq.deploy.targets.c.layout import Layout, is_image
-from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored
+from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored, plain_reader
 from nimbleq.deploy.targets.c.steps import Step
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph.tensor import TensorType
@@ -142,8 +142,8 @@ class Layer:
         number = self.layout.graph.stored(weight).format
         if type(number) not in READERS:
             raise UnsupportedOpError(self.op.kind, "c", f"no kernel reads {number} weights: choose another format")
-        reader = READERS[type(number)](number)
         values = self.weight(weight) if values is None else values
+        reader = plain_reader(values, number, self.layout.unpacked) or READERS[type(number)](number)
         return Stored(self.constant(label, reader.array(values, number)), values.size, reader)
 
     def per_channel(self, label: str, weight: str) -> Stored:

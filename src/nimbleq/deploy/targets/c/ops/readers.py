@@ -104,6 +104,23 @@ READERS: Mapping[type[Format], Callable[[Any], Reader]] = {
 """Kind of format → how C reads it."""
 
 
+def plain_reader(values: Array, number: Format, more: int) -> Reader | None:
+    """Reads ``values`` as an array that is not packed; None where that takes over ``more`` > 0 bytes more."""
+    packed = READERS[type(number)](number)
+    if not more or (packed.plain and values.dtype.kind == "f"):
+        return None
+    if isinstance(number, Power):
+        bits, exponents = 8, np.log2(values).astype(np.int8)
+        reader = Reader("int8_t", "nq_power((int32_t){w}[{i}])", lambda *_: exponents, exponent="(int32_t){w}[{i}]")
+    elif values.dtype.kind == "i":
+        bits = next(bits for bits in (8, 16, 32) if -(1 << bits - 1) <= values.min() and values.max() < 1 << bits - 1)
+        reader = Reader(f"int{bits}_t", array=lambda values, _: values.astype(f"int{bits}"))
+    else:
+        return None
+    size = len(packed.array(values, number).tobytes())
+    return reader if values.size * bits // 8 <= size + more else None
+
+
 @dataclass(frozen=True)
 class Stored:
     """A constant array of weights in the order in which C uses them.

@@ -133,9 +133,12 @@ WALKS: Mapping[type[Encoding], Callable[[Matrix], Walk]] = {
 
 
 def is_sparse(layer: Layer) -> bool:
-    """Whether the layer's weight is stored sparsely."""
+    """Whether the layer's weight is stored sparsely, and not so small that its zeros take less than the code."""
     how = layer.layout.graph.storage.get(layer.op.weight)
-    return how is not None and type(how.encoding) in WALKS
+    if how is None or type(how.encoding) not in WALKS:
+        return False
+    weight, values = layer.layout.graph.stored(layer.op.weight), layer.weight(layer.op.weight)
+    return values.nbytes > weight.nbytes + layer.layout.unpacked
 
 
 def _matrix(layer: Layer) -> Matrix:

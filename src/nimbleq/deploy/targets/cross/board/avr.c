@@ -40,15 +40,18 @@ static void put(char c)
     _delay_loop_1(40); /* 120 cycles; a byte takes 80. simavr sleeps when the register with the flags is read. */
 }
 
+/* simavr cuts lines that are longer than its buffer. */
 void board_write(const void *from, uint32_t bytes)
 {
     const unsigned char *at = from;
-    put('=');
-    for (; bytes > 0; --bytes, ++at) {
-        put("0123456789abcdef"[*at >> 4]);
-        put("0123456789abcdef"[*at & 15]);
+    while (bytes > 0) {
+        put('=');
+        for (unsigned char left = 32; left > 0 && bytes > 0; --left, --bytes, ++at) {
+            put("0123456789abcdef"[*at >> 4]);
+            put("0123456789abcdef"[*at & 15]);
+        }
+        put('\n');
     }
-    put('\n');
 }
 
 void board_say(const char *line)
