@@ -25,6 +25,7 @@ from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.types import Array
 from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import random_obs
 
@@ -57,7 +58,15 @@ def test_a_processor_gives_the_same_integers(row: Processor, tmp_path: Path) -> 
         runs = target.open(source, target.emit(source, "net", target.options()), "net", folder)
         golden = make_golden(graph, random_obs(np.random.default_rng(index), graph, 40))
         result = verify(graph, golden, runs, observations=200)
-        assert (result.checked, result.mismatches) == (240, 0), result
+        assert (result.checked, result.mismatches) == (240 * len(runs), 0), result
+
+
+def narrowest(array: Array) -> int:
+    """Bytes of an array in the smallest type of C that holds it: firmware keeps small numbers so."""
+    if array.dtype.kind == "f":
+        return int(array.nbytes)
+    bits = next(bits for bits in (8, 16, 32) if -(1 << bits - 1) <= array.min() and array.max() < 1 << bits - 1)
+    return array.size * bits // 8
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -67,7 +76,8 @@ def test_flash_ram_stack_and_instructions_are_measured(row: Processor) -> None:
     rng = np.random.default_rng(1)
     one, other = (footprint(row.name, graph, random_obs(rng, graph, 8)) for graph in (small, large))
     weights = sum(array.nbytes for array in large.weights.values()) - sum(a.nbytes for a in small.weights.values())
-    assert weights <= other.text_bytes - one.text_bytes <= weights + 800  # the code of requantize, loops
+    least = sum(map(narrowest, large.weights.values())) - sum(map(narrowest, small.weights.values()))
+    assert least <= other.text_bytes - one.text_bytes <= weights + 800  # the code of requantize, loops
     assert one.ram_bytes <= 16
     assert other.stack_bytes - one.stack_bytes >= 2 * 64 - 40
     assert one.stack_bytes < 300

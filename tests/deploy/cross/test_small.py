@@ -9,6 +9,8 @@ import pytest
 
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.isa import PORTABLE
 from nimbleq.deploy.verify import verify
 from nimbleq.graph import ops
 from nimbleq.graph.encodings import ENCODINGS
@@ -69,3 +71,9 @@ def test_the_flash_of_a_cortex_m4(tmp_path: Path) -> None:
     assert found.text_bytes <= FLOOR_BYTES + MARK_BYTES
     assert found.stack_bytes is not None
     assert found.stack_bytes <= 64
+
+
+def test_packed_weights_are_said_in_a_comment() -> None:
+    text = emit_c(cart_pole(), isas=(PORTABLE,))["policy.c"]
+    assert "/* int4, packed: 1, 2, 7 */\nstatic const uint8_t policy_sums_weight[2] = {\n    33,7,\n};" in text
+    assert "\n\n\n" not in text

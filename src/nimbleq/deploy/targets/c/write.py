@@ -23,16 +23,21 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     code = _functions(plan, marked)
     aligned = plan.isa.alignment > ALIGNMENT
     arrays = [c_text.array(constant.name, constant.values, aligned) for constant in plan.constants]
+    notes = [f"/* {c_text.comment_safe(each.note)} */\n" if each.note else "" for each in plan.constants]
     heads_and_numbers = [text.split("\n", 1) for text in arrays]
     macros = c_text.macros("\n".join([kernels, code, *(head for head, _ in heads_and_numbers)]))
     includes = [*plan.isa.includes, *(["float.h"] if _NEEDS_FLOAT_H & used else [])]
-    top = "\n".join([*(f"#include <{file}>" for file in sorted(includes)), "", macros, kernels])
+    lines = "".join(f"#include <{file}>\n" for file in sorted(includes))
+    top = "\n".join(part for part in (lines, macros.lstrip("\n"), kernels) if part)
     # Names are put in here and not in the numbers, of which there may be millions.
     return "\n".join(
         [
             c_text.renamed(top, name),
             "/* ---- weights ---- */",
-            *(f"{c_text.renamed(head, name)}\n{numbers}" for head, numbers in heads_and_numbers),
+            *(
+                f"{note}{c_text.renamed(head, name)}\n{numbers}"
+                for note, (head, numbers) in zip(notes, heads_and_numbers, strict=True)
+            ),
             "/* ---- the network ---- */",
             c_text.renamed(code, name),
         ]

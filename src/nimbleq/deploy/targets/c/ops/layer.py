@@ -15,13 +15,17 @@ from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
+SHOWN = 16
+"""Up to this many packed weights are said in a comment, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A constant array: its C name and values."""
+    """A constant array: its C name and values, and what a reader cannot see in them."""
 
     name: str
     values: Array
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,11 @@ class Layer:
         """Values of a weight."""
         return self.layout.graph.weights[name]
 
-    def constant(self, label: str, values: Array) -> str:
+    def constant(self, label: str, values: Array, note: str = "") -> str:
         """Defines an array; returns its C name: that of the layer, and ``label``."""
         name = f"nq_{self.layout.names[self.step.node.output]}_{label}"
         assert all(name != made.name for made in self._constants), f"{name} is there already"
-        self._constants.append(Constant(name, values))
+        self._constants.append(Constant(name, values, note))
         return name
 
     def stored(self, label: str, weight: str, values: Array | None = None) -> Stored:
@@ -144,7 +148,9 @@ class Layer:
             raise UnsupportedOpError(self.op.kind, "c", f"no kernel reads {number} weights: choose another format")
         values = self.weight(weight) if values is None else values
         reader = plain_reader(values, number, self.layout.unpacked) or READERS[type(number)](number)
-        return Stored(self.constant(label, reader.array(values, number)), values.size, reader)
+        shown = not reader.plain and values.size <= SHOWN
+        note = f"{number}, packed: {', '.join(f'{value:g}' for value in values.reshape(-1))}" if shown else ""
+        return Stored(self.constant(label, reader.array(values, number), note), values.size, reader)
 
     def per_channel(self, label: str, weight: str) -> Stored:
         """Defines a ``(1,)`` or per-first-axis parameter so that element ``i`` uses entry ``i % count``."""
