@@ -49,6 +49,13 @@ TASKS: Mapping[str, Task] = {
         10,
         40,
     ),
+    "cartpole": Task(
+        "CartPole-v1",
+        ("--preset", "wide", "--steps", "25000", "--evaluation.stop-return", "None"),
+        ("--policy-network", "16"),
+        10,
+        5,
+    ),
     "breakout": Task(
         "MinAtar/Breakout-v1",
         ("--preset", "pqn", "--steps", "1000000", "--evaluation.every", "500", "--learner.lr-updates", "15600"),

@@ -28,8 +28,8 @@ def alone(returns: float) -> dict[str, Any]:
 
 def test_arms_of_a_seed_come_together_and_their_words_are_options() -> None:
     names = [cell.name for cell in policy_value.cells([0, 7])]
-    assert names[:2] == ["lunarlander-speed", "breakout-speed"]
-    assert names[2:7] == [f"lunarlander-{arm}-0" for arm in policy_value.ARMS]
+    assert names[:3] == ["lunarlander-speed", "cartpole-speed", "breakout-speed"]
+    assert names[3:8] == [f"lunarlander-{arm}-0" for arm in policy_value.ARMS]
     assert "lunarlander-alone-7" in names
     assert "breakout-alone-7" not in names
     for task in policy_value.TASKS.values():

@@ -10,10 +10,12 @@ n-th of the system calls that put it on the disk. A line of JSON a setting; exit
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,6 +29,9 @@ import torch
 
 from nimbleq.config import TrainConfig, from_dict, with_changes
 from nimbleq.files import sha256
+from nimbleq.graph.artefact import save_artefact
+from nimbleq.rl.envs.engines import spec_of
+from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.presets import preset
 from nimbleq.rl.training.checkpoint import has_checkpoint, load_checkpoint
 from nimbleq.rl.training.state import load_state
@@ -65,9 +70,25 @@ def settings() -> dict[str, TrainConfig]:
         "images": pictures,
         "images-plain": pictures | {"replay.compress": False, "replay.prioritized": False},
         "pqn": {"algorithm": "pqn", "learner.target": "none", "learner.optimizer": "radam"},
+        "pair": {"policy.network": "6", "policy.format": "int8", "policy.collects": "policy"},
+        "from": {"transfer.source": source(), "transfer.trial": 0.3},
     }
     base = with_changes(preset("CartPole-v1"), {"env.max_episode_steps": 40} | common)
     return {name: with_changes(base, each) for name, each in changes.items()}
+
+
+def source() -> str:
+    """A fresh artefact of a policy that pushes towards where the pole falls."""
+    config = preset("CartPole-v1")
+    network = with_changes(config, {"network.hidden": (), "network.normalize_obs": False}).network
+    weight = np.array([[0, 0, -1, -1], [0, 0, 1, 1]], np.float32)
+    spec = spec_of(config.env)
+    graph = network_graph(spec, network, {"advantage.weight": weight, "advantage.bias": np.zeros(2, np.float32)})
+    place = tempfile.mkdtemp(dir=MEMORY if MEMORY.exists() else None)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return str(
+        save_artefact(Path(place) / "policy", graph, np.zeros((1, 4), np.float32), {}, interface=spec.interface).path
+    )
 
 
 def begun(work: Callable[[], object]) -> Any:
