@@ -1,11 +1,13 @@
-/* The emitted loop beside an empty one, in turns of one slice each: SLICES PERIODS HZ, observations on standard input.
+/* The emitted loop, and beside it an empty one in a second thread, whose periods begin a quarter of a period later:
+   SLICES PERIODS HZ, observations on standard input.
 
-   Prints one line per slice: whose it is, periods, misses, and p50, p99.9 and worst in ns of the decision (of the loop
+   Prints two lines per slice: whose it is, periods, misses, and p50, p99.9 and worst in ns of the decision (of the loop
    only), of late waking and of the period jitter. */
 #define _GNU_SOURCE
 #include "policy.h"
 #include "policy_loop.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -56,13 +58,18 @@ static void count(policy_times *times, long long ns)
     ++times->counts[bucket < 1216 ? bucket : 1215];
 }
 
+static long long periods, period, misses;
+static policy_loop_report idle;
+
 /* Sleeps and wakes, and does nothing: what this machine can do. */
-static void empty(long long periods, long long period, policy_loop_report *report)
+static void *empty(void *given)
 {
     static const policy_loop_report nothing;
-    const long long start = now_ns() + 2 * period + 2000000;
-    long long index = 0, last = start - period, misses = 0;
+    policy_loop_report *const report = &idle;
+    const long long start = now_ns() + 2 * period + 2000000 + period / 4;
+    long long index = 0, last = start - period;
     *report = nothing;
+    misses = 0;
     while (index < periods) {
         const long long due = start + index * period;
         const struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
@@ -82,7 +89,7 @@ static void empty(long long periods, long long period, policy_loop_report *repor
             last = start + (index - 1) * period;
         }
     }
-    show("empty", periods, misses, report);
+    return given;
 }
 
 int main(int argc, char **argv)
@@ -92,14 +99,18 @@ int main(int argc, char **argv)
     const policy_machine machine = {sense, act, 0};
     if (argc != 4 || fread(observations, sizeof observations, 1, stdin) != 1) return 2;
     const long slices = atol(argv[1]);
-    const long long periods = atoll(argv[2]), period = (long long)(1e9 / atof(argv[3]));
+    pthread_t beside;
+    periods = atoll(argv[2]);
+    period = (long long)(1e9 / atof(argv[3]));
     const policy_loop_settings settings = {period, period / 2, (uint64_t)periods, 0, -1, 0};
     policy_guard_init(&guard);
     for (long slice = 0; slice < slices; ++slice) {
         policy_guard_reset(&guard);
+        if (pthread_create(&beside, 0, empty, 0) != 0) return 4;
         if (policy_loop(&guard, &machine, &settings, &report) != POLICY_LOOP_OK) return 3;
         show("loop", (long long)report.periods, (long long)(report.replaced + report.skipped), &report);
-        empty(periods, period, &report);
+        pthread_join(beside, 0);
+        show("empty", periods, misses, &idle);
     }
     return 0;
 }
