@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimbleq.report import units
+from nimbleq.report.certificate import plain_words
 from nimbleq.report.curve import thinned
 from nimbleq.report.frontier import Candidate, margin_return, pareto
 from nimbleq.report.markup import Markup, escape, join, tag
@@ -148,3 +149,9 @@ def test_a_record_gives_only_what_it_was_asked_for() -> None:
     assert record.numbers("bad") == ()
     assert record.record("o").number("n") == 2.0
     assert not record.record("n")
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_certificate_says_whether_the_guard_was_there(guarded: bool) -> None:
+    certificate = Record({"certified": True, "keep": 0.99, "margin": 1.0, "wealth": 30.0, "guarded": guarded})
+    assert ("behind its guard" in " ".join(plain_words(certificate))) == guarded

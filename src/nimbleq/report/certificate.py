@@ -183,7 +183,8 @@ def _bet(certificate: Record) -> str:
         return ""
     words = "The claim"
     if keep is not None:
-        words += f", that the policy keeps {units.percent(keep)} of the teacher's gain over random play,"
+        who = "the policy behind its guard" if certificate.flag("guarded") is True else "the policy"
+        words += f", that {who} keeps {units.percent(keep)} of the teacher's gain over random play,"
     words += f" allows an average loss of at most {units.value(abs(margin))} (the margin)."
     if needed is not None and alpha is not None and 0 < alpha < 1:
         words += (

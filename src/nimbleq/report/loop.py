@@ -42,7 +42,7 @@ def loop_svg(result: Mapping[str, Any]) -> str:
         text(x(period_us), top - 10, f"one period, {latency(period_us)}", anchor="middle", class_="tick"),
     ]
     for index, (key, name) in enumerate(ROWS):
-        base = top + (index + 1) * _PITCH
+        base = top + (index + 1) * _PITCH - 22
         drawn, times = result["histograms"][key], result["times_us"][key]
         words = " ".join(f"{label} {latency(times[share])}" for label, share in _SHARES)
         parts.append(text(118, base - 12, name, anchor="end", class_="label"))
@@ -53,6 +53,7 @@ def loop_svg(result: Mapping[str, Any]) -> str:
 
 
 _SHARES = (("p50", "p50"), ("p99.9", "p999"), ("worst", "worst"))
+_ANCHORS = {"p50": "middle", "p99.9": "end", "worst": "start"}
 
 
 def _hill(edges: Sequence[float], counts: Sequence[float], x: Scale, base: float) -> Markup:
@@ -69,4 +70,6 @@ def _hill(edges: Sequence[float], counts: Sequence[float], x: Scale, base: float
 
 def _mark(x: Scale, base: float, value: float, label: str) -> Markup:
     at = x.clamped(max(value, _LEAST_US))
-    return join(line((at, base), (at, base + 5), "axis"), text(at, base + 16, label, anchor="middle", class_="tick"))
+    return join(
+        line((at, base), (at, base + 5), "axis"), text(at, base + 16, label, anchor=_ANCHORS[label], class_="tick")
+    )
