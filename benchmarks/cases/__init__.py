@@ -29,6 +29,7 @@ CASES = {
     "verify_targets": "every target against the interpreter: observations, mismatches",
     "realtime": "allocations, locks, system calls, instructions, stack and worst times of a decision",
     "loop": "the real-time loop at 1 kHz beside an empty one",
+    "guard": "what a guard does under faults, what Simplex brings, how the field monitor errs",
     "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
     "compress": "every way of compressing, on three teachers, beside other tools",
