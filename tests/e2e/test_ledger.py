@@ -11,7 +11,7 @@ import pytest
 
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.graph.artefact import attach_certificate, load_artefact
-from nimbleq.verbs import bench, certify, compress
+from nimbleq.verbs import bench, certify, compress, verify
 from nimbleq.verbs import run as line
 from tests.e2e.conftest import BRIEF, add_artefact
 
@@ -20,7 +20,7 @@ STEPS = ("train", "compress", "certify", "export", "verify", "bench")
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line without search and episodes: the same artefact whatever is asked, certified for what is asked."""
+    """The line without search and episodes: the same artefact whatever is asked, certified for it, verified briefly."""
 
     def compressed(run: Any, name: str, config: CompressConfig, *_: Any, **__: Any) -> dict[str, Any]:
         place = add_artefact(run.path, name)
@@ -38,6 +38,12 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(compress, "compress_run", compressed)
     monkeypatch.setattr(certify, "certify_run", certified)
+
+    def verified(build: Path, console: Any) -> dict[str, Any]:
+        return verify_folder(build, console, 300)
+
+    verify_folder = verify.verify_folder
+    monkeypatch.setattr(verify, "verify_folder", verified)
     monkeypatch.setattr(bench, "bench_run", timed)
     monkeypatch.setattr(line, "require_better_than_random", lambda *_: None)
 
