@@ -52,7 +52,7 @@ def test_the_programs_of_a_training_compile(inline: Any, topology: str, chips: i
         data, model = shared
         assert data["collectives"].get("all-reduce", 0) >= 1, "gradients are added up"
         assert sum(model["collectives"].values()) >= 1
-        assert model["argument_bytes"] < 1.2 * update["argument_bytes"]
+        assert model["argument_bytes"] < 1.3 * update["argument_bytes"]
 
 
 @pytest.mark.tpu

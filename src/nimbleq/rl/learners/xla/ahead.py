@@ -77,16 +77,18 @@ def compile_ahead(topology: str, config: TrainConfig, spec: EnvSpec) -> Iterator
         return lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
 
     one = over(1)
-    yield _compiled(f"update of {len(sample.action):,} transitions", 1, update, (state, sample), one(), one())
+    whole = (one(), one()), (one(), one())  # of what goes in, and of what comes out
+    yield _compiled(f"update of {len(sample.action):,} transitions", 1, update, (state, sample), *whole)
     program = whole_loop(config)
     if program is not None:
         run, carry = program
         rounds = jax.ShapeDtypeStruct((), np.int32)
-        yield _compiled("rounds of play and updates, environments inside", 1, run, (carry, rounds), one(), one())
+        yield _compiled("rounds of play and updates, environments inside", 1, run, (carry, rounds), whole[0], one())
     if len(devices) == 1:
         return
     every = over(len(devices))
-    yield _compiled("update, the batch shared out", len(devices), update, (state, sample), every(), every("chips"))
+    parts = (every(), every("chips")), (every(), None)
+    yield _compiled("update, the batch shared out", len(devices), update, (state, sample), *parts)
     first = "body.0" if config.network.hidden else "advantage"
 
     def rows(path: Any, leaf: Any) -> NamedSharding:
@@ -95,7 +97,8 @@ def compile_ahead(topology: str, config: TrainConfig, spec: EnvSpec) -> Iterator
         return every("chips") if mine and leaf.shape[0] % len(devices) == 0 else every()
 
     sharded = jax.tree_util.tree_map_with_path(rows, state)
-    yield _compiled("update, the first layer shared out", len(devices), update, (state, sample), sharded, every())
+    parts = (sharded, every()), (sharded, None)
+    yield _compiled("update, the first layer shared out", len(devices), update, (state, sample), *parts)
 
 
 def devices_of(topology: str) -> list[Any]:
@@ -111,8 +114,9 @@ def devices_of(topology: str) -> list[Any]:
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     from jax.experimental import topologies
 
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}  # else a host has four
     try:
-        described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **alone)
     except Exception as error:  # noqa: BLE001 (the compiler's errors have no common type)
         said = " ".join(str(error).split())[:120]
         raise ConfigError(
@@ -153,13 +157,13 @@ def whole_loop(config: TrainConfig) -> tuple[Callable[..., Any], Any] | None:
 
 
 def _compiled(
-    program: str, chips: int, function: Callable[..., Any], arguments: tuple[Any, ...], *shardings: Any
+    program: str, chips: int, function: Callable[..., Any], arguments: tuple[Any, ...], inside: Any, outside: Any
 ) -> Compiled:
     """Compile ``function``; its first argument is what it gives back, changed, and takes up no memory twice."""
     import jax
 
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
-    lowered = jax.jit(function, in_shardings=shardings, donate_argnums=0).lower(*shapes)
+    lowered = jax.jit(function, in_shardings=inside, out_shardings=outside, donate_argnums=0).lower(*shapes)
     try:
         found = lowered.compile()
     except Exception as error:
