@@ -63,7 +63,7 @@ def test_order_book(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("arch") is None, reason="needs nimbleq[trading]")
 def test_trading(tmp_path: Path) -> None:
-    printed = run("trading.py", tmp_path / "run", "3000", *BRIEFLY)
+    printed = run("trading.py", tmp_path / "run", "15000", *BRIEFLY)
     assert "12-month momentum" in printed
     assert "[+0.00, +0.00] over buy and hold" in printed
 
