@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chinese import chinese_page, in_chinese
 from benchmarks.record import ROOT
 
 README = ROOT / "README.md"
@@ -56,7 +57,13 @@ def into_readme(name: str, table: str) -> None:
 
 
 def into_page(page: Path, name: str, table: str) -> None:
-    """Put ``table`` between ``<!-- name: … -->`` and ``<!-- /name -->`` of ``page``."""
+    """Put ``table`` between ``<!-- name: … -->`` and ``<!-- /name -->`` of ``page`` and of its Chinese form."""
+    _between_marks(page, name, table)
+    if chinese_page(page).exists():
+        _between_marks(chinese_page(page), name, in_chinese(table))
+
+
+def _between_marks(page: Path, name: str, table: str) -> None:
     text = page.read_text()
     before, rest = text.split(f"<!-- {name}:", 1)
     mark, rest = rest.split("\n", 1)

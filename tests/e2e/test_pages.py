@@ -1,4 +1,4 @@
-"""README.md and docs/*.md: every command in them is understood, and those of the README run on a small policy."""
+"""The README and the pages of docs, in both languages: their commands are understood, those of the README run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from nimbleq.cli import VERBS, parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.zh.md"]
 
 
 def commands(page: Path) -> list[str]:
@@ -23,7 +23,9 @@ def commands(page: Path) -> list[str]:
     return [line.split("#")[0].strip() for line in found]
 
 
-ALL = [(page.name, line) for page in PAGES for line in commands(page)]
+FIRST = {line: page.name for page in reversed(PAGES) for line in commands(page)}
+ALL = [(page, line) for line, page in FIRST.items()]
+"""Each command once, with the first page that has it."""
 
 
 def test_there_are_commands() -> None:
