@@ -139,6 +139,8 @@ def table(record: Record, names: Sequence[str]) -> str:
             f"{KILLED}: {cell['kills']} kills of 4 actors, {cell['chunks']:,} chunks and {cell['steps']:,} transitions "
             f"counted, {cell['lost']} lost, {cell['doubled']} counted twice.",
         ]
+    else:
+        lines += ["", f"{KILLED}: {record.why(KILLED)}."]
     return "\n".join([*lines, "", record.footnote(), ""])
 
 

@@ -187,12 +187,12 @@ def _learnt(config: TrainConfig, run: RunDir, tick: Tick, part: _Part) -> TrainS
             try:
                 _work(session, tick, interrupted)
                 break
-            except LearnersLostError as lost:
+            except LearnersLostError:
                 if session.state.learner.updates == began:
                     raise
                 checker.forget()
                 session = _session(config, run, checker, part._replace(resume=True))
-                session.note = f"{lost}: all went on from step {session.state.counters.steps:,}"
+                session.note = f"a learner was lost: all went on from step {session.state.counters.steps:,}"
     state = session.state
     state.envs.close()
     return state
