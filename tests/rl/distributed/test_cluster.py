@@ -54,7 +54,7 @@ def test_kills_of_actors_and_of_the_training_process(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     pids.mkdir()
     config, run, rng = settings(pids, 6_000, wait_ms=4.0), RunDir(tmp_path / "run"), random.Random(0)
-    before = 0
+    before, written = 0, 0.0
     for _ in range(KILLS):
         with (tmp_path / "log").open("ab") as log:
             process = training(config, tmp_path, log, RAY_worker_niceness="0")
@@ -62,7 +62,7 @@ def test_kills_of_actors_and_of_the_training_process(tmp_path: Path) -> None:
             deadline = time.monotonic() + 300
             while time.monotonic() < deadline and process.poll() is None:
                 fresh = [pid for pid in playing(pids) if pid not in chosen and pid != process.pid]
-                if len(fresh) >= 2 and state_of(run) > before:
+                if len(fresh) >= 2 and state_of(run) > written:
                     os.kill(rng.choice(fresh), signal.SIGKILL)
                     break
                 time.sleep(0.05)
@@ -72,7 +72,7 @@ def test_kills_of_actors_and_of_the_training_process(tmp_path: Path) -> None:
             process.wait()
         steps, _ = counted(config, run)
         assert steps > before, (tmp_path / "log").read_text()
-        before = state_of(run)
+        before, written = steps, state_of(run)
     with (tmp_path / "last").open("wb") as log:
         last = training(config, tmp_path, log)
         assert last.wait(timeout=240) == 0, (tmp_path / "last").read_text()
