@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains clean
+.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains docs clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -20,8 +20,8 @@ demo: install
 	$(BIN)/nimbleq run --env CartPole-v1 --out runs/demo
 
 lint: install
-	$(BIN)/ruff format --check src tests benchmarks examples setup.py
-	$(BIN)/ruff check src tests benchmarks examples setup.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/hooks.py setup.py
+	$(BIN)/ruff check src tests benchmarks examples docs/hooks.py setup.py
 	$(BIN)/mypy
 
 test: lint
@@ -121,6 +121,12 @@ $(VENV)/rllib/.installed $(VENV)/torchrl/.installed: $(STAMP)
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" $(foreach each,$(PEER),"$(each)")
 	touch $@
+
+# The site, into build/site: README.md, docs/ and the API reference; open build/site/index.html. A warning is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,docs]"
+	$(BIN)/python -m mkdocs build
+	$(BIN)/python -m pytest tests/test_site.py
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

@@ -59,16 +59,18 @@ _DTYPES = {row.native: row.dtype for row in FORMATS.values() if row.native} | {"
 
 @dataclass(frozen=True)
 class Artefact:
-    """Attributes:
-    path: the folder.
-    graph: the model.
-    interface: what its environment gives and takes; if that is unknown, what the network takes and gives.
-    guard: what stands between the network and the machine; None without one. It is a part of the policy: the digest and
-        the certificate are those of the network behind it.
-    golden: observations and answers, the network's own.
-    provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
-    certificate: as given to `attach_certificate`; None without one.
-    digest: over model, weights and golden vectors; see `digest`.
+    """A policy as it lies in a folder, read and checked by `load_artefact`.
+
+    Attributes:
+        path: the folder.
+        graph: the model.
+        interface: what its environment gives and takes; if that is unknown, what the network takes and gives.
+        guard: what stands between the network and the machine; None without one. It is a part of the policy: the digest
+            and the certificate are those of the network behind it.
+        golden: observations and answers, the network's own.
+        provenance: what made it, as given to `save_artefact` (``parents``, ``command`` …), and the ``nimbleq`` version.
+        certificate: as given to `attach_certificate`; None without one.
+        digest: over model, weights and golden vectors; see `digest`.
     """
 
     path: Path

@@ -67,15 +67,18 @@ class Envelope:
 
 @dataclass(frozen=True, eq=False)
 class Guard:
-    """Attributes:
-    fallback: index of the action for periods in which nothing better is known.
-    envelope: of the observations (None: they only have to be finite).
-    hold: so many faulty periods in a row repeat the policy's last action, before the fallback comes.
-    backup: a policy for faulty periods, which decides on the last observation that was let through (None: the action).
-    forbidden: indices of actions that are never taken.
-    larger: the network that decides where the policy's margin is below ``margin`` (None: the policy always does).
-    margin: see there.
-    latch: after so many faulty periods in a row the fallback stays until a reset (0: never).
+    """What stands between a policy and the machine; see `nimbleq.deploy.guarded`.
+
+    Attributes:
+        fallback: index of the action for periods in which nothing better is known.
+        envelope: of the observations (None: they only have to be finite).
+        hold: so many faulty periods in a row repeat the policy's last action, before the fallback comes.
+        backup: a policy for faulty periods, which decides on the last observation that was let through (None: the
+            action).
+        forbidden: indices of actions that are never taken.
+        larger: the network that decides where the policy's margin is below ``margin`` (None: the policy always does).
+        margin: see there.
+        latch: after so many faulty periods in a row the fallback stays until a reset (0: never).
     """
 
     fallback: int

@@ -26,7 +26,10 @@ def preset(
         env_id: Gymnasium id or package.module:factory.
         name: one of `ALGORITHMS`; ``dqn`` is what was tuned for the environment.
         max_episode_steps: time limit in place of the environment's own.
-        kwargs, discretize, channels, offsets: see `EnvConfig`; without ``offsets`` they are found by play.
+        kwargs: see `EnvConfig`.
+        discretize: see `EnvConfig`.
+        channels: see `EnvConfig`.
+        offsets: see `EnvConfig`; without them they are found by play.
 
     Raises:
         ConfigError: there is no preset of that name.

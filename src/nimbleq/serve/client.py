@@ -37,9 +37,11 @@ class ServerGoneError(NimbleqError):
 
 
 class Decision(NamedTuple):
-    """Attributes:
-    action: as the environment takes it.
-    q: ``float32[A]``.
+    """What the server answers.
+
+    Attributes:
+        action: as the environment takes it.
+        q: ``float32[A]``.
     """
 
     action: int | Array

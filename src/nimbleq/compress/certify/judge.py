@@ -61,7 +61,8 @@ def certify(
     attempt on new seeds, with its own share of ``alpha`` (`attempt_alpha`).
 
     Args:
-        teacher, student: policies for the same environment.
+        teacher: the policy to keep up with.
+        student: a policy for the same environment.
         evaluate: plays episodes.
         keep: in (0, 1].
         return_range: between which returns lie (None: that of an earlier attempt, else what a pilot of teacher, student

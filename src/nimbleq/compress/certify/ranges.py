@@ -14,12 +14,14 @@ WIDENED = 1.5
 
 @dataclass(frozen=True)
 class ReturnRange:
-    """Attributes:
-    low, high: returns lie between them; a return above ``high`` does no harm.
-    source: where the range comes from, in plain words.
+    """Between which values returns lie, and how that is known.
 
-    Raises:
-        ConfigError: not ``low < high``, or not finite.
+    Attributes:
+        low, high: returns lie between them; a return above ``high`` does no harm.
+        source: where the range comes from, in plain words.
+
+        Raises:
+            ConfigError: not ``low < high``, or not finite.
     """
 
     low: float

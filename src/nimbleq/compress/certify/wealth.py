@@ -64,7 +64,9 @@ def noninferior(
     """Whether ``student`` keeps the share ``keep`` of the teacher's return over random play.
 
     Args:
-        teacher, student, random: ``float64[n]`` returns on the same seeds, in the order in which they were played.
+        teacher: ``float64[n]`` its returns, in the order in which they were played.
+        student: ``float64[n]`` on the same seeds.
+        random: ``float64[n]`` of random play on the same seeds.
         keep: share to keep, in (0, 1].
         return_range: ``(low, high)`` between which returns lie, fixed before the first of these episodes. A return
             above ``high`` is harmless.

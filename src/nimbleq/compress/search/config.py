@@ -20,17 +20,19 @@ SELECT_EPISODES = 1_000
 
 @dataclass(frozen=True)
 class CompressConfig:
-    """Attributes:
-    keep: share of the teacher's return over random play to keep, in (0, 1].
-    recipe: a name in `RECIPES`; or a tuple of passes that is the only candidate.
-    hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
-    seed: of students and of all episode seeds.
-    select_episodes: paired episodes that a candidate has to pass before it may be certified.
-    max_episodes: that the certificate of a candidate may take.
-    return_range: between which returns lie (None: what the selection's episodes show, widened).
-    distill: settings of distillation.
-    direct: settings of direct search.
-    limits: what the policy may cost.
+    """How the smallest policy is searched.
+
+    Attributes:
+        keep: share of the teacher's return over random play to keep, in (0, 1].
+        recipe: a name in `RECIPES`; or a tuple of passes that is the only candidate.
+        hidden: widths of the students to try, from small to large (None: a ladder from a linear policy upward).
+        seed: of students and of all episode seeds.
+        select_episodes: paired episodes that a candidate has to pass before it may be certified.
+        max_episodes: that the certificate of a candidate may take.
+        return_range: between which returns lie (None: what the selection's episodes show, widened).
+        distill: settings of distillation.
+        direct: settings of direct search.
+        limits: what the policy may cost.
     """
 
     keep: float = 0.99
