@@ -63,7 +63,11 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
 
     def train() -> None:
         config = with_changes(nimbleq.preset("CartPole-v1"), small)
-        for engine, changes in {"native": {}, "torch": {"network.noisy": True}, "device": {"env.workers": 2}}.items():
+        for engine, changes in {
+            "native": {},
+            "torch": {"network.noisy": True, "learner.engine": "torch"},
+            "device": {"env.workers": 2},
+        }.items():
             each = with_changes(config, {"learner.engine": engine, **changes})
             nimbleq.train(each, RunDir(folder / engine))
 

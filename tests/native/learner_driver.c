@@ -32,6 +32,8 @@ static void set_weights(Learner *learner)
             for (size_t k = 0; k < layer->in; k++) {
                 const size_t at = layer->head ? offset_of(layer->rows, n, k) : offset_of(layer->rows, k, n);
                 learner->param[layer->weight + at] = uniform() / sqrtf((float)layer->in);
+                if (learner->options.noisy)
+                    learner->param[learner->mean_count + layer->weight + at] = 0.1f * uniform();
             }
     }
     memcpy(learner->target, learner->param, learner->param_count * sizeof *learner->param);
@@ -59,7 +61,8 @@ static void train(const Options *options, size_t batch_size)
     for (size_t i = 0; i < batch_size; i++)
         strength[i] = vabs(splat(strength[i]))[0];
     const Imitation towards = {probability, strength, 2.0f};
-    const Batch batch = {obs, action, reward, discount, next_obs, weight, NULL, NULL};
+    float *noise = options->noisy ? uniforms(2 * learner_noise_count(&learner)) : NULL;
+    const Batch batch = {obs, action, reward, discount, next_obs, weight, NULL, NULL, noise};
     double td_total = 0, q_total = 0;
     for (int update = 0; update < 10; update++) {
         learner_update(&learner, &batch, update % 2 ? &towards : NULL, batch_size, abs_td);
@@ -73,7 +76,7 @@ static void train(const Options *options, size_t batch_size)
         q_total += q[i];
     printf("%.9g %.9g\n", td_total / (double)batch_size, q_total / (double)batch_size);
     free(obs), free(next_obs), free(reward), free(discount), free(weight), free(abs_td), free(q), free(action);
-    free(probability), free(strength);
+    free(probability), free(strength), free(noise);
     learner_free(&learner);
 }
 
@@ -90,7 +93,7 @@ int main(void)
                 .target_every = 3, .lr_updates = 5, .obs_clip = 1, .tau = 0.1, .lr = 1e-3, .lr_end = 1e-4,
                 .adam_eps = 1e-5, .max_grad_norm = bits >> 2 ? 0.5 : 0, .reward_scale = 0.5,
                 .head = head, .atoms = head == HEAD_Q ? 1 : 2 + 7 * c, .v_min = -1, .v_max = 1.5,
-                .munchausen = c % 2, .munchausen_alpha = 0.9, .munchausen_tau = 0.5, .munchausen_clip = -1,
+                .munchausen = c % 2, .noisy = bits >> 1 & 1, .munchausen_alpha = 0.9, .munchausen_tau = 0.5, .munchausen_clip = -1,
             };
             while (options.hidden_layers < 3 && hidden[c][options.hidden_layers] > 0) {
                 options.hidden[options.hidden_layers] = hidden[c][options.hidden_layers];

@@ -94,7 +94,6 @@ MIXED = EnvSpec(ObsSpec((103,), pictures=(ObsSpec((1, 10, 10), "uint8"),)), 2)
     ("engine", "changes", "spec", "reason"),
     [
         ("native", {"network.head": "iqn"}, VECTOR, "no iqn head, only q, c51, qr"),
-        ("native", {"network.noisy": True}, None, "no noisy layers"),
         ("native", {}, PICTURE, "uint8"),
         ("device", {"algorithm": "pqn"}, None, "replay"),
         ("device", {}, MIXED, "not both"),

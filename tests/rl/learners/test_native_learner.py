@@ -288,7 +288,7 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native_available(network, ObsSpec((4,))) is None
     assert "torso" in str(native_available(replace(network, torso="nature")))
     assert "iqn" in str(native_available(replace(network, head="iqn")))
-    assert "noisy" in str(native_available(replace(network, noisy=True)))
+    assert "sparse" in str(native_available(replace(network, sparsity=0.5)))
     assert native_available(replace(network, head="c51"), learner=LearnerConfig(munchausen=True)) is None
     assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
     assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))

@@ -23,7 +23,7 @@ static void backward(Learner *self, size_t count)
     head_delta(self, count);
     for (size_t l = self->layers - 1; l > 0; l--) {
         const Layer *layer = &self->layer[l], *below = layer - 1;
-        const float *weight = self->param + layer->weight;
+        const float *weight = self->acts + layer->weight;
         if (!layer->head) { /* the head's weights lie this way already */
             transpose(weight, self->transposed, layer->in, layer->out, layer->in);
             weight = self->transposed;

@@ -54,12 +54,12 @@ INLINE void greedy_policy(const Options *options, float *q, float *policy, size_
 }
 
 /* self->bonus = alpha max(tau log policy(a | s), clip) by the target network [2007.14430 section 3]. */
-static void find_bonus(Learner *self, const Batch *batch, size_t size)
+static void find_bonus(Learner *self, const float *target, const Batch *batch, size_t size)
 {
     const Options *options = &self->options;
     const size_t stride = self->capacity;
     const float tau = (float)options->munchausen_tau, clip = (float)options->munchausen_clip;
-    forward(self, self->target, batch->obs, size);
+    forward(self, target, batch->obs, size);
     float *values = find_values(self, self->q, size);
     if (batch->mask != NULL)
         forbid(values, batch->mask, options->actions, size, stride);
@@ -115,20 +115,20 @@ INLINE void project(const Options *options, const float *probs, const float *pol
     }
 }
 
-/* self->goal of a batch. */
-static void find_goal(Learner *self, const Batch *batch, size_t size)
+/* self->goal of a batch, from the target network `target`. */
+static void find_goal(Learner *self, const float *target, const Batch *batch, size_t size)
 {
     const Options *options = &self->options;
     const size_t actions = options->actions, stride = self->capacity;
     const size_t bytes = actions * stride * sizeof(float);
     const bool selects = options->double_q && self->target != self->param;
     if (options->munchausen)
-        find_bonus(self, batch, size);
+        find_bonus(self, target, batch, size);
     if (selects) {
-        forward(self, self->param, batch->next_obs, size);
+        forward(self, self->acts, batch->next_obs, size);
         memcpy(self->selector, find_values(self, self->q, size), bytes);
     }
-    forward(self, self->target, batch->next_obs, size);
+    forward(self, target, batch->next_obs, size);
     const float *values = find_values(self, self->q, size);
     if (!selects)
         memcpy(self->selector, values, bytes);

@@ -54,7 +54,10 @@ static void place_work(Learner *self, Cursor *cursor, size_t capacity)
     self->goal = take(cursor, options->atoms * capacity);
     self->chosen = take(cursor, options->atoms * LANES);
     self->transposed = take(cursor, self->widest * larger(self->widest, capacity));
-    self->scratch = take(cursor, self->widest * BLOCK);
+    self->scratch = take(cursor, (1 + options->noisy) * self->widest * BLOCK);
+    self->noisy_online = options->noisy ? take(cursor, self->mean_count) : NULL;
+    self->noisy_target = options->noisy ? take(cursor, self->mean_count) : NULL;
+    self->factors = options->noisy ? take(cursor, 3 * self->widest) : NULL;
     self->grad = options->max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
     self->bits = (uint64_t *)take(cursor, self->widest * capacity / BLOCK * (sizeof(uint64_t) / sizeof(float)));
     for (size_t l = 0; l < self->layers; l++) {
@@ -79,6 +82,7 @@ bool learner_reserve(Learner *self, size_t batch)
         return false;
     free(self->work);
     self->work = work;
+    self->acts = self->param; /* noise was in the old one */
     self->capacity = capacity;
     place_work(self, &(Cursor){work, 0}, capacity);
     return true;
@@ -107,6 +111,8 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
         self->widest = larger(self->widest, larger(round_up(in), round_up(out)));
         in = out;
     }
+    self->mean_count = self->param_count;
+    self->param_count *= 1 + options->noisy;
     Cursor cursor = {NULL, 0};
     place_state(self, &cursor);
     self->state_count = cursor.used;
@@ -114,6 +120,7 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
     if (self->state == NULL)
         return false;
     place_state(self, &(Cursor){self->state, 0});
+    self->acts = self->param;
     if (!learner_reserve(self, batch > 0 ? batch : 1)) {
         learner_free(self);
         return false;

@@ -17,7 +17,7 @@ typedef enum { HEAD_Q, HEAD_C51, HEAD_QR } Head;
 /* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
-    bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen;
+    bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen, noisy;
     Target target;
     Head head;
     size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
@@ -51,6 +51,7 @@ typedef struct {
     /* State, one block of `state_count` floats: */
     float *state;
     size_t state_count, param_count;
+    size_t mean_count; /* parameters without the deviations of noisy layers, which follow in the same order */
     float *param, *target;     /* target == param without a target network */
     float *moment1, *moment2;  /* Adam's */
     float *mean, *inverse_std; /* of the observations, [O] and zeros up to a BLOCK */
@@ -68,7 +69,10 @@ typedef struct {
     float *goal;       /* what the head learns, [N][capacity] */
     float *chosen;     /* outputs of the actions that were taken, [N][LANES] */
     float *transposed; /* weights of a layer, or what its weight gradient has on the left */
-    float *scratch;    /* gradients of a block of weights */
+    float *scratch;    /* gradients of a block of weights, and of their deviations */
+    const float *acts; /* the online network as it is now: self->param, or with noise */
+    float *noisy_online, *noisy_target; /* [mean_count] of noisy layers */
+    float *factors;    /* of a noisy layer */
     float *grad;       /* gradients of all parameters, where their norm is clipped */
     uint64_t *bits;    /* of the left operand of a product */
 } Learner;
@@ -82,6 +86,7 @@ typedef struct {
     const float *weight;
     const unsigned char *next_mask; /* [B, A] nonzero where an action is legal in s', at least one a row; NULL: all */
     const unsigned char *mask;      /* [B, A] the same of s */
+    const float *noise; /* factors of noisy layers: the target network's, then the online network's; NULL: there are none */
 } Batch;
 
 /* A policy to act like, beside a batch or without one. */
@@ -104,6 +109,11 @@ void learner_q(Learner *self, const float *obs, size_t count, float *q);
 
 /* Greedy actions; ties go to the lowest index. */
 void learner_act(Learner *self, const float *obs, size_t count, int64_t *action);
+
+/* With noisy layers: the network that `learner_q` and `learner_act` ask from now on is the mean (noise == NULL), or has these
+ * factors (see noisy.h), as many as `learner_noise_count` says. */
+void learner_set_noise(Learner *self, const float *noise);
+size_t learner_noise_count(const Learner *self);
 
 /* One gradient step; abs_td[size] receives |TD error| before it. size <= capacity. towards: added to the loss (NULL:
  * nothing is). */

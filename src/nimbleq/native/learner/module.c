@@ -39,17 +39,17 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
                             "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
                             "max_grad_norm", "reward_scale", "head", "atoms", "v_min", "v_max", "munchausen", "munchausen_alpha",
-                            "munchausen_tau", "munchausen_clip", NULL};
+                            "munchausen_tau", "munchausen_clip", "noisy", NULL};
     Options o = {0};
     Py_ssize_t obs, actions, batch, atoms;
     PyObject *hidden;
-    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen;
+    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpddd", names, &obs, &actions, &PyTuple_Type, &hidden,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddp", names, &obs, &actions, &PyTuple_Type, &hidden,
                                      &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
-                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip))
+                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy))
         return NULL;
     if (head < HEAD_Q || head > HEAD_QR || atoms < 1 + (head == HEAD_C51) || (head == HEAD_Q && atoms > 1)) {
         PyErr_SetString(PyExc_ValueError, "head is 0, 1 or 2, with 1 output, at least 2 and at least 1");
@@ -62,7 +62,7 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     o.obs = (size_t)obs, o.actions = (size_t)actions;
     o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
-    o.radam = radam, o.munchausen = munchausen;
+    o.radam = radam, o.munchausen = munchausen, o.noisy = noisy;
     o.head = (Head)head, o.atoms = (size_t)atoms;
     o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
     if (!read_hidden(hidden, &o))
@@ -99,13 +99,13 @@ static PyArrayObject *array_of(PyObject *object, int type, int dims)
 }
 
 /* From NEXT_MASK on they may be missing. */
-enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, MASK, PROBABILITY, STRENGTH, INPUTS };
+enum { OBS, ACTION, REWARD, DISCOUNT, NEXT_OBS, WEIGHT, NEXT_MASK, MASK, NOISE, PROBABILITY, STRENGTH, INPUTS };
 
 static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
 {
     const npy_intp updates = PyArray_DIM(in[OBS], 0), batch = PyArray_DIM(in[OBS], 1);
     for (int i = 0; i < INPUTS; i++) {
-        if (in[i] == NULL)
+        if (in[i] == NULL || i == NOISE)
             continue;
         const bool by_action = i == NEXT_MASK || i == MASK || i == PROBABILITY;
         const size_t last = by_action ? self->learner.options.actions : self->learner.options.obs;
@@ -116,6 +116,12 @@ static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
                          self->learner.options.obs, self->learner.options.actions);
             return false;
         }
+    }
+    const npy_intp factors = self->learner.options.noisy ? 2 * (npy_intp)learner_noise_count(&self->learner) : 0;
+    if ((in[NOISE] == NULL) != (factors == 0) ||
+        (in[NOISE] != NULL && (PyArray_DIM(in[NOISE], 0) != updates || PyArray_DIM(in[NOISE], 1) != factors))) {
+        PyErr_Format(PyExc_ValueError, "noise has %zd factors an update", (Py_ssize_t)factors);
+        return false;
     }
     const npy_int64 *action = PyArray_DATA(in[ACTION]), actions = (npy_int64)self->learner.options.actions;
     for (npy_intp i = 0; i < updates * batch; i++)
@@ -134,6 +140,7 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
     const size_t obs = self->learner.options.obs, actions = self->learner.options.actions;
     const unsigned char *next_mask = in[NEXT_MASK] == NULL ? NULL : PyArray_DATA(in[NEXT_MASK]);
     const unsigned char *mask = in[MASK] == NULL ? NULL : PyArray_DATA(in[MASK]);
+    const float *noise = in[NOISE] == NULL ? NULL : PyArray_DATA(in[NOISE]);
     if (!learner_reserve(&self->learner, size))
         return PyErr_NoMemory();
     PyObject *abs_td = PyArray_SimpleNew(2, PyArray_DIMS(in[OBS]), NPY_FLOAT32);
@@ -149,6 +156,7 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
             .weight = (const float *)PyArray_DATA(in[WEIGHT]) + u * size,
             .next_mask = next_mask == NULL ? NULL : next_mask + u * size * actions,
             .mask = mask == NULL ? NULL : mask + u * size * actions,
+            .noise = noise == NULL ? NULL : noise + u * 2 * learner_noise_count(&self->learner),
         };
         const bool imitates = in[PROBABILITY] != NULL;
         const Imitation towards = {
@@ -165,10 +173,10 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
 static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args, Py_ssize_t count)
 {
     static const int types[INPUTS] = {NPY_FLOAT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32,
-                                      NPY_BOOL, NPY_BOOL, NPY_FLOAT32, NPY_FLOAT32};
-    static const int dims[INPUTS] = {3, 2, 2, 2, 3, 2, 3, 3, 3, 2};
+                                      NPY_BOOL, NPY_BOOL, NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT32};
+    static const int dims[INPUTS] = {3, 2, 2, 2, 3, 2, 3, 3, 2, 3, 2};
     if (count != PROBABILITY && count != INPUTS + 1) {
-        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask, mask, "
+        PyErr_SetString(PyExc_TypeError, "update_many(obs, action, reward, discount, next_obs, weight, next_mask, mask, noise, "
                                          "[probability, strength, inverse_tau])");
         return NULL;
     }
@@ -178,7 +186,7 @@ static PyObject *learner_update_many(LearnerObject *self, PyObject *const *args,
     PyArrayObject *in[INPUTS] = {NULL};
     bool ok = true;
     for (int i = 0; i < INPUTS && i < count && ok; i++) {
-        if ((i == NEXT_MASK || i == MASK) && args[i] == Py_None)
+        if (i >= NEXT_MASK && i <= NOISE && args[i] == Py_None)
             continue;
         in[i] = array_of(args[i], types[i], dims[i]);
         ok = in[i] != NULL;
@@ -255,6 +263,24 @@ static PyObject *learner_act_method(LearnerObject *self, PyObject *object)
     return action;
 }
 
+static PyObject *learner_set_noise_method(LearnerObject *self, PyObject *object)
+{
+    if (object == Py_None) {
+        learner_set_noise(&self->learner, NULL);
+        Py_RETURN_NONE;
+    }
+    PyArrayObject *noise = array_of(object, NPY_FLOAT32, 1);
+    if (noise == NULL)
+        return NULL;
+    const bool fits = self->learner.options.noisy && PyArray_DIM(noise, 0) == (npy_intp)learner_noise_count(&self->learner);
+    if (fits)
+        learner_set_noise(&self->learner, PyArray_DATA(noise));
+    else
+        PyErr_SetString(PyExc_ValueError, "that many factors of noise do not fit");
+    Py_DECREF(noise);
+    return fits ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *get_updates(LearnerObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLongLong(self->learner.updates);
@@ -294,6 +320,7 @@ static PyMethodDef methods[] = {
      "Gradient steps on stacked batches [U, B, ...]; returns |TD error| float32[U, B]."},
     {"imitate", (PyCFunction)learner_imitate_method, METH_VARARGS,
      "A gradient step on KL(p || softmax(q inverse_tau)): obs [B, O], p [B, A] (negative: illegal), weight [B], inverse_tau."},
+    {"set_noise", (PyCFunction)learner_set_noise_method, METH_O, "Factors of the online network for q and act, or None."},
     {"q", (PyCFunction)learner_q_method, METH_O, "float32[B, O] -> float32[B, A]."},
     {"act", (PyCFunction)learner_act_method, METH_O, "float32[B, O] -> greedy action int64[B]."},
     {NULL, NULL, 0, NULL},

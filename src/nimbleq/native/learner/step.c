@@ -7,6 +7,7 @@
 #include "goal.h"
 #include "learner.h"
 #include "loss.h"
+#include "noisy.h"
 
 /* The parameters [rows, width] at offset `at`: moved at once by Adam, or their gradients' squares added up when the
  * global norm has to be known first. */
@@ -28,9 +29,12 @@ static void take_gradient(Descent *descent, size_t at, const float *grad, size_t
             descent->squares += load(grad + r * BLOCK + i) * load(grad + r * BLOCK + i);
 }
 
-/* Gradients of one layer, a block of columns at a time. */
-static void layer_gradients(Learner *self, const Layer *layer, size_t count, Descent *descent)
+/* Gradients of one layer, a block of columns at a time; of its deviations too where `noise` is the factors of all layers. */
+static void layer_gradients(Learner *self, size_t l, size_t count, const float *noise, Descent *descent)
 {
+    const Layer *layer = &self->layer[l];
+    const Factors factors = noise == NULL ? (Factors){0} : factors_of(self, noise, l);
+    float *second = self->scratch + self->widest * BLOCK;
     const size_t stride = self->capacity;
     const float *left = layer->head ? layer->delta : layer->input, *right = layer->head ? layer->input : layer->delta;
     transpose(left, self->transposed, count, layer->rows, stride);
@@ -45,12 +49,23 @@ static void layer_gradients(Learner *self, const Layer *layer, size_t count, Des
             .c = grad,
             .bits = self->bits, .bits_stride = layer->rows,
         });
+        if (noise != NULL) {
+            float *deviation = descent->clips ? self->grad + self->mean_count + at : second;
+            times_factors(self, layer, &factors, block, grad, deviation);
+            take_gradient(descent, self->mean_count + at, deviation, layer->rows, width);
+        }
         take_gradient(descent, at, grad, layer->rows, width);
     }
     for (size_t block = 0; block < blocks_of(layer->out); block++) {
         const size_t at = layer->bias + block * BLOCK, width = width_in(layer->out, block);
         float *grad = descent->clips ? self->grad + at : self->scratch;
         bias_gradient(layer->delta + block * stride * BLOCK, count, width, grad);
+        if (noise != NULL) {
+            float *deviation = descent->clips ? self->grad + self->mean_count + at : second;
+            for (size_t i = 0; i < width; i += LANES)
+                store(deviation + i, load(grad + i) * load(factors.out + block * BLOCK + i));
+            take_gradient(descent, self->mean_count + at, deviation, 1, width);
+        }
         take_gradient(descent, at, grad, 1, width);
     }
 }
@@ -61,7 +76,7 @@ static double learning_rate(const Options *options, int64_t updates)
     return options->lr + (options->lr_end - options->lr) * (done < 1.0 ? done : 1.0);
 }
 
-static void descend(Learner *self, size_t count)
+static void descend(Learner *self, size_t count, const float *noise)
 {
     const Options *options = &self->options;
     const double tau = options->target == TARGET_POLYAK ? options->tau : 0.0;
@@ -74,22 +89,25 @@ static void descend(Learner *self, size_t count)
         .squares = splat(0),
     };
     for (size_t l = self->frozen; l < self->layers; l++)
-        layer_gradients(self, &self->layer[l], count, &descent);
+        layer_gradients(self, l, count, noise, &descent);
     if (descent.clips) {
         /* As torch.nn.utils.clip_grad_norm_; a NaN norm must not look like "no clipping". */
         const float factor = (float)options->max_grad_norm / (sqrtf(sum(descent.squares)) + 1e-6f);
         descent.step.grad_factor = factor > 1.0f ? 1.0f : factor;
-        const size_t at = self->layer[self->frozen].weight;
-        adam_rows(&descent.arrays, at, self->grad + at, (self->param_count - at) / BLOCK, BLOCK, &descent.step);
+        const size_t at = self->layer[self->frozen].weight, rows = (self->mean_count - at) / BLOCK;
+        adam_rows(&descent.arrays, at, self->grad + at, rows, BLOCK, &descent.step);
+        const size_t next = self->mean_count + at;
+        if (noise != NULL)
+            adam_rows(&descent.arrays, next, self->grad + next, rows, BLOCK, &descent.step);
     }
 }
 
 /* From the gradient of the outputs, in self->q, to the next parameters. */
-static void take_step(Learner *self, size_t size)
+static void take_step(Learner *self, size_t size, const float *noise)
 {
     const Options *options = &self->options;
     backward(self, size);
-    descend(self, size);
+    descend(self, size, noise);
     self->updates++;
     if (options->target == TARGET_HARD && self->updates % options->target_every == 0)
         memcpy(self->target, self->param, self->param_count * sizeof *self->param);
@@ -111,19 +129,37 @@ static void add_imitation(Learner *self, const Imitation *towards, size_t size)
                            stride);
 }
 
+size_t learner_noise_count(const Learner *self) { return noise_count(self); }
+
+void learner_set_noise(Learner *self, const float *noise)
+{
+    self->acts = noise == NULL ? self->param : self->noisy_online;
+    if (noise != NULL)
+        with_noise(self, self->param, noise, self->noisy_online);
+}
+
 void learner_update(Learner *self, const Batch *batch, const Imitation *towards, size_t size, float *abs_td)
 {
     const FloatMode mode = flush_denormals();
     const size_t stride = self->capacity;
-    find_goal(self, batch, size);
-    forward(self, self->param, batch->obs, size);
+    const float *target = self->target, *noise = batch->noise;
+    if (noise != NULL) {
+        learner_set_noise(self, noise + noise_count(self));
+        target = self->acts;
+        if (self->target != self->param)
+            with_noise(self, self->target, noise, self->noisy_target), target = self->noisy_target;
+        noise += noise_count(self);
+    }
+    find_goal(self, target, batch, size);
+    forward(self, self->acts, batch->obs, size);
     if (towards != NULL)
         memcpy(self->outputs, self->q, output_bytes(self));
     for (size_t s = 0; s < size; s += LANES)
         loss_gradient(&self->options, batch, s, size, self->goal + s, self->q + s, stride, self->chosen, abs_td + s);
     if (towards != NULL)
         add_imitation(self, towards, size);
-    take_step(self, size);
+    take_step(self, size, noise);
+    self->acts = self->param;
     restore_float_mode(mode);
 }
 
@@ -134,7 +170,7 @@ void learner_imitate(Learner *self, const float *obs, const Imitation *towards, 
     memcpy(self->outputs, self->q, output_bytes(self));
     memset(self->q, 0, self->layer[self->layers - 1].out * self->capacity * sizeof *self->q);
     add_imitation(self, towards, size);
-    take_step(self, size);
+    take_step(self, size, NULL);
     restore_float_mode(mode);
 }
 
@@ -144,7 +180,7 @@ void learner_q(Learner *self, const float *obs, size_t count, float *q)
     const size_t actions = self->options.actions, stride = self->capacity;
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;
-        forward(self, self->param, obs + first * self->options.obs, rows);
+        forward(self, self->acts, obs + first * self->options.obs, rows);
         const float *values = find_values(self, self->q, rows);
         for (size_t s = 0; s < rows; s++)
             for (size_t a = 0; a < actions; a++)
@@ -159,7 +195,7 @@ void learner_act(Learner *self, const float *obs, size_t count, int64_t *action)
     const size_t stride = self->capacity;
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;
-        forward(self, self->param, obs + first * self->options.obs, rows);
+        forward(self, self->acts, obs + first * self->options.obs, rows);
         const float *values = find_values(self, self->q, rows);
         for (size_t s = 0; s < rows; s++) {
             size_t best = 0;

@@ -19,6 +19,7 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native_layout import Layout, View
+from nimbleq.rl.learners.native_noise import Noise
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.initial import initial_weights
@@ -40,8 +41,6 @@ def native_available(
         return f"the native learner has no {network.torso} torso, only fully connected layers"
     if network.head not in _HEADS:
         return f"the native learner has no {network.head} head, only {', '.join(_HEADS)}"
-    if network.noisy:
-        return "the native learner has no noisy layers"
     if network.sparsity:
         return "the native learner has no sparse weights"
     if obs is not None and obs.pictures:
@@ -107,7 +106,9 @@ class NativeLearner:
             munchausen_alpha=learner.munchausen_alpha,
             munchausen_tau=learner.munchausen_tau,
             munchausen_clip=learner.munchausen_clip,
+            noisy=network.noisy,
         )
+        self._noise = Noise(spec, network, seed) if network.noisy else None
         self._state = np.frombuffer(self._core, np.float32)
         layout = Layout(self._state, extension.BLOCK)
         self._layout_of = extension.BLOCK, network, spec
@@ -130,10 +131,13 @@ class NativeLearner:
         return q
 
     def act(self, obs: Array, mask: Array | None = None, explore: bool = False) -> Array:
-        """Greedy actions: ``obs[B, O] → int64[B]``, legal in ``mask: bool[B, A]``; ties go to the lowest index.
-
-        There is no noise to ``explore``.
-        """
+        """See `nimbleq.rl.learners.learner.Learner`."""
+        if explore and self._noise is not None:
+            self._core.set_noise(self._noise.draw(1)[0])
+            try:
+                return self.act(obs, mask)
+            finally:
+                self._core.set_noise(None)
         if mask is not None:
             return best_legal(self.q(obs), mask)
         action: Array = self._core.act(obs)
@@ -156,15 +160,21 @@ class NativeLearner:
         Raises:
             ValueError: shapes disagree, or an action does not exist; nothing was changed.
         """
-        abs_td: Array = self._core.update_many(*batches[:6], batches.next_mask, batches.mask)
+        abs_td: Array = self._core.update_many(
+            *batches[:6], batches.next_mask, batches.mask, self._factors(len(batches.obs))
+        )
         self.updates += len(abs_td)
         return abs_td
+
+    def _factors(self, updates: int) -> Array | None:
+        """Of noisy layers, of the target network and then of the online one: ``float32[U, 2 F]``."""
+        return None if self._noise is None else self._noise.draw(2 * updates).reshape(updates, -1)
 
     def update_towards(self, batch: Batch, towards: Imitation) -> Array:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
         policy = towards.probability[None], towards.weight[None], 1 / towards.temperature
         one = _stacked(batch)
-        abs_td: Array = self._core.update_many(*one[:6], one.next_mask, one.mask, *policy)[0]
+        abs_td: Array = self._core.update_many(*one[:6], one.next_mask, one.mask, self._factors(1), *policy)[0]
         self.updates += 1
         return abs_td
 
@@ -186,6 +196,8 @@ class NativeLearner:
     def arrays(self) -> dict[str, Array]:
         """Complete state, as copies, named as `TorchLearner.arrays` names it."""
         state = {key: view.read() for key, view in self._named()}
+        if self._noise is not None:
+            state["rng"] = self._noise.state()
         return state | {"updates": np.array([self.updates], np.int64)}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -201,6 +213,8 @@ class NativeLearner:
             raise FileError("the learner's state has no updates counter")
         for key, view in self._named():
             view.write(arrays[key])
+        if self._noise is not None:
+            self._noise.load(arrays["rng"])
         self.updates = self._core.updates = int(arrays["updates"][0])
 
     def weights(self) -> dict[str, Array]:

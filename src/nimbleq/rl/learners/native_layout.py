@@ -58,6 +58,13 @@ class Layout:
 
     def parameters(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, View]:
         """Views of what comes next: the parameters of a network, or as many moments."""
+        views = self._layers(network, spec)
+        if not network.noisy:
+            return views
+        return views | {f"{name}_sigma": view for name, view in self._layers(network, spec).items()}
+
+    def _layers(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, View]:
+        """Weights and biases, or as many deviations of noisy ones."""
         views: dict[str, View] = {}
         inputs = spec.obs.shape[0]
         for i, outputs in enumerate(network.hidden):

@@ -16,7 +16,7 @@ _BITS = 24  # of a random float32
 
 
 def initial_weights(spec: EnvSpec, config: NetworkConfig, seed: int) -> dict[str, Array]:
-    """What `nimbleq.rl.nets.network.initial_network` gives as ``state_dict``: torso ``mlp``, nothing noisy.
+    """What `nimbleq.rl.nets.network.initial_network` gives as ``state_dict``: for the torso ``mlp``.
 
     `nn.Linear` draws its weights, then its biases, from U(±1/√in) [He et al. 2015 with a = √5], from the Mersenne
     Twister that the seed starts.
@@ -27,8 +27,13 @@ def initial_weights(spec: EnvSpec, config: NetworkConfig, seed: int) -> dict[str
         weights |= {"prepare.mean": np.zeros(spec.obs.shape, np.float32)}
         weights |= {"prepare.inverse_std": np.ones(spec.obs.shape, np.float32)}
     for name, inputs, outputs in _layers(spec, config):
-        weights[f"{name}.weight"] = _uniform(numbers, (outputs, inputs), _bound(inputs))
-        weights[f"{name}.bias"] = _uniform(numbers, (outputs,), 1 / math.sqrt(inputs))
+        bound = inputs**-0.5
+        weights[f"{name}.weight"] = _uniform(numbers, (outputs, inputs), bound if config.noisy else _bound(inputs))
+        weights[f"{name}.bias"] = _uniform(numbers, (outputs,), bound)
+        if config.noisy:
+            sigma = np.float32(config.noisy_sigma * bound)
+            weights[f"{name}.weight_sigma"] = np.full((outputs, inputs), sigma)
+            weights[f"{name}.bias_sigma"] = np.full(outputs, sigma)
     return weights
 
 
