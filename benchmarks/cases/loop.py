@@ -85,9 +85,9 @@ def measure(engine: str, context: Context) -> dict[str, Any]:
 
 
 def difference(cells: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """Misses per million periods, the loop's minus the empty one's: mean over the rounds, half its 95 % interval."""
+    """Misses per million periods, the loop's minus the empty one's: mean over all rounds, half its 95 % interval."""
     each = np.array([_rate(cell["loop"]) - _rate(cell["empty"]) for cell in cells])
-    half = T95 * each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.inf
+    half = T95 * each.std(ddof=1) / len(each) ** 0.5 if len(each) == ROUNDS else np.inf
     return float(each.mean()), float(half)
 
 
