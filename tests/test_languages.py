@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chinese import chinese_page, in_chinese
+from benchmarks.tables import into_page
 
 ROOT = Path(__file__).parents[1]
 ENGLISH = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -228,6 +229,17 @@ def test_a_difference_is_told(old: str, new: str, told: str | None) -> None:
     assert (told is None and not found) or (told is not None and [told in line for line in found] == [True]), found
 
 
-def test_what_a_benchmark_writes_is_put_into_both_pages() -> None:
+def test_what_a_benchmark_writes_is_put_into_both_pages(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "page.md"
+    chinese_page(page).parent.mkdir(parents=True)
+    for each in (page, chinese_page(page)):
+        each.write_text("# 1\n<!-- cost: written by x -->\nold\n<!-- /cost -->\n# 2\n")
+    into_page(page, "cost", "| size | MACs |\n")
+    for each, word in ((page, "size"), (chinese_page(page), "大小")):
+        text = f"# 1\n<!-- cost: written by x -->\n| {word} | MACs |\n<!-- /cost -->\n# 2\n"
+        assert each.read_text() == text
+
+
+def test_cells_and_sentences_are_translated_whole() -> None:
     table = "| network | x |\n|---|---|\n| not measured yet | a network |\n\nPublished, not measured here: 5"
     assert in_chinese(table) == "| 网络 | x |\n|---|---|\n| 尚未测量 | a network |\n\n已发表、未在此测量的数据：5"
