@@ -23,6 +23,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from benchmarks import techniques
 from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.cases import CASES, load
 from benchmarks.record import ROOT, Record
@@ -122,8 +123,10 @@ def write(case: Case, record: Record, results: Path) -> None:
     """The table and what else is made of the cells."""
     write_bytes(results / f"{case.name}.md", case.table(record, case.names(record)).encode())
     case.draw(record, results)
-    if case.readme and results == RESULTS:
-        into_readme(case.name, case.readme(record))
+    if results == RESULTS:
+        if case.readme:
+            into_readme(case.name, case.readme(record))
+        techniques.write()
 
 
 def main(words: Sequence[str] | None = None) -> int:

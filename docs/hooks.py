@@ -66,7 +66,7 @@ def generated(path: str, config: MkDocsConfig, inclusion: InclusionLevel = Inclu
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the Chinese pages to the navigation."""
-    home = [page for page in HOMES[1:] if (ROOT / page).exists()]
+    home = [{"首页": page} for page in HOMES[1:] if (ROOT / page).exists()]
     if pages := home + list(chinese(config.nav or [])):
         config.nav = [*(config.nav or []), {"中文": pages}]
     return config
