@@ -87,7 +87,7 @@ def drive_by_rule(env: Any) -> None:
     from highway_env.vehicle.behavior import IDMVehicle
     from highway_env.vehicle.controller import MDPVehicle
 
-    class RuleVehicle(IDMVehicle):  # type: ignore[misc]  # (highway-env is untyped here)
+    class RuleVehicle(IDMVehicle):
         """With the speed index that the reward of the roundabout asks for."""
 
         speed_to_index = MDPVehicle.speed_to_index
