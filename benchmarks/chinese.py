@@ -69,12 +69,38 @@ CELLS = {
     "decision after": "决策延迟",
     "policy trained for 1 µs: ticks a race": "按 1 µs 训练的策略：每次竞速赚得的 tick",
     "policy trained for that time": "按该延迟训练的策略",
+    # the techniques
+    "trainer": "训练器",
+    "reached": "达标",
+    "median s [95 %]": "中位数 s [95 %]",
+    "fresh return": "新回合的回报",
+    "TD step": "TD 步",
+    "part": "部分",
+    "device": "设备",
+    "result": "结果",
+    "method": "方法",
+    "(teacher)": "（教师）",
+    "bytes": "字节",
+    "kept, 95 %": "保留，95 %",
+    "variant": "变体",
+    "seeds": "种子数",
+    "arm": "组别",
+    "÷ alone": "÷ 单独",
+    "value network's return": "价值网络的回报",
+    "agreement": "一致率",
+    "decisions": "决策数",
+    "allocations": "内存分配",
+    "system calls": "系统调用",
+    "locks": "锁",
+    "stack / static bytes": "栈 / 静态字节",
 }
 """Cell of a table → what it is in Chinese. Other cells (names, figures) stay."""
 
 SENTENCES = {
     "Ratios are medians over interleaved rounds, on one core.": "各比值是交替测量各轮的中位数，均在单核上测得。",
     "Published, not measured here:": "已发表、未在此测量的数据：",
+    "not measured yet:": "尚未测量：",
+    "From": "来自 ",
 }
 """Sentence between tables → what it is in Chinese."""
 
@@ -87,7 +113,7 @@ def chinese_page(page: Path) -> Path:
 
 
 def in_chinese(table: str) -> str:
-    """What a benchmark writes into a page, with the words of `CELLS` and `SENTENCES` in Chinese."""
+    """What a benchmark writes into a page, in Chinese by `CELLS` and `SENTENCES`; links lead out of one folder more."""
     return "\n".join(_row(line) if line.startswith("|") else _text(line) for line in table.split("\n"))
 
 
@@ -102,5 +128,5 @@ def _cell(cell: str) -> str:
 
 def _text(line: str) -> str:
     for english, chinese in SENTENCES.items():
-        line = re.sub(re.escape(english) + " ?", chinese, line)
-    return line
+        line = re.sub(rf"^{re.escape(english)} ?", chinese, line)
+    return line.replace("](../", "](../../")
