@@ -22,8 +22,6 @@ CELLS = {
     "nimbleq: median, slowest seed": "nimbleq：中位数，最慢种子",
     "peer: median": "对比工具：中位数",
     "theirs ÷ ours [95 %]": "对方 ÷ 我们 [95 %]",
-    "LunarLander-v3 to 200, stepping envpool": "LunarLander-v3 to 200，用 envpool 步进",
-    "CleanRL's recipe, 500,000 steps": "CleanRL 的配置，500,000 步",
     "CartPole-v1, episodes of 10,000 steps held": "CartPole-v1，坚持满 10,000 步的回合",
     # latency
     "network": "网络",
@@ -44,7 +42,7 @@ CELLS = {
     "return (95 % interval)": "回报（95 % 区间）",
     "crashes (95 % interval)": "碰撞（95 % 区间）",
     "size": "大小",
-    "by rule": "按规则",
+    "IDM and MOBIL": "IDM 加 MOBIL",
     "at random": "随机",
     "policy": "策略",
     "survival, exact": "生存率（精确）",
@@ -96,13 +94,40 @@ CELLS = {
 }
 """Cell of a table → what it is in Chinese. Other cells (names, figures) stay."""
 
-SENTENCES = {
-    "Ratios are medians over interleaved rounds, on one core.": "各比值是交替测量各轮的中位数，均在单核上测得。",
-    "Published, not measured here:": "已发表、未在此测量的数据：",
-    "not measured yet:": "尚未测量：",
-    "From": "来自 ",
+PARTS = {
+    r"^failed: ": "失败：",
+    r" certified$": " 通过认证",
+    r" REFUSED$": " 未通过认证",
+    r"^(\S+-v\d) to (\d+)": r"\1 达到 \2",
+    r", stepping envpool$": "，用 envpool 步进",
+    r"^CleanRL's recipe, (\S+) steps$": r"CleanRL 的配置，\1 步",
+    r"^in PyTorch ": "PyTorch 实现 ",
+    r" \((\d+) of (\d+) seeds\)$": r"（\2 个种子中 \1 个达到）",
+    r"^teacher, seed(\d)$": r"教师，种子 \1",
+    r"^small, seed(\d)$": r"小策略，种子 \1",
+    r"^policy, seed (\d)$": r"策略，种子 \1",
+    r"^SB3 DQN, the maintainers' recipe, seed (\d)$": r"SB3 DQN，维护者的配置，种子 \1",
+    r"^nimbleq, int8, seed (\d)$": r"nimbleq，int8，种子 \1",
+    r"^(\S+) steps, (\S+) s$": r"\1 步，\2 s",
+    r"^(\S+) of (\d+)$": r"\1/\2",
+    r" \((\S+) to (\S+)\)$": r"（\1 到 \2）",
+    r"^(\S+), always faster: (\S+) in highway-env, (\S+) in envpool, (\S+) standard errors apart\.$": (
+        r"\1，始终加速：highway-env 中为 \2，envpool 中为 \3，相差 \4 个标准误。"
+    ),
+    r"^(.+): (\d+) of (\d+) policies are better than holding beyond chance, (\d+) are worse; "
+    r"probability of overfitting \(.*\) (\S+)\.$": (
+        r"\1：\3 个策略中，\2 个显著优于持有，\4 个显著劣于持有；过拟合概率"
+        r"（在一半交易日上最好的种子，在另一半上处于或低于中位数）为 \5。"
+    ),
+    r"^policy, a test costs ": "策略，每项检查的代价为 ",
+    r" here$": "（本机）",
+    r"^Ratios are medians over interleaved rounds, on one core\. ": "各比值是交替测量各轮的中位数，均在单核上测得。",
+    r" Load (\S+) to (\S+)\.$": r" 负载 \1 到 \2。",
+    r"^Not measured: ": "未测量：",
+    r"^Published, not measured here:": "已发表、未在此测量的数据：",
+    r"(: parity) not measured yet\.$": r"\1 尚未测量。",
 }
-"""Sentence between tables → what it is in Chinese."""
+"""Part of a cell, or of a line between tables, as a pattern → what it is in Chinese."""
 
 
 def chinese_page(page: Path) -> Path:
@@ -113,20 +138,18 @@ def chinese_page(page: Path) -> Path:
 
 
 def in_chinese(table: str) -> str:
-    """What a benchmark writes into a page, in Chinese by `CELLS` and `SENTENCES`; links lead out of one folder more."""
-    return "\n".join(_row(line) if line.startswith("|") else _text(line) for line in table.split("\n"))
-
-
-def _row(line: str) -> str:
-    return "|".join(_cell(cell) for cell in line.split("|"))
+    """What a benchmark writes into a page, with the words of `CELLS` and `PARTS` in Chinese."""
+    return "\n".join(
+        "|".join(_cell(cell) for cell in line.split("|")) if line.startswith("|") else _cell(line)
+        for line in table.split("\n")
+    )
 
 
 def _cell(cell: str) -> str:
-    word = cell.strip()
-    return cell.replace(word, CELLS[word]) if word in CELLS else cell
-
-
-def _text(line: str) -> str:
-    for english, chinese in SENTENCES.items():
-        line = re.sub(rf"^{re.escape(english)} ?", chinese, line)
-    return line.replace("](../", "](../../")
+    english = cell.strip()
+    if english in CELLS:
+        return cell.replace(english, CELLS[english])
+    chinese = english
+    for part, word in PARTS.items():
+        chinese = re.sub(part, word, chinese)
+    return cell.replace(english, chinese)

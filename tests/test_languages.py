@@ -240,11 +240,27 @@ def test_what_a_benchmark_writes_is_put_into_both_pages(tmp_path: Path) -> None:
         assert each.read_text() == text
 
 
-def test_cells_and_sentences_are_translated_whole() -> None:
-    table = "| network | x |\n|---|---|\n| not measured yet | a network |\n\nPublished, not measured here: 5"
-    assert in_chinese(table) == "| 网络 | x |\n|---|---|\n| 尚未测量 | a network |\n\n已发表、未在此测量的数据：5"
-
-
-def test_what_a_benchmark_writes_leads_to_the_same_file() -> None:
-    assert in_chinese("From [a.md](../benchmarks/a.md).") == "来自 [a.md](../../benchmarks/a.md)."
-    assert in_chinese("not measured yet: `run a`") == "尚未测量：`run a`"
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("| network | x |\n|---|---|", "| 网络 | x |\n|---|---|"),
+        ("| not measured yet | a network | |", "| 尚未测量 | a network | |"),
+        ("| CartPole-v1 to 475, stepping envpool |", "| CartPole-v1 达到 475，用 envpool 步进 |"),
+        ("| SB3 DQN 14.3 s (4 of 5 seeds) | 1 |", "| SB3 DQN 14.3 s（5 个种子中 4 个达到） | 1 |"),
+        ("| teacher, seed0 | 0.8 |  |", "| 教师，种子 0 | 0.8 |  |"),
+        ("| 97.9% (96.4% to 98.8%) | 10.0 of 10 |", "| 97.9%（96.4% 到 98.8%） | 10.0/10 |"),
+        (
+            "merge-v0, always faster: 9.51 in highway-env, 9.48 in envpool, -0.4 standard errors apart.",
+            "merge-v0，始终加速：highway-env 中为 9.51，envpool 中为 9.48，相差 -0.4 个标准误。",
+        ),
+        (
+            "NASDAQ: 0 of 5 policies are better than holding beyond chance, 1 are worse; probability of overfitting "
+            "(the best) 0.50.",
+            "NASDAQ：5 个策略中，0 个显著优于持有，1 个显著劣于持有；过拟合概率"
+            "（在一半交易日上最好的种子，在另一半上处于或低于中位数）为 0.50。",
+        ),
+        ("Published, not measured here:", "已发表、未在此测量的数据："),
+    ],
+)
+def test_a_table_in_chinese(english: str, chinese: str) -> None:
+    assert in_chinese(english) == chinese
