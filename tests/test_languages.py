@@ -259,6 +259,7 @@ def test_what_a_benchmark_writes_is_put_into_both_pages(tmp_path: Path) -> None:
             "NASDAQ：5 个策略中，0 个显著优于持有，1 个显著劣于持有；过拟合概率"
             "（在一半交易日上最好的种子，在另一半上处于或低于中位数）为 0.50。",
         ),
+        ("From [a.md](../benchmarks/results/a.md).", "取自 [a.md](../../benchmarks/results/a.md)。"),
         ("Published, not measured here:", "已发表、未在此测量的数据："),
     ],
 )
