@@ -90,6 +90,10 @@ CELLS = {
     "return: transfer": "回报：迁移",
     "went back to scratch": "退回从头训练",
     "arm": "实验组",
+    "alone": "单独",
+    "value": "价值",
+    "value-int8": "价值-int8",
+    "policy-int8": "策略-int8",
     "÷ alone": "÷ 单独",
     "value network's return": "价值网络的回报",
     "agreement": "一致率",
@@ -132,6 +136,7 @@ PARTS = {
         r"（在一半交易日上最好的种子，在另一半上处于或低于中位数）为 \5。"
     ),
     r"^policy, a test costs ": "策略，每项检查的代价为 ",
+    r" \((\d+) claimed\)$": r"（声明 \1）",
     r" here$": "（本机）",
     r"^Ratios are medians over interleaved rounds, on one core\. ": "各比值是交替测量各轮的中位数，均在单核上测得。",
     r" Load (\S+) to (\S+)\.$": r" 负载 \1 到 \2。",
