@@ -20,8 +20,8 @@ demo: install
 	$(BIN)/nimbleq run --env CartPole-v1 --out runs/demo
 
 lint: install
-	$(BIN)/ruff format --check src tests benchmarks examples docs/hooks.py setup.py
-	$(BIN)/ruff check src tests benchmarks examples docs/hooks.py setup.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/*.py setup.py
+	$(BIN)/ruff check src tests benchmarks examples docs/*.py setup.py
 	$(BIN)/mypy
 
 test: lint

@@ -30,9 +30,11 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunDir:
-    """``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``, ``value-network/``,
-    ``source/``, ``transfer.json``, ``candidates/``, ``results/<verb>.json``, ``results/<artefact>/<verb>.json``,
-    ``report.html``.
+    """The folder of a run and the places in it.
+
+    It holds ``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoint/``, ``artefacts/<name>/``,
+    ``value-network/``, ``source/``, ``transfer.json``, ``candidates/``, ``results/<verb>.json``,
+    ``results/<artefact>/<verb>.json`` and ``report.html``.
 
     ``artefacts/teacher`` is the float32 graph of the best checkpoint (or of an imported model); every later verb starts
     from it. Before training ends, a verb that needs it makes it from ``checkpoint/best.safetensors``.
