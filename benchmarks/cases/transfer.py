@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.process import nimbleq
-from benchmarks.record import ROOT, Record
+from benchmarks.record import MISSING, ROOT, Record
 from benchmarks.statistics import median
 from benchmarks.tables import header
 
@@ -203,7 +203,7 @@ def table(record: Record, names: Sequence[str]) -> str:
             *lines, "",
             *(["Seeds on which the transfer took more steps than scratch:", "", *negative, ""] if negative else []),
             *([f"Owed and missed: {'; '.join(owed)}.", ""] if owed else []),
-            *([f"Missing: {', '.join(missing)}.", ""] if missing else []),
+            *([f"Cells {MISSING}: {', '.join(missing)}.", ""] if missing else []),
         ]
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nimbleq.graph.artefact_files import FORMAT
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
 
@@ -77,7 +78,7 @@ def test_a_forged_certificate_is_refused(inline: Any, line: tuple[Path, Any], tm
 def test_an_artefact_from_the_future(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
     small = copy_of_small(line, tmp_path)
     model = json.loads((small / "model.json").read_text())
-    model["format"] += 1
+    model["format"] = FORMAT + 1
     (small / "model.json").write_text(json.dumps(model))
     assert "newer" in one_line(inline("export", small, "--out", tmp_path / "build"))
 

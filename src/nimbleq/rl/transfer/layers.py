@@ -31,7 +31,7 @@ def take_layers(learner: Learner, source: Graph, columns: Array | None) -> int:
         if given is None or given.dtype != np.float32:
             raise ConfigError(
                 f"the source has no layer {name.rpartition('.')[0]} with float weights: name its run, or the "
-                "teacher in it, and the same --network settings; or use --transfer qdagger, which takes any policy"
+                "teacher in it, and the same settings of the network; or use --transfer qdagger, which takes any policy"
             )
         if name == first and columns is not None:
             placed = np.zeros_like(mine[name])
@@ -40,7 +40,7 @@ def take_layers(learner: Learner, source: Graph, columns: Array | None) -> int:
         if given.shape != mine[name].shape:
             raise ConfigError(
                 f"the layer {name.rpartition('.')[0]} of the source has the shape {given.shape}, not "
-                f"{mine[name].shape}: use its --network settings, or --transfer qdagger, which takes any policy"
+                f"{mine[name].shape}: give the network its settings, or use --transfer qdagger, which takes any policy"
             )
         for group in ("online", "target"):
             if f"{group}.{name}" in arrays:
