@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,24 +88,44 @@ def first_table(text: str, section: str) -> list[list[str]]:
     return rows[:1] + rows[2:]
 
 
+def one(rows: Sequence[list[str]], name: str) -> list[str]:
+    """The row that begins with ``name``.
+
+    Raises:
+        ValueError: there are several.
+    """
+    found = [row for row in rows if row[0] == name]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} rows are called {name!r}")
+    return found[0] if found else [name, MISSING]
+
+
+def place_of(titles: Sequence[str], name: str) -> int:
+    """The index of a column.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
+    if titles.count(name) != 1:
+        raise ValueError(f"{titles.count(name)} columns are called {name!r}")
+    return titles.index(name)
+
+
 def excerpt(wanted: Excerpt, results: Path = RESULTS) -> str:
     """The table, and under it the file from which it is; one line where nothing in it is measured."""
     name = f"{wanted.result}.md"
     path = results / name
     rows = first_table(path.read_text(), wanted.section) if path.exists() else []
-    by_name = {row[0]: row for row in rows[1:]}
-    keys = wanted.rows or tuple(by_name)
-    if not any(key in by_name and by_name[key][1] != MISSING for key in keys if key != TEACHER):
+    shown = [one(rows[1:], key) for key in wanted.rows] if wanted.rows else rows[1:]
+    if not any(row[1] != MISSING for row in shown if row[0] != TEACHER):
         return f"{MISSING}: `python -m benchmarks.run {wanted.result}`"
     titles = rows[0]
-    columns = wanted.columns or tuple(titles[1:])
-    places = [0, *(titles.index(column) for column in columns)]
+    places = [0, *(place_of(titles, column) for column in wanted.columns)] if wanted.columns else range(len(titles))
     lines = [header(*(titles[place] or " " for place in places))]
-    for key in keys:
-        row = by_name.get(key, [key, MISSING])
-        row = row + [""] * (len(titles) - len(row))
-        shown = [row[0], MISSING, *[""] * (len(columns) - 1)] if row[1] == MISSING else [row[place] for place in places]
-        lines.append(f"| {' | '.join(shown)} |")
+    for row in shown:
+        cells = row + [""] * (len(titles) - len(row))
+        values = [MISSING, *[""] * (len(places) - 2)] if row[1] == MISSING else [cells[place] for place in places[1:]]
+        lines.append(f"| {' | '.join([row[0], *values])} |")
     return "\n".join([*lines, "", f"From [{name}](../benchmarks/results/{name})."])
 
 

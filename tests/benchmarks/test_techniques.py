@@ -72,3 +72,13 @@ def test_rows_of_a_table(wanted: Excerpt, shown: str, tmp_path: Path) -> None:
     (tmp_path / "times.md").write_text(RESULT)
     source = "" if shown.startswith("not") else "\n\nFrom [times.md](../benchmarks/results/times.md)."
     assert excerpt(wanted, tmp_path) == shown + source
+
+
+def test_columns_and_rows_of_one_name(tmp_path: Path) -> None:
+    table = "| a | b | b |\n|---|---|---|\n| x | 1 | 2 |\n| x | 3 | 4 |"
+    (tmp_path / "twice.md").write_text(table)
+    assert excerpt(Excerpt("twice"), tmp_path).startswith(f"{table}\n\nFrom")
+    with pytest.raises(ValueError, match="2 columns are called 'b'"):
+        excerpt(Excerpt("twice", columns=("b",)), tmp_path)
+    with pytest.raises(ValueError, match="2 rows are called 'x'"):
+        excerpt(Excerpt("twice", rows=("x",)), tmp_path)
