@@ -64,3 +64,18 @@ def test_a_run_starts_from_another_and_says_what_came_of_it(inline: Cli, tmp_pat
     refused = inline("train", *BRIEF, "--from", tmp_path, "--out", tmp_path / "third")
     assert "neither a run nor an artefact" in one_line(refused)
     assert not (tmp_path / "third").exists()
+
+
+def test_pqn_and_pictures_have_a_policy_network_too(inline: Cli, tmp_path: Path) -> None:
+    short = ("--evaluation.episodes", "2", "--evaluation.final-episodes", "2", "--evaluation.no-beside", "--json")
+    pictures = ("--env", "benchmarks.corridor:small_pictures", "--network.torso", "small", "--max-episode-steps", "20")
+    runs = {
+        "pqn": ("--env", "CartPole-v1", "--preset", "pqn", "--steps", "9000"),
+        "pictures": (*pictures, "--steps", "500", "--learn-start", "200", "--envs", "4", "--evaluation.every", "50"),
+    }
+    for name, words in runs.items():
+        done = inline("train", *words, "--policy-network", "8", *short, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        found = done.json["policy_value"]
+        assert 0 < found["policy_size_bytes"] < found["value_size_bytes"]
+        assert load_artefact(tmp_path / name / "artefacts" / "teacher").provenance["parents"]

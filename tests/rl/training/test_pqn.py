@@ -50,6 +50,27 @@ def test_lambda_returns_by_hand() -> None:
     )
 
 
+def test_batches_hold_the_masks_of_their_observations() -> None:
+    """A policy network that learns from them must not look at illegal actions."""
+    config = with_changes(TrainConfig(envs=4), {**PQN, "network.hidden": (8,)})
+    learner = make_learner(config, EnvSpec(ObsSpec((2,)), 3, masked=True), 0)
+    rng = np.random.default_rng(0)
+    steps, legal = [], {}
+    for _ in range(8):
+        obs, next_obs = rng.normal(size=(2, 4, 2)).astype(np.float32)
+        mask, next_mask = rng.random((2, 4, 3)) < 0.6
+        mask[:, 0] = next_mask[:, 0] = True
+        none = np.zeros(4, bool)
+        steps.append(Step(obs, np.zeros(4, np.int64), np.ones(4, np.float32), none, none, next_obs, next_mask, mask))
+        legal.update({row.tobytes(): flags for row, flags in zip(obs, mask, strict=True)})
+    for batch in rollout_batches(config, learner, steps, rng):
+        assert batch.mask is not None
+        assert all(
+            np.array_equal(legal[row.tobytes()], flags) for row, flags in zip(batch.obs, batch.mask, strict=True)
+        )
+        assert np.isfinite(learner.update(batch)).all()
+
+
 def test_an_epoch_holds_every_step_once_with_its_return() -> None:
     config = with_changes(TrainConfig(envs=4), {**PQN, "network.hidden": (8,), "learner.reward_scale": 0.5})
     learner = make_learner(config, EnvSpec(ObsSpec((2,)), 3), 0)

@@ -52,18 +52,20 @@ def rollout_batches(
     play = Step(*(np.stack(parts) for parts in zip(*(step[:6] for step in steps), strict=True)))  # [T, N, ...]
     next_obs = play.next_obs.reshape(-1, *play.next_obs.shape[2:])
     next_q = learner.q(next_obs)
-    masks = [step.next_mask for step in steps if step.next_mask is not None]
-    if masks:
-        next_q = np.where(np.concatenate(masks), next_q, np.float32(-np.inf))
+    next_masks = [step.next_mask for step in steps if step.next_mask is not None]
+    if next_masks:
+        next_q = np.where(np.concatenate(next_masks), next_q, np.float32(-np.inf))
     # The learner scales rewards, so values are brought back to the unit of rewards.
     next_value = next_q.max(axis=1).reshape(play.reward.shape) / np.float32(config.learner.reward_scale)
     returns = lambda_returns(
         play.reward, play.terminated, play.truncated, next_value, config.learner.gamma, config.pqn.trace_decay
     )
     obs, action, target = play.obs.reshape(next_obs.shape), play.action.reshape(-1), returns.reshape(-1)
+    masks = [step.mask for step in steps if step.mask is not None]
+    legal = np.concatenate(masks) if masks else None
     size = config.learner.batch_size
     zeros, ones = np.zeros(size, np.float32), np.ones(size, np.float32)
     for _ in range(config.pqn.epochs):
         for index in rng.permutation(len(target)).reshape(-1, size):
-            chosen = obs[index]
-            yield Batch(chosen, action[index], target[index], zeros, chosen, ones, index)
+            chosen, mask = obs[index], None if legal is None else legal[index]
+            yield Batch(chosen, action[index], target[index], zeros, chosen, ones, index, mask, mask)
