@@ -160,9 +160,11 @@ def test_weights_of_every_format_are_tried() -> None:
 QUICK = {"c", "onnx"}
 ROWS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets]) for name in TARGETS]
 """The others, which take toolchains of their own, in `make test-targets` only."""
+LONG = {"Conv2d": pytest.mark.long}
+"""What takes half a minute to compile."""
 
 
-@pytest.mark.parametrize("kind", OPS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind in OPS])
 @pytest.mark.parametrize("target", ROWS)
 def test_every_op_on_every_target(target: str, kind: str, tmp_path: Path) -> None:
     row = TARGETS[target]

@@ -95,6 +95,7 @@ def test_doing_it_again_works(inline: Any, run: Path, fast_search: None) -> None
     assert (again / "build" / "policy.c").exists()
 
 
+@pytest.mark.long
 def test_the_next_commands_work(inline: Any, run: Path, fast_search: None) -> None:
     """From a run that was only trained to one about which nothing is missing, by what the page says."""
     shutil.rmtree(run / "artefacts" / "small")

@@ -13,6 +13,8 @@ import pytest
 NATIVE = Path(__file__).parents[2] / "src" / "nimbleq" / "native"
 LINES = {"learner": 40, "distill": 40}
 """Folder of `NATIVE` with a layout.c and a step.c, and a driver here → lines that the driver prints."""
+LONG = {"learner": pytest.mark.long}
+"""What takes ten seconds to compile."""
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Werror"]
 WIDTHS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}  # 8 and 16 lanes, and what runs them; x86-64 has 4
@@ -53,7 +55,7 @@ def run(program: Path) -> np.ndarray:
     return np.array([line.split() for line in done.stdout.splitlines()], np.float64)
 
 
-@pytest.mark.parametrize("folder", LINES)
+@pytest.mark.parametrize("folder", [pytest.param(each, marks=LONG.get(each, ())) for each in LINES])
 def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
     plain = run(build(folder, tmp_path, "x86-64", "-O1"))
     assert plain.shape == (LINES[folder], 2)
