@@ -30,11 +30,13 @@ class Load:
         outcomes: how many of each of `OUTCOMES`.
         seconds: of those in time, from sending to the answer.
         took: seconds of the whole.
+        stall: longest time in seconds in which the client itself did not look at its connections.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     took: float = 0.0
+    stall: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -45,7 +47,8 @@ class Load:
         """JSON values."""
         p50, p99 = (float(np.percentile(self.seconds, share) * 1e3) if self.seconds else None for share in (50, 99))
         counts = {name: self.outcomes[name] for name in OUTCOMES}
-        return counts | {"seconds": self.took, "p50_ms": p50, "p99_ms": p99, "per_second": self.per_second}
+        return counts | {"seconds": self.took, "p50_ms": p50, "p99_ms": p99, "per_second": self.per_second,
+                         "stall_ms": self.stall * 1e3}  # fmt: skip
 
 
 def raw_request(port: int, model: str, headers: Mapping[str, str] | None = None) -> bytes:
@@ -132,12 +135,14 @@ class _Client:
 def _run(clients: Sequence[_Client], seconds: float) -> Load:
     """Let them ask for so long, then wait for what is still out; what does not come within 10 s is lost."""
     load, began = Load(), time.monotonic()
+    looked = began
     for client in clients:
         client.due += began
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
         while (now := time.monotonic()) < began + seconds or any(client.waits for client in clients):
+            load.stall, looked = max(load.stall, now - looked), now
             if now > began + seconds + 10:
                 load.outcomes["lost"] += sum(client.waits for client in clients)
                 break

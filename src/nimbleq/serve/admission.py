@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import monotonic
 from typing import Any
 
 from nimbleq.serve import metrics
-from nimbleq.serve.deadline import deadline_of, of_headers
-from nimbleq.serve.gate import Gate, Ticket
-from nimbleq.serve.http import TICKET
+from nimbleq.serve.deadline import HEADERS, deadline_of, of_headers
+from nimbleq.serve.gate import TICKET, Gate, Ticket
 from nimbleq.serve.refusal import RefusedError, Why
 
 Message = MutableMapping[str, Any]
@@ -20,6 +19,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 64 << 20
 """Of one request."""
+_HEADERS = frozenset(name.encode() for name in HEADERS)
 _BY_STATUS = {why.status: why for why in (Why.INVALID, Why.CONFLICT, Why.EXPIRED)}
 
 
@@ -38,27 +38,29 @@ class Admission:
         arrived = monotonic()
         asked = path.split("/models/")[-1].split("/")[0]
         model = asked if asked in self._names() else ""
+        messages: list[Message] = []
         try:
-            messages = await self._answered(scope, receive, arrived)
+            await self._answer(scope, receive, arrived, messages)
         except RefusedError as error:
             metrics.refused(model, "http", error.why)
             messages = refusal(error)
+        except Exception:  # Starlette has put its answer there, and passes it on to be logged
+            await _send(send, messages)
+            raise
         else:
             status = messages[0]["status"] if messages else 200
             if status == 200:
                 metrics.answered(model, "http", arrived)
             elif status in _BY_STATUS:
                 metrics.refused(model, "http", _BY_STATUS[status])
-        for message in messages:
-            await send(message)
+        await _send(send, messages)
 
-    async def _answered(self, scope: Message, receive: Receive, arrived: float) -> list[Message]:
-        """What the application answers, held back until it is known to be in time."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        ticket = Ticket(arrived, deadline_of(of_headers(headers), arrived))
+    async def _answer(self, scope: Message, receive: Receive, arrived: float, messages: list[Message]) -> None:
+        """Put what the application answers into ``messages``: it is held back until it is known to be in time."""
+        given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
+        ticket = Ticket(arrived, deadline_of(of_headers(given), arrived))
         self._gate.check_open()
         body = await _whole(receive)  # before its turn: a slow sender holds up nobody
-        messages: list[Message] = []
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
@@ -74,7 +76,11 @@ class Admission:
                 TICKET.reset(token)
         if messages and messages[0]["status"] == 200:
             ticket.check("comes too late")
-        return messages
+
+
+async def _send(send: Send, messages: Iterable[Message]) -> None:
+    for message in messages:
+        await send(message)
 
 
 async def _whole(receive: Receive) -> bytes:

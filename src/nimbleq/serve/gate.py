@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from nimbleq.serve.deadline import NEVER
@@ -46,6 +47,10 @@ class Ticket:
             return
         when = f"passed {-left * 1e3:.1f} ms ago" if left <= 0 else f"is in {left * 1e3:.1f} ms"
         raise RefusedError(Why.EXPIRED, f"the deadline {when}: the decision {what}")
+
+
+TICKET: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
+"""Of the HTTP request that is being answered; see `nimbleq.serve.admission`. None in a gRPC request."""
 
 
 class Gate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,7 +25,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from nimbleq.errors import NimbleqError
 from nimbleq.serve import metrics
 from nimbleq.serve.deadline import deadline_of, of_headers
-from nimbleq.serve.gate import Gate, Ticket
+from nimbleq.serve.gate import TICKET, Gate, Ticket
 from nimbleq.serve.policy import Served
 from nimbleq.serve.refusal import RefusedError, Why
 from nimbleq.serve.returns import MonitorOf, Watching, no_monitor
@@ -42,9 +41,6 @@ GRPC = {
     Why.EXPIRED: StatusCode.DEADLINE_EXCEEDED,
 }
 """Why a request is refused → gRPC's status."""
-
-TICKET: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-"""Of the HTTP request that is being answered; see `nimbleq.serve.admission`. None in a gRPC request."""
 
 
 @contextlib.contextmanager
