@@ -34,8 +34,9 @@ def main(server: str) -> None:
         answer = call(f"{server}/v2/models/{name}/infer", {"inputs": given}, timeout_us=50_000)
     except urllib.error.HTTPError as error:
         sys.exit(f"refused with {error.code}: {json.load(error)['error']}")
-    action, q = (output["data"] for output in answer["outputs"])
-    print(f"{name} ({answer['model_version']}): action {action[0]}, action values {[round(value, 3) for value in q]}")
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    values = [round(value, 3) for value in outputs["q"]]
+    print(f"{name} ({answer['model_version']}): action {outputs['action'][0]}, action values {values}")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ import pytest
 
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.serve.policy import Served
+from nimbleq.serve.refusal import RefusedError
 from nimbleq.serve.streams import MOST_STREAMS, Sequence, Streams
 from tests.serve.support import OBS, Running, guarded, plain, serving, values
 
 needs_kserve = pytest.mark.skipif(find_spec("kserve") is None, reason="needs nimbleq[serve]")
 JUMP = np.array([0.9, 0.2, 0.3, 0.4], np.float32)
-RATE, STUCK, NOT_FINITE = 8, 16, 2
+MISSING, RATE, STUCK = 1, 8, 16
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,19 @@ def test_behind_a_guard_there_is_always_an_action(tmp_path: Path) -> None:
     assert np.isnan(answer["q"]).all()
 
 
+def test_a_request_of_a_sequence_without_inputs_is_a_period_without_an_observation(tmp_path: Path) -> None:
+    served, loop = Served.load("g", guarded(tmp_path / "g")), Sequence("1")
+    wanted = ("action", "q", "faults")
+    assert served.decide({"obs": OBS}, wanted, loop)["faults"].tolist() == [0]
+    none = served.decide({}, wanted, loop)
+    assert (none["action"].tolist(), none["faults"].tolist()) == ([1], [MISSING])
+    assert np.isnan(none["q"]).all()
+    far = OBS + np.float32(0.3)  # more than the rate of one period, less than that of two
+    assert served.decide({"obs": far}, wanted, loop)["faults"].tolist() == [0]
+    with pytest.raises(RefusedError, match="'obs' is missing"):
+        served.decide({})
+
+
 def test_old_streams_are_forgotten_not_their_counts(tmp_path: Path) -> None:
     streams = Streams(Runtime(guarded(tmp_path / "g"), "numpy"))
     for index in range(MOST_STREAMS + 5):
@@ -70,6 +84,8 @@ def test_over_http(server: Running) -> None:
     assert values(server.infer("guarded", {"obs": OBS}, sequence_id=7, sequence_start=True))["faults"] == [0]
     late = values(server.infer("guarded", {"obs": JUMP}, sequence_id=7))
     assert (late["action"].tolist(), late["faults"].tolist()) == ([1], [RATE])
+    none = values(server.infer("guarded", {}, sequence_id=7))
+    assert (none["action"].tolist(), none["faults"].tolist()) == ([1], [MISSING])
     assert server.infer("guarded", {"obs": JUMP}, sequence_id=[1])["status"] == 400
     assert 'nimbleq_guard_total{model="guarded",what="rate"} 1.0' in server.get("/metrics")
 

@@ -23,7 +23,7 @@ from nimbleq.errors import NimbleqError, ObservationError
 from nimbleq.graph.interface import Interface, as_mask
 from nimbleq.graph.interface_codec import from_dict
 from nimbleq.graph.space import Path, leaves
-from nimbleq.serve.record import WHYS, Buffer, Records, inputs, words
+from nimbleq.serve.record import DEADLINE, STATUS, VALUES, WHYS, Buffer, Records, inputs, words
 from nimbleq.serve.refusal import RefusedError, Why
 from nimbleq.serve.signature import ACTION, MASK, Q, Signature
 from nimbleq.types import Array
@@ -117,6 +117,7 @@ class Policy:
     def __init__(self, client: Any, interface: Interface, signature: Signature, records: Records) -> None:
         self._client, self.interface = client, interface
         self._given, self._answer = Buffer(records.request), Buffer(records.answer)
+        self._found = self._answer.fields[ACTION]
         views = inputs(self._given, signature)
         self._mask: Array | None = views.get(MASK) if signature.own_mask else None
         entries = zip(leaves(interface.space), views.values(), strict=False)
@@ -124,7 +125,7 @@ class Policy:
 
     def act(self, obs: Any, mask: Any = None, timeout_us: float | None = None) -> int | Array:
         """The action for an observation; see `decide`."""
-        self._ask(obs, mask, timeout_us)
+        self._ask(obs, mask, timeout_us, values=False)
         return self._action()
 
     def decide(self, obs: Any, mask: Any = None, timeout_us: float | None = None) -> Decision:
@@ -140,7 +141,7 @@ class Policy:
             RefusedError: the deadline passed.
             ServerGoneError: the server stopped or died.
         """
-        self._ask(obs, mask, timeout_us)
+        self._ask(obs, mask, timeout_us, values=True)
         return Decision(self._action(), self._answer.fields[Q].copy())
 
     def close(self) -> None:
@@ -148,13 +149,13 @@ class Policy:
         self._client.delete()
 
     def _action(self) -> int | Array:
-        found = self._answer.fields[ACTION]
+        found = self._found
         return found.copy() if found.ndim else int(found)
 
-    def _ask(self, obs: Any, mask: Any, timeout_us: float | None) -> None:
+    def _ask(self, obs: Any, mask: Any, timeout_us: float | None, values: bool) -> None:
         given, answer = self._given, self._answer
         deadline = 0 if timeout_us is None else monotonic_ns() + int(timeout_us * 1e3)
-        given.fields["deadline"][...] = deadline
+        given.words[DEADLINE], given.words[VALUES] = deadline, values
         for path, view in self._entries:
             _write(view, _entry(obs, path), path)
         self._write_mask(mask)
@@ -168,7 +169,7 @@ class Policy:
                 _check_waiting(pending, deadline)
             response = pending.receive()
         ctypes.memmove(answer.address, response.payload_ptr, answer.size)
-        if status := int(answer.fields["status"]):
+        if status := int(answer.words[STATUS]):
             text = bytes(answer.fields["text"].item()).decode(errors="replace")
             why = WHYS[status - 1]
             raise ObservationError(text) if why is Why.INVALID else RefusedError(why, text)

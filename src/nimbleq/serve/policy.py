@@ -73,7 +73,8 @@ class Served:
         """The outputs ``wanted``, ``[N, *shape]`` of each, for the inputs ``given``.
 
         Args:
-            sequence: the control loop of the client, in which the N observations follow one another.
+            sequence: the control loop of the client, in which the N observations follow one another; behind a guard a
+                request of it without inputs is a period in which none came.
 
         Raises:
             RefusedError: the inputs are not what the policy takes.
@@ -81,7 +82,8 @@ class Served:
         found: dict[str, list[Any]] = {tensor.name: [] for tensor in self.signature.outputs}
         stream = None if self.streams is None else self.streams.of(sequence)
         try:
-            for obs, mask in self.signature.rows(given):
+            nothing_came = not given and stream is not None and sequence.name is not None
+            for obs, mask in [(None, None)] if nothing_came else self.signature.rows(given):
                 if stream is not None and sequence is ALONE:
                     stream.reset()
                 act = self.runtime.act if stream is None else stream.act
@@ -99,6 +101,8 @@ class Served:
 
     def values(self, obs: Any) -> Array:
         """Action values; NaN behind a guard where the network has none, since there the fallback acts."""
+        if obs is None:
+            return np.full(self.runtime.graph.actions, np.nan, np.float32)
         try:
             return self.runtime.q_values(obs)
         except ObservationError:

@@ -1,7 +1,8 @@
 """What lies in the shared memory: one fixed record for a request and one for its answer, both numpy structures.
 
-    request   deadline (ns of CLOCK_MONOTONIC, 0: none), then the inputs of the `Signature` in its order
-    answer    status (0: decided, else see `WHYS`), action, q, and for a refusal one line of text
+    request   deadline (ns of CLOCK_MONOTONIC, 0: none), values (0: q is not wanted), then the inputs of the `Signature`
+              in its order
+    answer    status (0: decided, else see `WHYS`), action, q where it was wanted, and for a refusal one line of text
 
 Services of iceoryx2, request and response: ``nimbleq/NAME/POLICY`` for decisions; ``nimbleq/NAME`` answers any request
 with a JSON object ``{POLICY: {"digest", "interface", "masked", "guarded"}}``.
@@ -42,7 +43,8 @@ class Records:
         inputs = [(f"input{index}", one.dtype, one.shape) for index, one in enumerate(signature.inputs)]
         outputs = [(one.name, one.dtype, one.shape) for one in signature.outputs]
         return cls(
-            _padded([("deadline", "<u8"), *inputs]), _padded([("status", "<i8"), *outputs, ("text", f"S{TEXT_BYTES}")])
+            _padded([("deadline", "<u8"), ("values", "<u8"), *inputs]),
+            _padded([("status", "<i8"), *outputs, ("text", f"S{TEXT_BYTES}")]),
         )
 
 
@@ -57,18 +59,22 @@ def words(dtype: np.dtype[Any]) -> type[ctypes.Array[Any]]:
     return ctypes.c_uint64 * (dtype.itemsize // 8)
 
 
+DEADLINE, VALUES, STATUS = 0, 1, 0
+
+
 class Buffer:
     """One record in the memory of this process, and views of its fields.
 
     Attributes:
         address, size: for copies.
         fields: name → view ``[*shape]``.
+        words: ``uint64[size / 8]`` the record; `DEADLINE` and `VALUES` are places of a request, `STATUS` of an answer.
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._memory = np.zeros(dtype.itemsize // 8, np.uint64)
-        record = self._memory.view(dtype)
-        self.address, self.size = self._memory.ctypes.data, dtype.itemsize
+        self.words = np.zeros(dtype.itemsize // 8, np.uint64)
+        record = self.words.view(dtype)
+        self.address, self.size = self.words.ctypes.data, dtype.itemsize
         self.fields: dict[str, Array] = {
             name: record[name][0, ...] for name in dtype.names or () if name not in ("padding",)
         }

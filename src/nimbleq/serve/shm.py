@@ -17,7 +17,7 @@ from nimbleq.deploy.guarded import Guarded
 from nimbleq.errors import ConfigError, ObservationError
 from nimbleq.graph.interface_codec import to_dict
 from nimbleq.serve.policy import Served
-from nimbleq.serve.record import WHYS, Buffer, Records, inputs, words
+from nimbleq.serve.record import DEADLINE, STATUS, VALUES, WHYS, Buffer, Records, inputs, words
 from nimbleq.serve.refusal import Why
 from nimbleq.serve.signature import ACTION, FAULTS, Q
 from nimbleq.stopping import ignore_stop_signals
@@ -92,7 +92,7 @@ class Port:
 
     def _bind(self, served: Served) -> None:
         self.served = served
-        self._act, self._q_values = served.runtime.act, served.runtime.q_values
+        self._act, self._action = served.runtime.act, self._answer.fields[ACTION]
         self._stream = None if served.streams is None else served.runtime.stream()
         [(self._obs, mask)] = served.signature.rows(inputs(self._given, served.signature))
         self._masks = () if mask is None else (mask,)
@@ -107,17 +107,18 @@ class Port:
             self._bind(served)
         given, answer = self._given, self._answer
         ctypes.memmove(given.address, active.payload_ptr, given.size)
-        fields, deadline = answer.fields, int(given.fields["deadline"])
+        deadline = int(given.words[DEADLINE])
         if deadline and monotonic_ns() >= deadline:
             self._refuse(Why.EXPIRED, "the deadline has passed: the decision was not computed")
         else:
             try:
                 if self._stream is None:
-                    fields[ACTION][...] = self._act(self._obs, *self._masks)
-                    fields[Q][...] = self._q_values(self._obs)
+                    self._action[...] = self._act(self._obs, *self._masks)
                 else:
                     self._behind_its_guard(self._stream)
-                fields["status"][...] = 0
+                if given.words[VALUES]:
+                    answer.fields[Q][...] = self.served.values(self._obs)
+                answer.words[STATUS] = 0
                 self._count(0)
             except ObservationError as error:
                 self._refuse(Why.INVALID, str(error))
@@ -131,11 +132,9 @@ class Port:
 
     def _behind_its_guard(self, stream: Guarded) -> None:
         """Every request stands alone: clients share the memory, not a control loop."""
-        fields = self._answer.fields
         stream.reset()
-        fields[ACTION][...] = stream.act(self._obs, *self._masks)
-        fields[FAULTS][...] = stream.bits
-        fields[Q][...] = self.served.values(self._obs)
+        self._action[...] = stream.act(self._obs, *self._masks)
+        self._answer.fields[FAULTS][...] = stream.bits
 
     def _refuse(self, why: Why, text: str) -> None:
         fields, status = self._answer.fields, 1 + WHYS.index(why)
