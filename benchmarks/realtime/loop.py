@@ -5,13 +5,16 @@ Prints what `benchmarks/realtime/loop.c` prints.
 
 from __future__ import annotations
 
+import gc
+import subprocess
 import sys
+import time
 from typing import Any
 
 from benchmarks.cases.loop import policy
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.serve.loop import Settings, Tally, run_loop
-from nimbleq.serve.loop.clock import Sleeper, now_ns
+from nimbleq.serve.loop.clock import Sleeper, now_ns, sharp_timers
 from nimbleq.types import Array
 
 _TIMES = ("decision", "wake", "jitter")
@@ -63,14 +66,34 @@ def show(who: str, tally: Tally) -> None:
 
 
 def main(slices: int, periods: int, hz: float) -> None:
-    """Both loops in turns."""
+    """The loop, and the empty one in a process of its own, at the same time and on the same core."""
     graph, guard, obs = policy()
-    runtime, settings = Runtime(graph, guard=guard), Settings(hz, periods=periods)
-    stream, machine = runtime.stream(), Bench(obs)
-    for _ in range(slices):
+    settings = Settings(hz, periods=slices * periods)
+    stream, machine = Runtime(graph, guard=guard).stream(), Bench(obs)
+    command = [sys.executable, "-m", "benchmarks.realtime.loop", "empty", str(settings.periods), str(hz)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()  # it is ready
+        print("now", file=other.stdin, flush=True)
         show("loop", run_loop(stream, machine, settings, Tally()))
-        show("empty", empty(settings))
+        print(other.stdout.read(), end="")
+
+
+def beside(periods: int, hz: float) -> None:
+    """The other process: it begins when it is told, about when the loop does, which collects its garbage first."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    time.sleep(0.1)
+    with sharp_timers():  # as the loop does
+        show("empty", empty(Settings(hz, periods=periods)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    if sys.argv[1] == "empty":
+        beside(int(sys.argv[2]), float(sys.argv[3]))
+    else:
+        main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nimbleq.errors import ConfigError
-from nimbleq.serve.loop.clock import Sleeper, now_ns, take_core, take_priority
+from nimbleq.serve.loop.clock import Sleeper, now_ns, sharp_timers, take_core, take_priority
 from nimbleq.serve.loop.energy import Meter
 from nimbleq.serve.loop.machine import Machine
 from nimbleq.serve.loop.tally import Tally
@@ -106,35 +106,36 @@ def run_loop(
     index, last = 0, start - period
     limit = sys.maxsize if settings.periods is None else settings.periods
     try:
-        while index < limit and not stopped() and watchdog.failure is None:
-            due = start + index * period
-            sleep(due)
-            woke = now_ns()
-            if woke < due:  # a signal
-                continue
-            first = stream.standby()
-            watchdog.arm(index, first, stream.standby(held=False))
-            obs = machine.read()
-            mask = None if mask_of is None or obs is None else mask_of()
-            began = now_ns()
-            action = stream.act(obs, mask)
-            decided = now_ns()
-            if not watchdog.deliver(index, action, first):
-                stream.late()
-                tally.replaced += 1
-            done = now_ns()
-            wake(woke - due)
-            jitter(abs(woke - last - period))
-            decision(decided - began)
-            response(done - due)
-            if finished is not None and (total := finished()) is not None:
-                stream.reset()
-                ended(total)
-            last, index = woke, index + 1
-            tally.periods = index
-            if done >= due + 2 * period:
-                index = _skip(stream, tally, index, min((now_ns() - start) // period, limit))
-                last = start + (index - 1) * period
+        with sharp_timers():
+            while index < limit and not stopped() and watchdog.failure is None:
+                due = start + index * period
+                sleep(due)
+                woke = now_ns()
+                if woke < due:  # a signal
+                    continue
+                first = stream.standby()
+                watchdog.arm(index, first, stream.standby(held=False))
+                obs = machine.read()
+                mask = None if mask_of is None or obs is None else mask_of()
+                began = now_ns()
+                action = stream.act(obs, mask)
+                decided = now_ns()
+                if not watchdog.deliver(index, action, first):
+                    stream.late()
+                    tally.replaced += 1
+                done = now_ns()
+                wake(woke - due)
+                jitter(abs(woke - last - period))
+                decision(decided - began)
+                response(done - due)
+                if finished is not None and (total := finished()) is not None:
+                    stream.reset()
+                    ended(total)
+                last, index = woke, index + 1
+                tally.periods = index
+                if done >= due + 2 * period:
+                    index = _skip(stream, tally, index, min((now_ns() - start) // period, limit))
+                    last = start + (index - 1) * period
     finally:
         watchdog.stop()
         tally.ended_ns = max(now_ns(), tally.started_ns + 1)

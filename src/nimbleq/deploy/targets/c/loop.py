@@ -103,6 +103,9 @@ def _source(graph: Graph) -> str:
 #include <pthread.h>
 #include <sched.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 #define SECOND 1000000000
 #define MOST_TOLD 1000 /* skipped periods that the guard is told of, at most */
@@ -205,6 +208,18 @@ static int nq_schedule(const nq_loop_settings *settings)
     return NQ_LOOP_OK;
 }}
 
+/* How much later than asked this thread's sleeps may end, in nanoseconds; a thread that it creates has the same. */
+static long nq_slack(long ns)
+{{
+#ifdef __linux__
+    const long before = prctl(PR_GET_TIMERSLACK, 0L, 0L, 0L, 0L);
+    (void)prctl(PR_SET_TIMERSLACK, ns, 0L, 0L, 0L);
+    return before;
+#else
+    return ns;
+#endif
+}}
+
 static void nq_arm(nq_work *work, const nq_guard *guard, int64_t period)
 {{
     const int first = nq_guard_standby(guard), then = nq_guard_standby_later(guard);
@@ -274,6 +289,7 @@ int nq_loop(nq_guard *guard, const nq_machine *machine, const nq_loop_settings *
     static const nq_loop_report nothing;
     nq_work work;
     pthread_t watchdog;
+    long slack;
     int wrong;
     *report = nothing;
     if (settings->period_ns <= 0 || settings->deadline_ns <= 0 || settings->deadline_ns > settings->period_ns)
@@ -291,11 +307,14 @@ int nq_loop(nq_guard *guard, const nq_machine *machine, const nq_loop_settings *
     work.then = nq_guard_standby_later(guard);
     work.over = 0;
     report->started_ns = work.start;
+    slack = nq_slack(1);
     if (pthread_create(&watchdog, 0, nq_watch, &work) != 0) {{
+        (void)nq_slack(slack);
         pthread_mutex_destroy(&work.lock);
         return NQ_LOOP_NO_THREAD;
     }}
     nq_turn(&work, guard, machine, settings, report);
+    (void)nq_slack(slack);
     pthread_mutex_lock(&work.lock);
     work.over = 1;
     pthread_mutex_unlock(&work.lock);
