@@ -10,17 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import Case, Cell, Context
+from benchmarks.case import Case, Cell, CellError, Context
+from benchmarks.faults import FAULTS, LONGEST, SEEN, Bench, in_python, over_http
 from benchmarks.process import nimbleq
 from benchmarks.record import ROOT, Record
+from benchmarks.server import free_port, server
 from benchmarks.statistics import Share
 from benchmarks.tables import header
 from nimbleq.compress.certify.monitor import Monitor, Promise
 from nimbleq.compress.quantize.post_training import quantize
 from nimbleq.compress.states import action_gap, actions, q_values, visit
 from nimbleq.config import EnvConfig
+from nimbleq.deploy.footprint import footprint
 from nimbleq.deploy.runtime import Runtime
-from nimbleq.graph.artefact import load_artefact
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets import TARGETS
+from nimbleq.errors import NimbleqError
+from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.cost import cost
 from nimbleq.graph.envelope import Witness
 from nimbleq.graph.graph import Graph
@@ -34,10 +40,14 @@ from nimbleq.types import Array
 
 ENV = EnvConfig("LunarLander-v3")
 RUN: Path = ROOT / "runs" / "bench-guard"
-FAULT, SIMPLEX, WATCH = "fault: ", "larger network: ", "monitor: "
+FAULT, BENCH, BOARD, SIMPLEX, WATCH = "fault: ", "bench: ", "board: ", "larger network: ", "monitor: "
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SMALL = "int2"
 FALLBACK = 0  # all engines off
+TRIALS, FEW = 1_200, 160
+"""Faults of the test bench; of emulators that take long."""
+SENSORS = 6
+"""Numbers of the observation that fail: not the two contact switches."""
 
 
 def teacher(context: Context) -> Graph:
@@ -68,45 +78,6 @@ class Tape:
         return self._policy(obs)
 
 
-Change = Callable[[Array, Array, int, np.random.Generator, Array], Array | None]
-"""``(clean, before, feature, rng, span) → what comes``; None: nothing does."""
-
-
-def spike(times: float) -> Change:
-    """The sensor jumps by so many spans of what it showed, up or down."""
-
-    def change(clean: Array, before: Array, feature: int, rng: np.random.Generator, span: Array) -> Array:
-        obs = clean.copy()
-        obs[feature] += np.float32(times * span[feature] * rng.choice((-1.0, 1.0)))
-        return obs
-
-    return change
-
-
-def value(give: Callable[[Array, int], float]) -> Change:
-    """The sensor says something else."""
-
-    def change(clean: Array, before: Array, feature: int, rng: np.random.Generator, span: Array) -> Array:
-        obs = clean.copy()
-        obs[feature] = give(before, feature)
-        return obs
-
-    return change
-
-
-FAULTS: dict[str, Change] = {
-    "NaN": value(lambda before, feature: np.nan),
-    "infinity": value(lambda before, feature: np.inf),
-    "missing or late": lambda *_: None,
-    "stuck": value(lambda before, feature: float(before[feature])),
-    "dead: zero": value(lambda before, feature: 0.0),
-    "spike of 10 spans": spike(10),
-    "spike of 1 span": spike(1),
-    "spike of 1/3 span": spike(1 / 3),
-    "spike of 1/10 span": spike(1 / 10),
-}
-
-
 def faults(name: str, context: Context) -> dict[str, Any]:
     """The sensors other than the two contact switches, one period each, at random times of fresh episodes."""
     graph = teacher(context)
@@ -121,7 +92,7 @@ def faults(name: str, context: Context) -> dict[str, Any]:
     counted = {"faults": 0, "clean": 0, "fallback": 0, "neither": 0, "periods": 0, "false": 0}
     episodes = [np.stack(obs) for obs in tape.episodes.values() if len(obs) > 2]
     for clean in episodes * (1 if context.quick else 4):
-        should, at, feature = GraphPolicy(graph)(clean), int(rng.integers(1, len(clean))), int(rng.integers(6))
+        should, at, feature = GraphPolicy(graph)(clean), int(rng.integers(1, len(clean))), int(rng.integers(SENSORS))
         state.reset()
         for time_ in range(at):
             found = state.step(row, clean[time_ : time_ + 1], here)[1][0]
@@ -133,6 +104,62 @@ def faults(name: str, context: Context) -> dict[str, Any]:
         how = "clean" if action == should[at] else "fallback" if state.bad[0] else "neither"
         counted[how] += 1
     return counted
+
+
+def guarded(context: Context) -> tuple[Graph, Guard, list[Array]]:
+    """The policy in int8, its guard, and clean episodes."""
+    large = teacher(context)
+    with Evaluator(ENV) as evaluate:
+        met = visit(GraphPolicy(large), evaluate, seeds(context, 0, 50), 4_000, 0.05)
+        small = quantize(large, met.obs)
+        witness, tape = Witness(small), Tape(small)
+        evaluate(witness, seeds(context, 0, 200))
+        evaluate(tape, seeds(context, 1_000, 50))
+    return small, Guard(FALLBACK, witness.envelope(0.1)), [np.stack(obs) for obs in tape.episodes.values()]
+
+
+IMPLEMENTATIONS = ("Python", "C", "HTTP", "cortex-m4", "avr")
+
+
+def bench(name: str, context: Context) -> dict[str, Any]:
+    """The same faults for one implementation of the guard."""
+    graph, guard, episodes = guarded(context)
+    count = 12 if context.quick else FEW if name == "avr" else TRIALS
+    made = Bench.of(graph, guard, episodes, SENSORS, count)
+    if name in ("Python", "C"):
+        return made.ends(*in_python(graph, guard, {"Python": "numpy", "C": "c"}[name])(made.periods))
+    if name == "HTTP":
+        path, port = context.scratch / "guarded", free_port()
+        save_artefact(path, graph, episodes[0][:8], {}, guard=guard)
+        words = ("nimbleq", "serve", str(path), "--port", str(port), "--grpc-port", "None")
+        with server(port, *words), over_http(port, "guarded") as ask:
+            return made.ends(*ask(made.periods))
+    row, source = TARGETS[name], Source(graph, guard=guard)
+    assert row.guard is not None
+    if why := row.cannot_open():
+        raise CellError(why)
+    run = next(iter(row.guard(source, row.emit(source, "policy", row.options()), "policy", context.scratch).values()))
+    _, action, found = run(made.periods)
+    return made.ends(action, found)
+
+
+BOARDS = ("cortex-m4", "cortex-m7", "cortex-m55", "avr")
+
+
+def board(name: str, context: Context) -> dict[str, Any]:
+    """What the guard takes of a processor: the policy alone, and behind it."""
+    graph, guard, episodes = guarded(context)
+    found = {}
+    for who, one in (("alone", None), ("guarded", guard)):
+        try:
+            measured = footprint(name, graph, episodes[0][:64], one)
+        except NimbleqError as error:
+            raise CellError(str(error)) from None
+        found[who] = {
+            "flash": measured.text_bytes + measured.data_bytes, "ram": measured.ram_bytes, "unit": measured.unit,
+            "stack": measured.stack_bytes, "instructions": measured.instructions,
+        }  # fmt: skip
+    return found
 
 
 def simplex(share: float, context: Context) -> dict[str, Any]:
@@ -228,6 +255,15 @@ def table(record: Record, names: Sequence[str]) -> str:
         ends = " | ".join(f"{cell[how] / cell['faults']:.1%}" for how in ("clean", "fallback", "neither"))
         return f"| {name.removeprefix(FAULT)} | {cell['faults']} | {ends} | {cell['false'] / cell['periods']:.2%} |"
 
+    def bench_row(name: str, cell: dict[str, Any]) -> str:
+        ends = " | ".join(f"{cell[how]:,}" for how in ("faults", "faulty", "right", "fallback", "neither", "differs"))
+        return f"| {name.removeprefix(BENCH)} | {ends} |"
+
+    def board_row(name: str, cell: dict[str, Any]) -> str:
+        alone, behind = cell["alone"], cell["guarded"]
+        parts = [f"{alone[what]:,} → {behind[what]:,}" for what in ("flash", "ram", "stack", "instructions")]
+        return f"| {name.removeprefix(BOARD)} | {' | '.join(parts)} {behind['unit']} |"
+
     def larger(name: str, cell: dict[str, Any]) -> str:
         return (
             f"| {name.removeprefix(SIMPLEX)} | {cell['larger']:.1%} | {cell['return_mean']:.1f} ± "
@@ -251,6 +287,16 @@ def table(record: Record, names: Sequence[str]) -> str:
         "been taken without it, in the fallback, or in neither. False: faultless periods that got the fallback.", "",
         header("fault", "faults", "right action", "fallback", "neither", "false"),
         *record.rows(of(FAULT), fault, 6), "",
+        f"The test bench: the policy in int8 behind the same envelope, {TRIALS:,} faults by turns of "
+        f"{', '.join(SEEN)} ({FEW} in the slow emulator), of 1 to {LONGEST} periods. Periods with a fault that end in "
+        "the action that would have been taken without it, in the fallback in that very period, or in neither; and "
+        "periods in which the implementation differs from the reference.", "",
+        header("implementation", "faults", "faulty periods", "right action", "fallback", "neither", "differs"),
+        *record.rows(of(BENCH), bench_row, 7), "",
+        "What the guard takes of a processor: the same policy alone → behind its guard, by the compiler's own `size`; "
+        "one decision in an emulator, its observation looked through and let be.", "",
+        header("processor", "flash bytes", "static RAM bytes", "stack bytes", "one decision"),
+        *record.rows(of(BOARD), board_row, 5), "",
         f"The same policy in {SMALL} weights, its decisions taken by the float network where the margin is among the "
         "lowest share of visited states. Time: from Python, processor time, mean over visited states.", "",
         header("share", "asked", "return", "acts as the large one", "MACs", "µs"),
@@ -264,13 +310,14 @@ def table(record: Record, names: Sequence[str]) -> str:
 
 def missed(record: Record) -> list[str]:
     """Faults that a guard has to see, and false alarms."""
-    seen = ("NaN", "infinity", "missing or late", "stuck", "spike of 10 spans", "spike of 1 span")
     found = [
         f"{name}: {cell['neither']} of {cell['faults']} end in neither"
         for name, cell in record.cells.items()
-        if name.removeprefix(FAULT) in seen and "error" not in cell and cell["neither"]
+        if name.removeprefix(FAULT) in SEEN and "error" not in cell and cell["neither"]
     ]
     for name, cell in record.cells.items():
+        if name.startswith(BENCH) and "error" not in cell and (cell["neither"] or cell["differs"]):
+            found.append(f"{name}: {cell['neither']} end in neither, {cell['differs']} differ from the reference")
         if name.startswith(WATCH) and "error" not in cell and cell["false"] > 0.05 * cell["monitors"]:
             found.append(f"{name}: {cell['false']} of {cell['monitors']} false alarms")
     return found
@@ -280,6 +327,8 @@ CASE = Case(
     "guard",
     cells=lambda _: [
         *(Cell(FAULT + name, partial(faults, name), 20) for name in FAULTS),
+        *(Cell(BENCH + name, partial(bench, name), 40) for name in IMPLEMENTATIONS),
+        *(Cell(BOARD + name, partial(board, name), 30) for name in BOARDS),
         *(Cell(f"{SIMPLEX}{share:.0%}", partial(simplex, share), 20) for share in SHARES),
         *(Cell(WATCH + name, partial(monitor, name), 40) for name in DRAWS),
     ],

@@ -12,6 +12,7 @@ from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.guard_call import CGuard
+from nimbleq.deploy.targets.c.isa import PORTABLE
 from nimbleq.deploy.toolchain import compile_library, find_compiler
 from nimbleq.errors import ConfigError
 from nimbleq.graph.envelope import Witness
@@ -56,7 +57,8 @@ def network(seed: int = 0) -> Graph:
 def compiled(graph: Graph, guard: Guard, folder: Path) -> CGuard:
     assert COMPILER is not None
     library = folder / f"guard{len(list(folder.iterdir()))}.so"
-    texts = emit_c(graph, "policy") | emit_guard(graph, "policy", guard)
+    isas = (PORTABLE,)
+    texts = emit_c(graph, "policy", isas=isas) | emit_guard(graph, "policy", guard, isas=isas)
     compile_library(texts, library, COMPILER, (*WARNINGS, "-O1"))
     return CGuard(library, "policy", graph)
 

@@ -52,9 +52,9 @@ def check_guarded(artefact: Artefact, targets: Sequence[str]) -> None:
     Raises:
         ConfigError: names the first of them.
     """
-    without = [target for target in targets if not TARGETS[target].guards]
+    without = [target for target in targets if TARGETS[target].guard is None]
     if artefact.guard is not None and without:
-        able = " ".join(name for name, row in TARGETS.items() if row.guards)
+        able = " ".join(name for name, row in TARGETS.items() if row.guard is not None)
         raise ConfigError(
             f"{artefact.path} has a guard, which {without[0]} cannot run: give --to {able}, or export the artefact "
             "that it was made from, whose certificate is for the network alone"

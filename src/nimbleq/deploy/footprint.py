@@ -10,11 +10,12 @@ from nimbleq.deploy.target import Footprint
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.errors import ConfigError, NimbleqError
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.types import Array, Tick, no_tick
 
 
-def footprint(target: str, graph: Graph, obs: Array) -> Footprint:
-    """Compile ``graph`` for ``target`` and, where an emulator is here, run it on a few of ``obs[N, *O]``.
+def footprint(target: str, graph: Graph, obs: Array, guard: Guard | None = None) -> Footprint:
+    """Compile ``graph``, behind its ``guard``, and, where an emulator is here, run it on a few of ``obs[N, *O]``.
 
     Raises:
         ConfigError: see `known`.
@@ -23,10 +24,10 @@ def footprint(target: str, graph: Graph, obs: Array) -> Footprint:
     """
     measure = known(target)
     with tempfile.TemporaryDirectory(prefix="nimbleq-footprint-") as folder:
-        return measure(graph, obs, Path(folder))
+        return measure(graph, guard, obs, Path(folder))
 
 
-def known(target: str) -> Callable[[Graph, Array, Path], Footprint]:
+def known(target: str) -> Callable[[Graph, Guard | None, Array, Path], Footprint]:
     """How the footprint of ``target`` is measured.
 
     Raises:
@@ -39,18 +40,19 @@ def known(target: str) -> Callable[[Graph, Array, Path], Footprint]:
 
 
 def footprints(
-    graph: Graph, obs: Array, targets: Collection[str] | None = None, tick: Tick = no_tick
+    graph: Graph, obs: Array, targets: Collection[str] | None = None, tick: Tick = no_tick, guard: Guard | None = None
 ) -> tuple[tuple[Footprint, ...], dict[str, str]]:
     """Those of every target that can be compiled for here, and why the others cannot.
 
     Args:
         targets: which; None: all.
+        guard: that the policy acts behind.
     """
     found, missing = [], {}
     names = [name for name, row in TARGETS.items() if row.footprint and (targets is None or name in targets)]
     for index, name in enumerate(names):
         try:
-            found.append(footprint(name, graph, obs))
+            found.append(footprint(name, graph, obs, guard))
         except NimbleqError as error:
             missing[name] = str(error)
         tick(index + 1, len(names), name)

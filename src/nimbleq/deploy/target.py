@@ -16,6 +16,7 @@ import numpy as np
 
 from nimbleq.deploy.decider import Decider
 from nimbleq.deploy.guarded import Core
+from nimbleq.deploy.periods import Periods
 from nimbleq.graph.artefact import Artefact
 from nimbleq.graph.golden import Golden
 from nimbleq.graph.graph import Graph
@@ -31,6 +32,9 @@ either answer where the files do not give it. A `Decider.run` is one."""
 RawRun = Callable[[Sequence[Any], Array | None], tuple[Array, Array, Array]]
 """Observations as the environment gives them, ``mask[N, A]`` → ``(index int[N], input [N, *O], action[N, *A])``: the
 index of the action (−1: refused), what the network read, and the action as the environment takes it."""
+GuardRun = Callable[[Periods], tuple[Array, Array, Array]]
+"""Periods of control loops → ``(standby int[N], action int[N], faults int[N])`` of the guard; the first is what it has
+standing by before the observation comes."""
 Timer = Callable[[int], Array]
 """``calls → float64[calls]`` nanoseconds of each."""
 
@@ -142,8 +146,9 @@ class Target:
         timed: its runs answer in this process, so that `bench` can time them; False where starting an emulator or a
             program would be timed instead.
         most: observations that one verification runs, where running takes long; None: all.
-        footprint: ``(graph, obs[N, *O], folder) → Footprint``, measured by compiling and running in ``folder``.
-        guards: it writes the guard of a policy; others refuse a policy that has one.
+        footprint: ``(graph, guard or None, obs[N, *O], folder) → Footprint``, measured by compiling and running in
+            ``folder``.
+        guard: like ``open``, for the guard of a policy that has one; None: such a policy is refused.
         engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
     """
 
@@ -158,9 +163,9 @@ class Target:
     cannot_open: Callable[[], str | None] = nothing_missing
     timed: bool = True
     most: int | None = None
-    footprint: Callable[[Graph, Array, Path], Footprint] | None = None
+    footprint: Callable[[Graph, Guard | None, Array, Path], Footprint] | None = None
+    guard: Callable[[Source, Files, str, Path], Mapping[str, GuardRun]] | None = None
     engine: Engine | None = None
-    guards: bool = False
 
 
 def python_timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:

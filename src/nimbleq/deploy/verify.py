@@ -20,9 +20,10 @@ from nimbleq.deploy.agreement import is_integer, tolerance
 from nimbleq.deploy.export import load_build
 from nimbleq.deploy.raw_samples import RawSamples
 from nimbleq.deploy.samples import sample_observations
-from nimbleq.deploy.target import RawRun, Run, Source
+from nimbleq.deploy.target import GuardRun, RawRun, Run, Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.toolchain import NoCompilerError
+from nimbleq.deploy.verify_guard import PERIODS, guard_mismatches
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_bytes
 from nimbleq.graph.artefact import read_certificate
@@ -223,7 +224,7 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
     manifest, oracle = load_build(folder)
     source, name = Source.of(oracle), str(manifest["name"])
     files = {file: read_bytes(folder / file) for file in manifest["files"]}
-    runs, raws = dict[str, Run](), dict[str, RawRun]()
+    runs, raws, guards = dict[str, Run](), dict[str, RawRun](), dict[str, GuardRun]()
     rounding, certified = set[str](), set[str]()
     most: dict[str, int] = {}
     skipped: dict[str, str] = {}
@@ -238,16 +239,21 @@ def verify_build(folder: Path, observations: int = OBSERVATIONS, tick: Tick = no
             try:
                 opened = row.open(source, files, name, place)
                 given = {} if row.raw is None else row.raw(source, files, name, place)
+                guarded = {} if source.guard is None or row.guard is None else row.guard(source, files, name, place)
             except NoCompilerError as error:
                 skipped[target] = str(error)
                 continue
             runs |= opened
             raws |= given
+            guards |= guarded
             rounding |= set() if row.exact else opened.keys()
             certified |= opened.keys() if not row.exact and certified_files(oracle.path, target, manifest) else set()
-            most |= {} if row.most is None else dict.fromkeys([*opened, *given], row.most)
+            most |= {} if row.most is None else dict.fromkeys([*opened, *given, *guarded], row.most)
         result = verify(source.graph, oracle.golden, runs, observations, tick, rounding, most, certified)
         more = verify_raw(source, raws, min(observations, RAW_OBSERVATIONS), most) if raws else []
+        if guards:
+            behind = guard_mismatches(source, oracle.golden.obs, guards, min(observations, PERIODS), most)
+            more += [TargetResult(label, count, wrong, 0.0) for label, (count, wrong) in behind.items()]
     return VerifyResult(
         result.checked + sum(one.observations for one in more), result.mismatches + sum(one.mismatches for one in more),
         (*result.targets, *more), skipped,

@@ -75,7 +75,7 @@ def bench_run(
     if not any(row.engine == "nimbleq-c" for row in result.rows):
         console.say(f"without C: {Runtime(small.graph).status.reason}")
     with console.progress("targets") as tick:
-        found, missing = footprints(small.graph, obs, flash, tick)
+        found, missing = footprints(small.graph, obs, flash, tick, small.guard)
     show_footprints(found, missing, console)
     return {
         "artefact": str(artefact), "artefact_digest": small.digest, **result.to_dict(),

@@ -84,7 +84,7 @@ def _within(path: Path, args: Common, console: Console) -> dict[str, Any]:
     check_targets(args.to, args.name)
     artefact = load_artefact(path)
     measured = [target for target in args.to if TARGETS[target].footprint is not None] or args.to
-    found = [footprint(target, artefact.graph, artefact.golden.obs) for target in measured]
+    found = [footprint(target, artefact.graph, artefact.golden.obs, artefact.guard) for target in measured]
     why = exceeded(found, args.max_flash, args.max_ram)
     if why:
         console.say(f"nothing was written: {why}")

@@ -66,7 +66,7 @@ def test_the_interpreters_integers_in_fewer_instructions(
         assert target.footprint is not None
         folder = tmp_path / f"count{len(counts)}"
         folder.mkdir()
-        counts.append(target.footprint(graphs()[0], random_obs(np.random.default_rng(0), graphs()[0], 8), folder))
+        counts.append(target.footprint(graphs()[0], None, random_obs(np.random.default_rng(0), graphs()[0], 8), folder))
     fewer, more = (each.instructions for each in counts)
     if fewer is None or more is None:
         pytest.skip("nothing here counts instructions")

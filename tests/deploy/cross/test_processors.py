@@ -194,7 +194,7 @@ def test_zig_alone_suffices(row: Processor, tmp_path: Path) -> None:
     result = verify(graph, make_golden(graph, OBS), runs, observations=500)
     assert (result.checked, result.mismatches) == (530, 0), result
     assert target.footprint is not None
-    measured = target.footprint(graph, OBS, tmp_path)
+    measured = target.footprint(graph, None, OBS, tmp_path)
     assert measured.compiler.startswith("zig cc")
     assert 300 < measured.text_bytes < 6000
 

@@ -19,19 +19,21 @@ from nimbleq.deploy.targets.cross.emulator import BOARD
 from nimbleq.deploy.targets.cross.processor import program
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.graph.rewrites.mask import with_mask
 from tests.deploy.c.test_freestanding import WARNINGS
 from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.deploy.test_guard import ENVELOPE
 
 POLICIES = {"int": int_mlp(4, 8, 3), "masked": with_mask(int_mlp(4, 8, 3)), "float": mlp(4, 8, 3), "image": int_conv(5)}
 
 
-def exported(graph: Graph, folder: Path, *targets: str) -> Path:
+def exported(graph: Graph, folder: Path, *targets: str, guard: Guard | None = None) -> Path:
     shape = (20, *graph.obs_type.shape)
     obs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if graph.obs_type.qtype.is_integer:
         obs = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    save_artefact(folder / "small", graph, obs, {})
+    save_artefact(folder / "small", graph, obs, {}, guard=guard)
     export(folder / "small", targets, folder / "build")
     return folder / "build"
 
@@ -135,12 +137,16 @@ ARDUINO = Path("/usr/share/arduino/hardware/arduino/avr")
 
 
 @pytest.mark.targets
-def test_the_arduino_sketch_builds_and_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guard", [None, Guard(1, ENVELOPE, hold=1)], ids=["alone", "guarded"])
+def test_the_arduino_sketch_builds_and_runs(guard: Guard | None, tmp_path: Path) -> None:
     """As the IDE does it: the core and the library compiled, the sketch as C++ with Arduino.h in front."""
     needs("avr-gcc", "avr-g++", "simavr")
     if not ARDUINO.exists():
         pytest.skip("needs arduino-core-avr")
-    library = exported(POLICIES["int"], tmp_path, "arduino") / "arduino"
+    library = exported(POLICIES["int"], tmp_path, "arduino", guard=guard) / "arduino"
+    assert ("policy_guard_act(&guard, obs)" in (library / "examples" / "decide" / "decide.ino").read_text()) == bool(
+        guard
+    )
     assert json.loads((library / "library.json").read_text())["name"] == "policy"
     (tmp_path / "sketch.cpp").write_text(
         "#include <Arduino.h>\n" + (library / "examples" / "selftest" / "selftest.ino").read_text()
@@ -159,7 +165,7 @@ def test_the_arduino_sketch_builds_and_runs(tmp_path: Path) -> None:
     )
     command = ["timeout", "5", "simavr", "-m", "atmega2560", "-f", "16000000", "sketch.elf"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=30)
-    assert b"16 golden vectors, 0 mismatches" in done.stdout + done.stderr
+    assert b"16 %sgolden vectors, 0 mismatches" % (b"guarded " if guard else b"") in done.stdout + done.stderr
     assert len(marks((tmp_path / "sketch.elf").read_bytes())) == 1
 
 

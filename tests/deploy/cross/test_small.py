@@ -67,7 +67,7 @@ def test_the_flash_of_a_cortex_m4(tmp_path: Path) -> None:
     if why := row.cannot_open():
         pytest.skip(why)
     assert row.footprint is not None
-    found = row.footprint(graph, random_obs(np.random.default_rng(0), graph, 8), tmp_path)
+    found = row.footprint(graph, None, random_obs(np.random.default_rng(0), graph, 8), tmp_path)
     assert found.text_bytes <= FLOOR_BYTES + MARK_BYTES
     assert found.stack_bytes is not None
     assert found.stack_bytes <= 64

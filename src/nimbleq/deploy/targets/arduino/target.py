@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from nimbleq.deploy.target import Files, NoOptions, Run, Source, Target
+from nimbleq.deploy.target import Files, GuardRun, NoOptions, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.ops.dots import DSP
@@ -22,10 +23,10 @@ from nimbleq.version import VERSION
 
 
 def _emit(source: Source, name: str, _: NoOptions) -> Files:
-    texts = emit_c(
-        source.graph, name, source.origin, source.q_meaning, source.interface, (portable(DSP),), source.digest
-    )  # fmt: skip
+    isas = (portable(DSP),)
+    texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     texts |= emit_raw(source.graph, name, source.interface)
+    texts |= emit_guard(source.graph, name, source.guard, source.interface, source.origin, source.digest, isas)
     tests = selftest(source, name, raw=True)
     files = {f"src/{file}": text for file, text in (texts | tests).items()}
     files |= {
@@ -61,12 +62,17 @@ def _sketch(source: Source, name: str) -> str:
     graph, upper = source.graph, name.upper()
     mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}};  // not 0 where an action is legal\n" if graph.masked else ""
     call = f"{name}_act_masked(obs, mask)" if graph.masked else f"{name}_act(obs)"
+    include, state, begin = "", "", ""
+    if source.guard is not None:
+        include, state = f"#include <{name}_guard.h>\n", f"static {name}_guard guard;\n"
+        begin = f"\n  {name}_guard_init(&guard);"
+        call = f"{name}_guard_act(&guard, obs{', mask' if graph.masked else ''})"
     return f"""#include <{name}.h>
-
+{include}
 static {c_type(graph.obs_type)} obs[{upper}_OBS_SIZE];  // fill in what the sensors say
-{mask}
+{mask}{state}
 void setup() {{
-  Serial.begin(115200);
+  Serial.begin(115200);{begin}
 }}
 
 void loop() {{
@@ -108,6 +114,10 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     raise NoCompilerError(_cannot_open())
 
 
+def _guard(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
+    raise NoCompilerError(_cannot_open())
+
+
 def _cannot_open() -> str:
     return "arduino holds the C that --to avr and --to cortex-m4 compile and run: verify those"
 
@@ -120,4 +130,5 @@ ARDUINO = Target(
     exact=True,
     timed=False,
     cannot_open=_cannot_open,
+    guard=_guard,
 )

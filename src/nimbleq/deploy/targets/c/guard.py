@@ -5,11 +5,12 @@ Its verdicts and actions are those of `nimbleq.graph.guard_state`, period by per
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nimbleq.deploy.targets.c import text as c_text
 from nimbleq.deploy.targets.c.emit import emit_c, needs_int
 from nimbleq.deploy.targets.c.entries import mask_member
+from nimbleq.deploy.targets.c.isa import ISAS, Isa
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.raw import action_type, has_action, has_raw
 from nimbleq.graph.graph import Graph
@@ -18,21 +19,36 @@ from nimbleq.graph.interface import Interface
 
 
 def emit_guard(
-    graph: Graph, name: str, guard: Guard | None, interface: Interface | None = None, source: str = "", digest: str = ""
-) -> dict[str, str]:
+    graph: Graph, name: str, guard: Guard | None, interface: Interface | None = None, source: str = "",
+    digest: str = "", isas: Sequence[Isa] = ISAS,
+) -> dict[str, str]:  # fmt: skip
     """``{"<name>_guard.c": text, "<name>_guard.h": text}`` and the guard's networks; nothing without a guard."""
     if guard is None:
         return {}
     texts: dict[str, str] = {}
     for part, network in (("larger", guard.larger), ("backup", guard.backup)):
         if network is not None:
-            texts |= emit_c(network, f"{name}_{part}", source, digest=digest)
+            texts |= emit_c(network, f"{name}_{part}", source, isas=isas, digest=digest)
     raw = interface if has_raw(interface) else None
     made = {"c": _source(graph, guard, raw), "h": _header(graph, guard, raw)}
     for ending, text in made.items():
         named = c_text.renamed(text, name).replace('"nq', f'"{name}').replace("_NQ_GUARD_H", f"_{name.upper()}_GUARD_H")
         texts[f"{name}_guard.{ending}"] = named
     return texts
+
+
+def guard_bytes(graph: Graph, guard: Guard) -> int:
+    """What the guard takes of memory that holds constants, too: its state, its envelope and the legal actions."""
+    size, actions, envelope = graph.obs_type.size, graph.actions, guard.envelope is not None
+    state = 4 * (len(COUNTERS) + 4) + 2 + actions
+    vectors = 7 if envelope else 1 if guard.backup is not None else 0  # low, high, rate, repeats; last, seen, run
+    return state + actions + 4 * size * vectors
+
+
+def guard_files(files: Collection[str], name: str) -> list[str]:
+    """Those of ``files`` that `emit_guard` wrote."""
+    stems = [f"{name}_{part}" for part in ("guard", "larger", "backup")]
+    return [file for file in files if file.rpartition(".")[0] in stems]
 
 
 def _mask(graph: Graph, raw: Interface | None = None) -> tuple[str, str]:

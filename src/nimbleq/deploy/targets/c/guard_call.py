@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nimbleq.deploy.periods import Periods
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.guard import COUNTERS
 from nimbleq.types import Array
@@ -50,6 +51,17 @@ class CGuard:
         if mask is not None:
             self._mask[...], flags = mask, self._flags
         return self._act(self._guard, given, flags)
+
+    def run(self, periods: Periods) -> tuple[Array, Array, Array]:
+        """Standby actions, actions and faults ``int64[N]`` of each; see `nimbleq.deploy.target.GuardRun`."""
+        found = np.empty((3, len(periods.obs)), np.int64)
+        for at, obs in enumerate(periods.obs):
+            if periods.begins[at]:
+                self.reset()
+            mask = periods.mask[at] if periods.mask is not None and periods.masked[at] else None
+            standby, action = self.standby(), self.act(obs if periods.came[at] else None, mask)
+            found[:, at] = standby, action, self.faults
+        return found[0], found[1], found[2]
 
     def standby(self, held: bool = True) -> int:
         """Index of the action if nothing else comes in time; without ``held`` that of a later period."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nimbleq.deploy.decider import Decider, TimedDecider, open_library
-from nimbleq.deploy.target import Engine, Files, RawRun, Run, Source, Target, Timer
+from nimbleq.deploy.target import Engine, Files, GuardRun, RawRun, Run, Source, Target, Timer
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.example import example
-from nimbleq.deploy.targets.c.guard import emit_guard
+from nimbleq.deploy.targets.c.guard import emit_guard, guard_files
 from nimbleq.deploy.targets.c.guard_call import CGuard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
 from nimbleq.deploy.targets.c.loop import emit_loop
@@ -66,19 +66,37 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
         NoCompilerError: there is none that works.
         CompileError: one refuses the code.
     """
-    fast = find_compiler()
-    if fast is None:
-        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang, or pip install 'nimbleq[cross]'")
-    builds = [(fast, SCALAR), (fast, FAST)]
-    other = find_compiler(("clang",))
-    if other is not None and other != fast:
-        builds.append((other, FAST))
     texts = {file: files[file].decode() for file in (f"{name}.c", f"{name}.h")}
     runs: dict[str, Run] = {}
-    for index, (compiler, flags) in enumerate(builds):
+    for index, (compiler, flags) in enumerate(_builds()):
         library = compile_library(texts, folder / f"{index}.so", compiler, flags)
         opened = open_library(library, name, source.graph, network_interface(source.graph))
         runs[f"c ({Path(compiler).name} {' '.join(flags)})"] = opened.run
+    return runs
+
+
+def _builds() -> list[tuple[str, tuple[str, ...]]]:
+    """Compilers and their flags.
+
+    Raises:
+        NoCompilerError: there is none that works.
+    """
+    fast = find_compiler()
+    if fast is None:
+        raise NoCompilerError("verifying C needs a C compiler: install gcc or clang, or pip install 'nimbleq[cross]'")
+    other = find_compiler(("clang",))
+    return [(fast, SCALAR), (fast, FAST), *([(other, FAST)] if other is not None and other != fast else [])]
+
+
+def _open_guard(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
+    """Compiled like the policy."""
+    texts = {file: files[file].decode() for file in (f"{name}.c", f"{name}.h", *guard_files(files, name))}
+    if any('_raw.h"' in text for text in texts.values()):
+        texts |= {file: files[file].decode() for file in (f"{name}_raw.c", f"{name}_raw.h")}
+    runs: dict[str, GuardRun] = {}
+    for index, (compiler, flags) in enumerate(_builds()):
+        library = compile_library(texts, folder / f"guard{index}.so", compiler, flags)
+        runs[f"c guard ({Path(compiler).name} {' '.join(flags)})"] = CGuard(library, name, source.graph).run
     return runs
 
 
@@ -125,5 +143,5 @@ C = Target(
     raw=_open_raw,
     exact=True,
     engine=COMPILED,
-    guards=True,
+    guard=_open_guard,
 )

@@ -102,10 +102,11 @@ class Processor:
         return None
 
 
-def program(file: str, graph: Graph, name: str) -> bytes:
-    """A C file of `board` for the policy ``name``."""
+def program(file: str, graph: Graph, name: str, *macros: str) -> bytes:
+    """A C file of `board` for the policy ``name``, with ``macros`` defined."""
     text = (BOARD / file).read_text()
     known = {"NQ_ELEMENT": f" {c_type(graph.obs_type)}", **({"NQ_ACT_MASKED": ""} if graph.masked else {})}
+    known |= dict.fromkeys(macros, "")
     text = "".join(f"#define {macro}{value}\n" for macro, value in known.items() if macro in text) + text
     return renamed(re.sub(r'"nq(\w*\.h)"', rf'"{name}\1"', text), name).encode()
 

@@ -10,8 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from nimbleq.deploy.target import Files, Footprint, NoOptions, RawRun, Run, Source, Target
+from nimbleq.deploy.periods import Periods
+from nimbleq.deploy.target import Files, Footprint, GuardRun, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.guard import emit_guard, guard_bytes, guard_files
 from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.plan import plan
 from nimbleq.deploy.targets.c.raw import emit_raw
@@ -24,6 +26,7 @@ from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
@@ -42,7 +45,7 @@ def row(processor: Processor) -> Target:
 
     def emit(source: Source, name: str, _: NoOptions) -> Files:
         _check_double(processor, source.graph)
-        _check_ram(processor, source.graph)
+        _check_ram(processor, source.graph, source.guard)
         return {f"{processor.name}/{file}": data for file, data in _files(processor, source, name).items()}
 
     def opened(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
@@ -68,8 +71,15 @@ def row(processor: Processor) -> Target:
         place.mkdir()
         return {f"{_label(processor)} raw": _run_raw(processor, source.graph, interface, own, name, place)}
 
-    def footprint(graph: Graph, obs: Array, folder: Path) -> Footprint:
-        return _footprint(processor, graph, obs, folder)
+    def guarded(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
+        start = f"{processor.name}/"
+        own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
+        place = folder / "guard"
+        place.mkdir()
+        return {f"{_label(processor)} guard": _run_guard(processor, source.graph, own, name, place)}
+
+    def footprint(graph: Graph, guard: Guard | None, obs: Array, folder: Path) -> Footprint:
+        return _footprint(processor, graph, guard, obs, folder)
 
     return Target(
         name=processor.name,
@@ -82,6 +92,7 @@ def row(processor: Processor) -> Target:
         timed=False,
         most=processor.most,
         footprint=None if processor.emulator is None else footprint,
+        guard=guarded,
     )
 
 
@@ -93,15 +104,18 @@ def _check_double(processor: Processor, graph: Graph) -> None:
         raise UnsupportedOpError("ObliqueTree with float splits", processor.name, hint)
 
 
-def ram_bytes(processor: Processor, graph: Graph) -> int:
+def ram_bytes(processor: Processor, graph: Graph, guard: Guard | None = None) -> int:
     """What the policy takes of memory that holds constants, too, with `SPARE_BYTES` for its program."""
-    made = plan(graph, portable(*processor.dots, unpacked=processor.unpacked))
-    return made.constant_bytes + made.arena_bytes + SPARE_BYTES
+    more = () if guard is None else (guard.larger, guard.backup)
+    networks = [graph, *(one for one in more if one is not None)]
+    made = [plan(one, portable(*processor.dots, unpacked=processor.unpacked)) for one in networks]
+    own = 0 if guard is None else guard_bytes(graph, guard)
+    return sum(one.constant_bytes + one.arena_bytes for one in made) + own + SPARE_BYTES
 
 
-def _check_ram(processor: Processor, graph: Graph) -> None:
+def _check_ram(processor: Processor, graph: Graph, guard: Guard | None) -> None:
     """Raise `UnsupportedOpError` for a policy that does not fit where the linker would not notice."""
-    if processor.ram_bytes is None or (needed := ram_bytes(processor, graph)) <= processor.ram_bytes:
+    if processor.ram_bytes is None or (needed := ram_bytes(processor, graph, guard)) <= processor.ram_bytes:
         return
     hint = f"it has {processor.ram_bytes:,}, in which constants lie, too: make the policy smaller or use another target"
     raise UnsupportedOpError(f"of a policy that takes {needed:,} bytes of RAM", processor.name, hint)
@@ -113,22 +127,26 @@ def _label(processor: Processor) -> str:
     return f"{processor.name} ({processor.compiler.name} {flags}, {processor.emulator.name})"
 
 
-def _texts(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
-    """The policy in C."""
+def _texts(processor: Processor, source: Source, name: str, raw: bool = False) -> dict[str, bytes]:
+    """The policy in C, and its guard; ``raw``: the environment's side is there."""
     isas = (portable(*processor.dots, unpacked=processor.unpacked),)
     texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
+    interface = source.interface if raw else None
+    texts |= emit_guard(source.graph, name, source.guard, interface, source.origin, source.digest, isas)
     return {file: text.encode() for file, text in texts.items()}
 
 
 def _files(processor: Processor, source: Source, name: str) -> dict[str, bytes]:
     """The policy; for an artefact its self-test, and where a compiler is here both compiled."""
-    files = _texts(processor, source, name) | _raw(processor, source, name)
-    tests = selftest(source, name, raw=f"{name}_raw.c" in files)
+    raw = _raw(processor, source, name)
+    files = _texts(processor, source, name, bool(raw)) | raw
+    tests = selftest(source, name, raw=bool(raw))
     if not tests:
         return files
     files |= {file: text.encode() for file, text in tests.items()}
     if processor.emulator is not None:
-        sources = [file for file in (f"{name}.c", f"{name}_raw.c") if file in files]
+        sources = [file for file in (f"{name}.c", f"{name}_raw.c", *guard_files(files, name)) if file in files]
+        sources = [file for file in sources if file.endswith(".c")]
         files |= {MAIN: program(MAIN, source.graph, name), "CMakeLists.txt": cmake(processor, name, sources).encode()}
         files |= processor.board.files()
     if processor.lacks_compiler() is None:
@@ -151,7 +169,7 @@ def _linked(processor: Processor, files: Files, name: str, folder: Path) -> dict
     if processor.emulator is None:
         return {}
     names = [f"{name}.o", f"{name}.h", f"{name}_selftest.c", f"{name}_selftest.h", MAIN, *processor.board.files()]
-    names += [file for file in (f"{name}_raw.c", f"{name}_raw.h") if file in files]
+    names += [file for file in (f"{name}_raw.c", f"{name}_raw.h", *guard_files(files, name)) if file in files]
     flags = ("-std=c99", *processor.flags, *processor.board.flags)
     return {
         PROGRAM: build(processor.compiler, {file: files[file] for file in names}, PROGRAM, flags, folder).read_bytes()
@@ -183,10 +201,13 @@ class _Harness:
     folder: Path
 
     @classmethod
-    def of(cls, processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Self:
-        """Of the exported ``files``."""
+    def of(
+        cls, processor: Processor, graph: Graph, files: Files, name: str, folder: Path, macros: Sequence[str] = ()
+    ) -> Self:
+        """Of the exported ``files``; the program is compiled with ``macros``."""
         parts = _object(processor, files, name, folder)
-        parts |= {f"{name}.h": files[f"{name}.h"], "harness.c": program("harness.c", graph, name)}
+        parts |= {f"{name}.h": files[f"{name}.h"], "harness.c": program("harness.c", graph, name, *macros)}
+        parts |= {file: files[file] for file in guard_files(files, name) if macros}
         return cls.linked(processor, parts, folder)
 
     @classmethod
@@ -262,6 +283,25 @@ def _run_raw(processor: Processor, graph: Graph, interface: Interface, files: Fi
     return run
 
 
+def _run_guard(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> GuardRun:
+    parts = _object(processor, files, name, folder) | {f"{name}.h": files[f"{name}.h"]}
+    parts |= {file: files[file] for file in guard_files(files, name)}
+    parts |= {file: files[file] for file in (f"{name}_raw.c", f"{name}_raw.h") if file in files}
+    parts["guard.c"] = program("guard.c", graph, name)
+    harness = _Harness.linked(processor, parts, folder)
+    answer = np.dtype([("standby", "<i4"), ("action", "<i4"), ("faults", "<i4")])
+
+    def run(periods: Periods) -> tuple[Array, Array, Array]:
+        whole = rows(periods.obs, periods.mask)
+        size = len(whole) // len(periods.obs)
+        flags = (periods.begins + 2 * periods.came + 4 * periods.masked).astype(np.uint8)
+        given = [bytes([flag]) + whole[at * size : (at + 1) * size] for at, flag in enumerate(flags.tolist())]
+        found, _ = harness.answers(given, answer)
+        return found["standby"], found["action"], found["faults"]
+
+    return run
+
+
 def rows(obs: Array, mask: Array | None) -> bytes:
     """Each observation of ``obs[N, *O]`` and its row of ``mask[N, A]``, one after the other."""
     flat = np.ascontiguousarray(obs, np.uint8 if obs.dtype == np.uint8 else np.float32).reshape(len(obs), -1)
@@ -269,16 +309,20 @@ def rows(obs: Array, mask: Array | None) -> bytes:
     return np.hstack(parts).tobytes()
 
 
-def _footprint(processor: Processor, graph: Graph, obs: Array, folder: Path) -> Footprint:
+def _footprint(processor: Processor, graph: Graph, guard: Guard | None, obs: Array, folder: Path) -> Footprint:
     name, compiler = "policy", processor.compiler
-    files = _texts(processor, Source(graph, digest="0" * 64), name)  # the mark counts too
-    alone = ("-nostartfiles", "-static", "-Wl,--gc-sections", f"-Wl,-e,{_entry(graph, name)}", *processor.flags)
+    files = _texts(processor, Source(graph, digest="0" * 64, guard=guard), name)  # the mark counts too
     files |= _object(processor, files, name, folder)
-    whole = build(compiler, {f"{name}.o": files[f"{name}.o"]}, "alone", alone, folder)
+    entry, parts = _entry(graph, name), {f"{name}.o": files[f"{name}.o"]}
+    if guard is not None:
+        parts |= {file: files[file] for file in (f"{name}.h", *guard_files(files, name))}
+        entry, parts["step.c"] = "board_step", program("step.c", graph, name)
+    alone = ("-std=c99", "-nostartfiles", "-static", "-Wl,--gc-sections", f"-Wl,-e,{entry}", *processor.flags)
+    whole = build(compiler, parts, "alone", alone, folder)
     text, data, bss = sizes(compiler, whole)
     stack, instructions = None, None
     if processor.lacks() is None:
-        stack, instructions = _measured(processor, graph, files, name, obs, folder)
+        stack, instructions = _measured(processor, graph, guard, files, name, obs, folder)
     return Footprint(
         processor.name, text, data, data + bss, stack, instructions, processor.unit,
         f"{compiler.name} {optimized(processor.flags)}",
@@ -290,10 +334,14 @@ def _entry(graph: Graph, name: str) -> str:
 
 
 def _measured(
-    processor: Processor, graph: Graph, files: Files, name: str, obs: Array, folder: Path
+    processor: Processor, graph: Graph, guard: Guard | None, files: Files, name: str, obs: Array, folder: Path
 ) -> tuple[int, int | None]:
-    """Stack bytes, and instructions or cycles, of one decision."""
-    harness, few = _Harness.of(processor, graph, files, name, folder), obs[:OBSERVATIONS]
+    """Stack bytes, and instructions or cycles, of one decision; with a guard, one that it looks through and lets be."""
+    few, macros = obs[:OBSERVATIONS], ["NQ_GUARDED"] if guard is not None else []
+    if guard is not None and guard.envelope is not None:
+        flat = np.clip(few.reshape(len(few), -1), guard.envelope.low, guard.envelope.high)
+        few, macros = flat.reshape(few.shape), [*macros, "NQ_ENVELOPE"]
+    harness = _Harness.of(processor, graph, files, name, folder, macros)
     mask = np.ones((len(few), graph.actions), np.uint8) if graph.masked else None
     answer = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,)), ("stack", "<u4"), ("cycles", "<i4")])
     (empty, before), (found, after) = (

@@ -19,7 +19,9 @@ from nimbleq.deploy.targets.wasm import node, wasmtime
 from nimbleq.deploy.targets.wasm.page import page
 from nimbleq.deploy.targets.wasm.parts import loader, module
 from nimbleq.deploy.toolchain import NoCompilerError
+from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.guard import Guard
 from nimbleq.types import Array
 
 FLAGS = ("-std=c99", "-Os", "-nostdlib", "-Wl,--no-entry", "-Wl,--gc-sections", "-Wl,-z,stack-size=16384")
@@ -91,7 +93,9 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     return runs
 
 
-def _footprint(graph: Graph, obs: Array, folder: Path) -> Footprint:
+def _footprint(graph: Graph, guard: Guard | None, obs: Array, folder: Path) -> Footprint:
+    if guard is not None:
+        raise ConfigError("wasm cannot run a guard: measure the artefact that it was made from")
     made = _compiled(Source(graph, digest="0" * 64), "policy")
     ram, instructions = None, None
     if importlib.util.find_spec("wasmtime"):

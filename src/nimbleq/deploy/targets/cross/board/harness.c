@@ -1,23 +1,54 @@
 /* Answers observations: in come two counts, and then observations (and masks); out go actions and action values.
    With a count above 0 the call of an empty function, or the decision, is repeated so many times for each
-   observation, and the stack and the cycles of one decision follow its answer. */
+   observation, and the stack and the cycles of one decision follow its answer. Behind a guard a decision is one whose
+   observation came unchanged, which the guard looks through and lets be; the empty call prepares that, too. */
 #include "nq.h"
 
 #include "board.h"
 
 #ifdef NQ_ACT_MASKED
 #define GIVEN obs, mask
-typedef int (*decide)(const NQ_ELEMENT *, const uint8_t *);
-static int nothing(const NQ_ELEMENT *obs, const uint8_t *mask) { return obs == 0 && mask == 0; }
-static decide volatile act = nq_act_masked;
+#define TAKES const NQ_ELEMENT *obs, const uint8_t *mask
+#define UNUSED obs == 0 && mask == 0
+#define NQ_ALONE nq_act_masked
 static uint8_t mask[NQ_ACTIONS];
 #else
 #define GIVEN obs
-typedef int (*decide)(const NQ_ELEMENT *);
-static int nothing(const NQ_ELEMENT *obs) { return obs == 0; }
-static decide volatile act = nq_act;
+#define TAKES const NQ_ELEMENT *obs
+#define UNUSED obs == 0
+#define NQ_ALONE nq_act
 #endif
-static decide volatile empty = nothing;
+
+#ifdef NQ_GUARDED
+#include "nq_guard.h"
+static nq_guard guard;
+static void prepare(const NQ_ELEMENT *obs)
+{
+    guard.age = 1;
+    guard.any_seen = 0;
+#ifdef NQ_ENVELOPE
+    for (int i = 0; i < NQ_OBS_SIZE; ++i) guard.last[i] = obs[i];
+#else
+    (void)obs;
+#endif
+}
+static int decision(TAKES)
+{
+    prepare(obs);
+    return nq_guard_act(&guard, GIVEN);
+}
+static int nothing(TAKES)
+{
+    prepare(obs);
+    return UNUSED;
+}
+#else
+#define decision NQ_ALONE
+static int nothing(TAKES) { return UNUSED; }
+#endif
+
+typedef int (*decide)(TAKES);
+static decide volatile act = decision, empty = nothing;
 static NQ_ELEMENT obs[NQ_OBS_SIZE];
 
 /* A call from further below than what `stack_of` cannot paint, its own frame. */
@@ -54,6 +85,9 @@ int main(void)
 {
     uint32_t again[2]; /* empty calls, decisions */
     float q[NQ_ACTIONS];
+#ifdef NQ_GUARDED
+    nq_guard_init(&guard);
+#endif
     if (!board_read(again, sizeof again)) return 1;
     while (board_read(obs, sizeof obs)) {
 #ifdef NQ_ACT_MASKED
