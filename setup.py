@@ -48,7 +48,7 @@ COMPUTING = [
     extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
     extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
     extension(
-        "_envs", "envs", "module", "cartpole", "lunarlander", flags=("-ffp-contract=off",)
+        "_envs", "envs", "module", "cartpole", "lunarlander", "linear", flags=("-ffp-contract=off",)
     ),  # the same rounding as Gymnasium's
 ]
 """Compiled for a processor."""

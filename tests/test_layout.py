@@ -14,7 +14,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
 
-SHARED = {"errors", "types", "files", "version", "seeds", "stopping", "table"}
+SHARED = {"errors", "types", "files", "version", "seeds", "stopping", "table", "cma"}
 """Files that every room may import. What these may import themselves stands in `ALLOWED`, like every other file."""
 ALLOWED: dict[str, set[str]] = {
     "graph": SHARED,
@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "streams": set(),
     "files": {"errors"},
     "seeds": {"types"},
+    "cma": {"types"},
     "console": {"types"},
     "rundir": {"errors", "files"},
     "wandb_log": {"errors", "files", "config"},

@@ -15,7 +15,7 @@ with suppress(ImportError):
 EXTENSIONS = {
     "_learner": "TD steps of fully connected networks",
     "_distill": "distillation of fully connected students",
-    "_envs": "CartPole and exploration",
+    "_envs": "CartPole, LunarLander, exploration and direct search",
     "_replay": "sampling of the replay and of compressed frames",
     "_robust": "proofs that actions stay",
     "_runtime": "decisions from Python, and all of them without a C compiler",

@@ -51,11 +51,17 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 def bench_run(
-    artefact: Path, run: RunDir | None, console: Console, rounds: int = 7, flash: Collection[str] | None = None
+    artefact: Path,
+    run: RunDir | None,
+    console: Console,
+    rounds: int = 7,
+    flash: Collection[str] | None = None,
+    engines: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Time one artefact, and the teacher of its ``run`` if it has one; returns the verb's JSON object.
 
     Args:
+        engines: names of targets and engines to time beside PyTorch; None: all that work here.
         flash: targets whose flash, RAM and instructions are measured where that can be done; None: all.
     """
     from nimbleq.deploy.bench import bench
@@ -67,7 +73,7 @@ def bench_run(
         graphs["teacher"] = load_teacher(run).graph
     obs = small.golden.obs.copy()  # a copy: PyTorch warns about read-only arrays
     with console.progress("bench") as tick:
-        result = bench(graphs, obs, _in_torch(graphs), rounds=rounds, tick=tick)
+        result = bench(graphs, obs, _in_torch(graphs), targets=engines, rounds=rounds, tick=tick)
     rows = [
         [row.engine, row.what, f"{row.p50_us:.3f}", f"{row.p99_us:.3f}", f"{row.p999_us:.3f}"] for row in result.rows
     ]

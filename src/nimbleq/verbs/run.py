@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import tyro
 from nimbleq.compress.search.config import CompressConfig, check_config
 from nimbleq.config import TrainConfig, from_dict, same_settings, to_dict
 from nimbleq.console import Console, size_text
+from nimbleq.deploy.engines.prebuilt import PREBUILT
 from nimbleq.deploy.export import MANIFEST, check_targets, load_build
 from nimbleq.deploy.targets import STANDARD
 from nimbleq.errors import FileError
@@ -25,6 +27,8 @@ from nimbleq.verbs import bench, certify, compress, export, train, verify
 from nimbleq.verbs.common import Output, require_better_than_random, run_env
 
 _SMALL = "small"
+_TIMED = (PREBUILT.name, *STANDARD)
+"""Engines whose decisions are timed; ``nimbleq bench`` times all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class Args(Output):
         keep: share of the teacher's return (above random play) that the small policy must provably keep.
         max_episodes: that a certificate may take.
         return_range: low,high between which returns lie; see nimbleq compress.
+        scratch: also train a network of the chosen size from scratch, for comparison; it takes a part of training.
         to: targets.
         name: of the exported C functions and files.
     """
@@ -52,6 +57,7 @@ class Args(Output):
     recipe: compress.Recipe = "auto"
     max_episodes: int = certify.MAX_EPISODES
     return_range: str | None = None
+    scratch: bool = False
     to: export.To = STANDARD
     name: str = "policy"
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
@@ -80,22 +86,22 @@ def _line(args: Args, config: CompressConfig, run: RunDir, console: Console) -> 
     build = run.path / "build"
     limit, extent = args.max_episodes, args.return_range
     promise = {"keep": args.keep, "recipe": args.recipe, "max_episodes": limit, "return_range": extent}
+    compared = {"scratch": True} if args.scratch else {}
     shape = {"to": list(args.to), "name": args.name}
 
     def compressed() -> dict[str, Any]:
         require_better_than_random(run)
         searched = replace(config, return_range=certify.range_of(extent, run_env(run)))
-        result = compress.compress_run(run, _SMALL, searched, console)
-        return result | {
-            "options": compress.options(compress.Args(run=run.path, max_episodes=limit, return_range=extent))
-        }
+        result = compress.compress_run(run, _SMALL, searched, console, args.scratch)
+        asked = compress.Args(run=run.path, max_episodes=limit, return_range=extent, scratch=args.scratch)
+        return result | {"options": compress.options(asked)}
 
     steps = _Steps(run, console)
     trained = steps.do("train", {"config": to_dict(args.config)},
                        lambda: train.train_run(args.config, run, console, resume=True),
                        made=lambda _: digest(run.teacher))  # fmt: skip
     asked = {"teacher": digest(run.teacher), **promise}
-    smaller = steps.do("compress", asked, compressed, made=lambda result: digest(_place(run, result)))
+    smaller = steps.do("compress", asked | compared, compressed, made=lambda result: digest(_place(run, result)))
     small = _place(run, smaller)
     asked |= {"artefact": digest(small)}
     certified = steps.do("certify", asked,
@@ -108,11 +114,11 @@ def _line(args: Args, config: CompressConfig, run: RunDir, console: Console) -> 
     verified = steps.do("verify", {**asked, "build": _build_digest(build)},
                         lambda: verify.verify_folder(build, console))  # fmt: skip
     timed = steps.do("bench", {name: value for name, value in asked.items() if name not in shape},
-                     lambda: bench.bench_run(small, run, console, flash=args.to))  # fmt: skip
+                     lambda: bench.bench_run(small, run, console, flash=args.to, engines=_TIMED))  # fmt: skip
     report = str(write_report(run, small.name))
     result = {
         "train": trained, "compress": smaller, "certify": certified, "export": exported, "verify": verified,
-        "bench": timed, "report": report,
+        "bench": timed, "report": report, "step_seconds": steps.seconds,
     }  # fmt: skip
     _summary(result, console)
     return result, bool(certified["certified"]) and not verified["mismatches"]
@@ -128,10 +134,14 @@ class _Steps:
     """The finished steps of a run: its ledger has the inputs and the digest of the output of each.
 
     A step is repeated if its inputs changed, or if its result or output is not what it left.
+
+    Attributes:
+        seconds: that each step took now.
     """
 
     run: RunDir
     console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def do(
         self,
@@ -148,6 +158,19 @@ class _Steps:
             work: does it.
             made: digest of its output.
         """
+        began = time.monotonic()
+        try:
+            return self._do(verb, asked, work, made)
+        finally:
+            self.seconds[verb] = round(time.monotonic() - began, 3)
+
+    def _do(
+        self,
+        verb: str,
+        asked: dict[str, Any],
+        work: Callable[[], dict[str, Any]],
+        made: Callable[[dict[str, Any]], str],
+    ) -> dict[str, Any]:
         path = self.run.result("inputs")
         ledger = read_json(path) if path.exists() else {}
         before = _Entry.read(ledger.get(verb))

@@ -16,8 +16,9 @@ from nimbleq.compress.passes.recipe import apply, parse_recipe
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours, without_one
 from nimbleq.compress.refine.config import DirectConfig, check_direct
-from nimbleq.compress.refine.direct import Regret, Returns, _sparser, direct_search
+from nimbleq.compress.refine.direct import Regret, _sparser, direct_search
 from nimbleq.compress.refine.linear import graph_of, is_linear, weights_of
+from nimbleq.compress.refine.race import Returns
 from nimbleq.compress.refine.team import returns_of, team_of
 from nimbleq.compress.states import States, compare, q_values, visit
 from nimbleq.config import EnvConfig
@@ -139,6 +140,21 @@ def test_a_team_plays_as_each_of_its_members_alone() -> None:
     episode = np.array([0, 1, 2, 3, 4, 5])
     played = team_of(candidates, 2)(obs, mask, episode=episode)
     assert np.array_equal(played, mask[:, 1].astype(int))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_team_acts_in_c_as_in_numpy(seed: int) -> None:
+    candidates = [drawn(seed + other)[0] for other in range(3)]
+    team, rng = team_of(candidates, 2), np.random.default_rng(seed)
+    obs = (rng.standard_normal((60, 8)) * rng.choice([1e-3, 1, 1e3])).astype(np.float32)
+    obs[:20] = np.ldexp(np.rint(obs[:20] * 8) + 0.5, -candidates[0].exponent).astype(np.float32)
+    obs[20] = 0  # ties
+    episode = rng.integers(6, size=60)
+    expected = team.by_numpy(obs, None, episode)
+    assert np.array_equal(team(obs, episode=episode), expected)
+    assert np.array_equal(expected, [candidates[who // 2](one[None])[0] for who, one in zip(episode, obs, strict=True)])
+    with pytest.raises(ValueError, match="no policy plays that episode"):
+        team(obs, episode=episode + 6)
 
 
 def test_it_mends_a_poor_policy(balance, balance_teacher) -> None:

@@ -72,6 +72,19 @@ def record_plays(balance):
     return asked, recording
 
 
+def test_no_verdict_comes_from_episodes_of_low_fidelity(balance, balance_teacher, fast):
+    """Passes play them; selection, the certificate and random play do not."""
+    cheap, recording = record_plays(balance)
+    exact, evaluate = record_plays(balance)
+    evaluate.low_fidelity = recording
+    made = compress_policy(balance_teacher, evaluate, fast)
+    judging = [episode_seeds(purpose, fast.seed, 40) for purpose in ("select", "random")]
+    judging = {int(seed) for seeds in [*judging, made.certificate.returns.seeds] for seed in seeds}
+    assert cheap
+    assert not judging & {seed for _, seeds in cheap for seed in seeds}
+    assert judging <= {seed for _, seeds in exact for seed in seeds}
+
+
 def test_seeds_that_chose_never_certify(balance, balance_teacher, fast):
     asked, recording = record_plays(balance)
     made = compress_policy(balance_teacher, recording, fast)

@@ -11,7 +11,7 @@ import pytest
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import lunarlander
-from nimbleq.rl.envs.engines import make_env_batch
+from nimbleq.rl.envs.engines import make_env_batch, make_low_fidelity_batch
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.lunarlander import LunarLanderEnvBatch
 from nimbleq.rl.envs.serial import SerialEnvBatch
@@ -106,3 +106,23 @@ def test_an_environment_registered_by_somebody_else_keeps_its_own_step(monkeypat
     spec = gymnasium.envs.registration.registry["LunarLander-v3"]
     monkeypatch.setattr(spec, "entry_point", Heavier)
     assert isinstance(make_env_batch(EnvConfig("LunarLander-v3"), 1), SerialEnvBatch)
+
+
+def test_low_fidelity_is_nearly_the_same() -> None:
+    """It starts alike and flies alike until the ground is touched."""
+    config = EnvConfig("LunarLander-v3")
+    exact, low = LunarLanderEnvBatch(config, 1), make_low_fidelity_batch(config, 1)
+    index = np.zeros(1, np.int64)
+    assert np.array_equal(exact.reset(0, 7), low.reset(0, 7))
+    actions = np.random.default_rng(0).integers(4, size=40)
+    for action in actions[:, None]:
+        expected, stepped = exact.step(index, action), low.step(index, action)
+        assert np.allclose(stepped[0], expected[0], atol=0.05)
+        assert np.allclose(stepped[1], expected[1], atol=2.0)
+    assert not np.array_equal(stepped[0], expected[0]), "it is another solver"
+
+
+def test_an_environment_without_low_fidelity_plays_as_it_is() -> None:
+    assert type(make_low_fidelity_batch(EnvConfig("CartPole-v1"), 1)) is type(
+        make_env_batch(EnvConfig("CartPole-v1"), 1)
+    )

@@ -47,6 +47,20 @@ def test_it_plays_what_a_plain_loop_plays() -> None:
         assert total == length == expected
 
 
+def test_low_fidelity_has_the_same_episodes() -> None:
+    """Where an environment has none it is the environment itself; else nearly, in this process and in others."""
+    with Evaluator(EnvConfig("CartPole-v1")) as evaluate:
+        assert same(evaluate(lean, SEEDS), evaluate.low_fidelity(lean, SEEDS))
+    falls = ConstantPolicy()
+    with Evaluator(EnvConfig("LunarLander-v3"), envs=2) as evaluate:
+        exact, low = evaluate(falls, SEEDS[:3]), evaluate.low_fidelity(falls, SEEDS[:3])
+        assert same(exact, evaluate(falls, SEEDS[:3])), "one does not disturb the other"
+    assert np.allclose(exact.returns[:2], low.returns[:2], rtol=0.01), "the third ends on its legs, or nearly"
+    assert not np.array_equal(exact.returns, low.returns)
+    with Evaluator(EnvConfig("LunarLander-v3"), workers=2, envs=2) as evaluate:
+        assert same(low, evaluate.low_fidelity(falls, SEEDS[:3]))
+
+
 @pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
 def test_lanes_do_not_matter(name: str) -> None:
     played = []

@@ -24,7 +24,7 @@ class Context:
 
     Attributes:
         teacher: the policy to imitate.
-        evaluate: plays episodes.
+        evaluate: plays episodes, of low fidelity where the environment has such: no verdict comes from them.
         distill: settings of distillation.
         seed: of weights, batches and ``distill`` episodes.
         tick: progress.

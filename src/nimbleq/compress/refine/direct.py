@@ -7,22 +7,17 @@ is not the luck of its seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from nimbleq.compress.refine.cma import Cma
+from nimbleq.cma import Cma
 from nimbleq.compress.refine.codes import Codes, Rounding, Widths, exponents, neighbours, without_one
 from nimbleq.compress.refine.config import DirectConfig
-from nimbleq.compress.refine.team import returns_of
+from nimbleq.compress.refine.race import Returns, halved, race, scores_of
 from nimbleq.compress.states import States, legal_values
-from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array, Evaluate, Tick, no_tick
-
-_FIRST_SEED = 2_000_000  # of the ``distill`` stream; distillation and calibration use the seeds before
-
 
 _STATES = 2_000
 _MOST_ZEROS, _SINGLES = 8, 4
@@ -31,24 +26,6 @@ _LONGER = 2  # times the episodes of a generation: the sparsest of a dozen that 
 _SLACK = 0.25
 """Standard errors by which a sparser policy may seem to return less."""
 _STEADY = 5  # generations whose mean return decides whether to stop
-_HALVING = ((12, 32), (4, 64), (2, 128))
-"""Candidates and further episodes of each, in the rounds of successive halving [Jamieson & Talwalkar 2016]."""
-
-
-class Returns:
-    """Plays candidates, each time on seeds that nobody has played."""
-
-    def __init__(self, evaluate: Evaluate, nonce: int) -> None:
-        self.evaluate, self.nonce, self.next = evaluate, nonce, _FIRST_SEED
-
-    def seeds(self, count: int) -> Array:
-        """``int64[count]`` the next seeds."""
-        self.next += count
-        return episode_seeds("distill", self.nonce, count, start=self.next - count)
-
-    def __call__(self, candidates: Sequence[Codes], episodes: int) -> Array:
-        """``float64[P, episodes]`` on common seeds."""
-        return returns_of(candidates, self.evaluate, self.seeds(episodes))
 
 
 def direct_search(
@@ -84,14 +61,14 @@ def direct_search(
     rounding, start = _best_form(weight, bias, judge, widths, levels)
     tick(0, 1, "direct search on regret")
     taught = _search_regret(rounding, start, judge, config, rng)
-    first = _scores(play([rounding(start), rounding(taught)], 2 * config.episodes), config.risk)
+    first = scores_of(play([rounding(start), rounding(taught)], 2 * config.episodes), config.risk)
     pool = _search_returns(rounding, (start, taught)[int(first.argmax())], play, aim, config, rng, tick)
-    best = _halve(pool, play, config.risk)
+    best = halved(pool, play, config.risk)
     for _ in range(config.rounds):
         tick(1, 1, "moves of single integers")
         moved = neighbours(best, widths)
         some = rng.permutation(len(moved))[: 2 * config.population]
-        best = _halve([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
+        best = halved([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
     for _ in range(config.zeros):
         tick(1, 1, "setting weights to zero")
         sparser = _sparser(best, judge, play, _LONGER * config.episodes)
@@ -177,13 +154,12 @@ def _search_returns(
     for generation in range(config.generations):
         candidates = search.ask(config.population, rng)
         codes = [rounding(search.mean), *map(rounding, candidates)]
-        returns = play(codes, config.episodes)
-        scores = _scores(returns, config.risk)
-        middle.append(float(returns[0].mean()))
-        # Scores of different generations are of different seeds: what the mean had is the measure.
-        for index in {0, int(scores.argmax())}:
+        raced = race(codes, play, config.episodes, config.risk)
+        middle.append(raced.first)
+        # Returns of different generations are of different seeds: what the mean had is the measure.
+        for index in {0, int(raced.order[0])}:
             pool[codes[index].key] = (generation + 0.5 * (index == 0), codes[index])
-        search = search.tell(candidates, scores[1:])
+        search = search.tell(candidates, -np.argsort(raced.order)[1:].astype(np.float64))
         tick(generation + 1, config.generations, f"direct search: return {middle[-1]:.0f}")
         steady = np.convolve(middle, np.full(_STEADY, 1 / _STEADY), "valid") if len(middle) >= _STEADY else np.zeros(0)
         if steady.size and (steady[-1] >= aim or len(steady) - 1 - int(steady.argmax()) >= config.patience):
@@ -214,25 +190,3 @@ def _sparser(codes: Codes, judge: Regret, play: Returns, episodes: int) -> Codes
     error = difference.std(axis=1) / episodes**0.5
     same = np.flatnonzero(difference.mean(axis=1) >= -_SLACK * error)
     return candidates[int(same[0])] if same.size else None
-
-
-def _scores(returns: Array, risk: float) -> Array:
-    """``float64[P]`` mean less ``risk`` standard deviations."""
-    return np.asarray(returns.mean(axis=1) - risk * returns.std(axis=1))
-
-
-def _halve(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0) -> Codes:
-    """The best of ``pool`` by rounds that leave fewer and let these play longer.
-
-    Args:
-        episodes: of a round in which all take part, before the others (0: the first so many, as they come).
-    """
-    left, returns = list(pool), np.zeros((len(pool), 0))
-    stages = ((len(left), episodes), *_HALVING[1:]) if episodes else _HALVING
-    for count, more in stages:
-        order = (
-            np.argsort(-_scores(returns, risk), kind="stable")[:count] if returns.size else np.arange(len(left))[:count]
-        )
-        left, returns = [left[i] for i in order], returns[order]
-        returns = np.concatenate([returns, play(left, more)], axis=1)
-    return left[int(_scores(returns, risk).argmax())]

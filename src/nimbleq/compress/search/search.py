@@ -111,7 +111,9 @@ class _Search:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.on_start, self.store, self.measure, self.on_candidate = on_start, store, measure, on_candidate
         self.number = number
-        self.context = Context(without_mask(teacher), evaluate, config.distill, config.seed, direct=config.direct)
+        # What passes make is judged with `evaluate`; on the way they may play something cheaper.
+        cheaper = getattr(evaluate, "low_fidelity", evaluate)
+        self.context = Context(without_mask(teacher), cheaper, config.distill, config.seed, direct=config.direct)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
         self.returns = Player(GraphPolicy(teacher), evaluate, float(self.rand.min()))
@@ -227,7 +229,7 @@ class _Search:
     def _portions(self) -> list[int]:
         """Episodes after which a candidate may be dropped, growing."""
         total = self.config.select_episodes
-        return sorted({max(2, total // part) for part in (30, 10, 3, 1)})
+        return sorted({max(2, total // part) for part in (30, 10, 5, 3, 1)})
 
     def _make(self, trial: Trial) -> Graph:
         """The policy of a candidate: the stored one, or else made, and stored."""

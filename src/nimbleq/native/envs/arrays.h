@@ -25,5 +25,6 @@ static inline void *data_of(PyObject *object, int type, npy_intp size)
 
 PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *lunarlander_step(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *linear_greedy(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -128,22 +128,24 @@ static int world_of(PyObject *worlds, npy_int64 index, World *world)
     return world->lander != NULL;
 }
 
-/* lunarlander_step(worlds list[N] of (lander's address, Step, environment, leg, leg, draw), solver, envs int64[L],
- * actions int64[L], shaping float64[N], pad float64[N], obs float32[L, 8], reward float32[L], terminated bool[L]):
- * steps the environments `envs` of N: changes their worlds and potentials, fills the last three. `solver` is the tuple
- * of arguments of Step. */
+/* lunarlander_step(worlds list[N] of (lander's address, Step, environment, leg, leg, draw), near, far, height,
+ * envs int64[L], actions int64[L], shaping float64[N], pad float64[N], obs float32[L, 8], reward float32[L],
+ * terminated bool[L]): steps the environments `envs` of N: changes their worlds and potentials, fills the last three.
+ * `near` is the tuple of arguments of Step, `far` that of landers more than `height` above the pad, as they see it. */
 PyObject *lunarlander_step(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    if (count != 9 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]) || !PyArray_Check(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "lunarlander_step takes a list, a tuple and seven arrays");
+    if (count != 11 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2]) ||
+        !PyArray_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "lunarlander_step takes a list, two tuples, a number and seven arrays");
         return NULL;
     }
-    const npy_intp total = PyList_GET_SIZE(args[0]), stepped = PyArray_SIZE((PyArrayObject *)args[2]);
-    const npy_int64 *env = data_of(args[2], NPY_INT64, stepped), *action = data_of(args[3], NPY_INT64, stepped);
-    double *shaping = data_of(args[4], NPY_FLOAT64, total), *pad = data_of(args[5], NPY_FLOAT64, total);
-    float *obs = data_of(args[6], NPY_FLOAT32, OBS * stepped), *reward = data_of(args[7], NPY_FLOAT32, stepped);
-    npy_bool *terminated = data_of(args[8], NPY_BOOL, stepped);
+    const npy_intp total = PyList_GET_SIZE(args[0]), stepped = PyArray_SIZE((PyArrayObject *)args[4]);
+    const double height = PyFloat_AsDouble(args[3]);
+    const npy_int64 *env = data_of(args[4], NPY_INT64, stepped), *action = data_of(args[5], NPY_INT64, stepped);
+    double *shaping = data_of(args[6], NPY_FLOAT64, total), *pad = data_of(args[7], NPY_FLOAT64, total);
+    float *obs = data_of(args[8], NPY_FLOAT32, OBS * stepped), *reward = data_of(args[9], NPY_FLOAT32, stepped);
+    npy_bool *terminated = data_of(args[10], NPY_BOOL, stepped);
     if (PyErr_Occurred())
         return NULL;
     for (npy_intp i = 0; i < stepped; i++)
@@ -162,7 +164,8 @@ PyObject *lunarlander_step(PyObject *module, PyObject *const *args, Py_ssize_t c
         if (PyErr_Occurred())
             break;
         fire(world.lander, action[i], along, across);
-        PyObject *done = PyObject_CallObject(world.step, args[1]);
+        const int high = ((double)world.lander->y - pad[env[i]]) / HALF_HEIGHT > height;
+        PyObject *done = PyObject_CallObject(world.step, args[high ? 2 : 1]);
         Py_XDECREF(done);
         const int left = done ? flag_of(world.left, names.ground_contact) : -1;
         const int right = left < 0 ? -1 : flag_of(world.right, names.ground_contact);

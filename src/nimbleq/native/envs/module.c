@@ -1,4 +1,4 @@
-/* Extension module `nimbleq.native._envs`: exploration, and steps of environments as Gymnasium computes them.
+/* Extension module `nimbleq.native._envs`: acting, and steps of environments as Gymnasium computes them.
  *
  * Compile without contraction to fused multiply-adds: those round differently.
  */
@@ -32,6 +32,7 @@ static PyMethodDef functions[] = {
     {"epsilon_greedy", (PyCFunction)(void (*)(void))epsilon_greedy, METH_FASTCALL, "Exploration, in place."},
     {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some environments."},
     {"lunarlander_step", (PyCFunction)(void (*)(void))lunarlander_step, METH_FASTCALL, "One step of some worlds."},
+    {"linear_greedy", (PyCFunction)(void (*)(void))linear_greedy, METH_FASTCALL, "Actions of many linear policies."},
     {NULL, NULL, 0, NULL},
 };
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_envs", .m_size = 0, .m_methods = functions};

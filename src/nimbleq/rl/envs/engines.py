@@ -23,6 +23,8 @@ class EnvEngine:
         tuned: presets have settings for its environments, so that no random play is needed to find any.
         apart: it has so many threads that training steps it in a process of its own, where they share Python's lock
             with nobody.
+        low_fidelity: ``(config, count) → EnvBatch`` that plays nearly the same several times as fast (None: there is
+            none).
     """
 
     name: str
@@ -31,6 +33,7 @@ class EnvEngine:
     draws: bool = True
     tuned: bool = False
     apart: bool = False
+    low_fidelity: Callable[[EnvConfig, int], EnvBatch] | None = None
 
 
 def _plain(name: str) -> Callable[[EnvConfig], bool]:
@@ -57,6 +60,7 @@ ENV_ENGINES = [
         _plain("LunarLander-v3"),
         lambda config, count, pictures: lunarlander.make_lunarlander(config, count),
         draws=False,
+        low_fidelity=lunarlander.make_low_fidelity,
     ),
     EnvEngine("Gymnasium", lambda config: True, serial.SerialEnvBatch),
 ]
@@ -75,6 +79,19 @@ def make_env_batch(config: EnvConfig, count: int, pictures: bool = False) -> Env
         EnvError: see `make_env`.
     """
     return env_engine(config, pictures).make(config, count, pictures)
+
+
+def make_low_fidelity_batch(config: EnvConfig, count: int) -> EnvBatch:
+    """``count`` environments that play nearly the same as ``config`` says, but sooner, where there are such; else
+    `make_env_batch`.
+
+    They are for searches that play long before anything is chosen; what is chosen, and certified, plays in the others.
+
+    Raises:
+        EnvError: see `make_env`.
+    """
+    cheaper = env_engine(config).low_fidelity
+    return make_env_batch(config, count) if cheaper is None else cheaper(config, count)
 
 
 def spec_of(config: EnvConfig) -> EnvSpec:

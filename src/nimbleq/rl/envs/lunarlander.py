@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,21 @@ from nimbleq.types import Array
 
 _SCALE, _FPS, _LEG_DOWN = 30.0, 50.0, 18.0
 """Pixels of a unit of length, steps a second, and pixels from the lander's centre down to its feet."""
-_SOLVER = (1.0 / _FPS, 180, 60)
-"""Seconds of a step, iterations for velocities, for positions."""
+
+
+class Solver(NamedTuple):
+    """Seconds of a step, iterations for velocities, for positions."""
+
+    seconds: float
+    velocities: int
+    positions: int
+
+
+_EXACT = Solver(1.0 / _FPS, 180, 60)
+"""As Gymnasium has it."""
+_NEAR, _FAR, _HEIGHT = Solver(1.0 / _FPS, 90, 30), Solver(1.0 / _FPS, 12, 4), 0.1
+"""Fewer iterations, which take most of a step: while the legs touch nothing, this much above the pad, they need not be
+stiff. Below that landings end otherwise with fewer."""
 _BODY = struct.Struct("@i H i 4f 9f 3f 3f 4P i 2P 4f")
 """Box2D 2.3's body in memory, as ``native/envs/lunarlander.c`` has it."""
 _TRIED = (0, 1)  # seeds of the episodes that are compared
@@ -38,6 +51,11 @@ def make_lunarlander(config: EnvConfig, count: int) -> EnvBatch:
     An installed Gymnasium or Box2D that does something else gets its own step, called once per index.
     """
     return LunarLanderEnvBatch(config, count) if agrees() else SerialEnvBatch(config, count)
+
+
+def make_low_fidelity(config: EnvConfig, count: int) -> EnvBatch:
+    """The same, with a physics that iterates less: see `nimbleq.rl.envs.engines.make_low_fidelity_batch`."""
+    return LunarLanderEnvBatch(config, count, _NEAR, _FAR) if agrees() else SerialEnvBatch(config, count)
 
 
 @cache
@@ -88,15 +106,20 @@ def _is_laid_out(body: Any) -> bool:
 
 
 class LunarLanderEnvBatch:
-    """See `EnvBatch`; the first observation and the world come from Gymnasium's ``reset``."""
+    """See `EnvBatch`; the first observation and the world come from Gymnasium's ``reset``.
+
+    Args:
+        near: the physics' solver below `_HEIGHT`.
+        far: above it.
+    """
 
     mask: Array | None = None
     spec: EnvSpec
 
-    def __init__(self, config: EnvConfig, count: int) -> None:
+    def __init__(self, config: EnvConfig, count: int, near: Solver = _EXACT, far: Solver = _EXACT) -> None:
         extension = environment_extension()
         assert extension is not None
-        self._step = extension.lunarlander_step
+        self._step, self._near, self._far = extension.lunarlander_step, tuple(near), tuple(far)
         self._uniform: list[UniformEnv] = [make_env(config) for _ in range(count)]
         first = self._uniform[0]
         self.spec = env_spec(first)
@@ -122,7 +145,8 @@ class LunarLanderEnvBatch:
         count = len(indices)
         obs, reward, terminated = np.empty((count, 8), np.float32), np.empty(count, np.float32), np.empty(count, bool)
         self._step(
-            self._world, _SOLVER, indices, actions, self._shaping, self._pad, obs, reward, terminated
+            self._world, self._near, self._far, _HEIGHT, indices, actions, self._shaping, self._pad, obs, reward,
+            terminated,
         )  # fmt: skip
         self._time[indices] += 1
         return obs, reward, terminated, self._time[indices] >= self.limit

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.batch import EnvBatch
-from nimbleq.rl.envs.engines import make_env_batch, spec_of
+from nimbleq.rl.envs.engines import make_env_batch, make_low_fidelity_batch, spec_of
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.play import Played, play
 from nimbleq.types import Array, Episodes, Policy
@@ -50,21 +51,32 @@ class Evaluator:
     def __init__(self, env: EnvConfig, workers: int = 1, envs: int = 128) -> None:
         self.env, self.workers, self.count = env, workers, envs
         self.spec: EnvSpec = spec_of(env)
-        self._batch: EnvBatch | None = None
-        self._made = 0  # environments in ``_batch``
+        self._batches: dict[bool, tuple[EnvBatch, int]] = {}  # of low fidelity, or not: with their number
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
         """See `nimbleq.types.Evaluate`."""
+        return self._play(policy, seeds, epsilon, keep_obs, low_fidelity=False)
+
+    @property
+    def low_fidelity(self) -> LowFidelity:
+        """Plays nearly the same several times as fast, where there is a way to: for searches, not for verdicts."""
+        return LowFidelity(self)
+
+    def _play(
+        self, policy: Policy, seeds: Sequence[int], epsilon: float, keep_obs: int, low_fidelity: bool
+    ) -> Episodes:
         every = np.asarray(seeds, np.int64)
         if self.workers <= 1:
-            batch = self._batch_for(len(every))
-            return _joined([play(batch, self._made, policy, every, epsilon, keep_obs, 0)], every, keep_obs)
+            batch, made = self._batch_for(len(every), low_fidelity)
+            return _joined([play(batch, made, policy, every, epsilon, keep_obs, 0)], every, keep_obs)
         if self._pool is None:
             self._pool = _start_pool(self.workers)
         chunks = [chunk for chunk in np.array_split(every, self.workers) if chunk.size]
         starts = np.cumsum([0, *map(len, chunks)])[:-1].tolist()
-        job = partial(_play_in_worker, self.env, self.count, policy, epsilon=epsilon, keep_obs=keep_obs)
+        job = partial(
+            _play_in_worker, self.env, self.count, low_fidelity, policy, epsilon=epsilon, keep_obs=keep_obs
+        )  # fmt: skip
         try:
             return _joined(list(self._pool.map(job, chunks, starts)), every, keep_obs)
         except BrokenProcessPool:
@@ -72,14 +84,16 @@ class Evaluator:
                 f"a process that played {self.env.id} died: did the environment end it, or was memory short?"
             ) from None
 
-    def _batch_for(self, episodes: int) -> EnvBatch:
+    def _batch_for(self, episodes: int, low_fidelity: bool) -> tuple[EnvBatch, int]:
         """As many as are of use: a few episodes need few environments."""
         wanted = min(self.count, episodes)
-        if self._batch is None or self._made < wanted:
-            if self._batch is not None:
-                self._batch.close()
-            self._batch, self._made = make_env_batch(self.env, wanted), wanted
-        return self._batch
+        known = self._batches.get(low_fidelity)
+        if known is not None and known[1] >= wanted:
+            return known
+        if known is not None:
+            known[0].close()
+        self._batches[low_fidelity] = made = _MAKE[low_fidelity](self.env, wanted), wanted
+        return made
 
     def __enter__(self) -> Self:
         return self
@@ -91,11 +105,27 @@ class Evaluator:
 
     def close(self) -> None:
         """Release environments and processes; the next call makes new ones."""
-        if self._batch is not None:
-            self._batch.close()
+        for batch, _ in self._batches.values():
+            batch.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._batch = self._pool = None
+        self._batches, self._pool = {}, None
+
+
+_MAKE = {False: make_env_batch, True: make_low_fidelity_batch}
+"""Whether of low fidelity → what makes environments."""
+
+
+@dataclass(frozen=True)
+class LowFidelity:
+    """`nimbleq.types.Evaluate` by the environments of low fidelity of an evaluator."""
+
+    evaluator: Evaluator
+    by_episode = True
+
+    def __call__(self, policy: Policy, seeds: Sequence[int], *, epsilon: float = 0.0, keep_obs: int = 0) -> Episodes:
+        """See `nimbleq.types.Evaluate`."""
+        return self.evaluator._play(policy, seeds, epsilon, keep_obs, low_fidelity=True)
 
 
 def _joined(parts: list[Played], seeds: Array, keep_obs: int) -> Episodes:
@@ -112,14 +142,15 @@ def _joined(parts: list[Played], seeds: Array, keep_obs: int) -> Episodes:
 
 
 @cache
-def _batch_of_worker(env: EnvConfig, count: int) -> EnvBatch:
-    return make_env_batch(env, count)
+def _batch_of_worker(env: EnvConfig, count: int, low_fidelity: bool) -> EnvBatch:
+    return _MAKE[low_fidelity](env, count)
 
 
 def _play_in_worker(
-    env: EnvConfig, count: int, policy: Policy, seeds: Array, start: int, *, epsilon: float, keep_obs: int
-) -> Played:
-    return play(_batch_of_worker(env, count), count, policy, seeds, epsilon, keep_obs, start)
+    env: EnvConfig, count: int, low_fidelity: bool, policy: Policy, seeds: Array, start: int, *, epsilon: float,
+    keep_obs: int,
+) -> Played:  # fmt: skip
+    return play(_batch_of_worker(env, count, low_fidelity), count, policy, seeds, epsilon, keep_obs, start)
 
 
 def _start_pool(workers: int) -> ProcessPoolExecutor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nimbleq.compress.refine.cma import Cma, population
+from nimbleq.cma import Cma, population
 
 
 def run(function, start, sigma, generations, seed=0):
