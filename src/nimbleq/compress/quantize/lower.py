@@ -63,30 +63,33 @@ class Stored:
 
 
 @dataclass(frozen=True, eq=False)
+class Sums:
+    """int32 accumulators: ``real = scale[channel]·v``."""
+
+    name: str
+    scale: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Lowered:
     """Attributes:
     graph: the integer form.
     inputs: what each Linear and Conv2d reads, by the float tensor that the layer makes.
+    sums: each Linear's and Conv2d's int32 sums, by the float tensor that they stand for.
     dequantized: float tensor → the bytes that it is made from, where an op without an integer form reads it.
     """
 
     graph: Graph
     inputs: Mapping[str, Stored]
+    sums: Mapping[str, Sums]
     dequantized: Mapping[str, Stored]
 
 
 def lower_with_inputs(graph: Graph, plan: Plan) -> Lowered:
-    """`lower`, and how each layer's input is stored."""
+    """`lower`, how each layer's input is stored, and what its sums mean."""
     lowering = _Lowering(graph, plan)
-    return Lowered(lowering.run(), lowering.inputs, lowering.dequantized)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """int32 accumulators: ``real = scale[channel]·v``."""
-
-    name: str
-    scale: Array
+    made = lowering.run()
+    return Lowered(made, lowering.inputs, {name: lowering.sums[name] for name in lowering.inputs}, lowering.dequantized)
 
 
 @dataclass
@@ -101,7 +104,7 @@ class _Lowering:
     stored: dict[str, Stored] = field(default_factory=dict)
     inputs: dict[str, Stored] = field(default_factory=dict)
     dequantized: dict[str, Stored] = field(default_factory=dict)
-    sums: dict[str, _Sums] = field(default_factory=dict)
+    sums: dict[str, Sums] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
     scaled: dict[str, ScaledObs] = field(init=False)
 
@@ -118,7 +121,7 @@ class _Lowering:
         for name in self.graph.outputs:
             if isinstance(self.graph.types[name].qtype, Float32):
                 self._float(name)
-        storage = self.storage | _narrow(self.weights)
+        storage = self.storage | narrow(self.weights)
         made = Graph(self.graph.inputs, tuple(self.nodes), self.graph.outputs, self.weights, storage)
         return drop_dead(made)
 
@@ -142,11 +145,11 @@ class _Lowering:
                 pass  # fused into the requantize that a reader will ask for
             case ops.Pool(function="max") if source in self.sums:
                 self._emit(node.op, (self.sums[source].name,), f"{node.output}_sums")
-                self.sums[node.output] = _Sums(f"{node.output}_sums", self.sums[source].scale)
+                self.sums[node.output] = Sums(f"{node.output}_sums", self.sums[source].scale)
             case ops.Pool(function="average") if averages_bytes(self.graph, node, self.sums):
                 area, levels = node.op.kernel[0] * node.op.kernel[1], self._bytes(source).levels
                 self._emit(replace(node.op, function="sum"), (self._bytes(source).name,), f"{node.output}_sums")
-                self.sums[node.output] = _Sums(f"{node.output}_sums", np.array([float(levels.scale) / area]))
+                self.sums[node.output] = Sums(f"{node.output}_sums", np.array([float(levels.scale) / area]))
             case ops.Pool(function="max") if (held := self._bytes_if_made(source)) is not None and held.levels.uniform:
                 self._emit(node.op, (held.name,), f"{node.output}_u8")
                 self.stored[node.output] = replace(held, name=f"{node.output}_u8")
@@ -198,7 +201,7 @@ class _Lowering:
         if isinstance(integer, ops.Conv2d) and integer.padding != (0, 0):
             integer = replace(integer, pad_value=int(held.levels.zeros()[0]))
         self._emit(integer, (held.name,), name, weight=layer.weight, bias=layer.bias)
-        self.sums[node.output] = _Sums(name, layer.scale)
+        self.sums[node.output] = Sums(name, layer.scale)
 
     def _lower_tree(self, node: Node, op: ops.ObliqueTree | ops.AxisTree) -> None:
         held = self._bytes(node.inputs[0])
@@ -278,7 +281,7 @@ class _Lowering:
         self._emit(ops.Dequantize(f"{output}.scale", name), (source,), output, scale=scale.astype(np.float32), **given)
 
 
-def _narrow(weights: Mapping[str, Array]) -> dict[str, Storage]:
+def narrow(weights: Mapping[str, Array]) -> dict[str, Storage]:
     """The format of the fewest bits for biases, shifts and zero points."""
     fitting = {name: narrowest(array) for name, array in weights.items() if array.dtype == INT32.dtype}
     return {

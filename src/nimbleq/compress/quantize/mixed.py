@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nimbleq.compress.quantize.lower import lower
+from nimbleq.compress.quantize.bias import correct_biases
+from nimbleq.compress.quantize.lower import Lowered, lower_with_inputs
 from nimbleq.compress.quantize.methods import METHODS
 from nimbleq.compress.quantize.plan import measure_activations, plan_of
 from nimbleq.compress.quantize.scheme import BYTES, Scheme
@@ -37,26 +38,32 @@ def allocate(
     layers = [node for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d)]
     sizes = {node.output: graph.weights[node.op.weight].size for node in layers}  # type: ignore[attr-defined]
 
-    def made(places: dict[str, int], method: str) -> tuple[Graph, float]:
+    def lowered(places: dict[str, int], method: str) -> Lowered:
         formats = tuple((layer, STEPS[place]) for layer, place in places.items())
-        quantized = lower(graph, plan_of(graph, measured, method, replace(scheme, layers=formats)))
-        return quantized, compare(teacher_q, actions(quantized, states), states.mask).regret
+        return lower_with_inputs(graph, plan_of(graph, measured, method, replace(scheme, layers=formats)))
+
+    def regret_of(quantized: Graph) -> float:
+        return compare(teacher_q, actions(quantized, states), states.mask).regret
+
+    def made(places: dict[str, int], method: str) -> float:
+        return regret_of(lowered(places, method).graph)
 
     places = dict.fromkeys(sizes, 0)
-    method = min(METHODS, key=lambda name: made(places, name)[1])
-    current, regret = made(places, method)
+    method = min(METHODS, key=lambda name: made(places, name))
+    regret = made(places, method)
     while _bits(places, sizes) > mean_bits * sum(sizes.values()):
         tries = []
         for layer, place in places.items():
             if place + 1 < len(STEPS):
-                lowered = places | {layer: place + 1}
-                smaller, worse = made(lowered, method)
-                saved = _bits(places, sizes) - _bits(lowered, sizes)
-                tries.append(((worse - regret) / saved, -saved, layer, lowered, smaller, worse))
+                fewer = places | {layer: place + 1}
+                worse, saved = made(fewer, method), _bits(places, sizes) - _bits(fewer, sizes)
+                tries.append(((worse - regret) / saved, -saved, layer, fewer, worse))
         if not tries:
             break
-        *_, places, current, regret = min(tries, key=lambda entry: entry[:2])
-    return current, replace(scheme, layers=tuple((layer, STEPS[place]) for layer, place in places.items()))
+        *_, places, regret = min(tries, key=lambda entry: entry[:2])
+    found = lowered(places, method)
+    best = min(found.graph, correct_biases(graph, found, states.obs), key=regret_of)
+    return best, replace(scheme, layers=tuple((layer, STEPS[place]) for layer, place in places.items()))
 
 
 def _bits(places: dict[str, int], sizes: dict[str, int]) -> float:

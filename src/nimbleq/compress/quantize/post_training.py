@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nimbleq.compress.quantize.lower import lower
+from nimbleq.compress.quantize.bias import correct_biases
+from nimbleq.compress.quantize.lower import lower, lower_with_inputs
 from nimbleq.compress.quantize.methods import METHODS
 from nimbleq.compress.quantize.plan import make_plan, measure_activations, plan_of
 from nimbleq.compress.quantize.scheme import BYTES, Scheme
@@ -36,7 +37,11 @@ def quantize_best(
     scheme: Scheme = BYTES,
     methods: Iterable[str] = tuple(METHODS),
 ) -> tuple[Graph, str]:
-    """The integer form by every one of ``methods``; the one with the least regret against ``teacher_q [K, A]``."""
+    """The integer form by every one of ``methods``, with and without `correct_biases`; the one with the least regret
+    against ``teacher_q [K, A]``."""
     measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask)))
-    tried = [(lower(graph, plan_of(graph, measured, method, scheme)), method) for method in methods]
+    tried: list[tuple[Graph, str]] = []
+    for method in methods:
+        lowered = lower_with_inputs(graph, plan_of(graph, measured, method, scheme))
+        tried += [(lowered.graph, method), (correct_biases(graph, lowered, states.obs), method)]
     return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], states), states.mask).regret)
