@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nimbleq.deploy.agreement import is_integer
 from nimbleq.deploy.decider import open_program
 from nimbleq.deploy.prebuilt.lower import lower
 from nimbleq.deploy.target import Source
@@ -61,6 +62,7 @@ def too_large(graph: Graph) -> bool:
 
 CANNOT: dict[str, Callable[[Graph], bool]] = {
     "verilog": no_circuit,
+    "onnx-qdq": lambda graph: not is_integer(graph),
     "avr": lambda graph: float_splits(graph) or too_large(graph),
 }
 """Target → whether it cannot express a policy."""
@@ -179,7 +181,9 @@ def test_every_op_on_every_target(target: str, kind: str, tmp_path: Path) -> Non
         folder = tmp_path / str(index)
         folder.mkdir()
         runs = row.open(Source(graph), row.emit(Source(graph), "policy", row.options()), "policy", folder)
-        result = verify(graph, golden, runs, observations=60, rounding=() if row.exact else runs.keys())
+        rounding = () if row.exact else runs.keys()
+        reported = runs.keys() if target == "onnx-qdq" else ()  # a level may be off by one
+        result = verify(graph, golden, runs, observations=60, rounding=rounding, certified=reported)
         assert result.checked == 120 * len(runs) > 0
         assert result.mismatches == 0, result
 

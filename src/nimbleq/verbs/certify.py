@@ -41,7 +41,7 @@ class Args(Output):
     """Play teacher, artefact and random play on the same new seeds and certify the artefact, or not (exit 1).
 
     An unfinished test plays on where it stopped; certificate.json holds every return. A target that rounds by itself
-    (executorch, litert) is only certified if its own runtime plays: --target.
+    (executorch, litert, onnx-qdq) is only certified if its own runtime plays: --target.
 
     Attributes:
         artefact: artefact folder, or a run directory with one compressed artefact.

@@ -47,10 +47,14 @@ _OPTIONS = "options_"
 """Begins the names of the fields with the options of targets, which on the command line bear the targets' names."""
 
 
+def _field(target: str) -> str:
+    return _OPTIONS + target.replace("-", "_")
+
+
 def with_target_options() -> type[Common]:
     """`Common` and one field per target that has options."""
     options = [
-        (_OPTIONS + name, Annotated[row.options, tyro.conf.arg(name=name)], field(default_factory=row.options))
+        (_field(name), Annotated[row.options, tyro.conf.arg(name=name)], field(default_factory=row.options))
         for name, row in TARGETS.items()
         if fields(row.options)
     ]
@@ -65,7 +69,7 @@ Args = with_target_options()
 def main(args: Common, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
     path, _ = artefact_and_run(args.artefact)
-    options = {key.removeprefix(_OPTIONS): value for key, value in vars(args).items() if key.startswith(_OPTIONS)}
+    options = {name: getattr(args, _field(name)) for name, row in TARGETS.items() if fields(row.options)}
     limits = {} if args.max_flash is None and args.max_ram is None else _within(path, args, console)
     if limits.get("exceeded"):
         return {"artefact": str(path), "out": None, "targets": [], "files": {}, **limits}, False

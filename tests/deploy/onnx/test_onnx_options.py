@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from nimbleq.deploy.export import export
+from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets.onnx.emit import OPSETS, emit_onnx
 from nimbleq.deploy.targets.onnx.session import load_onnx_policy
-from nimbleq.deploy.targets.onnx.target import OnnxOptions
+from nimbleq.deploy.targets.onnx.target import ONNX_QDQ, OnnxOptions
 from nimbleq.deploy.verify import verify_build
 from nimbleq.errors import ConfigError, NimbleqError, UnsupportedOpError
 from nimbleq.graph import ops
@@ -112,6 +113,21 @@ def test_outputs_are_chosen() -> None:
 def test_older_models_do_without_layer_normalization() -> None:
     assert "LayerNormalization" in kinds(emit_onnx(every_float_op()))
     assert "LayerNormalization" not in kinds(emit_onnx(every_float_op(), opset=16))
+
+
+def test_the_qdq_form_is_a_target_that_rounds_by_itself(tmp_path: Path) -> None:
+    graph = int_mlp(4, 30, 3)
+    obs = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    save_artefact(tmp_path / "small", graph, obs, {})
+    options = {"onnx-qdq": OnnxOptions(opset=14, outputs="q")}
+    export(tmp_path / "small", ("onnx", "onnx-qdq"), tmp_path / "build", options=options)
+    model = onnx.load(tmp_path / "build" / "model_qdq.onnx")
+    assert (model.opset_import[0].version, [one.name for one in model.graph.output]) == (14, [Q])
+    exact, rounded = verify_build(tmp_path / "build", observations=500).targets
+    assert (exact.target, exact.rounds, exact.mismatches) == ("onnx", False, 0)
+    assert (rounded.target, rounded.rounds, rounded.observations) == ("onnx-qdq", True, 520)
+    with pytest.raises(UnsupportedOpError, match="use --to onnx"):
+        ONNX_QDQ.emit(Source(mlp(4, 9, 3)), "policy", OnnxOptions())
 
 
 @pytest.mark.parametrize("graph", [mlp(4, 9, 3), int_mlp(4, 9, 3)], ids=["float", "int"])

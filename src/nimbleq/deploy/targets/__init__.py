@@ -6,7 +6,7 @@ from nimbleq.deploy.targets.c.target import C
 from nimbleq.deploy.targets.cross import processors
 from nimbleq.deploy.targets.executorch.target import EXECUTORCH
 from nimbleq.deploy.targets.litert.target import LITERT
-from nimbleq.deploy.targets.onnx.target import ONNX
+from nimbleq.deploy.targets.onnx.target import ONNX, ONNX_QDQ
 from nimbleq.deploy.targets.rust.target import RUST
 from nimbleq.deploy.targets.verilog.target import VERILOG
 from nimbleq.deploy.targets.wasm.target import WASM
@@ -16,6 +16,7 @@ TARGETS: dict[str, Target] = {
     for row in (
         C,
         ONNX,
+        ONNX_QDQ,
         EXECUTORCH,
         LITERT,
         VERILOG,

@@ -1,6 +1,6 @@
-"""The row of ONNX: a model in exact integers (or float32), and for integer policies one in QDQ form.
+"""The rows of ONNX: a model in exact integers (or float32), and for integer policies one in QDQ form.
 
-The QDQ model rounds its own way, so `verify` does not open it.
+The QDQ model rounds its own way: `verify` reports other actions, and `certify --target onnx-qdq` plays it.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nimbleq.deploy.agreement import is_integer
 from nimbleq.deploy.decider import Decider, OneByOneDecider
 from nimbleq.deploy.target import Engine, Files, Run, Source, Target, Timer, python_timer
 from nimbleq.deploy.targets.onnx.emit import OPSET, Outputs, emit_onnx
 from nimbleq.deploy.targets.onnx.session import OnnxPolicy, load_onnx_policy
-from nimbleq.graph import ops
+from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph.graph import ACTION, MASK, Graph, Q
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
 MODEL, QDQ_MODEL = "model.onnx", "model_qdq.onnx"
-QDQ_OPSET = 13
-"""From this opset on there is the QDQ form."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,33 @@ class OnnxOptions:
 
 def _emit(source: Source, name: str, options: OnnxOptions) -> Files:
     chosen: dict[str, Any] = {"source": source.origin, "opset": options.opset, "outputs": options.outputs}
-    files = {MODEL: emit_onnx(source.graph, name, **chosen)}
-    if any(isinstance(node.op, ops.Requantize) for node in source.graph.nodes) and options.opset >= QDQ_OPSET:
-        files[QDQ_MODEL] = emit_onnx(source.graph, name, **chosen, exact=False)
-    return files
+    return {MODEL: emit_onnx(source.graph, name, **chosen)}
+
+
+def _emit_qdq(source: Source, name: str, options: OnnxOptions) -> Files:
+    chosen: dict[str, Any] = {"source": source.origin, "opset": options.opset, "outputs": options.outputs}
+    model = emit_onnx(source.graph, name, **chosen, exact=False)
+    if not is_integer(source.graph):
+        raise UnsupportedOpError("of a float policy", "onnx-qdq", "it is for integer policies: use --to onnx")
+    return {QDQ_MODEL: model}
+
+
+def _run(model: bytes) -> Run:
+    session = load_onnx_policy(model)
+
+    def run(obs: Array, mask: Array | None) -> tuple[Array | None, Array | None]:
+        answers = session(obs, mask if session.masked else None)
+        return answers.get(ACTION), answers.get(Q)
+
+    return run
 
 
 def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
-    session = load_onnx_policy(files[MODEL])
+    return {"onnx": _run(files[MODEL])}
 
-    def run(obs: Array, mask: Array | None) -> tuple[Array | None, Array | None]:
-        answers = session(obs, mask)
-        return answers.get(ACTION), answers.get(Q)
 
-    return {"onnx": run}
+def _open_qdq(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
+    return {"onnx-qdq": _run(files[QDQ_MODEL])}
 
 
 @dataclass(frozen=True)
@@ -113,4 +125,14 @@ ONNX = Target(
     cannot_emit=_cannot_emit,
     cannot_open=_cannot_open,
     engine=ONNXRUNTIME,
+)
+ONNX_QDQ = Target(
+    name="onnx-qdq",
+    purpose="an integer policy in the QDQ form, which runtimes fuse into int8 kernels and round themselves",
+    options=OnnxOptions,
+    emit=_emit_qdq,
+    open=_open_qdq,
+    exact=False,
+    cannot_emit=_cannot_emit,
+    cannot_open=_cannot_open,
 )
