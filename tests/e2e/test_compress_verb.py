@@ -92,6 +92,8 @@ def test_recipes_are_the_rows_of_their_table(run: Path, name: str) -> None:
         (("--max-bytes", "0"), "--max-bytes must be positive, not 0"),
         (("--max-cost", "1"), "--target and --max-cost belong together"),
         (("--target", "onnx", "--max-cost", "1"), "onnx"),
+        (("--max-flash", "1"), "--target and --max-cost belong together (or --max-flash, --max-ram)"),
+        (("--target", "c", "--max-ram", "1"), "--target c has no flash and RAM of its own: use one of aarch64"),
         (("--seed", "-1"), "--seed must be at least 0, not -1"),
     ],
 )

@@ -38,14 +38,18 @@ def test_more_layers_execute_more_on_a_microcontroller() -> None:
 
 
 def test_a_bound_that_nothing_keeps_is_one_line(inline: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Footprint("cortex-m4", 900, 0, 0, 0, 1_234, "instructions", "gcc -Os")
+    known = Footprint("cortex-m4", 860, 40, 40, 24, 1_234, "instructions", "gcc -Os")
     row = replace(TARGETS["cortex-m4"], footprint=lambda *_: known)
     monkeypatch.setitem(footprint.TARGETS, "cortex-m4", row)
     monkeypatch.setattr("nimbleq.verbs.compress.require_better_than_random", lambda *_: None)
     monkeypatch.setattr("nimbleq.compress.search.search.out_of_reach", lambda *_: "")
-    words = ("--target", "cortex-m4", "--max-cost", "1000", "--passes", "fold", "--no-scratch")
-    said = one_line(inline("compress", run, *words, "--workers", "1"))
-    assert "has 1,234 instructions on cortex-m4, the limit is 1,000" in said
+    for bound, told in (
+        (("--max-cost", "1000"), "has 1,234 instructions on cortex-m4, the limit is 1,000"),
+        (("--max-flash", "800", "--max-cost", "2000"), "has 900 bytes of flash on cortex-m4, the limit is 800"),
+        (("--max-ram", "63"), "has 64 bytes of RAM and stack on cortex-m4, the limit is 63"),
+    ):
+        words = ("--target", "cortex-m4", *bound, "--passes", "fold", "--no-scratch", "--workers", "1")
+        assert told in one_line(inline("compress", run, *words))
 
 
 def test_a_missing_emulator_is_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

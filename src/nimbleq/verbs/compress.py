@@ -73,9 +73,11 @@ class Args(Output):
             what the selection showed, and more).
         max_bytes: most bytes that the policy may have, all counted.
         max_macs: most multiply-accumulates of a decision.
-        target: target whose cost --max-cost bounds.
+        target: target whose cost --max-cost, --max-flash and --max-ram bound.
         max_cost: most that a decision may cost on the target: microseconds for c, on this machine; else instructions
             or cycles, as its emulator counts.
+        max_flash: most bytes of flash on the target: code, constants and starting values.
+        max_ram: most bytes of static RAM and stack there.
         scratch: also train a network of the chosen size from scratch, for comparison.
         workers: processes that play episodes.
     """
@@ -94,6 +96,8 @@ class Args(Output):
     max_macs: int | None = None
     target: Measured | None = None
     max_cost: float | None = None
+    max_flash: int | None = None
+    max_ram: int | None = None
     scratch: bool = True
     workers: int = 2
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -107,8 +111,14 @@ class Args(Output):
         """
         if self.passes and self.recipe != "auto":
             raise ConfigError("--recipe and --passes both say what to try: leave out one of them")
-        if (self.target is None) != (self.max_cost is None):
-            raise ConfigError("--target and --max-cost belong together: give both or neither")
+        limits = Limits(self.max_bytes, self.max_macs, self.max_cost, self.max_flash, self.max_ram)
+        if (self.target is None) == (limits.cost is not None or limits.of_memory):
+            raise ConfigError(
+                "--target and --max-cost belong together (or --max-flash, --max-ram): give both or neither"
+            )
+        if self.target is not None and limits.of_memory and MEASURES[self.target].memory is None:
+            able = ", ".join(name for name, row in MEASURES.items() if row.memory is not None)
+            raise ConfigError(f"--target {self.target} has no flash and RAM of its own: use one of {able}")
         asked = CompressConfig(
             keep=self.keep,
             recipe=parse_recipe(self.passes) if self.passes else self.recipe,
@@ -119,7 +129,7 @@ class Args(Output):
             return_range=range_of(self.return_range, run_env(run)),
             distill=self.distill,
             direct=self.direct,
-            limits=Limits(self.max_bytes, self.max_macs, self.max_cost),
+            limits=limits,
         )
         check_config(asked)
         return asked

@@ -1,4 +1,4 @@
-"""What a decision costs on a target, for ``nimbleq compress --target NAME --max-cost N``."""
+"""What a policy costs on a target, for ``nimbleq compress --target NAME`` with ``--max-cost``, ``--max-flash`` …"""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ def _counted(target: str, graph: Graph) -> tuple[float, str]:
     return float(found.instructions), found.unit
 
 
+def _memory(target: str, graph: Graph) -> tuple[int, int]:
+    from nimbleq.deploy.footprint import footprint
+
+    found = footprint(target, graph, _plain(graph))
+    return found.text_bytes + found.data_bytes, found.ram_bytes + (found.stack_bytes or 0)
+
+
 def _plain(graph: Graph) -> Array:
     """Observations of a plain kind, ``[256, *O]``: what a decision costs hardly depends on them."""
     kind = graph.obs_type
@@ -58,6 +65,10 @@ def _plain(graph: Graph) -> Array:
 HERE = "c"
 MEASURES: dict[str, Measure] = {
     HERE: Measure(HERE, _here),
-    **{name: Measure(name, partial(_counted, name)) for name, row in TARGETS.items() if row.footprint is not None},
+    **{
+        name: Measure(name, partial(_counted, name), partial(_memory, name))
+        for name, row in TARGETS.items()
+        if row.footprint is not None
+    },
 }
 """Target → how a decision's cost on it is measured."""
