@@ -17,6 +17,8 @@ DOMAINS = {
 CASES = {
     "decide": "latency of one decision beside PyTorch and ONNX Runtime",
     "serve": "the decision server: HTTP, shared memory, overload",
+    "kernels": "number formats, compilers and skipped zeros beside what the processor allows",
+    "firmware": "flash, RAM, stack and instructions of small policies on microcontrollers",
     "sparse": "sparse kernels beside dense ones, and where they cross",
     "td_step": "one TD step beside PyTorch",
     "distill_step": "one step of distillation beside PyTorch",

@@ -34,6 +34,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "8-256-256-4 int8": lambda: int_mlp(8, 256, 256, 4),
 }
 AUDIT, WORST, INSTRUCTIONS = "besides deciding: ", "how long: ", "instructions: "
+CONSTANT = "constant time"
 
 
 def observations(graph: Graph, count: int) -> Array:
@@ -68,7 +69,8 @@ def _measured(measure: Callable[..., Any], *words: Any) -> Any:
 def _instructions(name: str, context: Context) -> dict[str, Any]:
     graph, count = NETWORKS[name](), 500 if context.quick else 10_000
     obs, found = observations(graph, count), {}
-    for what, build in (("portable", portable), ("vectors", Program.build)):
+    constant = partial(Program.build, skips=False)
+    for what, build in (("portable", portable), ("vectors", Program.build), (CONSTANT, constant)):
         folder = Path(context.scratch, what)
         folder.mkdir()
         counts = _measured(instructions, build(graph, obs, folder))
@@ -108,7 +110,10 @@ def table(record: Record, names: Sequence[str]) -> str:
 
     def count(name: str, cell: dict[str, Any]) -> str:
         ranges = []
-        for what in ("portable", "vectors"):
+        for what in ("portable", "vectors", CONSTANT):
+            if what not in cell:
+                ranges.append("–")
+                continue
             low, high = cell[what]["least"], cell[what]["most"]
             ranges.append(f"{low:,}" if low == high else f"{low:,} … {high:,} ({100 * (high - low) / high:.2g} %)")
         return f"| {name.removeprefix(INSTRUCTIONS)} | {cell['inputs']:,} | {' | '.join(ranges)} |"
@@ -131,8 +136,8 @@ def table(record: Record, names: Sequence[str]) -> str:
         header("engine", "decisions", "allocations", "system calls", "locks", "stack / static bytes"),
         *record.rows(of(AUDIT), audit, 6), "",
         "Instructions of one decision over all inputs, counted by QEMU, the loop around it included.", "",
-        header("network", "inputs", "portable C", "with vectors (skips zeros)"),
-        *record.rows(of(INSTRUCTIONS), count, 4), "",
+        header("network", "inputs", "portable C", "with vectors (skips zeros)", "with vectors, constant time"),
+        *record.rows(of(INSTRUCTIONS), count, 5), "",
         "p50 / p99.9 in µs and their ratio, the other core busy; the empty loop is as long as the decision and takes "
         "turns with it.", "",
         header("network", "nimbleq-c", "empty loop", "onnxruntime, bound"), *record.rows(of(WORST), worst, 4), "",
@@ -140,9 +145,12 @@ def table(record: Record, names: Sequence[str]) -> str:
 
 
 def missed(record: Record) -> list[str]:
-    """What a decision in C or by `Runtime.act` may not do."""
+    """What a decision in C or by `Runtime.act` may not do, and what constant time is."""
     found = []
     for name, cell in record.cells.items():
+        counted = cell.get(CONSTANT)
+        if counted and counted["least"] != counted["most"]:
+            found.append(f"{name}: {counted['least']} to {counted['most']} instructions with --c.constant-time")
         ours = name.startswith(AUDIT) and "onnxruntime" not in name and "error" not in cell
         if ours and any(cell[what] for what in ("allocations", "locks", "system_calls")):
             found.append(f"{name}: allocates, locks or calls the system")

@@ -104,10 +104,15 @@ def measure(integer: bool, pattern: Pattern, density: float, context: Context) -
 
 
 def taking_turns(
-    texts: Mapping[str, Mapping[str, str]], graph: Graph, compiler: str, folder: Path, rounds: int
+    texts: Mapping[str, Mapping[str, str]],
+    graph: Graph,
+    compiler: str,
+    folder: Path,
+    rounds: int,
+    obs: Array | None = None,
 ) -> dict[str, float]:
-    """Best median of a round of calls, µs."""
-    obs = observations(graph)
+    """Best median of a round of calls, µs; ``obs[K, *O]``: random ones, if none are given."""
+    obs = observations(graph) if obs is None else obs
     deciders: dict[str, TimedDecider] = {}
     for index, (name, files) in enumerate(texts.items()):
         library = compile_library(files, folder / f"{index}.so", compiler, FAST)

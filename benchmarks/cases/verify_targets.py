@@ -1,8 +1,8 @@
 """Every target against the interpreter: 100,000 observations each, fewer where an emulator takes long; mismatches.
 
-One cell a target, of three policies: a network of 8-bit integers, a linear policy of packed 4-bit weights, and a
-network that takes its observations as the environment gives them (a Dict with an index, doubles and a picture), which
-is verified in that form, too, on every target that has the environment's side in C.
+One cell a target, of four policies: a network of 8-bit integers, a linear policy of packed 4-bit weights, a network
+that takes its observations as the environment gives them (a Dict with an index, doubles and a picture), which is
+verified in that form, too, on every target that has the environment's side in C, and one of a console's screens.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.networks import int_mlp
 from benchmarks.record import Record
 from benchmarks.tables import header
+from nimbleq.deploy.engines import ENGINES
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.cross.processors import PROCESSORS
+from nimbleq.deploy.targets.verilog.target import VerilogOptions
 from nimbleq.deploy.verify import TargetResult, verify, verify_raw
+from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
+from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.formats import FORMATS
+from nimbleq.graph.frames import Frames
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box, Dict, Discrete
-from nimbleq.graph.tensor import TensorType
+from nimbleq.graph.tensor import UINT8, TensorType
 from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
 
@@ -65,7 +70,42 @@ def _given() -> Source:
     return Source(int_mlp(interface.obs.shape[0], 24, 4), interface=interface)
 
 
-POLICIES = {"int8 8-16-16-4": lambda: Source(int_mlp(8, 16, 16, 4)), "int4 8-4": _linear, "int8 of a Dict": _given}
+def _screens() -> Source:
+    """What a console shows, 210 x 160 in colour, two pictures of 21 x 16 stacked."""
+    interface = Interface(Box((2, 21, 16), "uint8", 0, 255, "CHW"), 3, frames=Frames())
+    rng = np.random.default_rng(5)
+    weights: dict[str, Array] = {
+        "w0": rng.integers(-20, 21, (4, 2, 5, 5)).astype(np.int8), "b0": rng.integers(-500, 500, 4).astype(np.int32),
+        "m0": np.full(4, 2**30, np.int32), "s0": np.full(4, 38, np.int32),
+        "w1": rng.integers(-60, 61, (3, 4 * 9 * 6)).astype(np.int8), "b1": np.zeros(3, np.int32),
+        "scale": np.full(1, 0.01, np.float32), "none": np.zeros(1, np.int32),
+    }  # fmt: skip
+    nodes = (
+        Node(ops.Conv2d("w0", "b0", (2, 2)), ("obs",), "a0"),
+        Node(ops.Requantize("m0", "s0", 0, 0, 255, 8, False), ("a0",), "h"),
+        Node(ops.Flatten(), ("h",), "flat"),
+        Node(ops.Linear("w1", "b1"), ("flat",), "a1"),
+        Node(ops.ArgMax(), ("a1",), "action"),
+        Node(ops.Dequantize("scale", "none"), ("a1",), "q"),
+    )
+    graph = Graph({"obs": TensorType((2, 21, 16), UINT8)}, nodes, ("q", "action"), weights)
+    return Source(graph, interface=interface)
+
+
+POLICIES = {
+    "int8 8-16-16-4": lambda: Source(int_mlp(8, 16, 16, 4)),
+    "int4 8-4": _linear,
+    "int8 of a Dict": _given,
+    "int8 of screens": _screens,
+}
+
+
+ENGINES_TOO = {"onnx": ("openvino",)}
+"""Target → engines of `Runtime` that run its files, too."""
+FEWER = {"int8 of screens": 10_000}
+"""Policy → observations, where one takes the interpreter longer."""
+OTHERWISE: dict[tuple[str, str], tuple[Any, int]] = {("verilog", "int8 of a Dict"): (VerilogOptions(reuse=64), 20_000)}
+"""Target and policy → how it is written otherwise, and observations: 222 inputs are too many for adders alone."""
 
 
 def cell(target: str, context: Context) -> dict[str, Any]:
@@ -77,16 +117,26 @@ def cell(target: str, context: Context) -> dict[str, Any]:
     for name, make in POLICIES.items():
         source, folder = make(), Path(context.scratch, str(len(found)))
         folder.mkdir()
-        found[name] = [_numbers(one) for one in _verified(target, source, folder, context.quick)]
+        how = OTHERWISE.get((target, name), (row.options(), FEWER.get(name, OBSERVATIONS)))
+        try:
+            found[name] = [_numbers(one) for one in _verified(target, source, folder, context.quick, *how)]
+        except UnsupportedOpError as error:
+            found[name] = [{"what": f"refused: {error}", "observations": 0, "mismatches": 0, "differences": None}]
     return {"policies": found}
 
 
-def _verified(target: str, source: Source, folder: Path, quick: bool) -> list[TargetResult]:
+def _verified(
+    target: str, source: Source, folder: Path, quick: bool, options: Any, observations: int
+) -> list[TargetResult]:
     row, graph = TARGETS[target], source.graph
-    rng, count = np.random.default_rng(0), 200 if quick else OBSERVATIONS
-    golden = make_golden(graph, rng.normal(size=(GOLDEN, *graph.obs_type.shape)).astype(np.float32))
-    files = row.emit(source, "policy", row.options())
-    runs = row.open(source, files, "policy", folder)
+    rng, count = np.random.default_rng(0), 200 if quick else observations
+    near = rng.normal(size=(GOLDEN, *graph.obs_type.shape))
+    whole = (near * 60 + 128).clip(0, 255).astype(np.uint8)
+    golden = make_golden(graph, whole if graph.obs_type.qtype.is_integer else near.astype(np.float32))
+    files = row.emit(source, "policy", options)
+    runs = dict(row.open(source, files, "policy", folder))
+    for name in ENGINES_TOO.get(target, ()):
+        runs[f"{target} ({name})"] = ENGINES[name].load(graph, network_interface(graph), -1)[0].run
     most = {} if row.most is None else dict.fromkeys(runs, row.most)
     rounding = () if row.exact else runs.keys()
     results = verify(graph, golden, runs, count, rounding=rounding, most=most, certified=rounding).targets

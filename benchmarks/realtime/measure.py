@@ -42,10 +42,20 @@ class Program:
 
     @classmethod
     def build(
-        cls, graph: Graph, obs: Array, folder: Path, isas: Sequence[Isa] = ISAS, flags: Sequence[str] = FAST
+        cls,
+        graph: Graph,
+        obs: Array,
+        folder: Path,
+        isas: Sequence[Isa] = ISAS,
+        flags: Sequence[str] = FAST,
+        skips: bool = True,
     ) -> Program:
-        """Compile it in ``folder``, with a report of the stack that each function takes (``.su``)."""
-        for name, text in emit_c(graph, "policy", isas=tuple(isas)).items():
+        """Compile it in ``folder``, with a report of the stack that each function takes (``.su``).
+
+        Args:
+            skips: whether inputs that are zero are passed over.
+        """
+        for name, text in emit_c(graph, "policy", isas=tuple(isas), skips=skips).items():
             (folder / name).write_text(text)
         shutil.copy(HERE / "harness.c", folder)
         element = "uint8_t" if graph.obs_type.qtype.is_integer else "float"

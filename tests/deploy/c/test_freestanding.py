@@ -182,13 +182,14 @@ def test_names_of_layers_become_c_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(action, interpret(graph, obs)[ACTION])
 
 
-def answers(graph: Graph, obs: np.ndarray, folder: Path, flags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def answers(
+    graph: Graph, obs: np.ndarray, folder: Path, flags: Sequence[str], compiler: str = "gcc"
+) -> tuple[np.ndarray, np.ndarray]:
     """Actions and bits of the action values of ``obs [N, *O]`` from a program built with ``flags``."""
     for file, text in emit_c(graph, "net").items():
         (folder / file).write_text(text)
     (folder / "main.c").write_text(driver(graph, len(obs)))
-    gcc = needs("gcc")
-    command = [gcc, "-std=c99", *flags, "main.c", "net.c", "-o", "run"]
+    command = [needs(compiler), "-std=c99", *flags, "main.c", "net.c", "-o", "run"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode and "cannot find" in done.stderr + done.stdout:
         pytest.skip("needs gcc-multilib")
