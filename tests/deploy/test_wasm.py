@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from nimbleq.deploy.export import export
 from nimbleq.deploy.footprint import footprint
 from nimbleq.deploy.identity import marks
+from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.wasm.target import WasmOptions
@@ -22,8 +24,11 @@ from nimbleq.graph import ops
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph, Node
+from nimbleq.graph.interface import Interface
 from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary
 from nimbleq.graph.tensor import TensorType
+from tests.deploy.c.test_raw import linear
 from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import random_obs
 
@@ -64,6 +69,42 @@ def test_it_names_its_artefact_and_is_measured(tmp_path: Path) -> None:
     assert len(data) == measured.text_bytes < 2500
     if measured.instructions is not None:
         assert 4 * 8 + 8 * 3 < measured.instructions < 5000
+
+
+SENSED = Interface(
+    Dict((
+        ("gear", Discrete(3, -1)), ("speed", Box((2,), "float64", -9, 9, offset=(0.5, 0.0))),
+        ("bits", MultiBinary((3,))), ("action_mask", MultiBinary((4,))),
+    )),
+    4, commands=np.array([[-1.5, 0.25], [0.0, 1.0], [2.0, -3.0], [0.5, 0.5]]), mask="obs:action_mask",
+)  # fmt: skip
+SCRIPT = """
+import { readFileSync } from "node:fs";
+import { load } from "./net.mjs";
+const policy = await load(readFileSync("net.wasm")), found = [];
+for (const seen of JSON.parse(process.argv[1])) {
+  try { policy.reset(); const taken = policy.actRaw(seen); found.push(taken && Array.from(taken)); }
+  catch (error) { found.push(error.message); }
+}
+console.log(JSON.stringify(found));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+def test_javascript_gives_what_the_environment_gives(tmp_path: Path) -> None:
+    source = Source(linear(SENSED), interface=SENSED)
+    for name, data in WASM.emit(source, "net", WasmOptions()).items():
+        (tmp_path / Path(name).name).write_bytes(data)
+    good = {"gear": 1, "speed": [0.25, -3.5], "bits": [1, 0, 1], "action_mask": [1, 1, 0, 1]}
+    bad = [{"gear": 2}, {"bits": [1, 0, 300]}, {"speed": [1]}, {"gear": 2.5}, {"action_mask": [0, 0, 0, 0]}]
+    seen = [good, *(good | changed for changed in bad)]
+    words = ["node", "--input-type=module", "-e", SCRIPT, json.dumps(seen)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    taken, outside, too_large, short, broken, none = json.loads(done.stdout)
+    action = Runtime(source.graph, "numpy", interface=SENSED).act(good, np.array(good["action_mask"]))
+    assert taken == list(action)
+    assert outside is none is None
+    assert (short, too_large[:8], broken[:8]) == ("speed: 1 values, not 2", "bits[2] ", "gear[0] ")
 
 
 def test_a_page_of_another_environment_is_refused() -> None:

@@ -8,12 +8,15 @@ from typing import Any, Self
 import numpy as np
 
 from nimbleq.errors import ObservationError
+from nimbleq.graph.frames import FrameStack, Shown
 from nimbleq.graph.golden import random_masks
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface, network_input
 from nimbleq.graph.space import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 from nimbleq.types import Array
 
+SCREENS, _EPISODE = 64, 7
+"""Observations of a console that one verification tries (each is 200 kB of screens), and decisions of an episode."""
 _OUTSIDE = 0.02
 """Share of entries with a value that no space has."""
 _SPREAD = 4.0
@@ -36,7 +39,9 @@ class RawSamples:
 
     @classmethod
     def of(cls, rng: np.random.Generator, graph: Graph, interface: Interface, count: int) -> Self:
-        """``count`` of them."""
+        """``count`` of them; of screens, `SCREENS`."""
+        if interface.frames is not None:
+            return cls._of_screens(rng, graph, interface, min(count, SCREENS))
         mask = random_masks(rng, count, graph.actions) if graph.masked else None
         raws, obs = [], np.zeros((count, *interface.obs.shape), interface.obs.dtype)
         refused = np.zeros(count, bool)
@@ -50,6 +55,31 @@ class RawSamples:
                 refused[index] = True
             raws.append(raw)
         return cls(tuple(raws), obs, refused, mask)
+
+    @classmethod
+    def _of_screens(cls, rng: np.random.Generator, graph: Graph, interface: Interface, count: int) -> Self:
+        """Episodes of a console, whose pictures are stacked."""
+        frames, obs = interface.frames, np.zeros((count, *interface.obs.shape), interface.obs.dtype)
+        assert frames is not None
+        stack, raws = FrameStack(frames, interface.obs.shape), []
+        for index in range(count):
+            first = index % _EPISODE == 0
+            screen = _screen(rng, frames.shape)
+            before = screen if first else _screen(rng, frames.shape)
+            made = stack.reset(screen) if first else stack.push(before, screen)
+            obs[index] = network_input(interface, made)
+            raws.append(Shown(before, screen, first))
+        mask = random_masks(rng, count, graph.actions) if graph.masked else None
+        return cls(tuple(raws), obs, np.zeros(count, bool), mask)
+
+
+def _screen(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Blocks of one colour, as games draw, or noise."""
+    if rng.random() < 0.3:
+        return rng.integers(0, 256, shape).astype(np.uint8)
+    high, wide = rng.integers(2, 20, 2)
+    few = rng.integers(0, 256, (-(-shape[0] // high), -(-shape[1] // wide), *shape[2:])).astype(np.uint8)
+    return few.repeat(high, 0).repeat(wide, 1)[: shape[0], : shape[1]].copy()
 
 
 def _sample(rng: np.random.Generator, space: Space) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,14 @@ class Frames:
     def shape(self) -> tuple[int, ...]:
         """Of a screen."""
         return (self.height, self.width, 3) if self.colours == 3 else (self.height, self.width)
+
+
+class Shown(NamedTuple):
+    """The last two screens of an action, as the console shows them; ``first``: they start an episode."""
+
+    before: Array
+    screen: Array
+    first: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from nimbleq.deploy.raw_samples import RawSamples
 from nimbleq.deploy.target import RawRun, Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.verify import verify_raw
+from nimbleq.graph.frames import Frames
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from nimbleq.types import Array
@@ -32,7 +35,10 @@ PLAIN = Interface(Dict((("where", Discrete(5, 10)), ("level", Box((2,), "int16",
 MASKED = Interface(
     Dict((("action_mask", MultiBinary((4,))), ("obs", Box((3,), "float32", -1, 1)))), 4, mask="obs:action_mask"
 )
-INTERFACES = {"mixed": MIXED, "plain": PLAIN, "masked": MASKED}
+SCREENS = Interface(
+    Box((2, 21, 32), "uint8", 0, 255, "CHW"), 3, action_start=2, frames=Frames(height=54, width=80, colours=3)
+)
+INTERFACES = {"mixed": MIXED, "plain": PLAIN, "masked": MASKED, "screens": SCREENS}
 QUICK = {"c", "cortex-m4"}
 ROWS = [
     pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets])
@@ -53,12 +59,29 @@ def opened(target: str, interface: Interface, folder: Path) -> tuple[Source, dic
 @pytest.mark.parametrize("target", ROWS)
 def test_the_references_answers(target: str, kind: str, tmp_path: Path) -> None:
     source, runs = opened(target, INTERFACES[kind], tmp_path)
-    if target == "avr" and kind == "mixed":
-        assert not runs, "its double has 32 bits"
+    if target == "avr" and kind in ("mixed", "screens"):
+        assert not runs, "its double has 32 bits, and it holds no screen"
         return
-    (result,) = verify_raw(source, runs, observations=150)
-    assert result.observations == 150
-    assert result.mismatches == 0
+    results = verify_raw(source, runs, observations=150)
+    assert results
+    for result in results:
+        assert result.observations == (64 if kind == "screens" else 150)
+        assert result.mismatches == 0, result
+
+
+def test_episodes_of_screens_start_where_they_are_said_to(tmp_path: Path) -> None:
+    source, runs = opened("c", SCREENS, tmp_path)
+    (run,) = runs.values()
+    samples = RawSamples.of(np.random.default_rng(0), source.graph, SCREENS, 20)
+    firsts = [at for at, raw in enumerate(samples.raws) if raw.first]
+    assert firsts == [0, 7, 14]
+    assert [not samples.obs[at, 0].any() for at in range(20)] == [at in firsts for at in range(20)]
+
+    def never_reset(raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
+        return run([raw._replace(first=False) for raw in raws], mask)
+
+    (result,) = verify_raw(source, {"never reset": never_reset}, observations=20)
+    assert result.mismatches == 2  # the second and the third episode
 
 
 def test_a_wrong_answer_is_a_mismatch(tmp_path: Path) -> None:

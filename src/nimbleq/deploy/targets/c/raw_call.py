@@ -44,7 +44,7 @@ class RawPolicy:
         self._reset(_address(self.obs))
 
     def act(self, raw: Any, mask: Array | None = None) -> int | Array | None:
-        """The environment's action for what it gave, or for ``(before, screen)``; None when it is refused."""
+        """The environment's action for what it gave, or for ``(before, screen, …)``; None when it is refused."""
         self._held = []
         given = self._raw(*self._members(raw))
         arguments = [_address(self.obs), ctypes.byref(given)]
@@ -63,6 +63,8 @@ class RawPolicy:
         """See `nimbleq.deploy.target.RawRun`."""
         index, read, actions = [], [], []
         for at, raw in enumerate(raws):
+            if self._interface.frames and raw.first:
+                self.reset()
             action = self.act(raw, None if mask is None else mask[at])
             index.append(self.index)
             read.append(self.obs.copy())
@@ -71,7 +73,7 @@ class RawPolicy:
 
     def _members(self, raw: Any) -> list[Any]:
         if self._interface.frames:
-            return [self._kept(np.asarray(screen, np.uint8)) for screen in raw]
+            return [self._kept(np.asarray(screen, np.uint8)) for screen in raw[:2]]
         made: list[Any] = []
         for part in self._parts:
             values = part.values(raw)

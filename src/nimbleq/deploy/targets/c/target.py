@@ -101,9 +101,9 @@ def _open_guard(source: Source, files: Files, name: str, folder: Path) -> Mappin
 
 
 def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
-    """The environment's side, compiled as fast as possible; nothing where there is none, or where it takes screens."""
+    """The environment's side, compiled as fast as possible; nothing where there is none."""
     interface, compiler = source.interface, find_compiler()
-    if interface is None or f"{name}_raw.c" not in files or interface.frames is not None or compiler is None:
+    if interface is None or f"{name}_raw.c" not in files or compiler is None:
         return {}
     texts = {f"{name}{end}": files[f"{name}{end}"].decode() for end in (".c", ".h", "_raw.c", "_raw.h")}
     policy = RawPolicy(compile_library(texts, folder / "raw.so", compiler, FAST), name, source.graph, interface)

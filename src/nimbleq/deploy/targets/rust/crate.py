@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.ops.dots import DSP, NEON
+from nimbleq.deploy.targets.c.raw import emit_raw, has_raw
+from nimbleq.deploy.targets.rust.raw import raw_externs, raw_method, raw_types
 
 
 def crate(source: Source, name: str) -> dict[str, str]:
@@ -19,6 +23,11 @@ def crate(source: Source, name: str) -> dict[str, str]:
     if graph.masked:
         act, mask, parameter = "act_masked", ", mask: *const u8", ", mask: &[bool; ACTIONS]"
         given = ", mask.as_ptr().cast()"  # a bool is 0 or 1
+    interface, externs, types, method, sources = source.interface, "", "", "", [name]
+    if interface is not None and has_raw(interface):
+        files |= emit_raw(graph, name, interface)
+        externs, types = raw_externs(interface, name), raw_types(interface, name)
+        method, sources = raw_method(graph, interface, name), [name, f"{name}_raw"]
     workspace = next(line for line in files[f"{name}.h"].splitlines() if "WORKSPACE_BYTES" in line).split()[-1]
     why = "None if no action is legal" if element == "u8" else "None if an entry is NaN or infinite"
     return files | {
@@ -32,12 +41,12 @@ links = "{name}_c"
 [lib]
 path = "lib.rs"
 """,
-        "build.rs": _BUILD.replace("NAME", name),
+        "build.rs": _BUILD.replace("NAMES", json.dumps(sources)).replace("NAME", name),
         "lib.rs": f"""//! {name}: a policy of {source.origin or "a graph in memory"}, written by nimbleq.
 //! The decision itself is C (`{name}.c`, freestanding, compiled by `build.rs`); this is a safe way to call it.
 #![no_std]
 
-use core::ptr::addr_of_mut;
+use core::ptr::{"{addr_of, addr_of_mut}" if method else "addr_of_mut"};
 
 /// Entries of an observation, in C order.
 pub const OBS_SIZE: usize = {graph.obs_type.size};
@@ -50,9 +59,9 @@ struct Workspace([u8; {workspace}]);
 extern "C" {{
     fn {name}_{act}_with(workspace: *mut Workspace, obs: *const {element}{mask}) -> i32;
     fn {name}_q_with(workspace: *mut Workspace, obs: *const {element}, q: *mut f32) -> i32;
-}}
+{externs}}}
 
-/// The policy and the memory that it works in: each thread has its own.
+{types}/// The policy and the memory that it works in: each thread has its own.
 pub struct Policy(Workspace);
 
 impl Policy {{
@@ -72,7 +81,7 @@ impl Policy {{
         let code = unsafe {{ {name}_q_with(addr_of_mut!(self.0), obs.as_ptr(), q.as_mut_ptr()) }};
         if code < 0 {{ None }} else {{ Some(q) }}
     }}
-}}
+{method}}}
 
 impl Default for Policy {{
     fn default() -> Self {{
@@ -93,13 +102,19 @@ fn run(command: &mut Command) {
 
 fn main() {
     let out = env::var("OUT_DIR").unwrap();
-    let object = Path::new(&out).join("NAME.o");
     let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
     let ar = env::var("AR").unwrap_or_else(|_| "ar".into());
-    run(Command::new(cc).args(["-std=c99", "-O2", "-c", "NAME.c", "-o"]).arg(&object));
-    run(Command::new(ar).arg("crs").arg(Path::new(&out).join("libNAME_c.a")).arg(&object));
+    let mut archive = Command::new(ar);
+    archive.arg("crs").arg(Path::new(&out).join("libNAME_c.a"));
+    for source in NAMES {
+        let object = Path::new(&out).join(format!("{source}.o"));
+        let file = format!("{source}.c");
+        run(Command::new(&cc).args(["-std=c99", "-O2", "-c", &file, "-o"]).arg(&object));
+        archive.arg(object);
+        println!("cargo:rerun-if-changed={file}");
+    }
+    run(&mut archive);
     println!("cargo:rustc-link-search=native={out}");
     println!("cargo:rustc-link-lib=static=NAME_c");
-    println!("cargo:rerun-if-changed=NAME.c");
 }
 """

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 from nimbleq.deploy.targets.c.layout import c_type
+from nimbleq.deploy.targets.c.raw import has_raw
 from nimbleq.deploy.targets.c.text import renamed
+from nimbleq.deploy.targets.wasm.raw import raw_loader
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
 
 FOLDER = Path(__file__).parent / "files"
 
@@ -19,9 +22,11 @@ def module(graph: Graph, name: str) -> bytes:
     return renamed(text.replace('"nq.h"', f'"{name}.h"'), name).encode()
 
 
-def loader(graph: Graph) -> bytes:
+def loader(graph: Graph, interface: Interface | None) -> bytes:
     """JavaScript that loads the module."""
-    return filled("policy.mjs", graph).encode()
+    arrays, members = raw_loader(graph, interface) if interface is not None and has_raw(interface) else ("", "")
+    text = filled("policy.mjs", graph)
+    return text.replace("RAW_ARRAYS", arrays).replace("RAW_MEMBERS", members).encode()
 
 
 def filled(file: str, graph: Graph) -> str:

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nimbleq.deploy.target import Files, Footprint, Run, Source, Target
+from nimbleq.deploy.target import Files, Footprint, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.ops.dots import SIMD128
+from nimbleq.deploy.targets.c.raw import emit_raw, has_raw
 from nimbleq.deploy.targets.cross.compiler import WARNINGS, Compiler, build, find, zig
 from nimbleq.deploy.targets.wasm import node, wasmtime
 from nimbleq.deploy.targets.wasm.page import page
 from nimbleq.deploy.targets.wasm.parts import loader, module
+from nimbleq.deploy.targets.wasm.raw import raw_module
 from nimbleq.deploy.toolchain import NoCompilerError
 from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
@@ -64,7 +66,7 @@ def _cannot_open() -> str | None:
 
 
 def _emit(source: Source, name: str, options: WasmOptions) -> Files:
-    files = {f"{name}.wasm": _compiled(source, name), f"{name}.mjs": loader(source.graph)}
+    files = {f"{name}.wasm": _compiled(source, name), f"{name}.mjs": loader(source.graph, source.interface)}
     if options.page != "none":
         files[f"{name}.html"] = page(options.page, source, name, files)
     return {f"wasm/{file}": data for file, data in files.items()}
@@ -78,6 +80,8 @@ def _compiled(source: Source, name: str) -> bytes:
     isas = (portable(SIMD128),)
     texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     flags = (*FLAGS, *(["-msimd128"] if f"{name}_dot_" in texts[f"{name}.c"] else []))
+    if source.interface is not None and (raw := emit_raw(source.graph, name, source.interface)):
+        texts |= raw | {"module_raw.c": raw_module(source.graph, source.interface, name)}
     parts = {file: text.encode() for file, text in texts.items()} | {"module.c": module(source.graph, name)}
     with tempfile.TemporaryDirectory(prefix="nimbleq-wasm-") as folder:
         return build(chosen, parts, f"{name}.wasm", (*WARNINGS, *flags), Path(folder)).read_bytes()
@@ -87,9 +91,21 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
     """In every engine that is here."""
     made, runs = files[f"wasm/{name}.wasm"], {}
     if shutil.which("node"):
-        runs["wasm (node)"] = node.run(made, source.graph, folder)
+        runs["wasm (node)"] = node.run(made, files[f"wasm/{name}.mjs"], source.graph, folder)
     if importlib.util.find_spec("wasmtime"):
         runs["wasm (wasmtime)"] = wasmtime.run(made, source.graph)
+    return runs
+
+
+def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
+    """The environment's side in every engine; nothing where there is none."""
+    interface, made, runs = source.interface, files[f"wasm/{name}.wasm"], dict[str, RawRun]()
+    if interface is None or not has_raw(interface):
+        return {}
+    if shutil.which("node"):
+        runs["wasm (node) raw"] = node.run_raw(made, files[f"wasm/{name}.mjs"], interface, folder)
+    if importlib.util.find_spec("wasmtime"):
+        runs["wasm (wasmtime) raw"] = wasmtime.run_raw(made, interface, source.graph.masked)
     return runs
 
 
@@ -113,6 +129,7 @@ WASM = Target(
     options=WasmOptions,
     emit=_emit,
     open=_open,
+    raw=_open_raw,
     exact=True,
     timed=False,
     cannot_emit=_cannot_emit,

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.target import Run
+from nimbleq.deploy.target import RawRun, Run
+from nimbleq.deploy.targets.wasm.raw import raw_run
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
 OBSERVATIONS = 8
@@ -16,14 +18,14 @@ OBSERVATIONS = 8
 FUEL = 1 << 62
 
 
-class _Policy:
-    """A module that is loaded.
+class _Module:
+    """A module that is loaded, see `RawMemory`.
 
     Raises:
         RuntimeError: it has imports.
     """
 
-    def __init__(self, module: bytes, graph: Graph, counting: bool = False) -> None:
+    def __init__(self, module: bytes, counting: bool = False) -> None:
         wasmtime: Any = import_module("wasmtime")
         config = wasmtime.Config()
         config.consume_fuel = counting
@@ -36,6 +38,26 @@ class _Policy:
             raise RuntimeError(f"the module imports {loaded.imports[0].name}")
         self.exports = wasmtime.Instance(self.store, loaded, []).exports(self.store)
         self.memory = self.exports["memory"]
+
+    def call(self, export: str) -> int:
+        """What the function answers; 0 for none."""
+        return int(self.exports[export](self.store) or 0)
+
+    def write(self, export: str, data: bytes) -> None:
+        """Bytes to where ``export`` says."""
+        self.memory.write(self.store, data, self.call(export))
+
+    def read(self, export: str, count: int) -> bytes:
+        """So many bytes from where ``export`` says."""
+        at = self.call(export)
+        return bytes(self.memory.read(self.store, at, at + count))
+
+
+class _Policy(_Module):
+    """A module that answers what its network reads."""
+
+    def __init__(self, module: bytes, graph: Graph, counting: bool = False) -> None:
+        super().__init__(module, counting)
         self.graph = graph
         self.obs_at, self.values_at = self.exports["obs"](self.store), self.exports["values"](self.store)
         self.mask_at = self.exports["mask"](self.store) if graph.masked else None
@@ -67,6 +89,11 @@ def run(module: bytes, graph: Graph) -> Run:
         return actions, q
 
     return answers
+
+
+def run_raw(module: bytes, interface: Interface, masked: bool) -> RawRun:
+    """A `RawRun` in this process."""
+    return raw_run(_Module(module), interface, masked)
 
 
 def measured(module: bytes, graph: Graph, obs: Array) -> tuple[int, int]:
