@@ -81,7 +81,7 @@ def measure(policy: str, processor: str, context: Context) -> dict[str, Any]:
     footprint = row_of(chosen).footprint
     assert footprint is not None
     total = cost(graph)
-    return vars(footprint(graph, observations(graph), context.scratch)) | {
+    return vars(footprint(graph, None, observations(graph), context.scratch)) | {
         "bytes": total.size_bytes, "macs": total.macs, "policy": policy, "processor": processor,
     }  # fmt: skip
 

@@ -89,6 +89,9 @@ class Footprint:
         instructions: of one decision, in ``unit``; None where they were not counted.
         unit: ``instructions`` of an emulator, which says nothing of time, or ``cycles``.
         compiler: and what it optimized for.
+        energy_nj: an estimate of one decision: ``instructions`` × what one takes by a data sheet, a cycle each; None
+            where there is no such figure.
+        energy_by: that figure and where it is from.
     """
 
     target: str
@@ -99,6 +102,8 @@ class Footprint:
     instructions: int | None
     unit: str
     compiler: str
+    energy_nj: float | None = None
+    energy_by: str = ""
 
 
 @dataclass(frozen=True)

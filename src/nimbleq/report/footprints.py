@@ -7,10 +7,11 @@ from nimbleq.report.html import paragraph, table
 from nimbleq.report.markup import Markup, join
 from nimbleq.report.read import Record, RunData
 
-HEADINGS = ("target", "compiled by", "flash", "static RAM", "stack", "one decision")
+HEADINGS = ("target", "compiled by", "flash", "static RAM", "stack", "one decision", "energy, estimated")
 WORDS = (
     "Flash is code, constants and starting values, with what the code needs of the compiler's library. An emulator "
-    "counts instructions, which say nothing about time."
+    "counts instructions, which say nothing about time. Energy is an estimate, not measured: instructions times what a "
+    "data sheet says of a cycle, one cycle an instruction."
 )
 
 
@@ -25,12 +26,13 @@ def footprint_table(data: RunData) -> Markup | None:
 def _row(record: Record) -> tuple[str, ...]:
     text, data = record.number("text_bytes"), record.number("data_bytes")
     flash = None if text is None else text + (data or 0)
-    spent = record.number("instructions")
+    spent, energy = record.number("instructions"), record.number("energy_nj")
     return (
         record.text("target") or units.MISSING,
         record.text("compiler") or units.MISSING,
         *(_bytes(value) for value in (flash, record.number("ram_bytes"), record.number("stack_bytes"))),
         units.MISSING if spent is None else f"{units.count(spent)} {record.text('unit') or ''}",
+        units.MISSING if energy is None else f"{energy:,.3g} nJ",
     )
 
 

@@ -95,13 +95,17 @@ def show_footprints(found: Collection[Footprint], missing: Mapping[str, str], co
         [
             one.target, str(one.text_bytes), str(one.data_bytes), str(one.ram_bytes),
             "" if one.stack_bytes is None else str(one.stack_bytes),
-            "" if one.instructions is None else f"{one.instructions:,} {one.unit}", one.compiler,
+            "" if one.instructions is None else f"{one.instructions:,} {one.unit}",
+            "" if one.energy_nj is None else f"{one.energy_nj:,.3g} nJ", one.compiler,
         ]
         for one in found
     ]  # fmt: skip
     if rows:
-        heads = ("target", "text", "data", "static RAM", "stack", "one decision", "compiled by")
+        heads = ("target", "text", "data", "static RAM", "stack", "one decision", "energy, estimated", "compiled by")
         console.table("bytes of one policy, what it needs of the compiler's library included", heads, rows)
+    for one in found:
+        if one.energy_nj is not None:
+            console.say(f"energy on {one.target} is an estimate, nothing was measured: {one.energy_by}")
     for target, why in missing.items():
         console.say(f"{target} was not measured: {why}")
 

@@ -77,12 +77,18 @@ def test_flash_ram_stack_and_instructions_are_measured(row: Processor) -> None:
     one, other = (footprint(row.name, graph, random_obs(rng, graph, 8)) for graph in (small, large))
     weights = sum(array.nbytes for array in large.weights.values()) - sum(a.nbytes for a in small.weights.values())
     least = sum(map(narrowest, large.weights.values())) - sum(map(narrowest, small.weights.values()))
-    assert least <= other.text_bytes - one.text_bytes <= weights + 800  # the code of requantize, loops
+    more = other.text_bytes + other.data_bytes - one.text_bytes - one.data_bytes
+    assert least <= more <= weights + 800  # the code of requantize, loops
     assert one.ram_bytes <= 16
     assert other.stack_bytes - one.stack_bytes >= 2 * 64 - 40
     assert one.stack_bytes < 300
     macs = 8 * 64 + 64 * 64 + 64 * 4 - 8 * 4
     assert 0.2 * macs < other.instructions - one.instructions < 20 * macs
+    if row.consumption is None:
+        assert (one.energy_nj, one.energy_by) == (None, "")
+    else:
+        assert one.energy_nj == pytest.approx(one.instructions * row.consumption.nj_per_cycle)
+        assert "µA/MHz at" in one.energy_by
 
 
 def test_a_changed_weight_is_found_out(tmp_path: Path) -> None:

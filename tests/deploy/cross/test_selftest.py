@@ -100,7 +100,7 @@ def test_a_binary_names_its_artefact(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
     (tmp_path / "nothing").mkdir()
     assert cli.main(["identify", str(program), "--among", str(tmp_path / "nothing")]) == 1
-    assert digest[:24] in capsys.readouterr().out
+    assert digest[:8] in capsys.readouterr().out
     assert cli.main(["identify", str(build / "policy.c")]) == 2
     assert "holds no mark" in capsys.readouterr().err
 
@@ -117,7 +117,7 @@ def test_the_mark_stays_where_unused_data_is_dropped(flags: tuple[str, ...], tmp
 def test_marks() -> None:
     one, other = "ab" * 32, "12" * 32
     data = b"x" + mark(one) + b"yy" + mark(other) + mark(one) + b"nQid"
-    assert marks(data) == (one[:24], other[:24])
+    assert marks(data) == (one[:8], other[:8])
 
 
 @pytest.mark.targets
@@ -167,6 +167,58 @@ def test_the_arduino_sketch_builds_and_runs(guard: Guard | None, tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=30)
     assert b"16 %sgolden vectors, 0 mismatches" % (b"guarded " if guard else b"") in done.stdout + done.stderr
     assert len(marks((tmp_path / "sketch.elf").read_bytes())) == 1
+
+
+ZEPHYR = """cmake_minimum_required(VERSION 3.13)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+project(app C)
+set(CONFIG_POLICY y)
+function(zephyr_library_named name)
+  add_library(${name} STATIC)
+  set(here ${name} PARENT_SCOPE)
+endfunction()
+function(zephyr_library_sources)
+  target_sources(${here} PRIVATE ${ARGN})
+endfunction()
+function(zephyr_include_directories)
+  target_include_directories(${here} PUBLIC ${ARGN})
+endfunction()
+add_subdirectory(library/zephyr)
+"""
+ZEPHYR_FLAGS = (
+    "-Os -ffreestanding -fno-common -fno-strict-aliasing -fno-reorder-functions -ffunction-sections -fdata-sections "
+    "-fno-asynchronous-unwind-tables -fno-pie -fno-pic -mcpu=cortex-m4 -mthumb -mabi=aapcs -mfp16-format=ieee -std=c17 "
+    "-Wall -Wformat -Wformat-security -Wdouble-promotion -Wpointer-arith -Wexpansion-to-defined -Werror"
+)
+"""What Zephyr 4 compiles a module with, for a Cortex-M4."""
+
+
+@pytest.mark.targets
+def test_zephyrs_build_takes_the_library(tmp_path: Path) -> None:
+    """Zephyr itself is not here: its three functions stand in, with its flags."""
+    needs("cmake", "arm-none-eabi-gcc")
+    shutil.copytree(exported(POLICIES["int"], tmp_path, "arduino") / "arduino", tmp_path / "library")
+    module = (tmp_path / "library" / "zephyr" / "module.yml").read_text()
+    assert module == "build:\n  cmake: zephyr\n  kconfig: zephyr/Kconfig\n"
+    (tmp_path / "CMakeLists.txt").write_text(ZEPHYR)
+    system = ["-DCMAKE_SYSTEM_NAME=Generic", "-DCMAKE_C_COMPILER=arm-none-eabi-gcc", f"-DCMAKE_C_FLAGS={ZEPHYR_FLAGS}"]
+    subprocess.run(["cmake", "-S", ".", "-B", "out", *system], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", "out"], cwd=tmp_path, check=True, capture_output=True)
+    assert len(marks((tmp_path / "out" / "library" / "zephyr" / "libpolicy.a").read_bytes())) == 1
+
+
+@pytest.mark.targets
+def test_platformios_flags_compile_the_library(tmp_path: Path) -> None:
+    """As its platform atmelavr does for an Arduino: PlatformIO itself is not here."""
+    needs("avr-gcc")
+    library = exported(POLICIES["int"], tmp_path, "arduino") / "arduino"
+    manifest = json.loads((library / "library.json").read_text())
+    assert manifest["frameworks"] == manifest["platforms"] == "*"
+    flags = ["-std=gnu11", "-fno-fat-lto-objects", "-mmcu=atmega2560", "-Os", "-Wall", "-Werror", "-ffunction-sections"]
+    flags += ["-fdata-sections", "-flto", "-DPLATFORMIO=60118", "-DARDUINO_AVR_MEGA2560", "-DF_CPU=16000000L"]
+    sources = sorted((library / "src").glob("*.c"))
+    subprocess.run(["avr-gcc", *flags, "-c", *sources], cwd=tmp_path, check=True, capture_output=True)
+    assert len(list(tmp_path.glob("*.o"))) == len(sources)
 
 
 BOARDS = [

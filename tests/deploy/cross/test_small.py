@@ -12,6 +12,7 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import PORTABLE
 from nimbleq.deploy.verify import verify
+from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.encodings import ENCODINGS
 from nimbleq.graph.formats import Int, Power, Scaled
@@ -19,10 +20,11 @@ from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.tensor import TensorType
 from nimbleq.graph.weight import Storage
+from tests.deploy.nets import int_mlp
 from tests.strategies import random_obs
 
-FLOOR_BYTES, MARK_BYTES = 250, 16
-"""Of flash: the policy with its code, and the mark by which `nimbleq identify` knows it."""
+FLOOR_BYTES = 250
+"""Of flash: the policy with its code and the mark by which `nimbleq identify` knows it."""
 
 
 def cart_pole() -> Graph:
@@ -68,9 +70,22 @@ def test_the_flash_of_a_cortex_m4(tmp_path: Path) -> None:
         pytest.skip(why)
     assert row.footprint is not None
     found = row.footprint(graph, None, random_obs(np.random.default_rng(0), graph, 8), tmp_path)
-    assert found.text_bytes <= FLOOR_BYTES + MARK_BYTES
+    assert found.text_bytes <= FLOOR_BYTES
     assert found.stack_bytes is not None
     assert found.stack_bytes <= 64
+
+
+@pytest.mark.targets
+def test_an_avr_reads_constants_from_flash(tmp_path: Path) -> None:
+    row, graph = TARGETS["avr"], int_mlp(4, 64, 64, 2)
+    if why := row.cannot_open():
+        pytest.skip(why)
+    assert row.footprint is not None
+    found = row.footprint(graph, None, random_obs(np.random.default_rng(0), graph, 8), tmp_path)
+    assert found.text_bytes + found.data_bytes > 4480  # its weights
+    assert found.ram_bytes < 300
+    with pytest.raises(UnsupportedOpError, match="30,000"):
+        row.emit(Source(int_mlp(4, 128, 250, 2)), "policy", row.options())
 
 
 def test_packed_weights_are_said_in_a_comment() -> None:

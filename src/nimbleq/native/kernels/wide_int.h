@@ -1,5 +1,5 @@
 /* Number i of `bits` <= 32 each in two's complement, packed without gaps, the first in the lowest bits. */
-static inline int32_t nq_wide_int(const uint8_t *codes, const uint32_t i, const uint32_t bits)
+static inline int32_t nq_wide_int(const NQ_FLASH uint8_t *codes, const uint32_t i, const uint32_t bits)
 {
     const uint32_t sign = (uint32_t)1 << (bits - 1u);
     uint32_t start = i * bits, done = 0, value = 0;

@@ -1,7 +1,7 @@
 """The row of libraries: one folder that Arduino, PlatformIO and Zephyr each take as it is.
 
-Arduino's build is done here with Debian's core for AVR by the tests. PlatformIO and Zephyr download at build time, so
-for them the metadata is written, and the same C is compiled by the rows of the processors.
+Its files are compiled and run for two processors; Arduino's own build, with Debian's core for AVR, is done by the
+tests. PlatformIO and Zephyr download at build time, so for them the metadata is written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from nimbleq.deploy.target import Files, GuardRun, NoOptions, Run, Source, Target
+from nimbleq.deploy.target import Files, GuardRun, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import portable
@@ -18,12 +18,18 @@ from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.ops.dots import DSP
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.selftest import selftest
-from nimbleq.deploy.toolchain import NoCompilerError
+from nimbleq.deploy.targets.cross.processor import Processor
+from nimbleq.deploy.targets.cross.processors import PROCESSORS
+from nimbleq.deploy.targets.cross.row import holds, label, run, run_guard, run_raw
 from nimbleq.version import VERSION
+
+BOARDS = ("avr", "cortex-m4")
+"""Processors that its files are compiled for and run on here."""
+_SOURCES = "arduino/src/"
 
 
 def _emit(source: Source, name: str, _: NoOptions) -> Files:
-    isas = (portable(DSP),)
+    isas = (portable(DSP, flash=True),)
     texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     texts |= emit_raw(source.graph, name, source.interface)
     texts |= emit_guard(source.graph, name, source.guard, source.interface, source.origin, source.digest, isas)
@@ -110,16 +116,52 @@ endif()
 """
 
 
+def _boards() -> list[Processor]:
+    """Two that people put Arduino on, of those that can be compiled for and run here."""
+    return [processor for processor in PROCESSORS if processor.name in BOARDS and processor.lacks() is None]
+
+
+def _own(files: Files) -> dict[str, bytes]:
+    return {file.removeprefix(_SOURCES): data for file, data in files.items() if file.startswith(_SOURCES)}
+
+
 def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
-    raise NoCompilerError(_cannot_open())
+    """The library's own files in a program for each board."""
+    runs = {}
+    for board in _boards():
+        place = folder / board.name
+        place.mkdir()
+        runs[f"arduino: {label(board)}"] = run(board, source.graph, _own(files), name, place)
+    return runs
 
 
 def _guard(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
-    raise NoCompilerError(_cannot_open())
+    """The guard on each board."""
+    runs = {}
+    for board in _boards():
+        place = folder / f"{board.name}-guard"
+        place.mkdir()
+        runs[f"arduino: {label(board)} guard"] = run_guard(board, source.graph, _own(files), name, place)
+    return runs
 
 
-def _cannot_open() -> str:
-    return "arduino holds the C that --to avr and --to cortex-m4 compile and run: verify those"
+def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
+    """The environment's side on the boards that have the numbers that it computes with."""
+    runs, own = dict[str, RawRun](), _own(files)
+    if source.interface is None or f"{name}_raw.c" not in own:
+        return {}
+    for board in _boards():
+        if (b"double" in own[f"{name}_raw.c"] and not board.wide) or not holds(board, source.interface):
+            continue
+        place = folder / f"{board.name}-raw"
+        place.mkdir()
+        runs[f"arduino: {label(board)} raw"] = run_raw(board, source.graph, source.interface, own, name, place)
+    return runs
+
+
+def _cannot_open() -> str | None:
+    lacking = [why for one in PROCESSORS if one.name in BOARDS and (why := one.lacks())]
+    return lacking[0] if len(lacking) == len(BOARDS) else None
 
 
 ARDUINO = Target(
@@ -127,8 +169,10 @@ ARDUINO = Target(
     purpose="a library for Arduino, PlatformIO and Zephyr",
     emit=_emit,
     open=_open,
+    raw=_open_raw,
     exact=True,
     timed=False,
     cannot_open=_cannot_open,
     guard=_guard,
+    most=1_000,
 )

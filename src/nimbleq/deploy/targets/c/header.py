@@ -53,7 +53,8 @@ def _compiling(name: str, plans: Sequence[Plan]) -> str:
         "-fno-tree-loop-distribute-patterns."
     )
     lines = textwrap.fill(words, 115, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False)
-    return f"   Compile:  cc -std=c99 {'-O3' if vectors else '-O2'}{here} -c {name}.c\n{lines}"
+    standard = "gnu99" if plans[-1].isa.flash else "c99"
+    return f"   Compile:  cc -std={standard} {'-O3' if vectors else '-O2'}{here} -c {name}.c\n{lines}"
 
 
 def _memory(plan: Plan) -> str:

@@ -37,6 +37,7 @@ class Isa:
     words: which tensors of bytes it stores as int16, and in which order.
     dots: instructions for sums of products that its compiler may have.
     unpacked: see `Layout.unpacked`.
+    flash: whether constants are marked for an AVR, which has other instructions to read them from flash.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Isa:
     words: Callable[[Graph], Mapping[str, Array]]
     dots: tuple[Dot, ...] = ()
     unpacked: int = 0
+    flash: bool = False
 
 
 AVX2 = Isa(
@@ -89,9 +91,9 @@ PORTABLE = Isa(
 )
 
 
-def portable(*dots: Dot, unpacked: int = 0) -> Isa:
-    """Plain C that knows of these instructions only."""
-    return replace(PORTABLE, dots=dots, unpacked=unpacked)
+def portable(*dots: Dot, unpacked: int = 0, flash: bool = False) -> Isa:
+    """Plain C that knows of these instructions only; for the other arguments see `Isa`."""
+    return replace(PORTABLE, dots=dots, unpacked=unpacked, flash=flash)
 
 
 ISAS = (AVX2_VNNI, AVX2, PORTABLE)

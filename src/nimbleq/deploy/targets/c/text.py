@@ -13,6 +13,16 @@ from nimbleq import native
 from nimbleq.errors import ConfigError
 from nimbleq.types import Array
 
+FLASH = "NQ_FLASH "
+"""Before the type of a constant and of what points to it: an AVR then reads it from flash."""
+FLASH_MACRO = """/* An AVR reads constants from flash, where the compiler is asked for GNU C. */
+#ifdef __FLASH
+#define NQ_FLASH __flash
+#pragma GCC diagnostic ignored "-Wuninitialized" /* GCC says so of constants that it needs no more */
+#else
+#define NQ_FLASH
+#endif
+"""
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm",
@@ -137,8 +147,8 @@ def number(value: float) -> str:
     return f"{text if any(mark in text for mark in '.e') else text + '.0'}f"
 
 
-def array(name: str, values: Array, aligned: bool) -> str:
-    """Definition of a constant array."""
+def array(name: str, values: Array, aligned: bool, flash: bool = False) -> str:
+    """Definition of a constant array; ``flash`` marks it with `FLASH`."""
     flat = np.ascontiguousarray(values).reshape(-1)
     if flat.dtype == np.float32:
         if not np.isfinite(flat).all():
@@ -149,4 +159,5 @@ def array(name: str, values: Array, aligned: bool) -> str:
         texts = [str(value) if value != -(2**31) else "(-2147483647 - 1)" for value in flat.tolist()]
     kind = _TYPES.get(str(flat.dtype), f"{flat.dtype}_t")
     lines = "\n".join("    " + ",".join(texts[start : start + 12]) + "," for start in range(0, len(texts), 12))
-    return f"static const {kind} {name}[{len(texts)}]{' NQ_ALIGN' if aligned else ''} = {{\n{lines}\n}};\n"
+    kind, place = f"{FLASH if flash else ''}{kind}", " NQ_ALIGN" if aligned else ""
+    return f"static const {kind} {name}[{len(texts)}]{place} = {{\n{lines}\n}};\n"

@@ -21,14 +21,17 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     forms = [(dot.condition, dot.include, dot.folder) for dot in plan.isa.dots]
     kernels = c_text.kernels(used - DOT_KERNELS) + c_text.chosen(used & DOT_KERNELS, forms)
     code = _functions(plan, marked)
-    aligned = plan.isa.alignment > ALIGNMENT
-    arrays = [c_text.array(constant.name, constant.values, aligned) for constant in plan.constants]
+    aligned, flash = plan.isa.alignment > ALIGNMENT, plan.isa.flash
+    arrays = [c_text.array(each.name, each.values, aligned, flash and not each.near) for each in plan.constants]
     notes = [f"/* {c_text.comment_safe(each.note)} */\n" if each.note else "" for each in plan.constants]
     heads_and_numbers = [text.split("\n", 1) for text in arrays]
     macros = c_text.macros("\n".join([kernels, code, *(head for head, _ in heads_and_numbers)]))
     includes = [*plan.isa.includes, *(["float.h"] if _NEEDS_FLOAT_H & used else [])]
     lines = "".join(f"#include <{file}>\n" for file in sorted(includes))
-    top = "\n".join(part for part in (lines, macros.lstrip("\n"), kernels) if part)
+    flash_macro = c_text.FLASH_MACRO if flash and any(not each.near for each in plan.constants) else ""
+    top = "\n".join(part for part in (lines, macros.lstrip("\n"), flash_macro, kernels) if part)
+    if not flash:
+        top, code = (text.replace(c_text.FLASH, "") for text in (top, code))
     # Names are put in here and not in the numbers, of which there may be millions.
     return "\n".join(
         [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nimbleq.deploy.targets.c.isa import Isa, portable
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.ops.dots import Dot
 from nimbleq.deploy.targets.c.text import renamed
@@ -41,6 +42,29 @@ class Board:
         return {file: (BOARD / file).read_bytes() for file in ("board.h", *self.sources, *self.scripts)}
 
 
+@dataclass(frozen=True)
+class Consumption:
+    """What a part takes while it computes, by its data sheet.
+
+    Attributes:
+        part: which one.
+        ua_per_mhz: current of code from flash, microamperes a megahertz.
+        volts: of its supply.
+    """
+
+    part: str
+    ua_per_mhz: float
+    volts: float
+
+    @property
+    def nj_per_cycle(self) -> float:
+        """Energy of a cycle, nanojoules."""
+        return self.ua_per_mhz * self.volts / 1e3
+
+    def __str__(self) -> str:
+        return f"{self.part}, {self.ua_per_mhz:g} µA/MHz at {self.volts:g} V, one cycle an instruction"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Processor:
     """Attributes:
@@ -54,8 +78,10 @@ class Processor:
     most: observations that one verification runs, for slow emulators; None: all.
     wide: whether its C has a double of 64 bits.
     dots: instructions for products of bytes that one of its kind may have.
-    ram_bytes: of the part, where constants lie in it, too, and nothing else says that it is full; None elsewhere.
+    ram_bytes: of the part, where nothing else says that it is full; None elsewhere.
+    near_bytes: of constants that its pointers reach in flash, which it reads by other instructions; 0: it does not.
     unpacked: bytes that a small weight may take more where that spares the code that unpacks it; for flash.
+    consumption: of a part with this processor, for estimates; None: no figure.
     more: flags of other compilations that are run too, for those of its kind that have more instructions.
     """
 
@@ -70,8 +96,15 @@ class Processor:
     wide: bool = True
     dots: tuple[Dot, ...] = ()
     ram_bytes: int | None = None
+    near_bytes: int = 0
     unpacked: int = 0
+    consumption: Consumption | None = None
     more: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def isa(self) -> Isa:
+        """What C is written for."""
+        return portable(*self.dots, unpacked=self.unpacked, flash=self.near_bytes > 0)
 
     @property
     def compiler(self) -> Compiler:

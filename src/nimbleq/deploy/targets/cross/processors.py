@@ -5,7 +5,7 @@ from __future__ import annotations
 from nimbleq.deploy.targets.c.ops.dots import DSP, NEON
 from nimbleq.deploy.targets.cross.compiler import gcc, zig
 from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user, simavr
-from nimbleq.deploy.targets.cross.processor import Board, Processor
+from nimbleq.deploy.targets.cross.processor import Board, Consumption, Processor
 from nimbleq.deploy.targets.cross.row import row
 
 LINUX = Board(("linux.c",), link=("-static",))
@@ -67,6 +67,7 @@ PROCESSORS = (
         emulator=qemu_arm("mps2-an386"),
         unpacked=UNPACKED,
         dots=(DSP,),
+        consumption=Consumption("STM32L476", 100, 3.3),
     ),
     Processor(
         name="cortex-m7",
@@ -80,6 +81,7 @@ PROCESSORS = (
         emulator=qemu_arm("mps2-an500"),
         unpacked=UNPACKED,
         dots=(DSP,),
+        consumption=Consumption("STM32H743", 275, 3.3),
     ),
     Processor(
         name="cortex-m55",
@@ -98,14 +100,16 @@ PROCESSORS = (
         name="avr",
         purpose="firmware for an 8-bit AVR, the ATmega1284P",
         compilers=(gcc("avr", "gcc-avr avr-libc", "-mmcu=atmega1284p"),),
-        flags=("-Os",),
+        flags=("-Os", "-std=gnu99"),  # __flash is GNU C
         board=AVR,
         emulator=simavr("atmega1284p", 16_000_000),
         ram_bytes=16_384,
+        near_bytes=30_000,  # of 64 KiB, beside what a verification compiles in
         unpacked=UNPACKED,
         unit="cycles",
         most=1_000,
         wide=False,
+        consumption=Consumption("ATmega1284P", 400, 1.8),
     ),
     Processor(
         name="windows",

@@ -14,7 +14,6 @@ from nimbleq.deploy.periods import Periods
 from nimbleq.deploy.target import Files, Footprint, GuardRun, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.guard import emit_guard, guard_bytes, guard_files
-from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.plan import plan
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.raw_harness import raw_answer, raw_bytes, raw_harness, taken
@@ -32,8 +31,8 @@ from nimbleq.types import Array
 
 Answers = tuple[Array, int | None]
 MAIN, PROGRAM = "selftest.c", "selftest.elf"
-REPEATS = 100
-"""Decisions per observation when instructions are counted."""
+REPEATS, CYCLE_REPEATS = 100, 3
+"""Decisions per observation when instructions of the whole program are counted, and when the board has a clock."""
 SPARE_BYTES = 1_024
 """Of RAM, for an observation, the stack and the program around a policy."""
 OBSERVATIONS = 8
@@ -45,13 +44,13 @@ def row(processor: Processor) -> Target:
 
     def emit(source: Source, name: str, _: NoOptions) -> Files:
         _check_double(processor, source.graph)
-        _check_ram(processor, source.graph, source.guard)
+        _check_memory(processor, source.graph, source.guard)
         return {f"{processor.name}/{file}": data for file, data in _files(processor, source, name).items()}
 
     def opened(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
         start = f"{processor.name}/"
         own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
-        runs = {_label(processor): _run(processor, source.graph, own, name, folder)}
+        runs = {label(processor): run(processor, source.graph, own, name, folder)}
         if f"{name}_dot_".encode() not in own[f"{name}.c"]:
             return runs
         texts = {file: data for file, data in own.items() if file != f"{name}.o"}
@@ -59,24 +58,24 @@ def row(processor: Processor) -> Target:
             other = replace(processor, flags=(*processor.flags, *flags))
             place = folder / "-".join(flags)
             place.mkdir()
-            runs[_label(other)] = _run(other, source.graph, texts, name, place)
+            runs[label(other)] = run(other, source.graph, texts, name, place)
         return runs
 
     def raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
         start, interface = f"{processor.name}/", source.interface
         own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
-        if interface is None or f"{name}_raw.c" not in own or interface.frames is not None:
+        if interface is None or f"{name}_raw.c" not in own or not holds(processor, interface):
             return {}
         place = folder / "raw"
         place.mkdir()
-        return {f"{_label(processor)} raw": _run_raw(processor, source.graph, interface, own, name, place)}
+        return {f"{label(processor)} raw": run_raw(processor, source.graph, interface, own, name, place)}
 
     def guarded(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
         start = f"{processor.name}/"
         own = {file.removeprefix(start): data for file, data in files.items() if file.startswith(start)}
         place = folder / "guard"
         place.mkdir()
-        return {f"{_label(processor)} guard": _run_guard(processor, source.graph, own, name, place)}
+        return {f"{label(processor)} guard": run_guard(processor, source.graph, own, name, place)}
 
     def footprint(graph: Graph, guard: Guard | None, obs: Array, folder: Path) -> Footprint:
         return _footprint(processor, graph, guard, obs, folder)
@@ -104,24 +103,42 @@ def _check_double(processor: Processor, graph: Graph) -> None:
         raise UnsupportedOpError("ObliqueTree with float splits", processor.name, hint)
 
 
-def ram_bytes(processor: Processor, graph: Graph, guard: Guard | None = None) -> int:
-    """What the policy takes of memory that holds constants, too, with `SPARE_BYTES` for its program."""
+def _networks(graph: Graph, guard: Guard | None) -> list[Graph]:
+    """The policy, and what its guard holds beside it."""
     more = () if guard is None else (guard.larger, guard.backup)
-    networks = [graph, *(one for one in more if one is not None)]
-    made = [plan(one, portable(*processor.dots, unpacked=processor.unpacked)) for one in networks]
-    own = 0 if guard is None else guard_bytes(graph, guard)
-    return sum(one.constant_bytes + one.arena_bytes for one in made) + own + SPARE_BYTES
+    return [graph, *(one for one in more if one is not None)]
 
 
-def _check_ram(processor: Processor, graph: Graph, guard: Guard | None) -> None:
+def ram_bytes(processor: Processor, graph: Graph, guard: Guard | None = None) -> int:
+    """What the policy takes of memory, with `SPARE_BYTES` for its program."""
+    total = SPARE_BYTES if guard is None else guard_bytes(graph, guard) + SPARE_BYTES
+    for network in _networks(graph, guard):
+        made = plan(network, processor.isa)
+        total += made.arena_bytes
+        total += sum(each.values.nbytes for each in made.constants if each.near or not processor.near_bytes)
+    return total
+
+
+def _check_memory(processor: Processor, graph: Graph, guard: Guard | None) -> None:
     """Raise `UnsupportedOpError` for a policy that does not fit where the linker would not notice."""
-    if processor.ram_bytes is None or (needed := ram_bytes(processor, graph, guard)) <= processor.ram_bytes:
+    if processor.ram_bytes is not None and (needed := ram_bytes(processor, graph, guard)) > processor.ram_bytes:
+        hint = f"it has {processor.ram_bytes:,}: make the policy smaller or use another target"
+        raise UnsupportedOpError(f"of a policy that takes {needed:,} bytes of RAM", processor.name, hint)
+    if not processor.near_bytes:
         return
-    hint = f"it has {processor.ram_bytes:,}, in which constants lie, too: make the policy smaller or use another target"
-    raise UnsupportedOpError(f"of a policy that takes {needed:,} bytes of RAM", processor.name, hint)
+    held = sum(plan(network, processor.isa).constant_bytes for network in _networks(graph, guard))
+    if held > processor.near_bytes:
+        hint = f"its pointers reach {processor.near_bytes:,}: make the policy smaller or use another target"
+        raise UnsupportedOpError(f"of a policy with {held:,} bytes of constants", processor.name, hint)
 
 
-def _label(processor: Processor) -> str:
+def holds(processor: Processor, interface: Interface) -> bool:
+    """Whether a program for it holds an observation: boards that cannot read have no place for screens."""
+    return interface.frames is None or processor.board.baked is None
+
+
+def label(processor: Processor) -> str:
+    """What a run is called: compiler, flags and emulator."""
     assert processor.emulator is not None
     flags = " ".join((optimized(processor.flags), *(flag for flag in processor.flags if flag.startswith("-march"))))
     return f"{processor.name} ({processor.compiler.name} {flags}, {processor.emulator.name})"
@@ -129,7 +146,7 @@ def _label(processor: Processor) -> str:
 
 def _texts(processor: Processor, source: Source, name: str, raw: bool = False) -> dict[str, bytes]:
     """The policy in C, and its guard; ``raw``: the environment's side is there."""
-    isas = (portable(*processor.dots, unpacked=processor.unpacked),)
+    isas = (processor.isa,)
     texts = emit_c(source.graph, name, source.origin, source.q_meaning, source.interface, isas, source.digest)
     interface = source.interface if raw else None
     texts |= emit_guard(source.graph, name, source.guard, interface, source.origin, source.digest, isas)
@@ -259,31 +276,34 @@ class _Harness:
         return np.concatenate(parts), instructions
 
 
-def _run(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Run:
+def run(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> Run:
+    """The policy of ``files``, linked from their object file or else compiled."""
     harness = _Harness.of(processor, graph, files, name, folder)
     answer = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,))])
 
-    def run(obs: Array, mask: Array | None) -> tuple[Array, Array]:
+    def answers(obs: Array, mask: Array | None) -> tuple[Array, Array]:
         found, _ = harness.run(obs, mask, answer)
         return found["action"], found["q"]
 
-    return run
+    return answers
 
 
-def _run_raw(processor: Processor, graph: Graph, interface: Interface, files: Files, name: str, folder: Path) -> RawRun:
+def run_raw(processor: Processor, graph: Graph, interface: Interface, files: Files, name: str, folder: Path) -> RawRun:
+    """The environment's side of ``files``."""
     parts = _object(processor, files, name, folder)
     parts |= {file: files[file] for file in (f"{name}.h", f"{name}_raw.c", f"{name}_raw.h")}
     parts["harness.c"] = raw_harness(graph, interface, name).encode()
     harness, answer = _Harness.linked(processor, parts, folder), raw_answer(interface)
 
-    def run(raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
+    def answers(raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
         found, _ = harness.answers(raw_bytes(interface, raws, mask), answer)
         return found["index"], found["obs"], taken(interface, found)
 
-    return run
+    return answers
 
 
-def _run_guard(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> GuardRun:
+def run_guard(processor: Processor, graph: Graph, files: Files, name: str, folder: Path) -> GuardRun:
+    """The guard of ``files``."""
     parts = _object(processor, files, name, folder) | {f"{name}.h": files[f"{name}.h"]}
     parts |= {file: files[file] for file in guard_files(files, name)}
     parts |= {file: files[file] for file in (f"{name}_raw.c", f"{name}_raw.h") if file in files}
@@ -291,7 +311,7 @@ def _run_guard(processor: Processor, graph: Graph, files: Files, name: str, fold
     harness = _Harness.linked(processor, parts, folder)
     answer = np.dtype([("standby", "<i4"), ("action", "<i4"), ("faults", "<i4")])
 
-    def run(periods: Periods) -> tuple[Array, Array, Array]:
+    def answers(periods: Periods) -> tuple[Array, Array, Array]:
         whole = rows(periods.obs, periods.mask)
         size = len(whole) // len(periods.obs)
         flags = (periods.begins + 2 * periods.came + 4 * periods.masked).astype(np.uint8)
@@ -299,7 +319,7 @@ def _run_guard(processor: Processor, graph: Graph, files: Files, name: str, fold
         found, _ = harness.answers(given, answer)
         return found["standby"], found["action"], found["faults"]
 
-    return run
+    return answers
 
 
 def rows(obs: Array, mask: Array | None) -> bytes:
@@ -323,9 +343,11 @@ def _footprint(processor: Processor, graph: Graph, guard: Guard | None, obs: Arr
     stack, instructions = None, None
     if processor.lacks() is None:
         stack, instructions = _measured(processor, graph, guard, files, name, obs, folder)
+    part = processor.consumption
+    energy = None if instructions is None or part is None else instructions * part.nj_per_cycle
     return Footprint(
         processor.name, text, data, data + bss, stack, instructions, processor.unit,
-        f"{compiler.name} {optimized(processor.flags)}",
+        f"{compiler.name} {optimized(processor.flags)}", energy, "" if part is None else str(part),
     )  # fmt: skip
 
 
@@ -344,11 +366,12 @@ def _measured(
     harness = _Harness.of(processor, graph, files, name, folder, macros)
     mask = np.ones((len(few), graph.actions), np.uint8) if graph.masked else None
     answer = np.dtype([("action", "<i4"), ("q", "<f4", (graph.actions,)), ("stack", "<u4"), ("cycles", "<i4")])
+    repeats = CYCLE_REPEATS if processor.unit == "cycles" else REPEATS
     (empty, before), (found, after) = (
-        harness.run(few, mask, answer, repeat) for repeat in ((REPEATS, 0), (0, REPEATS))
+        harness.run(few, mask, answer, repeat) for repeat in ((repeats, 0), (0, repeats))
     )
     stack = int(found["stack"].max())
     if before is not None and after is not None:
-        return stack, round((after - before) / (REPEATS * len(few)))
+        return stack, round((after - before) / (repeats * len(few)))
     cycles = found["cycles"] + empty["cycles"]  # the second is minus the empty calls
-    return stack, round(float(cycles.mean()) / REPEATS) if cycles.any() else None
+    return stack, round(float(cycles.mean()) / repeats) if cycles.any() else None

@@ -1,5 +1,5 @@
 /* The sum of products of int8 and int8 weights, four at a time: two pairs of 16 bits, each a multiply-add. */
-static inline uint32_t nq_dot_i8(const int8_t *x, const int8_t *w, const int count)
+static inline uint32_t nq_dot_i8(const int8_t *x, const NQ_FLASH int8_t *w, const int count)
 {
     int32_t sum = 0;
     int k = 0;

@@ -1,6 +1,6 @@
 /* The sum of products of bytes and int8 weights, 16 at a time. `sdot` takes signed bytes: x - 128 in place of x, and 128
    times the sum of the weights afterwards. */
-static inline uint32_t nq_dot_u8(const uint8_t *x, const int8_t *w, const int count)
+static inline uint32_t nq_dot_u8(const uint8_t *x, const NQ_FLASH int8_t *w, const int count)
 {
     int32x4_t sum = vdupq_n_s32(0), weights = vdupq_n_s32(0);
     int k = 0;

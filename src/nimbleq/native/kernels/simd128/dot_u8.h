@@ -1,5 +1,5 @@
 /* The sum of products of bytes and int8 weights, 16 at a time: widened to 16 bits, neighbours added. */
-static inline uint32_t nq_dot_u8(const uint8_t *x, const int8_t *w, const int count)
+static inline uint32_t nq_dot_u8(const uint8_t *x, const NQ_FLASH int8_t *w, const int count)
 {
     v128_t sum = wasm_i32x4_splat(0);
     int k = 0;

@@ -9,6 +9,6 @@ def expectation(layer: Layer) -> list[str]:
     """Lines of an Expectation."""
     layer.use("expectation")
     support = layer.weight(layer.op.support)
-    z, atoms = layer.constant("support", support), len(support)
+    z, atoms = layer.constant("support", support, near=True), len(support)
     call = f"nq_expectation({layer.x} + a * {atoms}, {z}, {atoms})"
     return [f"for (int a = 0; a < {layer.count}; ++a) {layer.y}[a] = {call};"]

@@ -21,11 +21,19 @@ SHOWN = 16
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A constant array: its C name and values, and what a reader cannot see in them."""
+    """A constant array.
+
+    Attributes:
+        name: in C.
+        values: its numbers.
+        note: what a reader cannot see in them.
+        near: it is read through a plain pointer, so that an AVR has to copy it to its RAM.
+    """
 
     name: str
     values: Array
     note: str = ""
+    near: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,11 +135,11 @@ class Layer:
         """Values of a weight."""
         return self.layout.graph.weights[name]
 
-    def constant(self, label: str, values: Array, note: str = "") -> str:
-        """Defines an array; returns its C name: that of the layer, and ``label``."""
+    def constant(self, label: str, values: Array, note: str = "", near: bool = False) -> str:
+        """Defines an array, see `Constant`; returns its C name: that of the layer, and ``label``."""
         name = f"nq_{self.layout.names[self.step.node.output]}_{label}"
         assert all(name != made.name for made in self._constants), f"{name} is there already"
-        self._constants.append(Constant(name, values, note))
+        self._constants.append(Constant(name, values, note, near))
         return name
 
     def stored(self, label: str, weight: str, values: Array | None = None) -> Stored:

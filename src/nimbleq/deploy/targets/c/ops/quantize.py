@@ -17,11 +17,11 @@ def quantize(layer: Layer) -> list[str]:
     zero = None if op.zero_point is None else layer.per_channel("zero_point", op.zero_point)
     least = str(low) if low > -(2**31) else "(-2147483647 - 1)"
     near = op.zero_point is None or abs(layer.weight(op.zero_point)).max() < 1 << 20
-    power = near and op.bits <= _POWER_BITS and scale.reader.exponent and layer.source == layer.layout.graph.obs_name
+    power = near and op.bits <= _POWER_BITS and scale.reader.place and layer.source == layer.layout.graph.obs_name
     layer.use("quantize_power" if power else "quantize")
 
     def body(c: str) -> str:
-        kernel, by = ("nq_quantize_power", scale.exponent_at(c)) if power else ("nq_quantize", scale.at(c))
+        kernel, by = ("nq_quantize_power", scale.place_at(c)) if power else ("nq_quantize", scale.at(c))
         return f"{layer.y}[i] = ({layer.element}){kernel}({layer.x}[i], {by}, {at(zero, c, '0')}, {least}, {high});"
 
     return loop(layer.count, (scale, zero), body)

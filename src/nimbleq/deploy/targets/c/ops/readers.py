@@ -17,6 +17,8 @@ from nimbleq.types import Array
 KERNELS = ("code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power")
 """Functions ``nq_…`` that read, each in a file of `native/kernels` with its name."""
 _PLAIN = "{w}[{i}]"
+PLACE = 149
+"""Of a float's exponent field and its 23 bits: what the kernel ``quantize_power`` counts from."""
 _PRODUCT = "(uint32_t)((int32_t){x} * {weight})"
 
 
@@ -41,14 +43,15 @@ class Reader:
         read: C expression of weight number ``{i}`` of the array ``{w}``.
         array: ``(values, format) → elements`` of the array.
         product: C expression, uint32, of the int32 ``{x}`` times the weight ``{i}`` of ``{w}``, which is ``{weight}``.
-        exponent: C expression of the exponent, where values are powers of two; else empty.
+        place: C expression of 149 less the exponent, where values are powers of two (see the kernel
+            ``quantize_power``); else empty.
     """
 
     element: str
     read: str = _PLAIN
     array: Callable[[Array, Format], Array] = field(default=_packed)
     product: str = _PRODUCT
-    exponent: str = ""
+    place: str = ""
 
     @property
     def plain(self) -> bool:
@@ -88,8 +91,8 @@ _LEVELS = {"log2": ("log2", ", 4u"), "log2-3": ("log2", ", 3u"), "apot4": ("apot
 
 
 def _power(number: Power) -> Reader:
-    exponent = f"((int32_t)nq_code({{w}}, {{i}}, {number.bits}u) - {-number.least})"
-    return Reader("uint8_t", f"nq_power({exponent})", exponent=exponent)
+    place = f"({PLACE - number.least} - (int32_t)nq_code({{w}}, {{i}}, {number.bits}u))"
+    return Reader("uint8_t", f"nq_power({PLACE} - {place})", place=place)
 
 
 READERS: Mapping[type[Format], Callable[[Any], Reader]] = {
@@ -109,9 +112,9 @@ def plain_reader(values: Array, number: Format, more: int) -> Reader | None:
     packed = READERS[type(number)](number)
     if not more or (packed.plain and values.dtype.kind == "f"):
         return None
-    if isinstance(number, Power):
-        bits, exponents = 8, np.log2(values).astype(np.int8)
-        reader = Reader("int8_t", "nq_power((int32_t){w}[{i}])", lambda *_: exponents, exponent="(int32_t){w}[{i}]")
+    if isinstance(number, Power) and number.least >= PLACE - 255 and number.most <= PLACE:
+        bits, places = 8, (PLACE - np.log2(values)).astype(np.uint8)
+        reader = Reader("uint8_t", f"nq_power({PLACE} - {{w}}[{{i}}])", lambda *_: places, place="{w}[{i}]")
     elif values.dtype.kind == "i":
         bits = next(bits for bits in (8, 16, 32) if -(1 << bits - 1) <= values.min() and values.max() < 1 << bits - 1)
         reader = Reader(f"int{bits}_t", array=lambda values, _: values.astype(f"int{bits}"))
@@ -139,14 +142,14 @@ class Stored:
         """C expression of one weight; of the only one, where there is one."""
         return self.reader.read.format(w=self.name, i=index if self.count > 1 else "0")
 
-    def exponent_at(self, index: str) -> str:
-        """C expression of its exponent; empty where weights are not stored as powers of two."""
-        return self.reader.exponent.format(w=self.name, i=index if self.count > 1 else "0")
+    def place_at(self, index: str) -> str:
+        """C expression of its `Reader.place`; empty where weights are not stored as powers of two."""
+        return self.reader.place.format(w=self.name, i=index if self.count > 1 else "0")
 
     @property
     def start(self) -> str:
         """A declaration: reading in order begins."""
-        return f"const {self.reader.element} *w = {self.name};" if self.reader.plain else "uint32_t w = 0;"
+        return f"const NQ_FLASH {self.reader.element} *w = {self.name};" if self.reader.plain else "uint32_t w = 0;"
 
     @property
     def next(self) -> str:

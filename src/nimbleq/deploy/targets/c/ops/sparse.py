@@ -74,7 +74,7 @@ class Walk:
 def _csr(m: Matrix) -> Walk:
     (count, _), (column, element) = m.index("count"), m.index("column")
     row = (f"for (uint32_t n = {count}[ROW]; n > 0; --n) {{", "    const int k = (int)*column++;", "    ADD", "}")
-    return Walk((m.w.start, f"const {element} *column = {column};"), row, m.w.next)
+    return Walk((m.w.start, f"const NQ_FLASH {element} *column = {column};"), row, m.w.next)
 
 
 def _block(m: Matrix) -> Walk:
