@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nimbleq.config import EnvConfig, LearnerConfig, TrainConfig, from_dict, to_dict
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError
+from nimbleq.figures import shown
 from nimbleq.files import read_bytes, read_json, sha256
 from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
 from nimbleq.graph.artefact_files import MODEL
@@ -227,8 +228,8 @@ def require_better_than_random(run: RunDir, workers: int = 1) -> None:
         rand = float(random_player(evaluate)(seeds).mean())
     if own <= rand:
         raise ConfigError(
-            f"the policy of {run.path} (return {own:.1f}) is no better than random play ({rand:.1f}): train it longer "
-            "or with other settings, there is nothing to compress yet"
+            f"the policy of {run.path} (return {shown(own, rand)}) is no better than random play ({shown(rand, own)}): "
+            "train it longer or with other settings, there is nothing to compress yet"
         )
 
 

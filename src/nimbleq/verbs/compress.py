@@ -25,6 +25,7 @@ from nimbleq.compress.search.store import Store
 from nimbleq.config import EnvConfig, TransferConfig, flat_settings, to_dict, with_changes
 from nimbleq.console import Console, size_text
 from nimbleq.errors import ConfigError
+from nimbleq.figures import shown
 from nimbleq.files import exclusive_lock, sha256
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.rundir import RunDir, check_name, open_run
@@ -268,7 +269,7 @@ def _say_candidate(candidate: Candidate, console: Console) -> None:
     verdict = candidate.why or "may be certified"
     console.say(
         f"{candidate.name}: {size_text(candidate.size_bytes)}, {candidate.macs:,} multiply-accumulates, return "
-        f"{candidate.returns.mean():.1f} in {len(candidate.returns):,} episodes, {verdict}"
+        f"{shown(candidate.returns.mean())} in {len(candidate.returns):,} episodes, {verdict}"
     )
 
 
@@ -303,7 +304,7 @@ def _from_scratch(run: RunDir, hidden: tuple[int, ...], evaluate: Evaluate, cons
 
 def _print_result(result: dict[str, Any], console: Console) -> None:
     rows = [
-        [row["name"], str(row["bits"]), size_text(row["size_bytes"]), f"{row['macs']:,}", f"{row['return_mean']:.1f}",
+        [row["name"], str(row["bits"]), size_text(row["size_bytes"]), f"{row['macs']:,}", shown(row["return_mean"]),
          "–" if row["latency_us"] is None else f"{row['latency_us']:.3f}", row["status"], row["why"]]
         for row in result["candidates"]
     ]  # fmt: skip

@@ -11,6 +11,7 @@ import tyro
 
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
+from nimbleq.figures import shown
 from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import Artefact, load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
@@ -122,8 +123,8 @@ def _attach(
     console.say("\n".join(describe_guard(guard)))
     false = counts["fallback"] / max(1, counts["decisions"])
     console.say(
-        f"{plain.path} → {place}: over {args.episodes} fresh episodes {guarded.mean():.1f} with the guard, "
-        f"{alone.mean():.1f} without; {counts['fallback']:,} of {counts['decisions']:,} periods got the fallback"
+        f"{plain.path} → {place}: over {args.episodes} fresh episodes {shown(guarded.mean())} with the guard, "
+        f"{shown(alone.mean())} without; {counts['fallback']:,} of {counts['decisions']:,} periods got the fallback"
     )
     console.say(f"it has no certificate yet: nimbleq certify {place} plays it with its guard")
     return {

@@ -13,6 +13,7 @@ from nimbleq.bridge.checkpoints.sources import SOURCES
 from nimbleq.config import EnvConfig, to_dict
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError
+from nimbleq.figures import shown
 from nimbleq.files import read_bytes, sha256, write_json
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
@@ -122,8 +123,8 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     }  # fmt: skip
     run.save_result("import", result)
     console.say(
-        f"imported {args.model} → {run.path}: return {result['return_mean']:.1f} "
-        f"(95 % interval {low:.1f} to {high:.1f}, {args.episodes} episodes)"
+        f"imported {args.model} → {run.path}: return {shown(result['return_mean'], low, high)} "
+        f"(95 % interval {shown(low, high)} to {shown(high, low)}, {args.episodes} episodes)"
     )
     for kind, lines in (("warning", warnings), ("note", imported.info["notes"])):
         for line in lines:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nimbleq.compress.states import actions, compare, q_values, visit
 from nimbleq.config import TrainConfig
 from nimbleq.console import Console, size_text
+from nimbleq.figures import shown
 from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
@@ -38,8 +39,8 @@ def judged(config: TrainConfig, trained: Trained, evaluate: Evaluator, console: 
     own = float(trained.final.returns.mean())
     console.say(
         f"policy network {size_text(small.size_bytes)}, value network {size_text(large.size_bytes)}; return "
-        f"{own:.1f} and {returns.mean():.1f} on the same episodes; they agree in {found.agreement:.1%} of the states, "
-        f"and by the value network the policy loses {found.regret:.3g} a decision"
+        f"{shown(own)} and {shown(returns.mean())} on the same episodes; they agree in {found.agreement:.1%} of the "
+        f"states, and by the value network the policy loses {found.regret:.3g} a decision"
     )
     return {
         "policy_network": config.policy.network,

@@ -18,6 +18,7 @@ from nimbleq.deploy.engines.prebuilt import PREBUILT
 from nimbleq.deploy.export import MANIFEST, check_targets, load_build
 from nimbleq.deploy.targets import STANDARD
 from nimbleq.errors import FileError
+from nimbleq.figures import shown
 from nimbleq.files import read_bytes, read_json, sha256, write_json
 from nimbleq.graph.artefact import digest
 from nimbleq.graph.artefact_files import CERTIFICATE
@@ -264,8 +265,8 @@ def _summary(result: dict[str, Any], console: Console) -> None:
              f"×{small['teacher_size_bytes'] / small['size_bytes']:.0f} smaller"],
             ["multiply-accumulates", f"{small['teacher_macs']:,}", f"{small['macs']:,}",
              f"×{small['teacher_macs'] / max(small['macs'], 1):.0f} fewer"],
-            ["return (fresh seeds)", f"{certificate['teacher_return_mean']:.1f}",
-             f"{certificate['student_return_mean']:.1f}", f"{certificate['episodes']} paired episodes"],
+            ["return (fresh seeds)", shown(certificate["teacher_return_mean"]),
+             shown(certificate["student_return_mean"]), f"{certificate['episodes']} paired episodes"],
             ["decision in C, p50", latency("nimbleq-c", "teacher"), latency("nimbleq-c", "artefact"), ""],
             ["decision from Python, p50", latency("nimbleq-python", "teacher"),
              latency("nimbleq-python", "artefact"), ""],

@@ -16,6 +16,7 @@ import tyro
 from nimbleq.config import EnvConfig, LogConfig, TrainConfig, require_same_result, to_dict, with_changes
 from nimbleq.console import Console
 from nimbleq.errors import ConfigError, FileError, NimbleqError
+from nimbleq.figures import shown
 from nimbleq.files import exclusive_lock, write_json
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.native import missing_extensions
@@ -245,8 +246,8 @@ def _print_result(result: dict[str, Any], run: RunDir, console: Console) -> None
     low, high = result["return_ci95"]
     console.say(
         f"trained {result['env']} in {result['train_seconds']:.1f} s ({result['steps']:,} steps): return "
-        f"{result['return_mean']:.1f} (95 % interval {low:.1f} to {high:.1f}, {result['episodes']} episodes) "
-        f"→ {run.path}"
+        f"{shown(result['return_mean'], low, high)} (95 % interval {shown(low, high)} to {shown(high, low)}, "
+        f"{result['episodes']} episodes) → {run.path}"
     )
 
 

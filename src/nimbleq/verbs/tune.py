@@ -13,6 +13,7 @@ import tyro
 
 from nimbleq.config import EnvConfig, to_dict, with_changes
 from nimbleq.console import Console
+from nimbleq.figures import shown
 from nimbleq.files import exclusive_lock, write_bytes, write_json
 from nimbleq.verbs import train
 from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings
@@ -186,6 +187,6 @@ def _print_result(result: dict[str, Any], console: Console) -> None:
         console.say("every trial was pruned: raise --trials, or the budget of a trial")
         return
     console.say(
-        f"best of {result['trials']} trials: return {result['return_mean']:.1f} with {_options(result['best'])}"
+        f"best of {result['trials']} trials: return {shown(result['return_mean'])} with {_options(result['best'])}"
     )
     console.say(f"use it: {result['command']}   (the search: {result['out']}/tune.html)")

@@ -13,6 +13,7 @@ from nimbleq.compress.certify.attempts import FixedSequence
 from nimbleq.compress.certify.ranges import ReturnRange
 from nimbleq.compress.certify.stream import PairedReturns
 from nimbleq.compress.certify.wealth import ALPHA, Verdict, attempt_alpha, gains, log_wealth, lower_bound, noninferior
+from nimbleq.figures import shown, signed
 from nimbleq.seeds import Purpose
 from nimbleq.types import Array
 
@@ -124,17 +125,19 @@ class Certificate:
             )
         if not len(made):
             return "not certified: no episode has been played"
+        student, teacher, random = map(_mean, (made.student, made.teacher, made.random))
+        both = (student, teacher)
         if not verdict.teacher_above_random:
             return (
-                f"refused: the teacher ({_mean(made.teacher):.1f}) is no better than random play "
-                f"({_mean(made.random):.1f}): there is no return to keep"
+                f"refused: the teacher ({shown(teacher, random)}) is no better than random play "
+                f"({shown(random, teacher)}): there is no return to keep"
             )
         lower = self.difference_lower95
-        bound = "" if lower is None else f", by no less than {lower:+.2f} with 95 % confidence"
+        bound = "" if lower is None else f", by no less than {signed(lower, *both)} with 95 % confidence"
         measured = (
-            f"over {len(made):,} paired episodes the student returns {_mean(made.student):.1f} and the teacher "
-            f"{_mean(made.teacher):.1f}: a difference of {_mean(made.student - made.teacher):+.2f}{bound}; "
-            f"{-self.margin:+.2f} is allowed at keep = {claim.keep:g}"
+            f"over {len(made):,} paired episodes the student returns {shown(student, teacher)} and the teacher "
+            f"{shown(teacher, student)}: a difference of {signed(student - teacher, *both)}{bound}; "
+            f"{signed(-self.margin, *both)} is allowed at keep = {claim.keep:g}"
         )
         if verdict.certified:
             return f"certified after {verdict.episodes:,} episodes: {measured}"

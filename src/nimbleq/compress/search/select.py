@@ -9,6 +9,7 @@ import numpy as np
 from nimbleq.compress.certify.certificate import worst_decile
 from nimbleq.compress.certify.forecast import OTHER_KEEPS, Pilot, episodes_needed
 from nimbleq.compress.certify.wealth import attempt_alpha
+from nimbleq.figures import shown
 from nimbleq.types import Array
 
 LARGER = "a larger candidate"
@@ -53,10 +54,10 @@ def hopeless(pilot: Pilot, keep: float) -> str:
     """Why a candidate need not be played any further; empty when it may do."""
     margin, difference = allowed_loss(pilot, keep), pilot.student - pilot.teacher
     if margin < 0:
-        return f"the teacher ({pilot.teacher.mean():.1f}) is worse than random play ({pilot.random.mean():.1f})"
+        return f"the teacher ({shown(pilot.teacher.mean())}) is worse than random play ({shown(pilot.random.mean())})"
     error = float(difference.std(ddof=1)) / sqrt(len(difference))
     if float(difference.mean()) + 2 * error < -margin:
-        return f"loses {-difference.mean():.1f} where {margin:.2g} is allowed"
+        return f"loses {shown(-difference.mean(), margin)} where {margin:.2g} is allowed"
     return ""
 
 

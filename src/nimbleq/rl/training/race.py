@@ -15,6 +15,7 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, TransferConfig
 from nimbleq.errors import FileError
+from nimbleq.figures import shown
 from nimbleq.files import read_json, write_json
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.policy_value.graphs import graphs_of
@@ -107,7 +108,8 @@ def _decided(config: TrainConfig, run: RunDir, transfer: Transfer, learn: Learn)
         "random_return": None if known is None else known.random,
     }
     if known is not None and known.teacher <= known.random:
-        why = f"the source returns {known.teacher:.1f} here and random play {known.random:.1f}: training from scratch"
+        means = f"the source returns {shown(known.teacher)} here and random play {shown(known.random)}"
+        why = f"{means}: training from scratch"
         return Outcome(SCRATCH, why, **measured, transfer_return=None, scratch_return=None, trial_steps=0,
                        discarded_steps=0, discarded_seconds=0.0)  # fmt: skip
     trial = max(1, round(config.transfer.trial * config.steps))
@@ -124,7 +126,7 @@ def _decided(config: TrainConfig, run: RunDir, transfer: Transfer, learn: Learn)
     mine, scratch = (float(np.mean(each)) for each in returns)
     ahead = mine >= scratch
     verdict = "ahead, so it goes on" if ahead else "behind: training goes on from scratch"
-    why = f"after {spent:,} steps the transfer returns {mine:.1f} and scratch {scratch:.1f}: it is {verdict}"
+    why = f"after {spent:,} steps the transfer returns {shown(mine)} and scratch {shown(scratch)}: it is {verdict}"
     lost = (theirs if ahead else ours).counters
     return Outcome("transfer" if ahead else SCRATCH, why, **measured, transfer_return=mine, scratch_return=scratch,
                    trial_steps=spent, discarded_steps=lost.steps, discarded_seconds=lost.seconds)  # fmt: skip

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from nimbleq.errors import DivergedError
+from nimbleq.figures import shown
 from nimbleq.log import MetricsLog
 from nimbleq.rl.distributed.chunk import Chunk
 from nimbleq.rl.envs.vector_engine import Environments
@@ -246,7 +247,8 @@ class Session:
         if checked.mean >= check.best or checked.solved:
             counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
             state.best = check.weights
-        self.note = f"return {checked.mean:.1f}, best {counters.best_return:.1f}"
+        best = checked.mean if counters.best_return is None else counters.best_return
+        self.note = f"return {shown(checked.mean)}, best {shown(best)}"
         self.log.write(check.steps, update=check.updates, seconds=round(self.clock(), 3), check_return=checked.mean)
 
     def save_when_due(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbleq.config import TrainConfig, flat_settings, from_dict, to_dict
 from nimbleq.errors import ConfigError, FileError
+from nimbleq.figures import shown
 from nimbleq.rl.tuning.space import current
 from nimbleq.rl.tuning.trial import TuneConfig, encoded, folder_of, played
 from nimbleq.types import Tick, no_tick
@@ -124,7 +125,7 @@ def search(study: optuna.Study, config: TuneConfig, trials: int, folder: Path, t
 
     while len(done := finished(study)) < trials:
         best = max((trial.value for trial in done if trial.state.name == "COMPLETE"), default=None)
-        share = _share(tick, len(done), trials, "" if best is None else f"best return {best:.1f}")
+        share = _share(tick, len(done), trials, "" if best is None else f"best return {shown(best)}")
         try:
             _play(study, config, folder, share)
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
