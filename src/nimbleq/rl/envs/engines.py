@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs import atari, cartpole, lunarlander, serial
+from nimbleq.rl.envs import atari, cartpole, lunarlander, many, serial
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.spec import EnvSpec
 
@@ -25,6 +25,8 @@ class EnvEngine:
             with nobody.
         low_fidelity: ``(config, count) → EnvBatch`` that plays nearly the same several times as fast (None: there is
             none).
+        forks: a process that has made some may be forked, and the child make others; threads of a library (JAX's) do
+            not live on there.
     """
 
     name: str
@@ -34,6 +36,7 @@ class EnvEngine:
     tuned: bool = False
     apart: bool = False
     low_fidelity: Callable[[EnvConfig, int], EnvBatch] | None = None
+    forks: bool = True
 
 
 def _plain(name: str) -> Callable[[EnvConfig], bool]:
@@ -61,6 +64,13 @@ ENV_ENGINES = [
         lambda config, count, pictures: lunarlander.make_lunarlander(config, count),
         draws=False,
         low_fidelity=lunarlander.make_low_fidelity,
+    ),
+    EnvEngine(
+        "many at once",
+        lambda config: many.many_of(config) is not None,
+        lambda config, count, pictures: many.ManyEnvBatch(config, count),
+        draws=False,
+        forks=False,
     ),
     EnvEngine("Gymnasium", lambda config: True, serial.SerialEnvBatch),
 ]

@@ -36,11 +36,8 @@ def find_env(config: EnvConfig, pictures: bool = False) -> gymnasium.Env[Any, An
     kwargs = keyword_arguments(config)
     if (instead := advice(config.id)) is not None:
         raise EnvError(instead)
-    module, _, name = config.id.partition(":")
-    if name:
-        factory = _attribute(_imported(config.id, module), name)
-        if factory is not None:
-            return _from_factory(config.id, factory, kwargs, pictures)
+    if (factory := factory_of(config)) is not None:
+        return _from_factory(config.id, factory, kwargs, pictures)
     for prefix, (package, extra) in PACKAGES.items():
         if config.id.startswith(prefix):
             _register(config.id, package, extra)
@@ -49,6 +46,16 @@ def find_env(config: EnvConfig, pictures: bool = False) -> gymnasium.Env[Any, An
         env.close()
         env = _registered(config, {**kwargs, "render_mode": "rgb_array"})
     return FreshMinAtar(env) if config.id.startswith("MinAtar/") else env
+
+
+def factory_of(config: EnvConfig) -> Any | None:
+    """What ``package.module:factory`` names; None for the id of an environment.
+
+    Raises:
+        EnvError: there is no such module, or it fails when it is imported.
+    """
+    module, _, name = config.id.partition(":")
+    return _attribute(_imported(config.id, module), name) if name else None
 
 
 class FreshMinAtar(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is untyped here)

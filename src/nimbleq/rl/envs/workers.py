@@ -22,7 +22,7 @@ import numpy as np
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.rl.envs.batch import Outcome, expect
-from nimbleq.rl.envs.engines import make_env_batch, spec_of
+from nimbleq.rl.envs.engines import env_engine, make_env_batch, spec_of
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.stopping import ignore_stop_signals
 from nimbleq.types import Array
@@ -73,6 +73,8 @@ class WorkerEnvBatch:
     def __init__(self, config: EnvConfig, count: int) -> None:
         if not hasattr(os, "fork"):
             raise EnvError("worker processes are forked, which this platform cannot: leave out --workers")
+        if not env_engine(config).forks:
+            raise EnvError(f"{config.id} steps many at once, in threads that a worker would lose: leave out --workers")
         self.name, self.spec = config.id, spec_of(config)
         self._shared = _Shared.make(self.spec, count)
         self.mask = self._shared.mask if self.spec.masked else None

@@ -22,6 +22,7 @@ import numpy as np
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
+from nimbleq.rl.envs.engines import env_engine
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.policy_value.pair import checking_engine
 from nimbleq.rl.training.evaluate import Evaluator, check_return
@@ -81,7 +82,8 @@ class Checker:
         self._result: EvalResult | None = None
         self._playing = False  # in the other process
         self._process: BaseProcess | None = None
-        if config.evaluation.beside and hasattr(os, "fork") and len(os.sched_getaffinity(0)) > 1:
+        forks = hasattr(os, "fork") and env_engine(config.env).forks
+        if config.evaluation.beside and forks and len(os.sched_getaffinity(0)) > 1:
             context = multiprocessing.get_context("fork")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(config, theirs, self._pipe, os.getpid()), daemon=True)
