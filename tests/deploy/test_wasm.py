@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from nimbleq.deploy.identity import marks
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
+from nimbleq.deploy.targets.wasm.parts import FOLDER
 from nimbleq.deploy.targets.wasm.target import WasmOptions
 from nimbleq.deploy.verify import verify
 from nimbleq.errors import ConfigError
@@ -110,6 +112,47 @@ def test_javascript_gives_what_the_environment_gives(tmp_path: Path) -> None:
 def test_a_page_of_another_environment_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a page of cartpole needs .* 4 numbers and 2 actions, this one .*page none"):
         WASM.emit(Source(int_mlp(8, 4)), "net", WasmOptions(page="cartpole"))
+
+
+STEPPED = """
+const [first, actions] = JSON.parse(process.argv[2]);
+let state = first;
+const rows = [[environment.observe(state), 0, false]];
+for (const action of actions) {
+  const after = environment.next(state, action);
+  state = after.state;
+  rows.push([environment.observe(state), after.reward, after.over]);
+}
+console.log(JSON.stringify([rows, environment.limit]));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+@pytest.mark.parametrize(
+    ("name", "id_"), [("cartpole", "CartPole-v1"), ("mountaincar", "MountainCar-v0"), ("acrobot", "Acrobot-v1")]
+)
+def test_what_is_played_in_a_page_is_gymnasiums(name: str, id_: str, tmp_path: Path) -> None:
+    env = gymnasium.make(id_)
+    actions, rows = [], []
+    rng = np.random.default_rng(0)
+    obs, _ = env.reset(seed=1)
+    first = np.asarray(env.unwrapped.state, float).tolist()  # type: ignore[attr-defined]
+    rows.append([obs.tolist(), 0.0, False])
+    for time in range(190):
+        held = int(rng.integers(env.action_space.n)) if time % 3 == 0 else actions[-1]  # type: ignore[attr-defined]
+        actions.append(held)
+        obs, reward, over, _, _ = env.step(held)
+        rows.append([obs.tolist(), float(reward), bool(over)])
+        if over:
+            break
+    (tmp_path / "play.cjs").write_text((FOLDER / f"{name}.js").read_text() + STEPPED)
+    command = ["node", str(tmp_path / "play.cjs"), json.dumps([first, actions])]
+    ours, limit = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert limit == env.spec.max_episode_steps  # type: ignore[union-attr]
+    assert len(rows) >= 10
+    for mine, theirs in zip(ours, rows, strict=True):
+        assert mine[0] == pytest.approx(theirs[0], abs=1e-5)
+        assert mine[1:] == theirs[1:]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -8,8 +8,9 @@ from nimbleq.deploy.target import Files, Source
 from nimbleq.deploy.targets.wasm.parts import FOLDER
 from nimbleq.errors import ConfigError
 
-SHAPES = {"cartpole": ((4,), 2)}
-"""Environment → shape of its observation, and actions."""
+SHAPES = {"cartpole": ((4,), 2), "mountaincar": ((2,), 3), "acrobot": ((6,), 3)}
+"""Environment, as ``files/NAME.js`` steps and draws it → shape of its observation, and actions."""
+TITLES = {"cartpole": "CartPole", "mountaincar": "MountainCar", "acrobot": "Acrobot"}
 
 
 def page(environment: str, source: Source, name: str, files: Files) -> bytes:
@@ -27,12 +28,14 @@ def page(environment: str, source: Source, name: str, files: Files) -> bytes:
     module = files[f"{name}.wasm"]
     words = {
         "NAME": name,
+        "TITLE": TITLES[environment],
         "BYTES": f"{len(module):,}",
         "DIGEST": source.digest[:12] or "of a graph in memory",
         "LOADER": files[f"{name}.mjs"].decode().replace("export async", "async"),
+        "ENVIRONMENT": (FOLDER / f"{environment}.js").read_text(),
         "WASM": base64.b64encode(module).decode(),
     }
-    text = (FOLDER / f"{environment}.html").read_text()
+    text = (FOLDER / "play.html").read_text()
     for word, value in words.items():
         text = text.replace(word, value)
     return text.encode()

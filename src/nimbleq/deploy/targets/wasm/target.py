@@ -41,7 +41,7 @@ class WasmOptions:
         page: an HTML file in which the policy plays this environment, beside the module.
     """
 
-    page: Literal["none", "cartpole"] = "none"
+    page: Literal["none", "cartpole", "mountaincar", "acrobot"] = "none"
 
 
 def compiler() -> Compiler | None:
