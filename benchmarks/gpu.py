@@ -4,7 +4,7 @@
     python -m benchmarks.gpu graph                         # recorded graphs against eager: do the weights agree?
     python -m benchmarks.gpu speed [--env ALE/Pong-v5]     # samples/s and train ÷ random steps, beside CleanRL's recipe
     python -m benchmarks.gpu learn [--env ALE/Pong-v5] [--stop 18] [--minutes 8]   # and again until it says "solved"
-    python -m benchmarks.gpu zoo [--env ALE/Pong-v5]       # the best network so far → zoo/pong.safetensors
+    python -m benchmarks.gpu zoo [--env ALE/Pong-v5]       # the best network so far → runs/gpu/pong/artefacts/teacher
 
 Needs ``pip install 'nimbleq[train,atari]'``. Each command ends within ten minutes; ``learn`` goes on where it stopped,
 and ends with ``zoo`` once it has solved the game.
@@ -27,23 +27,29 @@ import torch
 
 from benchmarks.peers.cleanrl_atari import measure
 from benchmarks.record import ROOT, stamp
-from nimbleq.config import TrainConfig, with_changes
+from nimbleq.bridge.torch_module import to_module
+from nimbleq.compress.quantize.weight_only import stored_as
+from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_json, write_json
+from nimbleq.graph.cost import cost
+from nimbleq.graph.formats import BF16
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.device.replay import DeviceReplay
-from nimbleq.rl.nets.network import QNetwork, greedy_policy
+from nimbleq.rl.nets.graph import network_graph
+from nimbleq.rl.nets.network import greedy_policy
 from nimbleq.rl.presets import preset
 from nimbleq.rl.replay.ring import part
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from nimbleq.rl.training.evaluate import Evaluator, interval95
 from nimbleq.rl.training.train import train
-from nimbleq.rl.zoo import ZooEntry, save_zoo
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import ObsSpec, Step
+from nimbleq.verbs.common import RUN_FORMAT, save_teacher
+from nimbleq.version import VERSION
 
 SPEED_SECONDS = 45.0
 """Of training for its rate: filling the replay and compiling come first, then two rates are measured."""
@@ -218,18 +224,19 @@ def check(job: Job) -> bool:
 
 
 def zoo(job: Job) -> bool:
-    """The best checked network of ``learn``, played on fresh seeds as it is in the file: rounded to bfloat16."""
+    """The best checked network of ``learn`` as its run's teacher, with weights stored as bf16, played on fresh seeds.
+
+    Compressed and certified it belongs into the zoo: see ``zoo/README.md``.
+    """
     arrays, values = load_checkpoint(job.run.checkpoint)
-    with Evaluator(job.config.env) as evaluate:
-        network = QNetwork(evaluate.spec, job.config.network)
-        best = {name: torch.from_numpy(value).bfloat16().float() for name, value in part(arrays, "best").items()}
-        network.load_state_dict(best)
-        seeds = episode_seeds("final", job.config.seed, job.config.evaluation.final_episodes, start=1 << 20)
-        returns = evaluate(greedy_policy(network), seeds.tolist()).returns
-    counters, learnt = (
-        values["counters"],
-        read_json(job.out / "benchmarks/results" / f"gpu-learn-{name_of(job.config)}.json"),
-    )
+    config = job.config
+    with Evaluator(config.env) as evaluate:
+        graph = stored_as(network_graph(evaluate.spec, config.network, part(arrays, "best")), BF16)
+        teacher = save_teacher(job.run, config, graph, None, evaluate)
+        seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes, start=1 << 20)
+        returns = evaluate(greedy_policy(to_module(graph)), seeds.tolist()).returns
+    counters = values["counters"]
+    learnt = read_json(job.out / "benchmarks/results" / f"gpu-learn-{name_of(config)}.json")
     facts = {
         "return_mean": float(returns.mean()),
         "return_ci95": list(interval95(returns)),
@@ -237,13 +244,16 @@ def zoo(job: Job) -> bool:
         "steps": counters["best_steps"],
         "updates": counters["best_updates"],
         "train_seconds": counters["seconds"],
-        "machine": learnt["machine"],
-        "train": values["config"],
+        "solved": bool(learnt.get("solved")),
+        "learner": "device",
     }
-    path = job.out / "zoo" / f"{name_of(job.config)}.safetensors"
-    save_zoo(path, ZooEntry(network, job.config.env, evaluate.spec, facts))
-    size = path.stat().st_size
-    job.keep(f"zoo-{name_of(job.config)}", {"file": path.name, "size_bytes": size, "return_mean": facts["return_mean"]})
+    write_json(job.run.config, {"format": RUN_FORMAT, "nimbleq": VERSION, "train": to_dict(config)})
+    named = {"run": str(job.run.path), "env": config.env.id, "teacher_digest": teacher.digest}
+    job.run.save_result("train", named | facts | {"machine": learnt["machine"]})
+    size = cost(teacher.graph).size_bytes
+    job.keep(
+        f"zoo-{name_of(config)}", {"run": job.run.path.name, "size_bytes": size, "return_mean": facts["return_mean"]}
+    )
     return size <= 4_000_000
 
 
@@ -257,7 +267,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="of learning in one command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="on the CPU, tiny: only that it runs")
-    parser.add_argument("--out", type=Path, default=ROOT, help="where results, runs and zoo lie")
+    parser.add_argument("--out", type=Path, default=ROOT, help="where results and runs lie")
     options = parser.parse_args(words)
     if not options.smoke and not torch.cuda.is_available():
         print(

@@ -22,7 +22,7 @@ from nimbleq.version import VERSION
 MISSING = "not measured yet"
 _PACKAGES = (
     "numpy", "torch", "gymnasium", "onnxruntime", "stable-baselines3", "sbx-rl", "jax", "tianshou", "ale-py", "minatar",
-    "envpool", "ray",
+    "envpool", "ray", "crazyflow",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 

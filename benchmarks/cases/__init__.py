@@ -38,6 +38,7 @@ CASES = {
     "compress": "every way of compressing, on three teachers, beside other tools",
     "last_bytes": "the smallest linear policy that is certified, over several seeds",
     "fpga": "a certified policy and other circuits on ECP5 and iCE40: area, clocks, frequency",
+    "gallery": "the policies of the zoo: picture, bytes, nanoseconds, certificate",
     "line": "train, compress, certify and export over several seeds",
     "train": "training beside Stable-Baselines3, sbx and CleanRL's recipe",
     "transfer": "six variants of a task from a trained source, beside scratch",

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import main
-from nimbleq.rl.zoo import load_zoo
+from nimbleq.graph.artefact import load_artefact
+from nimbleq.rundir import open_run
+from nimbleq.verbs.common import run_env
 
 
 def test_without_a_gpu_it_is_one_sentence(
@@ -25,13 +27,16 @@ def test_graphs_and_eager_are_compared(tmp_path: Path) -> None:
     assert result["agrees"]
 
 
-def test_learning_goes_on_and_fills_the_zoo(tmp_path: Path) -> None:
+def test_learning_goes_on_and_leaves_a_teacher(tmp_path: Path) -> None:
     words = ["--smoke", "--env", "CartPole-v1", "--stop", "0", "--out", str(tmp_path)]
     assert main(["learn", *words, "--minutes", "0"]) == 1, "the time was over at once"
-    assert main(["learn", *words]) == 0, "solved, and then written to the zoo"
-    entry = load_zoo(tmp_path / "zoo" / "cartpole.safetensors")
-    assert entry.env.id == "CartPole-v1"
-    assert entry.facts["episodes"] == 2
+    assert main(["learn", *words]) == 0, "solved, and then the run has a teacher"
+    run = open_run(tmp_path / "runs" / "gpu" / "cartpole")
+    assert run_env(run).id == "CartPole-v1"
+    assert run.load_result("train")["episodes"] == 2
+    teacher = load_artefact(run.teacher)
+    assert run.load_result("train")["teacher_digest"] == teacher.digest
+    assert {str(kind) for kind in teacher.graph.storage.values()} == {"dense bf16"}
 
 
 def test_speed_is_measured_beside_the_recipe(tmp_path: Path) -> None:

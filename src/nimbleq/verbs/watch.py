@@ -78,7 +78,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     seeds = episode_seeds("watch", args.seed, args.episodes)
     frames: list[Array] = []
     drawn = 0
-    with _without_screen(), contextlib.closing(make_env_batch(env, 1, pictures=True)) as batch:
+    with without_screen(), contextlib.closing(make_env_batch(env, 1, pictures=True)) as batch:
         with console.progress("play") as tick:
             for frame in _play(batch, artefact, seeds, played):
                 drawn += frame is not None
@@ -101,7 +101,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
 
 
 @contextmanager
-def _without_screen() -> Iterator[None]:
+def without_screen() -> Iterator[None]:
     """pygame draws into memory, and its libraries print nothing on standard error."""
     before = {name: os.environ.get(name) for name in _QUIET}
     os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -159,12 +160,12 @@ def _scale(highest: float) -> nn.Module:
     return nn.Identity() if highest == 1 else Scale(1 / highest)
 
 
-def greedy_policy(network: QNetwork) -> Policy:
+def greedy_policy(network: Callable[[Tensor], Tensor]) -> Policy:
     """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
 
     def act(obs: Array, mask: Array | None = None) -> Array:
         with torch.no_grad():
             q = network(torch.from_numpy(obs))
-        return cast(Array, q.argmax(dim=1).numpy()) if mask is None else best_legal(q.numpy(), mask)
+        return q.argmax(dim=1).numpy() if mask is None else best_legal(q.numpy(), mask)
 
     return act
