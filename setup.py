@@ -45,7 +45,7 @@ CHOOSING = [
 COMPUTING = [
     extension("_learner", "learner", "module", "layout", "step"),
     extension("_distill", "distill", "module", "layout", "step"),
-    extension("_replay", "replay", "module", "tree", "frames_type", "rows"),
+    extension("_replay", "replay", "module", "tree", "frames_type", "rows", "bits"),
     extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
     extension(
         "_envs", "envs", "module", "cartpole", "lunarlander", "linear", flags=("-ffp-contract=off",)

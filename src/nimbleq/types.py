@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -32,11 +32,32 @@ class ObsSpec:
         dtype: numpy name, ``"float32"`` or ``"uint8"``.
         pictures: for a vector that holds images and numbers, one ``(C, H, W)`` per image: their values come first, one
             image after the other in C order; then the numbers.
+        bits: ranges ``(start, stop)`` of the flat observation whose values are 0 or `top`, because the space says so.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     pictures: tuple[ObsSpec, ...] = ()
+    bits: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def binary(self) -> bool:
+        """Whether every value is one of `bits`."""
+        return sum(stop - start for start, stop in self.bits) == self.size
+
+    @property
+    def mostly_bits(self) -> bool:
+        """Whether at least half of the values are."""
+        return 2 * sum(stop - start for start, stop in self.bits) >= self.size
+
+    def top(self, at: int) -> int:
+        """What value ``at`` of the flat observation, one of `bits`, is when it is not 0: 255 in an image, else 1."""
+        return 255 if self.dtype == "uint8" or at < self.pixels else 1
 
     @property
     def pixels(self) -> int:

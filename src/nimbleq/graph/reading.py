@@ -25,11 +25,19 @@ def input_spec(space: Space) -> ObsSpec:
     """The network's input for ``space``: one image ``(C, H, W)``, or a vector: images, then numbers."""
     found = [leaf for _, leaf in leaves(space)]
     if len(found) == 1 and isinstance(found[0], Box) and found[0].axes != FLAT:
-        return ObsSpec(found[0].picture or found[0].shape, found[0].stored)
+        return ObsSpec(found[0].picture or found[0].shape, found[0].stored, bits=_bits(found))
     pictures = tuple(
         ObsSpec(leaf.picture, leaf.stored) for leaf in found if isinstance(leaf, Box) and leaf.picture is not None
     )
-    return ObsSpec((space.size,), pictures=pictures)
+    order = sorted(found, key=lambda leaf: getattr(leaf, "picture", None) is None)  # (stable)
+    return ObsSpec((space.size,), pictures=pictures, bits=_bits(order))
+
+
+def _bits(found: list[Leaf]) -> tuple[tuple[int, int], ...]:
+    """Ranges of the values that can only be zero or one (in images 0 or 255), of leaves in the order of the input."""
+    ends = np.cumsum([0, *(leaf.size for leaf in found)]).tolist()
+    ranges = zip(ends, ends[1:], found, strict=False)
+    return tuple((start, end) for start, end, leaf in ranges if not isinstance(leaf, Box) or leaf.two_valued)
 
 
 def reader(space: Space) -> Read:

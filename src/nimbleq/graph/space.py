@@ -78,6 +78,11 @@ class Box:
         """Whether it is an image of integer zeros and ones; the network sees 0 and 255."""
         return self.picture is not None and self.stored == "uint8" and (self.dtype == "bool" or self.high == 1)
 
+    @property
+    def two_valued(self) -> bool:
+        """Whether the network's input has only two values, whatever the environment gives: others are refused."""
+        return self.binary or (self.picture is None and self.dtype == "bool" and not self.offset)
+
 
 @dataclass(frozen=True)
 class Discrete:

@@ -20,7 +20,7 @@ from nimbleq.rl.preset_tables import (
     UNKNOWN_RETURNS,
     VECTORS,
 )
-from nimbleq.rl.replay.packing import Packing
+from nimbleq.rl.replay.packing import Packing, packs
 from nimbleq.rl.replay.shared_frames import shares_frames
 from nimbleq.rl.spec import EnvSpec
 
@@ -62,7 +62,7 @@ def with_room(config: TrainConfig) -> TrainConfig:
 def _transition_bytes(spec: EnvSpec) -> int:
     """Of the observations of a transition, as `Replay` stores them."""
     obs = spec.obs
-    if obs.pictures:
+    if packs(obs):
         return 2 * math.prod(Packing(obs).packed.shape)
     if not shares_frames(obs):
         return 2 * math.prod(obs.shape) * (1 if obs.dtype == "uint8" else 4)

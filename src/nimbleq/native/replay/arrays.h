@@ -22,5 +22,8 @@ extern PyType_Spec tree_spec, frames_spec;
 PyObject *frames_share(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *rows_remember(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *rows_gather(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *bits_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *bits_unpack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+void bits_begin(void);
 
 #endif

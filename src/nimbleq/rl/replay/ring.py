@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nimbleq.config import ReplayConfig
-from nimbleq.rl.replay.packing import Packing
+from nimbleq.rl.replay.packing import Packing, packs
 from nimbleq.rl.replay.priority import Priorities, replay_extension
 from nimbleq.rl.replay.shared_frames import SharedFrames, shares_frames
 from nimbleq.types import Array, Batch, ObsSpec, Step
@@ -109,8 +109,9 @@ class NStepWindows:
 class Replay:
     """The last ``capacity`` transitions in a ring, drawn uniformly or by priority.
 
-    Images are stored in `SharedFrames`: windows and ring hold the numbers of an observation's planes in its place.
-    Vectors with pictures in them are stored as `Packing` packs them, anything else as it is.
+    Values of two kinds (small binary images, one-hot vectors) and vectors with pictures in them are stored as `Packing`
+    packs them. Other images are stored in `SharedFrames`: windows and ring hold the numbers of an observation's planes
+    in its place. Anything else is stored as it is.
 
     Args:
         config: capacity, n-step, prioritisation.
@@ -125,8 +126,9 @@ class Replay:
 
     def __init__(self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int = 0) -> None:
         self.capacity = config.capacity
-        self.frames = SharedFrames(obs, envs, config.compress) if shares_frames(obs) else None
-        self.packing = Packing(obs) if obs.pictures else None
+        self.packing = Packing(obs) if packs(obs) else None
+        shares = self.packing is None and shares_frames(obs)
+        self.frames = SharedFrames(obs, envs, config.compress) if shares else None
         if self.frames is not None:
             obs = ObsSpec(obs.shape[:1], "int32")
         if self.packing is not None:

@@ -63,6 +63,7 @@ class DeviceReplay:
         self, config: ReplayConfig, gamma: float, envs: int, obs: ObsSpec, masks: int, device: torch.device
     ) -> None:
         self.shape, self.device = obs.shape, device
+        obs = replace(obs, bits=())  # the device reads what the host stores, and knows of no bits
         self.host = Replay(replace(config, prioritized=False), gamma, envs, obs, masks)
         try:
             self.store = {name: _zeros_like(rows, device) for name, rows in self.host.store._asdict().items()}
