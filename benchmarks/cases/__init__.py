@@ -20,6 +20,7 @@ CASES = {
     "kernels": "number formats, compilers and skipped zeros beside what the processor allows",
     "firmware": "flash, RAM, stack and instructions of small policies on microcontrollers",
     "sparse": "sparse kernels beside dense ones, and where they cross",
+    "binary": "binary observations as bits: replay, and decisions beside dense first layers",
     "td_step": "one TD step beside PyTorch",
     "distill_step": "one step of distillation beside PyTorch",
     "per": "prioritised sampling beside Tianshou",

@@ -71,6 +71,7 @@ CASES: dict[str, list[tuple[ops.Op, tuple[TensorType, ...], dict[str, Array]]]] 
         ),
     ],
     "Activation": [(ops.Activation("relu"), (VECTOR,), {})],
+    "Tanh": [(ops.Tanh(), (VECTOR,), {}), (ops.Tanh(), (IMAGE,), {})],
     "LayerNorm": [(ops.LayerNorm("a", "b"), (VECTOR,), {"a": real(6), "b": real(6)})],
     "Pool": [
         (ops.Pool("max", (2, 2), (1, 1), (1, 1)), (IMAGE,), {}),

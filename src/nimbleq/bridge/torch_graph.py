@@ -33,7 +33,7 @@ _TOLERANCE = {torch.float16: 2.0**-7, torch.bfloat16: 2.0**-4}
 _EXACT = 1e-3
 _ROUNDS = "it rounds to {} inside the network, and the graph computes in float32: leave the cast (or autocast) out"
 _NO_SUCH_OP = (
-    "the graph has no such op: use layers, convolutions, pooling, ReLU, LeakyReLU, PReLU, Hardtanh, Hardsigmoid, "
+    "the graph has no such op: use layers, convolutions, pooling, ReLU, LeakyReLU, PReLU, Tanh, Hardtanh, Hardsigmoid, "
     "LayerNorm, BatchNorm, sums and means"
 )
 _MISUSED = (GraphError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError)

@@ -150,6 +150,11 @@ def _pool(op: ops.Pool, sources: list[Tensor], module: Weights) -> Tensor:
 
 
 @forward_node.register
+def _tanh(op: ops.Tanh, sources: list[Tensor], module: Weights) -> Tensor:
+    return torch.tanh(sources[0])
+
+
+@forward_node.register
 def _flatten(op: ops.Flatten, sources: list[Tensor], module: Weights) -> Tensor:
     return torch.flatten(sources[0], 1)
 

@@ -13,7 +13,7 @@ def is_integer(graph: Graph) -> bool:
     """True when every layer computes in integers, so that every exact target has to give the same bits."""
     floats = (
         ops.Linear, ops.Conv2d, ops.LayerNorm, ops.Add, ops.Dueling, ops.Expectation, ops.Pool, ops.Activation,
-        ops.Affine,
+        ops.Affine, ops.Tanh,
     )  # fmt: skip
     return all(graph.types[n.output].qtype.is_integer for n in graph.nodes if isinstance(n.op, floats))
 

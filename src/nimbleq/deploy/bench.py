@@ -83,6 +83,7 @@ def bench(
     timers: Mapping[tuple[str, str], Timer] | None = None,
     rounds: int = ROUNDS,
     calls: int = CALLS,
+    bits: tuple[tuple[int, int], ...] = (),
     tick: Tick = no_tick,
 ) -> Bench:
     """Time one decision of every graph with every engine here, and ``others`` among them.
@@ -95,10 +96,11 @@ def bench(
         timers: (engine, what) → its own timer; e.g. of code that times itself.
         rounds: at least 5 make the median ratio mean something.
         calls: per engine and round; fewer for engines that would take longer than a quarter of a second.
+        bits: what the environment declares to be binary; see `nimbleq.types.ObsSpec`.
     """
     timers = dict(timers or {})
     for what, graph in graphs.items():
-        timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, targets).items()}
+        timers |= {(engine, what): timer for engine, timer in _engines(graph, obs, targets, bits).items()}
     timers |= {key: python_timer(call, obs) for key, call in (others or {}).items()}
     first = next(iter(graphs))
     timers["empty-python", first] = python_timer(_nothing, obs)
@@ -120,27 +122,33 @@ def bench(
     return Bench(rows, ratios, rounds, cpu)
 
 
-def _engines(graph: Graph, obs: Array, targets: Collection[str] | None) -> dict[str, Timer]:
+def _engines(
+    graph: Graph, obs: Array, targets: Collection[str] | None, bits: tuple[tuple[int, int], ...]
+) -> dict[str, Timer]:
     """The engines that run one graph on this machine."""
     mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
-    timers: dict[str, Timer] = {"nimbleq-python": python_timer(Runtime(graph).decider.act, obs, mask)}
+    timers: dict[str, Timer] = {
+        "nimbleq-python": python_timer(Runtime(graph, interface=network_interface(graph, bits)).decider.act, obs, mask)
+    }
     of_targets = [row.engine for row in TARGETS.values()]
     for name, engine in ENGINES.items():
         if engine not in of_targets and (targets is None or name in targets):
             with suppress(NimbleqError):
-                timers |= engine.timers(engine.load(graph, network_interface(graph), -1)[0], obs, mask)
+                timers |= engine.timers(engine.load(graph, network_interface(graph, bits), -1)[0], obs, mask)
     for name, row in TARGETS.items():
         wanted = row.timed and (targets is None or name in targets)
         if wanted and not row.cannot_emit() and not row.cannot_open():
             with suppress(NimbleqError):  # the target does not work here, or cannot do this graph
-                timers |= _timers(row, graph, obs, mask)
+                timers |= _timers(row, graph, obs, mask, bits)
     return timers
 
 
-def _timers(row: Target, graph: Graph, obs: Array, mask: Array | None) -> Mapping[str, Timer]:
+def _timers(
+    row: Target, graph: Graph, obs: Array, mask: Array | None, bits: tuple[tuple[int, int], ...]
+) -> Mapping[str, Timer]:
     """Engine → timer, of one target."""
     if row.engine is not None:
-        return row.engine.timers(row.engine.load(graph, network_interface(graph), -1)[0], obs, mask)
+        return row.engine.timers(row.engine.load(graph, network_interface(graph, bits), -1)[0], obs, mask)
     source = Source(graph)
     files = row.emit(source, "policy", row.options())
     with tempfile.TemporaryDirectory(prefix="nimbleq-bench-") as folder:

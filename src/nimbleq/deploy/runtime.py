@@ -108,7 +108,7 @@ class Runtime:
             raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(ENGINES)}")
         if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
             raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.actions - 1}")
-        by_itself = network_interface(self.graph)
+        by_itself = network_interface(self.graph, () if interface is None else interface.obs.bits)
         self.interface = interface or by_itself
         if fault := misfit(self.interface, self.graph):
             raise ConfigError(fault)

@@ -265,10 +265,10 @@ def _check_policy(graph: Graph) -> None:
         raise FileError(f"{Q!r} must be a float32 vector and {ACTION!r} an int32 number, not {q} and {action}")
 
 
-def network_interface(graph: Graph) -> Interface:
-    """What a network takes and gives by itself, if its environment is unknown."""
+def network_interface(graph: Graph, bits: tuple[tuple[int, int], ...] = ()) -> Interface:
+    """What a network takes and gives by itself, if its environment is unknown; ``bits`` as in `ObsSpec`."""
     dtype = "float32" if isinstance(graph.obs_type.qtype, Float32) else "uint8"
-    return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype), graph.actions)
+    return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype, bits=bits), graph.actions)
 
 
 def misfit(interface: Interface, graph: Graph) -> str:

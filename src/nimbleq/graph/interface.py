@@ -9,7 +9,7 @@ mask = mask_of(interface, raw, info)                  # which actions are legal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,9 @@ class Interface:
     @classmethod
     def of_spec(cls, obs: ObsSpec, actions: int) -> Interface:
         """The interface of a network whose environment is unknown: arrays of ``obs``, actions 0 … A−1."""
-        return cls(Box(obs.shape, obs.dtype, axes=SAME), actions)
+        made = cls(Box(obs.shape, obs.dtype, axes=SAME), actions)
+        object.__setattr__(made, "obs", replace(made.obs, bits=obs.bits))
+        return made
 
     @property
     def plain(self) -> bool:

@@ -1,7 +1,7 @@
 """The reference interpreter: runs a graph in numpy. All targets are checked against it.
 
 Integer graphs are exact. Float results depend in their last bits on the order in which BLAS sums, which may differ
-between batch sizes and machines.
+between batch sizes and machines; a first layer whose inputs are nearly all zeros adds up the few others in their order.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from functools import lru_cache
 import numpy as np
 
 from nimbleq.errors import GraphError
+from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, MASK, Graph
-from nimbleq.graph.kernels import Kernel, kernel
+from nimbleq.graph.kernels import Kernel, kernel, linear_of
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
@@ -60,10 +61,19 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None 
 @lru_cache(maxsize=16)
 def _plan(graph: Graph) -> tuple[tuple[Kernel, tuple[str, ...], str], ...]:
     """The nodes with their weights prepared; cached for the graphs used last, as policies are called step by step."""
-    return tuple(
-        (kernel(node.op, graph.weights, tuple(graph.types[name] for name in node.inputs)), node.inputs, node.output)
-        for node in graph.nodes
-    )
+    observed, made = set(graph.inputs), []
+    for node in graph.nodes:
+        types = tuple(graph.types[name] for name in node.inputs)
+        first = node.inputs[0] in observed
+        if first and isinstance(node.op, ops.Flatten):
+            observed.add(node.output)
+        function = (
+            linear_of(node.op, graph.weights, types, first=True)
+            if first and isinstance(node.op, ops.Linear)
+            else kernel(node.op, graph.weights, types)
+        )
+        made.append((function, node.inputs, node.output))
+    return tuple(made)
 
 
 def checked(name: str, values: Array, kind: TensorType) -> Array:

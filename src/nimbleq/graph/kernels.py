@@ -13,6 +13,7 @@ import numpy as np
 
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
+from nimbleq.graph.few_inputs import LEAST, rows_added
 from nimbleq.graph.ops import Weights, accumulator_bound
 from nimbleq.graph.tensor import FLOAT32, INT32, Int, TensorType
 from nimbleq.types import Array
@@ -41,6 +42,11 @@ def _affine(op: ops.Affine, weights: Weights, sources: tuple[TensorType, ...]) -
 
 @kernel.register
 def _linear(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    return linear_of(op, weights, sources)
+
+
+def linear_of(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...], first: bool = False) -> Kernel:
+    """The function of a Linear; the ``first`` one reads the observation, which may be zeros but for a few."""
     compute, result = _arithmetic(op, weights, sources[0])
     matrix: Array = weights[op.weight].T.astype(compute, order="C")
     bias: Array | None = None if op.bias is None else weights[op.bias].astype(compute)
@@ -51,7 +57,7 @@ def _linear(op: ops.Linear, weights: Weights, sources: tuple[TensorType, ...]) -
             y += bias
         return y.astype(result, copy=False)
 
-    return linear
+    return rows_added(linear, matrix, bias, result) if first and len(matrix) >= LEAST else linear
 
 
 def _arithmetic(op: ops.Linear | ops.Conv2d, weights: Weights, source: TensorType) -> tuple[type, type]:
@@ -108,6 +114,11 @@ def _activation(op: ops.Activation, weights: Weights, sources: tuple[TensorType,
     if op.function == "leaky_relu":
         return lambda x: np.where(x < zero, x * slope, x)
     return lambda x: np.minimum(np.maximum(x, low), high)
+
+
+@kernel.register
+def _tanh(op: ops.Tanh, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    return np.tanh
 
 
 @kernel.register

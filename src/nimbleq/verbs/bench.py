@@ -73,7 +73,8 @@ def bench_run(
         graphs["teacher"] = load_teacher(run).graph
     obs = small.golden.obs.copy()  # a copy: PyTorch warns about read-only arrays
     with console.progress("bench") as tick:
-        result = bench(graphs, obs, _in_torch(graphs), targets=engines, rounds=rounds, tick=tick)
+        bits = small.interface.obs.bits
+        result = bench(graphs, obs, _in_torch(graphs), targets=engines, rounds=rounds, bits=bits, tick=tick)
     rows = [
         [row.engine, row.what, f"{row.p50_us:.3f}", f"{row.p99_us:.3f}", f"{row.p999_us:.3f}"] for row in result.rows
     ]

@@ -56,6 +56,9 @@ class Args(Output):
     episodes: int = 100
 
 
+_RETURN = "expected discounted return, as learnt by the imported model"
+
+
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Import, measure, save."""
     from nimbleq.bridge.checkpoints.imported import Asked
@@ -102,7 +105,7 @@ def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     parents = {args.model.name: digest}
     if args.vecnormalize is not None:
         parents[args.vecnormalize.name] = sha256(read_bytes(args.vecnormalize))
-    facts = {"env": to_dict(args.env), "q_meaning": "expected discounted return, as learnt by the imported model"}
+    facts = {"env": to_dict(args.env), "q_meaning": imported.info.get("q_meaning", _RETURN)}
     save_artefact(run.teacher, graph, obs, provenance(parents, **facts), interface=spec.interface)
     write_json(
         run.config,

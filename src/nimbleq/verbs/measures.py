@@ -11,18 +11,24 @@ from nimbleq.deploy.targets import TARGETS
 from nimbleq.errors import ConfigError
 from nimbleq.graph.golden import random_masks
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array
 
 _ROWS = 256
 
 
-def decision_us(graph: Graph, obs: Array) -> float | None:
-    """Median time of one decision in C, in microseconds, timed inside C; None without a compiler."""
+def decision_us(graph: Graph, obs: Array, interface: Interface | None = None) -> float | None:
+    """Median time of one decision in C, in microseconds, timed inside C; None without a compiler.
+
+    Args:
+        obs: ``[K, *O]`` as the network reads them.
+        interface: of the environment; its binary observations are read as such.
+    """
     from nimbleq.deploy.decider import TimedDecider
     from nimbleq.deploy.runtime import Runtime
 
-    decider = Runtime(graph).decider
+    decider = Runtime(graph, interface=interface).decider
     if not isinstance(decider, TimedDecider):
         return None
     masks = random_masks(np.random.default_rng(0), len(obs), graph.actions) if graph.masked else None

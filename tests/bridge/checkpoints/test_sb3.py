@@ -22,6 +22,7 @@ from nimbleq.bridge.checkpoints.sb3 import import_sb3
 from nimbleq.errors import FileError, UnsupportedOpError
 from nimbleq.graph.graph import ACTION, Q
 from nimbleq.graph.interpret import interpret
+from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import UINT8
 from nimbleq.types import Array
 from tests.bomb import Bomb
@@ -337,10 +338,12 @@ def test_quantiles_of_qrdqn_are_averaged(tmp_path: Path) -> None:
     assert imported.info["algorithm"] == "QRDQN"
 
 
-@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
-def test_the_actor_of_a_policy_gradient_method(tmp_path: Path, algorithm: str) -> None:
-    make = getattr(stable_baselines3, algorithm)
-    model = make("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": torch.nn.ReLU}, device="cpu", seed=1)
+@pytest.mark.parametrize(("algorithm", "activation"), [("PPO", "Tanh"), ("A2C", "ReLU"), ("MaskablePPO", "Tanh")])
+def test_the_actor_of_a_policy_gradient_method(tmp_path: Path, algorithm: str, activation: str) -> None:
+    contrib = pytest.importorskip("sb3_contrib")
+    make = getattr(stable_baselines3, algorithm, None) or getattr(contrib, algorithm)
+    kwargs = {} if activation == "Tanh" else {"activation_fn": torch.nn.ReLU}  # (Tanh is their default)
+    model = make("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, device="cpu", seed=1)
     with torch.no_grad():
         model.policy.action_net.weight *= 100  # untrained logits are so small that their probabilities are equal
     imported = import_sb3(saved(model, tmp_path))
@@ -348,9 +351,15 @@ def test_the_actor_of_a_policy_gradient_method(tmp_path: Path, algorithm: str) -
     answer = interpret(imported.graph, obs)
     np.testing.assert_array_equal(answer[ACTION], model.predict(obs, deterministic=True)[0])
     assert len(set(answer[ACTION].tolist())) == 2
-    assert "logits" in imported.info["notes"][0]
-    with pytest.raises(UnsupportedOpError, match="Tanh"):
-        import_sb3(saved(make("MlpPolicy", "CartPole-v1", device="cpu"), tmp_path))
+    assert "log-probabilities, in nats" in imported.info["notes"][0]
+    assert "log-probabilities" in imported.info["q_meaning"]
+    gaps = torch.diff(model.policy.get_distribution(torch.from_numpy(obs[:99])).distribution.logits, dim=1)
+    np.testing.assert_allclose(np.diff(answer[Q][:99]), gaps.detach().numpy(), rtol=1e-4, atol=1e-4)
+    assert imported.info["activation"] == activation.lower()
+    if algorithm == "MaskablePPO":
+        legal = np.eye(2, dtype=bool)[np.arange(99) % 2]
+        masked = interpret(with_mask(imported.graph), obs[:99], legal)[ACTION]
+        np.testing.assert_array_equal(masked, model.predict(obs[:99], deterministic=True, action_masks=legal)[0])
 
 
 def test_another_algorithm_is_named_as_such(tmp_path: Path) -> None:
@@ -365,8 +374,8 @@ def test_dictionary_observations_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_activation_that_the_graph_lacks_is_refused(tmp_path: Path) -> None:
-    model = dqn("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": torch.nn.Tanh})
-    with pytest.raises(UnsupportedOpError, match="Tanh"):
+    model = dqn("MlpPolicy", "CartPole-v1", policy_kwargs={"activation_fn": torch.nn.GELU})
+    with pytest.raises(UnsupportedOpError, match="GELU"):
         import_sb3(saved(model, tmp_path))
 
 

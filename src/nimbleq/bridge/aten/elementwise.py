@@ -124,7 +124,12 @@ def absolute(builder: Builder, x: Value) -> Value:
     return add(builder, relu(builder, x), relu(builder, neg(builder, x)))
 
 
-def activation(builder: Builder, x: Value, op: ops.Activation) -> Value:
+def tanh(builder: Builder, x: Value) -> Value:
+    """The hyperbolic tangent."""
+    return activation(builder, x, ops.Tanh())
+
+
+def activation(builder: Builder, x: Value, op: ops.Activation | ops.Tanh) -> Value:
     """An elementwise function."""
     x, tensor = elementwise(builder, x)
     return Value(x.layout, plain(builder.add(op, tensor)))

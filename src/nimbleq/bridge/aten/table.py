@@ -38,6 +38,7 @@ OPS: dict[Any, Callable[..., Any]] = {
     aten.leaky_relu: elementwise.leaky_relu,
     aten._prelu_kernel: elementwise.prelu,
     aten.hardtanh: elementwise.hardtanh,
+    aten.tanh: elementwise.tanh,
     aten.clamp: elementwise.clamp,
     aten.clamp_min: elementwise.clamp_min,
     aten.clamp_max: elementwise.clamp_max,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nimbleq.bridge.checkpoints.archive import read_tensors
-from nimbleq.bridge.checkpoints.imported import Imported
+from nimbleq.bridge.checkpoints.imported import LOGITS, Imported
 from nimbleq.bridge.checkpoints.stack import Stack, Tensors, dueling_logits
 from nimbleq.errors import FileError, GraphError
 from nimbleq.types import ObsSpec
@@ -109,6 +109,7 @@ def import_cleanrl(path: Path, given: ObsSpec, divide: float | None = None) -> I
         "arguments": _plain(content.settings.get("args", {})),
         "notes": [_RESIZED_FIRST] if pictures else [],
         "warnings": [],
+        **({"q_meaning": LOGITS} if script.build is _ppo_atari else {}),
     }
     return Imported(graph, obs, graph.actions, info)
 

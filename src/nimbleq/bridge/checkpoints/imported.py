@@ -9,6 +9,9 @@ from typing import Any
 from nimbleq.graph.graph import Graph
 from nimbleq.types import ObsSpec
 
+LOGITS = "logits of the imported policy: differences are those of the actions' log-probabilities, in nats"
+"""What the action values of an actor mean: so gaps between them, temperatures and regret are in nats, too."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -37,7 +40,8 @@ class Imported:
         graph: outputs ``q`` and ``action``, preprocessing included.
         obs: the graph's input: uint8 images with channels first, anything else as a flat float32 vector.
         actions: number of actions.
-        info: plain values for a run's config; ``notes`` and ``warnings`` are for the user.
+        info: plain values for a run's config; ``notes`` and ``warnings`` are for the user, ``q_meaning`` says what the
+            action values are where they are no returns.
     """
 
     graph: Graph

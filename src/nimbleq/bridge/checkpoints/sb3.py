@@ -1,4 +1,4 @@
-"""A Stable-Baselines3 policy → the layer graph: DQN, QRDQN of sb3-contrib, and the actor of PPO and A2C.
+"""A Stable-Baselines3 policy → the layer graph: DQN, QRDQN, and the actor of PPO, A2C and MaskablePPO.
 
 What the policy computes is rebuilt from the shapes of its tensors and from the readable settings; nothing in the file
 is unpickled or executed. The statistics of a VecNormalize wrapper are not in the zip (SB3 saves them apart, and they
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from nimbleq.bridge.checkpoints import sb3_settings
 from nimbleq.bridge.checkpoints.archive import read_archive
-from nimbleq.bridge.checkpoints.imported import Imported
+from nimbleq.bridge.checkpoints.imported import LOGITS, Imported
 from nimbleq.bridge.checkpoints.sb3_settings import Observation
-from nimbleq.bridge.checkpoints.stack import STRIDES, Layer, Stack, Tensors, mean_of
+from nimbleq.bridge.checkpoints.stack import STRIDES, Layer, Stack, Tensors, mean_of, title
 from nimbleq.bridge.checkpoints.vecnormalize import read_vecnormalize, with_normalisation
 from nimbleq.errors import FileError, GraphError
 from nimbleq.graph import ops
@@ -33,7 +33,9 @@ _LIKELY_NORMALISED = (
 _NO_REWARDS = "the rewards of training were normalised, too; acting needs no rewards, so this is left out"
 _NOT_NORMALISED = "the VecNormalize was set not to normalise observations (norm_obs=False)"
 _ONE_HOT = "an index is given one-hot, as a vector of zeros and one 1"
-_LOGITS = "the action values are logits of a policy: they order the actions, and are no returns"
+_LOGITS = (
+    "the action values are logits of a policy: their differences are those of log-probabilities, in nats, not returns"
+)
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,18 @@ class Algorithm:
     activation: str = "ReLU"
 
 
+_ACTOR = Algorithm(
+    "PPO or A2C", "stable_baselines3.common.policies", "features_extractor.", "mlp_extractor.policy_net.",
+    last="action_net", activation="Tanh",
+    other=("pi_features_extractor.", "vf_features_extractor.", "mlp_extractor.value_net.", "value_net."),
+)  # fmt: skip
 ALGORITHMS = (
     Algorithm("DQN", "stable_baselines3.dqn.policies", "q_net.features_extractor.", "q_net.q_net.",
               other=("q_net_target.",)),
     Algorithm("QRDQN", "sb3_contrib.qrdqn.policies", "quantile_net.features_extractor.", "quantile_net.quantile_net.",
               other=("quantile_net_target.",)),
-    Algorithm("PPO or A2C", "stable_baselines3.common.policies", "features_extractor.", "mlp_extractor.policy_net.",
-              last="action_net", activation="Tanh",
-              other=("pi_features_extractor.", "vf_features_extractor.", "mlp_extractor.value_net.", "value_net.")),
+    _ACTOR,
+    replace(_ACTOR, name="MaskablePPO", module="sb3_contrib.common.maskable.policies"),
 )  # fmt: skip
 
 
@@ -113,10 +119,11 @@ def import_sb3(path: Path, vecnormalize: Path | None = None, divide: float | Non
         "algorithm": algorithm.name,
         "policy": "CnnPolicy" if convolutions else "MlpPolicy",
         "hidden": [layer.weight.shape[0] for layer in hidden],
-        "activation": "none" if between is None else between.function,
+        "activation": "none" if between is None else title(between),
         "observation": {"kind": space.kind, "shape": list(space.shape), "divided_by_255": divisor == 255},
         "training": sb3_settings.training(settings),
         "vecnormalize": vecnormalize is not None,
+        **({"q_meaning": LOGITS} if algorithm.last else {}),
         "notes": notes + told,
         "warnings": warnings,
     }
@@ -181,7 +188,7 @@ def _graph(
     convolutions: list[Layer],
     features: list[Layer],
     head: list[Layer],
-    between: ops.Activation | None,
+    between: ops.Activation | ops.Tanh | None,
 ) -> Graph:
     stack = Stack(obs, divide)
     last = stack.layers(stack.start, convolutions, "conv", last=True)

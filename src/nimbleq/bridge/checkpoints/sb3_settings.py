@@ -12,11 +12,12 @@ from typing import Any, Literal
 from nimbleq.errors import FileError, UnsupportedOpError
 from nimbleq.graph import ops
 
-_ACTIVATIONS: Mapping[str, ops.Activation | None] = {
+_ACTIVATIONS: Mapping[str, ops.Activation | ops.Tanh | None] = {
     "ReLU": ops.Activation("relu"),
     "LeakyReLU": ops.Activation("leaky_relu", slope=0.01),
     "ReLU6": ops.Activation("clip", low=0.0, high=6.0),
     "Hardtanh": ops.Activation("clip", low=-1.0, high=1.0),
+    "Tanh": ops.Tanh(),
     "Identity": None,
 }
 """As SB3 makes them: ``activation_fn()``, without arguments."""
@@ -116,7 +117,7 @@ def action_count(settings: Mapping[str, Any], path: Path) -> int:
     return _integer(space.get("n"), "action_space", path)
 
 
-def activation(settings: Mapping[str, Any], path: Path, default: str) -> ops.Activation | None:
+def activation(settings: Mapping[str, Any], path: Path, default: str) -> ops.Activation | ops.Tanh | None:
     """Between the fully connected layers; None for Identity.
 
     Args:

@@ -22,6 +22,13 @@ from nimbleq.types import Array, ObsSpec
 RELU = ops.Activation("relu")
 STRIDES: Mapping[int, int] = {8: 4, 4: 2, 3: 1}
 """Kernel → stride of the three convolutions of Mnih et al. 2015, which all these libraries use."""
+
+
+def title(op: ops.Activation | ops.Tanh) -> str:
+    """What an activation is called."""
+    return op.function if isinstance(op, ops.Activation) else "tanh"
+
+
 _WEIGHTS = (("weight", "bias"), ("weight_mu", "bias_mu"), ("mu_W", "mu_bias"))
 """Names of a layer's tensors: plain, and the means of a noisy layer [1706.10295], which acts with them."""
 
@@ -159,7 +166,12 @@ class Stack:
         return name
 
     def layers(
-        self, source: str, layers: Sequence[Layer], name: str, between: ops.Activation | None = RELU, last: bool = False
+        self,
+        source: str,
+        layers: Sequence[Layer],
+        name: str,
+        between: ops.Activation | ops.Tanh | None = RELU,
+        last: bool = False,
     ) -> str:
         """The layers one after the other, numbered after ``name``.
 
@@ -170,7 +182,7 @@ class Stack:
         for index, layer in enumerate(layers):
             source = self.layer(source, layer, f"{name}{index}")
             if between is not None and (last if index == len(layers) - 1 else layer.active):
-                source = self.add(between, f"{name}{index}.{between.function}", source)
+                source = self.add(between, f"{name}{index}.{title(between)}", source)
         return source
 
     def layer(self, source: str, layer: Layer, name: str) -> str:

@@ -43,7 +43,7 @@ class Hint:
 
 def hidden_layer(graph: Graph, depth: float) -> str | None:
     """The tensor behind the activation of a hidden layer at this share of all; None where there is no activation."""
-    made = [node.output for node in graph.nodes if isinstance(node.op, ops.Activation)]
+    made = [node.output for node in graph.nodes if isinstance(node.op, ops.Activation | ops.Tanh)]
     return made[ceil(depth * len(made)) - 1] if made else None
 
 

@@ -78,7 +78,7 @@ def find_units(graph: Graph) -> Units:
                 made.append((node.output, units))
                 if isinstance(node.op, ops.Conv2d) and node.op.groups > 1:
                     _tie_groups(node.op, sources[0], units, tie, pin)
-            case ops.Activation() | ops.LayerNorm() | ops.Pool() | ops.Affine():
+            case ops.Activation() | ops.Tanh() | ops.LayerNorm() | ops.Pool() | ops.Affine():
                 of[node.output] = sources[0]
             case ops.ChannelShuffle():  # only grouped convolutions need it, and these stay as they are
                 pin(sources[0])

@@ -19,7 +19,8 @@ def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, s
     except ImportError as error:
         raise NimbleqError(f"the prebuilt engine was not built when nimbleq was installed ({error})") from None
     isa = _runtime.isas()[0]
-    return open_program(lower(graph, isa), isa, graph, interface, fallback), f"the prebuilt engine, {isa} kernels"
+    program = lower(graph, isa, interface.obs.mostly_bits)
+    return open_program(program, isa, graph, interface, fallback), f"the prebuilt engine, {isa} kernels"
 
 
 def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Timer]:

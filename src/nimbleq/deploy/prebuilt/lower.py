@@ -20,19 +20,20 @@ _SLACK = 64
 """Kernels read whole groups of inputs, a few bytes past the last tensor."""
 
 
-def lower(graph: Graph, isa: str) -> bytes:
+def lower(graph: Graph, isa: str, binary: bool = False) -> bytes:
     """The program of a policy for the kernels of ``isa``.
 
     Args:
         graph: one float32 or uint8 observation in (and a mask, where it takes one), outputs ``q`` and ``action``.
         isa: one of `nimbleq.native._runtime.isas`.
+        binary: whether the observation has only zeros and ones (or 255), so that the first layer passes zeros over.
 
     Raises:
         UnsupportedOpError: the engine does not do an op, or a number format.
     """
     if graph.obs_type.qtype not in (FLOAT32, UINT8):
         raise UnsupportedOpError(f"of a {graph.obs_type} observation", NAME, "use float32 or uint8 observations")
-    layout, order, constants = Layout.of(graph), steps(graph, stores_bytes), Constants()
+    layout, order, constants = Layout.of(graph, binary=binary), steps(graph, stores_bytes), Constants()
     if not layout.in_arena(Q):
         raise UnsupportedOpError("of action values that are the observation", NAME, "add a layer")
     lowered = [_lowered(layout, step, isa, constants, index) for index, step in enumerate(order)]

@@ -37,6 +37,10 @@ def _activation(step: Lowering) -> None:
     step.each("activate", function=function, reals=reals)
 
 
+def _tanh(step: Lowering) -> None:
+    step.each("tanh")
+
+
 def _layer_norm(step: Lowering) -> None:
     names = (step.op.weight, step.op.bias)
     stored = [None if name is None else as_stored(step.weight(name)) for name in names]
@@ -155,6 +159,7 @@ LOWERED: Mapping[type[ops.Op], Lower] = {
     ops.Linear: linear,
     ops.Conv2d: conv2d,
     ops.Activation: _activation,
+    ops.Tanh: _tanh,
     ops.LayerNorm: _layer_norm,
     ops.Pool: _pool,
     ops.Flatten: _flatten,

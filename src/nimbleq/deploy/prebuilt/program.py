@@ -14,9 +14,9 @@ F32, I32, I16, I8, U8 = range(5)
 BYTES = (4, 4, 2, 1, 1)
 """Of one element of each type."""
 OPS = (
-    "permute", "copy", "convert", "border", "affine", "activate", "add", "dueling", "expectation", "layer_norm", "pool",
-    "quantize", "dequantize", "requantize", "sums_f32", "dots_f32", "sums_u8", "sums_i16", "sparse_f32", "sparse_int",
-    "oblique_tree", "axis_tree", "argmax",
+    "permute", "copy", "convert", "border", "affine", "activate", "tanh", "add", "dueling", "expectation", "layer_norm",
+    "pool", "quantize", "dequantize", "requantize", "sums_f32", "dots_f32", "sums_u8", "sums_i16", "sparse_f32",
+    "sparse_int", "scatter_f32", "scatter_int", "oblique_tree", "axis_tree", "argmax",
 )  # fmt: skip
 """In the order of the C enumeration."""
 SIZES, REALS, CONSTANTS = 20, 3, 6

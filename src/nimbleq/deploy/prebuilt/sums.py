@@ -9,6 +9,7 @@ import numpy as np
 from nimbleq.deploy.prebuilt.lowering import Lowering
 from nimbleq.deploy.prebuilt.program import BYTES, F32, I8, I16, I32, NOWHERE, OBS, U8, Size
 from nimbleq.deploy.targets.c.ops.avx2.quads import pairs_fit
+from nimbleq.deploy.targets.c.ops.avx2.scatter import Grid, of_conv2d, of_linear
 from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, pad_shift
 from nimbleq.deploy.targets.c.ops.layer import pad_to
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse
@@ -83,6 +84,10 @@ def linear(step: Lowering) -> None:
         at = np.broadcast_to(np.arange(weight.shape[1]), weight.shape)
         _sparse(step, x, kind, Windows(run=weight.shape[1]), weight, at)
         return
+    grid = None if _skips(step, F32, weight.shape[1], len(weight)) else of_linear(step.layer, weight, WIDTH)
+    if grid is not None:
+        _scatter(step, grid)
+        return
     x, kind, offset = _input(step)
     if kind == U8 and step.isa != BYTES_ALWAYS and weight.size <= WIDENED and not _proven(step, weight, offset):
         x, kind, offset = step.copied(I16), I16, 0
@@ -95,6 +100,10 @@ def conv2d(step: Lowering) -> None:
     channels, height, width = step.layer.source_type.shape
     out, rows, cols = step.layer.node_type.shape
     _, group_in, kh, kw = weight.shape
+    grid = None if is_sparse(step.layer) else of_conv2d(step.layer, WIDTH)
+    if grid is not None:
+        _scatter(step, grid)
+        return
     dense = op.groups == 1 and not (is_sparse(step.layer) and np.mean(weight != 0) < DENSE_FROM)
     x, kind, offset = _input(step, sparse=not dense)
     line, (above, beside) = width * channels, op.padding
@@ -146,12 +155,35 @@ def _dense(step: Lowering, x: str, kind: int, offset: int, windows: Windows, wei
     element = {F32: np.float32, U8: np.int8, I16: np.int16}[kind]
     packed = [ordered[:, :, start : start + block].astype(element).reshape(-1) for start in range(0, width, block)]
     proven = int(kind == U8 and _proven(step, padded.reshape(width, -1), offset))
-    source = step.layer.source
-    skips = kind == F32 and source in step.layer.layout.sparse and min(windows.run, out) >= SKIPS_FROM
-    skips = skips and windows.count == windows.runs == 1
+    skips = _skips(step, kind, windows.run, out) and windows.count == windows.runs == 1
     scratch = step.buffer(2 * (windows.run + 16), I32) if skips else NOWHERE
     _add(step, {F32: "sums_f32", U8: "sums_u8", I16: "sums_i16"}[kind], x, kind, windows, out, block,
          int(skips), proven, scratch, 0, [np.concatenate(packed), pad_to(bias, width)], width)  # fmt: skip
+
+
+def _skips(step: Lowering, kind: int, run: int, out: int) -> bool:
+    """Whether a Linear compresses its inputs to those that are not 0 first."""
+    real = kind == F32 and real_weights(step.layer)
+    return real and step.layer.source in step.layer.layout.sparse and min(run, out) >= SKIPS_FROM
+
+
+def _scatter(step: Lowering, grid: Grid) -> None:
+    """Sums that each input which is not 0 is added to."""
+    real, inputs, out = real_weights(step.layer), step.layer.source_type.size, step.layer.node_type.shape[0]
+    if not real:
+        check_int_source(step.layer)
+    width = -(-out // WIDTH) * WIDTH
+    epilogue = None if step.layer.step.epilogue is None else step.layer.step.epilogue.op
+    function, reals = activation(epilogue if isinstance(epilogue, ops.Activation) else None)
+    end = End() if real else _end(step, out, width)
+    sizes: tuple[Size, ...] = (
+        inputs, grid.lines, grid.run, grid.step, grid.pixels, width, grid.first * width, grid.rows, grid.cols, out,
+        end.requantizes, end.zero_point, end.low, end.high, function, step.buffer(grid.pixels * width, I32),
+        step.type_x, step.type_y, grid.weights.size,
+    )  # fmt: skip
+    weights, bias = grid.weights.astype(np.float32 if real else np.int32), pad_to(bias_of(step.layer, out), width)
+    constants: list[Array | None] = [weights, bias, end.multiplier, end.shift, grid.places(inputs), grid.begins(inputs)]
+    step.add("scatter_f32" if real else "scatter_int", step.x, step.y, sizes, reals, constants)
 
 
 def _proven(step: Lowering, weight: Array, offset: int) -> bool:

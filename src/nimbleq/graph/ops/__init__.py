@@ -23,14 +23,15 @@ from nimbleq.graph.ops.simple import (
     Expectation,
     Flatten,
     Pool,
+    Tanh,
 )
 from nimbleq.graph.ops.tree import AxisTree, ObliqueTree, tree_depth, tree_turns
 
 OPS: dict[str, Callable[..., Op]] = {
     op.__name__: op
     for op in (
-        Affine, Linear, Conv2d, Activation, LayerNorm, Pool, Flatten, ChannelShuffle, Add, Concat, Dueling, Expectation,
-        Slice, Unflatten, Quantize, Dequantize, Requantize, ObliqueTree, AxisTree, ArgMax,
+        Affine, Linear, Conv2d, Activation, Tanh, LayerNorm, Pool, Flatten, ChannelShuffle, Add, Concat, Dueling,
+        Expectation, Slice, Unflatten, Quantize, Dequantize, Requantize, ObliqueTree, AxisTree, ArgMax,
     )
 }  # fmt: skip
 """Kind → class, for reading files."""
@@ -38,6 +39,6 @@ OPS: dict[str, Callable[..., Op]] = {
 __all__ = [
     "OPS", "Activation", "Add", "Affine", "ArgMax", "AxisTree", "ChannelShuffle", "Concat", "Conv2d", "Dequantize",
     "Dueling", "Expectation", "Flatten", "LayerNorm", "Linear", "ObliqueTree", "Op", "Pool", "Quantize", "Requantize",
-    "Slice", "Unflatten", "Weights",
+    "Slice", "Tanh", "Unflatten", "Weights",
     "accumulator_bound", "tree_depth", "tree_turns", "window_extent",
 ]  # fmt: skip

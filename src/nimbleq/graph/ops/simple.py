@@ -31,6 +31,15 @@ class Activation(Op):
 
 
 @dataclass(frozen=True)
+class Tanh(Op):
+    """``(eˣ − e⁻ˣ)/(eˣ + e⁻ˣ)`` elementwise: of the policies that other libraries train; students have `Activation`."""
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        return sources[0]
+
+
+@dataclass(frozen=True)
 class Pool(Op):
     """Max, average or sum over windows of ``(C, H, W)``; padding counts as −∞ for max and as zeros in the average.
 

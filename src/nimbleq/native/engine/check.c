@@ -148,6 +148,41 @@ static void sparse(Check *c, int real)
     stored(c, s, real ? NQ_F32 : s->requantizes ? s->type_y : NQ_I32, s->out);
 }
 
+/* Scattered sums: constants are weights, biases, multipliers, shifts, first sums and first weights of each input. */
+static void scatter(Check *c, int real)
+{
+    const Scatter *s = &c->step->scatter;
+    const int32_t sizes[] = {s->inputs, s->lines, s->run, s->pixels, s->width, s->rows, s->cols, s->out, s->weights};
+    for (int i = 0; i < 9; ++i)
+        if (!size(c, sizes[i])) return;
+    if (s->step < 0 || s->first < 0 || s->width % 16 != 0 || s->run % 16 != 0 || s->out > s->width) {
+        fail(c, "a grid is made of rows of 16 sums");
+        return;
+    }
+    const int64_t grid = (int64_t)s->pixels * s->width, outputs = (int64_t)s->rows * s->cols;
+    if (!size(c, grid) || !size(c, outputs) || !size(c, outputs * s->out)) return;
+    if (s->first + (s->rows - 1) * (int64_t)s->step + (s->cols - 1) * (int64_t)s->width + s->width > grid) fail(c, "it leaves its grid");
+    const int32_t *place = constant(c, 4, s->inputs, 4), *from = constant(c, 5, s->inputs, 4);
+    constant(c, 0, s->weights, 4);
+    constant(c, 1, s->width, 4);
+    writes(c, s->scratch, grid, NQ_I32);
+    reads(c, c->step->x, s->inputs, s->type_x);
+    if (c->why != NULL) return;
+    for (int k = 0; k < s->inputs; ++k) {
+        if (place[k] < 0 || place[k] + (s->lines - 1) * (int64_t)s->step + s->run > grid) fail(c, "it leaves its grid");
+        if (from[k] < 0 || from[k] + s->lines * (int64_t)s->run > s->weights) fail(c, "it leaves its weights");
+    }
+    if (!real && s->type_x == NQ_F32) fail(c, "integer sums need integers");
+    const int32_t kind = real ? NQ_F32 : s->requantizes ? s->type_y : NQ_I32;
+    if (!type(c, kind)) return;
+    writes(c, c->step->y, outputs * s->out, kind);
+    if (!real && s->requantizes) {
+        constant(c, 2, s->width, 4);
+        shifts(c, 3, s->width);
+        if (SIZE[kind] != 1) fail(c, "sums are requantized to bytes");
+    }
+}
+
 static void pool(Check *c)
 {
     const Pool *p = &c->step->pool;
@@ -265,6 +300,8 @@ const char *nq_check_step(const Step *step, const Head *head, const int64_t *con
     case NQ_SUMS_I16: sums(c, NQ_I16, 2, 2); break;
     case NQ_SPARSE_F32: sparse(c, 1); break;
     case NQ_SPARSE_INT: sparse(c, 0); break;
+    case NQ_SCATTER_F32: scatter(c, 1); break;
+    case NQ_SCATTER_INT: scatter(c, 0); break;
     case NQ_OBLIQUE_TREE: case NQ_AXIS_TREE: tree(c); break;
     case NQ_ARGMAX:
         reads(c, step->x, step->argmax.count, step->argmax.type_x);

@@ -12,7 +12,9 @@
 #include "../kernels/quantize.h"
 #include "../kernels/real.h"
 #include "../kernels/norm.h"
+#include "../kernels/exp.h"
 #include "../kernels/expectation.h"
+#include "../kernels/tanh.h"
 #include "../kernels/argmax_f32.h"
 #include "../kernels/argmax_i32.h"
 #include "../kernels/argmax_masked_f32.h"
@@ -145,6 +147,11 @@ static void expectation(const Step *step, Run *run)
     const Each *e = &step->each;
     for (int a = 0; a < e->count; ++a)
         Y(float)[a] = nq_expectation(X(float) + (size_t)a * (size_t)e->atoms, step->constant[0], e->atoms);
+}
+
+static void tangent(const Step *step, Run *run)
+{
+    for (int i = 0; i < step->each.count; ++i) Y(float)[i] = nq_tanh(X(float)[i]);
 }
 
 static void layer_norm(const Step *step, Run *run)
@@ -282,8 +289,9 @@ static void argmax(const Step *step, Run *run)
 }
 
 #include "sums.h"
+#include "scatter.h"
 
 const Kernel NQ_KERNELS[NQ_OPS] = {
-    permute, copy, convert, border, affine, activate, add, dueling, expectation, layer_norm, pool, quantize, dequantize,
-    requantize, sums_f32, dots_f32, sums_u8, sums_i16, sparse_f32, sparse_int, oblique_tree, axis_tree, argmax,
+    permute, copy, convert, border, affine, activate, tangent, add, dueling, expectation, layer_norm, pool, quantize, dequantize,
+    requantize, sums_f32, dots_f32, sums_u8, sums_i16, sparse_f32, sparse_int, scatter_f32, scatter_int, oblique_tree, axis_tree, argmax,
 };

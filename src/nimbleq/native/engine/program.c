@@ -36,6 +36,10 @@ static double work(const Step *step)
 {
     const Sums *s = &step->sums;
     const double windows = (double)s->rows * s->cols;
+    if (step->op == NQ_SCATTER_F32 || step->op == NQ_SCATTER_INT) {
+        const Scatter *few = &step->scatter; /* about an eighth of the inputs are there */
+        return (double)few->inputs / 8 * few->lines * few->run;
+    }
     if (step->op == NQ_SPARSE_F32 || step->op == NQ_SPARSE_INT) return windows * s->entries;
     const int dense = step->op == NQ_SUMS_F32 || step->op == NQ_DOTS_F32 || step->op == NQ_SUMS_U8 || step->op == NQ_SUMS_I16;
     return dense ? windows * s->runs * s->run * s->out : 0.0;

@@ -28,6 +28,16 @@ typedef struct {
     int32_t entries;          /* stored weights, of a sparse step */
 } Sums;
 
+/* Sums that every input which is not 0 is added to, where it is found. They lie in a grid with room around: each input k
+   begins at element place[k] of it, with its weights at from[k], and goes through `lines` runs of `run` sums, which are
+   `step` apart. Output (r, s) is at first + r step + s width. A Linear is one line, one output pixel. */
+typedef struct {
+    int32_t inputs, lines, run, step, pixels, width, first, rows, cols, out;
+    int32_t requantizes, zero_point, low, high, function;
+    int32_t scratch; /* place of the grid */
+    int32_t type_x, type_y, weights;
+} Scatter;
+
 typedef struct { int32_t item, repeat, rows, cols; } Permute; /* y[j rows + i] = x[i cols + j] */
 typedef struct { int32_t item, outer, part, x_start, x_step, y_start, y_step; } Copy; /* in elements */
 typedef struct { int32_t count, type_x, type_y, offset; } Convert;                    /* y = x + offset */
@@ -58,6 +68,7 @@ struct Step {
     union {
         int32_t size[NQ_SIZES];
         Sums sums;
+        Scatter scatter;
         Permute permute;
         Copy copy;
         Convert convert;
@@ -74,9 +85,9 @@ struct Step {
 
 /* What a step does, in the order of nimbleq.deploy.prebuilt.program.OPS. */
 enum {
-    NQ_PERMUTE, NQ_COPY, NQ_CONVERT, NQ_BORDER, NQ_AFFINE, NQ_ACTIVATE, NQ_ADD, NQ_DUELING, NQ_EXPECTATION,
+    NQ_PERMUTE, NQ_COPY, NQ_CONVERT, NQ_BORDER, NQ_AFFINE, NQ_ACTIVATE, NQ_TANH, NQ_ADD, NQ_DUELING, NQ_EXPECTATION,
     NQ_LAYER_NORM, NQ_POOL, NQ_QUANTIZE, NQ_DEQUANTIZE, NQ_REQUANTIZE, NQ_SUMS_F32, NQ_DOTS_F32, NQ_SUMS_U8, NQ_SUMS_I16,
-    NQ_SPARSE_F32, NQ_SPARSE_INT, NQ_OBLIQUE_TREE, NQ_AXIS_TREE, NQ_ARGMAX, NQ_OPS
+    NQ_SPARSE_F32, NQ_SPARSE_INT, NQ_SCATTER_F32, NQ_SCATTER_INT, NQ_OBLIQUE_TREE, NQ_AXIS_TREE, NQ_ARGMAX, NQ_OPS
 };
 
 enum { NQ_MAGIC = 0x3151514e };

@@ -264,25 +264,24 @@ static void dots_f32(const Step *step, Run *run)
     for (int o = 0; o < s->out; ++o) out[o] = nq_activate(out[o], s->function, step->real[0], step->real[1]);
 }
 
-/* Stores `count` sums of one window, requantized where the step says so. */
-INLINE void store_sums(const Step *step, const int32_t *sum, const int output, const int count, const size_t result, char *y)
+/* Stores `count` sums from element `result` of y on, requantized where `requantizes` says so. */
+INLINE void store_row(const int32_t *multiplier, const int32_t *shift, const int requantizes, const int zero_point,
+                      const int low, const int high, const int32_t *sum, const int count, char *y, const size_t result)
 {
-    const Sums *s = &step->sums;
-    if (!s->requantizes) {
-        memcpy((int32_t *)(void *)y + result + output, sum, 4 * (size_t)count);
+    if (!requantizes) {
+        memcpy((int32_t *)(void *)y + result, sum, 4 * (size_t)count);
         return;
     }
-    const int32_t *multiplier = (const int32_t *)step->constant[2] + output, *shift = (const int32_t *)step->constant[3] + output;
-    uint8_t *to = (uint8_t *)y + result + output;
+    uint8_t *to = (uint8_t *)y + result;
     int i = 0;
 #if defined(NQ_AVX2)
-    for (; i < count && s->requantizes > 1; i += 16) {
+    for (; i < count && requantizes > 1; i += 16) {
         __m256i part[2];
         for (int v = 0; v < 2; ++v) {
             const __m256i acc = _mm256_loadu_si256((const __m256i *)(const void *)(sum + i + 8 * v));
             part[v] = nq_scaled8(acc, multiplier + i + 8 * v, shift + i + 8 * v);
         }
-        const __m128i bytes = nq_bytes16(part[0], part[1], s->zero_point, s->low, s->high);
+        const __m128i bytes = nq_bytes16(part[0], part[1], zero_point, low, high);
         if (count - i >= 16) {
             _mm_storeu_si128((__m128i *)(void *)(to + i), bytes);
         } else {
@@ -292,8 +291,16 @@ INLINE void store_sums(const Step *step, const int32_t *sum, const int output, c
         }
     }
 #endif
-    for (; i < count; ++i)
-        to[i] = (uint8_t)nq_requantize(sum[i], multiplier[i], shift[i], s->zero_point, s->low, s->high);
+    for (; i < count; ++i) to[i] = (uint8_t)nq_requantize(sum[i], multiplier[i], shift[i], zero_point, low, high);
+}
+
+/* The same of one window, from output `output` on. */
+INLINE void store_sums(const Step *step, const int32_t *sum, const int output, const int count, const size_t result, char *y)
+{
+    const Sums *s = &step->sums;
+    const int32_t *multiplier = step->constant[2], *shift = step->constant[3];
+    store_row(s->requantizes ? multiplier + output : NULL, s->requantizes ? shift + output : NULL, s->requantizes,
+              s->zero_point, s->low, s->high, sum, count, y, result + (size_t)output);
 }
 
 #if defined(NQ_AVX512)

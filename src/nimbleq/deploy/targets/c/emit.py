@@ -48,7 +48,8 @@ def emit_c(
         name: prefix of all C names and of the files.
         source: where the graph comes from (artefact and digest), for the comment on top.
         q_meaning: what the action values are, for the header; see `nimbleq.graph.artefact.Artefact.q_meaning`.
-        interface: what the environment gives and takes, for the header.
+        interface: what the environment gives and takes, for the header; where it says that an observation is binary,
+            the first layer passes over the zeros in it.
         isas: instruction sets to write code for; the compiler takes the first that it has.
         digest: of the artefact, for the mark by which `nimbleq identify` knows a binary; empty: no mark.
         skips: whether inputs of a layer that are zero are passed over; without, every observation takes the same steps.
@@ -63,7 +64,8 @@ def emit_c(
     """
     c_text.identifier(name)
     graph = _with_outputs(graph)
-    plans = _different([plan(graph, isa, skips) for isa in isas])
+    binary = interface is not None and interface.obs.mostly_bits
+    plans = _different([plan(graph, isa, skips, binary) for isa in isas])
     top = title(graph, name, source, plans)
     body = needs_int(max(each.largest_index for each in plans)) + _mark(digest, name)
     body += _alternatives(plans, name, bool(digest))

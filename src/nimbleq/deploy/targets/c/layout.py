@@ -71,7 +71,8 @@ class Layout:
         roots: tensor → the tensor whose memory it uses (itself, or the input of a Flatten that moves nothing).
         free_flattens: outputs of a Flatten that only dense Linear ops read: these permute their weights instead.
         raw_obs: the observation when it stays ``(C, H, W)`` because nothing but Flatten reads it.
-        sparse: tensors with exact zeros worth skipping (a ReLU made them).
+        sparse: tensors with exact zeros worth skipping (a ReLU made them, or they are `bits`).
+        bits: tensors that hold the values of a binary observation, most of them 0.
         skips: whether steps may depend on the observation.
         unpacked: bytes more that a weight may take unpacked, where code that unpacks it would take more.
         words: tensors of bytes that are stored as int16 → which element is stored at each place.
@@ -83,13 +84,21 @@ class Layout:
     free_flattens: frozenset[str]
     raw_obs: str | None
     sparse: frozenset[str]
+    bits: frozenset[str] = frozenset()
     skips: bool = True
     words: Mapping[str, Array] = field(default_factory=dict)
     unpacked: int = 0
 
     @classmethod
-    def of(cls, graph: Graph, skips: bool = True, words: Mapping[str, Array] | None = None, unpacked: int = 0) -> Self:
-        """The layout of ``graph``; without ``skips`` no zeros are worth skipping."""
+    def of(
+        cls,
+        graph: Graph,
+        skips: bool = True,
+        words: Mapping[str, Array] | None = None,
+        unpacked: int = 0,
+        binary: bool = False,
+    ) -> Self:
+        """The layout of ``graph``; without ``skips`` no zeros are worth skipping. ``binary``: of its observations."""
         free, obs = _free_flattens(graph), graph.obs_name
         raw = not permutes(graph.obs_type) or all(isinstance(node.op, ops.Flatten) for node in graph.consumers(obs))
         raw_obs = obs if raw and obs not in graph.outputs else None
@@ -100,8 +109,9 @@ class Layout:
                 (source,) = producer.inputs
                 if tensor in free or source == raw_obs or not permutes(graph.types[source]):
                     roots[tensor] = roots[source]
-        sparse = _sparse(graph) if skips else frozenset[str]()
-        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, skips, words or {}, unpacked)
+        bits = _bits(graph) if binary and skips else frozenset[str]()
+        sparse = _sparse(graph) | bits if skips else bits
+        return cls(graph, c_names(graph.types), roots, free, raw_obs, sparse, bits, skips, words or {}, unpacked)
 
     @cached_property
     def variables(self) -> dict[str, str]:
@@ -132,6 +142,18 @@ def _free_flattens(graph: Graph) -> frozenset[str]:
 
 def _is_dense_linear(graph: Graph, op: ops.Op) -> bool:
     return isinstance(op, ops.Linear) and (op.weight not in graph.storage or graph.storage[op.weight].encoding == DENSE)
+
+
+def _bits(graph: Graph) -> frozenset[str]:
+    """The observation, and what holds its values with the same zeros."""
+    found = {graph.obs_name}
+    for node in graph.nodes:
+        op, moves = node.op, isinstance(node.op, ops.Flatten | ops.Slice | ops.Unflatten)
+        quantized = isinstance(op, ops.Quantize) and not op.zero_points(graph.weights).any()
+        scaled = isinstance(op, ops.Affine) and not graph.weights[op.shift].any()
+        if node.inputs[0] in found and (moves or quantized or scaled):
+            found.add(node.output)
+    return frozenset(found)
 
 
 def _sparse(graph: Graph) -> frozenset[str]:

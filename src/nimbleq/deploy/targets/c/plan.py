@@ -70,16 +70,17 @@ class Plan:
         return tuple(block for block in self.blocks if block.step.stage == stage and block.code.lines)
 
 
-def plan(graph: Graph, isa: Isa, skips: bool = True) -> Plan:
+def plan(graph: Graph, isa: Isa, skips: bool = True, binary: bool = False) -> Plan:
     """Steps, their code, and places for tensors and scratch.
 
     Args:
         skips: whether zeros are passed over where that is faster.
+        binary: whether the observation has only zeros and ones (or 255).
 
     Raises:
         UnsupportedOpError: an op or number format has no C form.
     """
-    layout, order = Layout.of(graph, skips, isa.words(graph), isa.unpacked), steps(graph, isa.fuses)
+    layout, order = Layout.of(graph, skips, isa.words(graph), isa.unpacked, binary), steps(graph, isa.fuses)
     codes = [_code(layout, isa, step) for step in order]
     lifetimes, sizes = _tensors(layout, isa, order)
     for index, code in enumerate(codes):

@@ -114,7 +114,8 @@ def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, s
     compiler = find_compiler()
     if compiler is None:
         raise CompileError("no C compiler found (cc, gcc, clang, or pip install 'nimbleq[cross]')")
-    library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine()), compiler)
+    declared = interface if interface.obs.bits else None
+    library = cached_library(emit_c(graph, "policy", isas=isas_of_this_machine(), interface=declared), compiler)
     return open_library(library, "policy", graph, interface, fallback), f"compiled with {compiler}"
 
 

@@ -25,18 +25,20 @@ FLASH_MACRO = """/* An AVR reads constants from flash, where the compiler is ask
 """
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
-    "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm",
-    "expectation",
+    "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "exp",
+    "expectation", "tanh",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
     "quantize_power", "half", "less", "less_whole", "dot_u8", "dot_i8",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32", "argmax_steady_i32", "argmax_steady_f32",
     "avx2/vectors", "avx2/activate8", "avx2/nonzero8", "avx2/store", "avx2/linear_f32", "avx2/linear_i8",
     "avx2/conv_f32", "avx2/conv_i8", "avx2/bytes_pairs", "avx2/bytes_vnni", "avx2/quads_u8", "avx2/rows_u8",
     "avx2/walk_f32", "avx2/walk_i8", "avx2/quantize_f32", "avx2/widen8", "avx2/blocks_f32",
-    "avx2/blocks_i8", "avx2/dot_i16",
+    "avx2/blocks_i8", "avx2/dot_i16", "avx2/places_u8", "avx2/scatter_f32", "avx2/scatter_i8",
 )  # fmt: skip
 _NEEDS = {
     "activate": ("activations",),
+    "expectation": ("exp",),
+    "tanh": ("exp",),
     "int": ("code",),
     "log2": ("code",),
     "times_log2": ("code",),
@@ -54,6 +56,9 @@ _NEEDS = {
     "avx2/walk_i8": ("avx2/vectors", "avx2/store"),
     "avx2/dot_i16": ("avx2/store",),
     "avx2/quantize_f32": ("avx2/vectors",),
+    "avx2/places_u8": ("avx2/vectors", "avx2/nonzero8"),
+    "avx2/scatter_f32": ("activations", "avx2/vectors", "avx2/activate8"),
+    "avx2/scatter_i8": ("avx2/vectors", "avx2/store"),
 }
 _TYPES = {"float32": "float", "float64": "double"}
 _HEADERS = frozenset((

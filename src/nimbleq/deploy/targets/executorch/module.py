@@ -19,7 +19,7 @@ from nimbleq.types import Array
 TARGET = "executorch"
 _REAL: tuple[type[ops.Op], ...] = (
     ops.Linear, ops.Conv2d, ops.Activation, ops.LayerNorm, ops.Flatten, ops.ChannelShuffle, ops.Slice, ops.Unflatten,
-    ops.Add, ops.Concat, ops.Dueling, ops.Expectation,
+    ops.Add, ops.Concat, ops.Dueling, ops.Expectation, ops.Tanh,
 )  # fmt: skip
 
 

@@ -97,6 +97,10 @@ def _activation(build: Build, node: Node, op: ops.Activation) -> None:
         build.add("Clip", x, *bounds, out=node.output)
 
 
+def _tanh(build: Build, node: Node, op: ops.Tanh) -> None:
+    build.add("Tanh", build.source(node), out=node.output)
+
+
 def _layer_norm(build: Build, node: Node, op: ops.LayerNorm) -> None:
     weights, shape = build.graph.weights, build.graph.types[node.output].shape
     if build.opset < 17:
@@ -258,6 +262,7 @@ FLOAT: Mapping[type[ops.Op], Emit] = {
     ops.Linear: _linear,
     ops.Conv2d: _conv2d,
     ops.Activation: _activation,
+    ops.Tanh: _tanh,
     ops.LayerNorm: _layer_norm,
     ops.Pool: _pool,
     ops.Flatten: _flatten,

@@ -23,6 +23,7 @@ from nimbleq.deploy.targets.c.ops.pool import pool
 from nimbleq.deploy.targets.c.ops.quantize import quantize
 from nimbleq.deploy.targets.c.ops.requantize import requantize
 from nimbleq.deploy.targets.c.ops.slice import slice_of
+from nimbleq.deploy.targets.c.ops.tanh import tanh
 from nimbleq.deploy.targets.c.ops.tree import axis_tree, oblique_tree
 from nimbleq.deploy.targets.c.ops.unflatten import unflatten
 from nimbleq.graph import ops
@@ -35,6 +36,7 @@ PORTABLE: Mapping[type[ops.Op], Make] = {
     ops.Linear: linear,
     ops.Conv2d: conv2d,
     ops.Activation: activation,
+    ops.Tanh: tanh,
     ops.LayerNorm: layer_norm,
     ops.Pool: pool,
     ops.Flatten: flatten,

@@ -21,6 +21,8 @@ def conv2d(layer: Layer) -> list[str]:
     """Lines of a Conv2d, its epilogue included."""
     if is_sparse(layer):
         return sparse_conv2d(layer)
+    if layer.source in layer.layout.bits and layer.op.groups == 1 and layer.op.pad_value == 0:
+        return _of_bits(layer)
     op, weight, real = layer.op, layer.weight(layer.op.weight), real_weights(layer)
     if not real:
         check_int_source(layer)
@@ -72,5 +74,40 @@ def _border(layer: Layer, w: Stored, count: int, real: bool) -> list[str]:
         f"if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",
         f"    {passing}",
         "    continue;",
+        "}",
+    ]
+
+
+def _of_bits(layer: Layer) -> list[str]:
+    """Sums over the inputs of a window that are not zero, one input after the other, for all outputs at once."""
+    op, weight, real = layer.op, layer.weight(layer.op.weight), real_weights(layer)
+    if not real:
+        check_int_source(layer)
+    channels, height, width = layer.source_type.shape
+    out, rows, cols = layer.node_type.shape
+    _, _, kh, kw = weight.shape
+    w = layer.stored("weight", op.weight, weight.transpose(2, 3, 1, 0))
+    kind = "float" if real else "uint32_t"
+    sums, at = layer.buffer("sums", kind, out), f"(k * {out} + o)"
+    product = f"{as_float(layer, 'pixel[i]')} * {real_weight(layer, w.at(at))}" if real else w.times_at("pixel[i]", at)
+    return [
+        f"for (int r = 0; r < {rows}; ++r)",
+        f"for (int s = 0; s < {cols}; ++s) {{",
+        f"    for (int o = 0; o < {out}; ++o) {sums}[o] = {bias(layer)};",
+        f"    for (int a = 0; a < {kh}; ++a)",
+        f"    for (int b = 0; b < {kw}; ++b) {{",
+        f"        const int h = r * {op.stride[0]} + a - {op.padding[0]};",
+        f"        const int v = s * {op.stride[1]} + b - {op.padding[1]};",
+        *([f"        if (h < 0 || h >= {height} || v < 0 || v >= {width}) continue;"] if any(op.padding) else []),
+        f"        const {layer.source_element} *const pixel = {layer.x} + (h * {width} + v) * {channels};",
+        f"        for (int i = 0; i < {channels}; ++i) if (pixel[i] != 0) {{",
+        f"            const int k = (a * {kw} + b) * {channels} + i;",
+        f"            for (int o = 0; o < {out}; ++o) {sums}[o] += {product};",
+        "        }",
+        "    }",
+        f"    for (int o = 0; o < {out}; ++o) {{",
+        f"        const {kind} sum = {sums}[o];",
+        f"        {layer.y}[(r * {cols} + s) * {out} + o] = {activated(layer, 'sum') if real else requantized(layer)};",
+        "    }",
         "}",
     ]

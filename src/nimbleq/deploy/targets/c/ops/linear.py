@@ -33,17 +33,41 @@ def linear(layer: Layer) -> list[str]:
         result = activated(layer, f"{y}[o]")
         return [
             f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {bias(layer)};",
-            f"for (int k = 0; k < {n_in}; ++k)",
+            f"for (int k = 0; k < {n_in}; ++k){_there(layer)}",
             f"    for (int o = 0; o < {n_out}; ++o) {y}[o] += {product};",
             *([f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {result};"] if layer.step.epilogue else []),
         ]
     check_int_source(layer)
+    if layer.source in layer.layout.bits:
+        return _of_bits(layer)
     w = layer.stored("weight", layer.op.weight, weight)
     return dot_linear(layer, w, n_out, n_in) or [
         w.start,
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    uint32_t sum = {bias(layer)};",
         f"    for (int k = 0; k < {n_in}; ++k) sum += {w.times_next(f'{x}[k]')};",
+        f"    {y}[o] = {requantized(layer)};",
+        "}",
+    ]
+
+
+def _there(layer: Layer) -> str:
+    """The condition that input ``k`` is not zero, where most are."""
+    return f" if ({layer.x}[k] != 0)" if layer.source in layer.layout.bits else ""
+
+
+def _of_bits(layer: Layer) -> list[str]:
+    """Integer sums over the inputs that are not zero, one input after the other."""
+    weight, x, y = columns(layer), layer.x, layer.y
+    n_out, n_in = weight.shape
+    w = layer.stored("weight", layer.op.weight, weight.T)
+    sums = layer.buffer("sums", "uint32_t", n_out)
+    return [
+        f"for (int o = 0; o < {n_out}; ++o) {sums}[o] = {bias(layer)};",
+        f"for (int k = 0; k < {n_in}; ++k){_there(layer)}",
+        f"    for (int o = 0; o < {n_out}; ++o) {sums}[o] += {w.times_at(f'{x}[k]', f'(k * {n_out} + o)')};",
+        f"for (int o = 0; o < {n_out}; ++o) {{",
+        f"    const uint32_t sum = {sums}[o];",
         f"    {y}[o] = {requantized(layer)};",
         "}",
     ]

@@ -159,3 +159,7 @@ class Stored:
     def times_next(self, x: str) -> str:
         """C expression, uint32, of the integer ``x`` times the next weight in order."""
         return self.reader.product.format(x=x, weight=self.next, w=self.name, i="w++")
+
+    def times_at(self, x: str, index: str) -> str:
+        """C expression, uint32, of the integer ``x`` times one weight."""
+        return self.reader.product.format(x=x, weight=self.at(index), w=self.name, i=index if self.count > 1 else "0")

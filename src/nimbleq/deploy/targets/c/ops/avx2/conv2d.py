@@ -6,7 +6,8 @@ import numpy as np
 
 from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.avx2.quads import Products, Quads, quads
-from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, packed, pad_shift, store, with_slack
+from nimbleq.deploy.targets.c.ops.avx2.scatter import of_conv2d, scatter
+from nimbleq.deploy.targets.c.ops.avx2.store import bias_of, highest, per_group, store, tile_scales
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import check_int_source, real_weights
 from nimbleq.types import Array
@@ -17,10 +18,14 @@ PIXELS = 6
 
 def conv2d(products: Products, layer: Layer) -> list[str]:
     """Lines of a Conv2d, its epilogue included."""
+    if not real_weights(layer):
+        check_int_source(layer)
+    grid = of_conv2d(layer)
+    if grid is not None:
+        return scatter(layer, grid)
     if real_weights(layer):
         layer.use("avx2/conv_f32")
         return _tiles(layer, real=True)
-    check_int_source(layer)
     proven = _proven(layer, products)
     if proven is not None:
         layer.use("avx2/quads_u8", products.kernel)
@@ -48,7 +53,7 @@ def _tiles(layer: Layer, real: bool) -> list[str]:
         tile = _tile(start, group_out)
         packed = _packed(weight.astype(np.float32) if real else weight, op.groups, start, vectors * 8, kxn, run, real)
         w = layer.constant(f"weight{tile}", packed)
-        b = layer.constant(f"bias{tile}", _per_group(bias, op.groups, start, vectors * 8))
+        b = layer.constant(f"bias{tile}", per_group(bias, op.groups, start, vectors * 8))
         step = packed.size // op.groups
         geometry = (
             f"{rows}, {cols}, {channels}, {padded_width}, {op.stride[0]}, {op.stride[1]}, {in_channels}, "
@@ -57,7 +62,7 @@ def _tiles(layer: Layer, real: bool) -> list[str]:
         if real:
             kernel, last = "nq_conv_f32", activation_arguments(layer.step.epilogue)
         else:
-            kernel, last = "nq_conv_i8", _scales(layer, store(layer, channels), op.groups, start, vectors * 8, tile)
+            kernel, last = "nq_conv_i8", tile_scales(layer, store(layer, channels), op.groups, start, vectors * 8, tile)
         lines.append(
             f"for (int g = 0; g < {op.groups}; ++g) {kernel}({x} + g * {group_in}, "
             f"{layer.y} + g * {group_out} + {start}, {w} + g * {step}, {b} + g * {vectors * 8}, {geometry}, {last});"
@@ -100,30 +105,14 @@ def _bytes(layer: Layer, proven: list[Quads], pixels: int) -> list[str]:
         start, keep = 16 * index, quad.weights.shape[1]
         vectors, tile = -(-keep // 8), _tile(start, channels)
         w = layer.constant(f"weight{tile}", pad_to(quad.weights, vectors * 8, axis=1))
-        b = layer.constant(f"bias{tile}", _per_group(bias, 1, start, vectors * 8))
+        b = layer.constant(f"bias{tile}", per_group(bias, 1, start, vectors * 8))
         o = layer.constant(f"offset{tile}", quad.offsets)
         lines.append(
             f"nq_conv_u8({x}, {layer.y} + {start}, {w}, {b}, {o}, {len(quad.offsets)}, {rows}, {cols}, {channels}, "
             f"{op.stride[0] * _line(layer)}, {op.stride[1] * in_channels}, {min(pixels, rows * cols)}, {vectors}, "
-            f"{keep}, {_scales(layer, how, 1, start, vectors * 8, tile, group='0')});"
+            f"{keep}, {tile_scales(layer, how, 1, start, vectors * 8, tile, group='0')});"
         )
     return lines
-
-
-def _scales(layer: Layer, how: Store, groups: int, start: int, width: int, tile: str, group: str = "g") -> str:
-    """How an integer kernel stores one tile."""
-    if how.multiplier is None:
-        return how.value()
-    m = layer.constant(f"multiplier{tile}", with_slack(_per_group(how.multiplier, groups, start, width)))
-    entries = [f"{m} + {group} * {width}", "0", "0"]
-    if how.shift is not None:
-        s = layer.constant(f"shift{tile}", _per_group(how.shift, groups, start, width, filler=33))
-        entries[1] = f"{s} + {group} * {width}"
-    if how.rounding is not None:
-        lines = [packed(line, width) for line in how.rounding.reshape(groups, -1)[:, start : start + width]]
-        r = layer.constant(f"rounding{tile}", np.stack(lines))
-        entries[2] = f"{r} + {group} * {len(lines[0])}"
-    return how.value(*entries)
 
 
 def _bordered(layer: Layer, element: str) -> tuple[str, list[str]]:
@@ -159,11 +148,3 @@ def _packed(weight: Array, groups: int, start: int, width: int, kxn: int, run: i
         return lines
     pairs = pad_to(lines, -(-run // 2) * 2, axis=3).reshape(groups, kh, kxn, -1, 2, width)
     return pairs.transpose(0, 1, 2, 3, 5, 4).astype(np.int16)
-
-
-def _per_group(values: Array, groups: int, start: int, width: int, filler: int = 0) -> Array:
-    """``[group][width]`` of a per-channel parameter, for one channel tile."""
-    tile = values.reshape(groups, -1)[:, start : start + width]
-    if filler:
-        return np.stack([pad_shift(line, width) for line in tile])
-    return pad_to(tile, width)

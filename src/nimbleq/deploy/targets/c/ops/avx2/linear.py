@@ -8,6 +8,7 @@ from nimbleq.deploy.targets.c.ops.activation import activation_arguments
 from nimbleq.deploy.targets.c.ops.avx2 import blocks
 from nimbleq.deploy.targets.c.ops.avx2.linear_int import int_linear
 from nimbleq.deploy.targets.c.ops.avx2.quads import Products
+from nimbleq.deploy.targets.c.ops.avx2.scatter import of_linear, scatter
 from nimbleq.deploy.targets.c.ops.avx2.store import bias_of
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import columns, real_weights
@@ -19,6 +20,8 @@ FEW_OUTPUTS = 8
 """Up to this many outputs the vectors run along the inputs instead."""
 SPARSE_INPUTS = 32
 """From this many inputs on, skipping zero rows pays for finding them."""
+LEAST_VECTORS = 4
+"""From this many vectors of outputs on."""
 WALKED_INPUTS = 64
 """Up to this many, which are zero are the bits of one word, and no list is made."""
 
@@ -33,13 +36,15 @@ def _float(layer: Layer, weight: Array) -> list[str]:
     weight = weight.astype(np.float32)
     layer.use("avx2/linear_f32")
     x, y, act = layer.x, layer.y, activation_arguments(layer.step.epilogue)
-    bias = bias_of(layer, n_out)
-    lines = []
+    bias, vectors, lines = bias_of(layer, n_out), -(-n_out // 8), list[str]()
+    found = blocks.paying(layer, weight, blocks.FLOAT)
+    grid = of_linear(layer, weight) if found is None and vectors < LEAST_VECTORS else None
+    if grid is not None:
+        return scatter(layer, grid)
     if layer.source_element != "float":
         real = layer.buffer("real", "float", n_in)
         lines = [f"for (int i = 0; i < {n_in}; ++i) {real}[i] = (float){x}[i];"]
         x = real
-    found = blocks.paying(layer, weight, blocks.FLOAT)
     if found is not None:
         layer.use("avx2/blocks_f32")
         arrays = ("column", found.columns), ("fours", found.counts), ("weight", found.weights)
@@ -51,13 +56,13 @@ def _float(layer: Layer, weight: Array) -> list[str]:
         w = layer.constant("weight", pad_to(weight, stride))
         b = layer.constant("bias", bias)
         return [*lines, f"nq_linear_dot_f32({x}, {w}, {b}, {y}, {n_in}, {n_out}, {stride}, {act});"]
-    vectors = -(-n_out // 8)
     rows = pad_to(weight, vectors * 8, axis=0).T
     tiles = [rows[:, start : start + 8 * TILE] for start in range(0, vectors * 8, 8 * TILE)]
     w = layer.constant("weight", np.concatenate([np.ascontiguousarray(tile).reshape(-1) for tile in tiles]))
     b = layer.constant("bias", pad_to(bias, vectors * 8))
-    sparse = layer.source in layer.layout.sparse and n_in >= SPARSE_INPUTS and vectors >= 4
-    if sparse and n_in <= WALKED_INPUTS:
+    sparse = layer.source in layer.layout.sparse and n_in >= SPARSE_INPUTS and vectors >= LEAST_VECTORS
+    whole = x != "obs" or n_in % 8 == 0  # the caller's observation ends where it ends
+    if sparse and n_in <= WALKED_INPUTS and whole:
         layer.use("avx2/walk_f32")
         kernel = f"nq_linear_walk_f32({x}, there"
         lines.append(f"const uint64_t there = nq_there_f32({x}, {n_in});")

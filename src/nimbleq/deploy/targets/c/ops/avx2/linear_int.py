@@ -20,6 +20,7 @@ from nimbleq.deploy.targets.c.ops.avx2.quads import (
     pairs_fit,
     quads,
 )
+from nimbleq.deploy.targets.c.ops.avx2.scatter import of_linear, scatter
 from nimbleq.deploy.targets.c.ops.avx2.store import Store, bias_of, highest, packed, pad_shift, store, with_slack
 from nimbleq.deploy.targets.c.ops.avx2.words import WALKED_INPUTS
 from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
@@ -49,6 +50,9 @@ def int_linear(layer: Layer, weight: Array, products: Products) -> list[str]:
     found = blocks.paying(layer, weight, blocks.INT)
     if found is not None:
         return _blocks(dense, found)
+    grid = of_linear(layer, weight)
+    if grid is not None:
+        return scatter(layer, grid, bias)
     is_bytes = layer.source_element == "uint8_t"
     # Whole groups of inputs are read: the arena has room for that, the caller's observation has not.
     in_arena = layer.layout.in_arena(layer.source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.layer import Layer, pad_to
 from nimbleq.deploy.targets.c.ops.sums import real_weights
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
@@ -108,3 +108,27 @@ def with_slack(multiplier: Array) -> Array:
 def pad_shift(shift: Array, extent: int) -> Array:
     """Shifts with harmless padding."""
     return np.concatenate([shift, np.full(extent - len(shift), 33, np.int32)])
+
+
+def tile_scales(layer: Layer, how: Store, groups: int, start: int, width: int, tile: str, group: str = "g") -> str:
+    """How an integer kernel stores one tile."""
+    if how.multiplier is None:
+        return how.value()
+    m = layer.constant(f"multiplier{tile}", with_slack(per_group(how.multiplier, groups, start, width)))
+    entries = [f"{m} + {group} * {width}", "0", "0"]
+    if how.shift is not None:
+        s = layer.constant(f"shift{tile}", per_group(how.shift, groups, start, width, filler=33))
+        entries[1] = f"{s} + {group} * {width}"
+    if how.rounding is not None:
+        lines = [packed(line, width) for line in how.rounding.reshape(groups, -1)[:, start : start + width]]
+        r = layer.constant(f"rounding{tile}", np.stack(lines))
+        entries[2] = f"{r} + {group} * {len(lines[0])}"
+    return how.value(*entries)
+
+
+def per_group(values: Array, groups: int, start: int, width: int, filler: int = 0) -> Array:
+    """``[group][width]`` of a per-channel parameter, for one channel tile."""
+    tile = values.reshape(groups, -1)[:, start : start + width]
+    if filler:
+        return np.stack([pad_shift(line, width) for line in tile])
+    return pad_to(tile, width)
