@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,10 +16,10 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.files import exclusive_lock
 from nimbleq.graph.artefact import attach_certificate, digest, load_artefact, read_certificate
 from nimbleq.graph.artefact_files import certificate_file
-from nimbleq.graph.guard_codec import guard_hash
-from nimbleq.graph.guard_state import GuardedPolicy
 from nimbleq.rundir import RunDir
 from nimbleq.types import Policy
+from nimbleq.verbs.certify_cells import Cell, cells_of, certify_cells
+from nimbleq.verbs.certify_limit import asked_limit, certify_limit_of
 from nimbleq.verbs.common import (
     Output,
     artefact_of_run,
@@ -29,6 +29,7 @@ from nimbleq.verbs.common import (
     say_unread_masks,
     teacher_words,
 )
+from nimbleq.verbs.policies import playing
 
 if TYPE_CHECKING:
     from nimbleq.compress.certify import Certificate, ReturnRange
@@ -52,6 +53,12 @@ class Args(Output):
         max_episodes: play at most this many more episodes.
         workers: processes that play episodes.
         target: play the student with the runtime of this target; its certificate lies in certificate-TARGET.json.
+        measure: certify this quantity of the environment in place of the return: info:NAME is the largest info[NAME]
+            of an episode (info:NAME:mean, info:NAME:last), which has to be in [0, 1]; no teacher is needed.
+        at_most: the mean of the measure is at most this.
+        at_least: the mean of the measure is at least this.
+        vary: certify in variations of the environment, NAME=LOW:HIGH (the middles of five equal parts), NAME=LOW:HIGH:N
+            or NAME=a,b,c for an argument of it; several make a grid. All of them have to be certified.
     """
 
     artefact: Annotated[Path, tyro.conf.Positional]
@@ -61,19 +68,44 @@ class Args(Output):
     max_episodes: int = MAX_EPISODES
     workers: int = 2
     target: str | None = None
+    measure: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    vary: tuple[str, ...] = ()
 
 
 def main(args: Args, console: Console) -> tuple[dict[str, Any], bool]:
     """Play on, or start."""
+    from nimbleq.compress.certify import ALPHA
+
+    limit = asked_limit(args.measure, args.at_most, args.at_least)
+    if limit is not None and (args.keep is not None or args.return_range is not None):
+        raise ConfigError("--measure needs no --keep and no --return-range: it is about the policy alone, in [0, 1]")
+    if args.target is not None and (limit is not None or args.vary):
+        raise ConfigError("--target cannot be combined with --measure or --vary")
     path, run = artefact_of_run(args.artefact, "there is no teacher and no environment to compare it in")
     with exclusive_lock(run.path, read_only=True):
         say_unread_masks(run_env(run), console)
         asked = (args.keep, args.max_episodes, args.workers, args.return_range)
-        if args.target is not None:
+
+        def judged(cell: Cell | None) -> dict[str, Any]:
+            if limit is None:
+                return certify_run(path, run, console, *asked, fresh=args.fresh, cell=cell)
+            budget = (args.max_episodes, args.workers)
+            return certify_limit_of(path, run, console, limit, *budget, fresh=args.fresh, cell=cell)
+
+        if args.vary:
+            result, certified = certify_cells(cells_of(args.vary, ALPHA), judged, console)
+            keep_result(run, "certify-vary", result, console)
+            return result, certified
+        if limit is not None:
+            result = judged(None)
+            keep_result(run, "certify-measure", result, console)
+        elif args.target is not None:
             with on_target(load_artefact(path), args.target) as policy:
                 result = certify_run(path, run, console, *asked, fresh=args.fresh, target=(args.target, policy))
         else:
-            result = certify_run(path, run, console, *asked, fresh=args.fresh)
+            result = judged(None)
             keep_result(run, "certify", result, console)
     return result, bool(result["certified"])
 
@@ -89,31 +121,36 @@ def certify_run(
     *,
     fresh: bool = False,
     target: tuple[str, OnTarget] | None = None,
+    cell: Cell | None = None,
 ) -> dict[str, Any]:
     """Certify one artefact of ``run`` and save every return in it; returns the verb's JSON object.
 
     Args:
         target: what plays in place of the graph, and the target's name.
+        cell: a variation of the environment to play in.
     """
-    from nimbleq.compress.certify import Attempts, certify, check_keep, record
+    from nimbleq.compress.certify import ALPHA, Attempts, certify, check_keep, record
     from nimbleq.compress.certify.stream import graph_hash
     from nimbleq.rl.training.evaluate import Evaluator
 
     student, teacher = load_artefact(artefact), load_teacher(run)
     if student.graph.obs_type != teacher.graph.obs_type or student.graph.actions != teacher.graph.actions:
         raise FileError(f"{artefact} and {run.teacher} are not policies for the same environment")
-    name = "" if target is None else target[0]
-    known = student.certificate if target is None else read_certificate(artefact, name)
+    name = cell.file if cell is not None else "" if target is None else target[0]
+    known = read_certificate(artefact, name) if name else student.certificate
     own = graph_hash(student.graph)
     stand_in: tuple[Policy, str] | None = None
-    if target is not None:
+    if cell is not None:
+        policy, hashed = playing(student)
+        stand_in = policy, cell.student(hashed)
+    elif target is not None:
         if student.guard is not None:
             raise ConfigError(
                 f"{artefact} has a guard, which --target {name} does not run: certify it without --target"
             )
         stand_in = target[1], target[1].hash(own)
     elif student.guard is not None:
-        stand_in = cast(Policy, GuardedPolicy(student.graph, student.guard)), guard_hash(student.guard, own)
+        stand_in = playing(student)
     student_hash = own if stand_in is None else stand_in[1]
     earlier = [
         one
@@ -122,7 +159,7 @@ def certify_run(
     ]
     asked = keep if keep is not None else (known or student.certificate or {}).get("keep", 0.99)
     check_keep(asked)
-    env = run_env(run)
+    env = run_env(run) if cell is None else cell.env(run_env(run))
     teacher_digest = digest(run.teacher)
     who = teacher_words(run)
     if who:
@@ -140,6 +177,7 @@ def certify_run(
         others = [one for one in earlier if one.claim.attempt != made.claim.attempt]
         content = record([*others, made]) | {"teacher_digest": teacher_digest, "guarded": student.guard is not None}
         content |= {"teacher": who} if who else {}
+        content |= {} if cell is None else {"vary": str(cell)}
         if target is not None:
             content |= {"target": {"name": name, "run": target[1].label, "files": list(target[1].files)}}
         written(lambda: attach_certificate(artefact, content, name))
@@ -162,6 +200,7 @@ def certify_run(
             earlier=earlier,
             spent=spent,
             fresh=fresh,
+            alpha=ALPHA if cell is None else cell.alpha,
             max_episodes=max_episodes,
             stand_in=stand_in,
             on_start=start,

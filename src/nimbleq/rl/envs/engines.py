@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import atari, cartpole, lunarlander, many, serial
 from nimbleq.rl.envs.batch import EnvBatch
+from nimbleq.rl.envs.measured import MeasuredEnv, MeasuredEnvBatch
 from nimbleq.rl.spec import EnvSpec
 
 
@@ -45,6 +47,12 @@ def _plain(name: str) -> Callable[[EnvConfig], bool]:
 
 
 ENV_ENGINES = [
+    EnvEngine(
+        "a quantity in info",
+        lambda config: isinstance(config, MeasuredEnv),
+        lambda config, count, pictures: MeasuredEnvBatch(cast(MeasuredEnv, config), count),
+        draws=False,
+    ),
     EnvEngine(
         "ALE",
         lambda config: config.id.startswith("ALE/"),

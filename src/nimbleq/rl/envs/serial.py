@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from nimbleq.config import EnvConfig
@@ -27,7 +30,8 @@ class SerialEnvBatch:
 
     def reset(self, index: int, seed: int) -> Array:
         """See `EnvBatch`."""
-        row, _ = self.envs[index].reset(seed=int(seed))
+        row, info = self.envs[index].reset(seed=int(seed))
+        self.begun(index, info)
         check_finite(self.name, np.array([index]), row[None], np.zeros(1))
         if self.mask is not None:
             self._note_mask(index, over=False)
@@ -42,8 +46,8 @@ class SerialEnvBatch:
         truncated: list[bool] = []
         envs, masked = self.envs, self.mask is not None
         for row, (index, action) in enumerate(zip(indices.tolist(), actions.tolist(), strict=True)):
-            next_obs[row], gain, end, cut, _ = envs[index].step(action)
-            reward.append(gain)
+            next_obs[row], gain, end, cut, info = envs[index].step(action)
+            reward.append(self.gain(index, gain, end or cut, info))
             terminated.append(end)
             truncated.append(cut)
             if masked:
@@ -52,6 +56,13 @@ class SerialEnvBatch:
             rewards = np.array(reward, np.float32)
         check_finite(self.name, indices, next_obs, rewards)
         return next_obs, rewards, np.array(terminated, bool), np.array(truncated, bool)
+
+    def begun(self, index: int, info: Mapping[str, Any]) -> None:
+        """An episode has begun."""
+
+    def gain(self, index: int, reward: float, over: bool, info: Mapping[str, Any]) -> float:
+        """What a step counts: its reward."""
+        return reward
 
     def _note_mask(self, index: int, over: bool) -> None:
         mask = self.envs[index].mask
