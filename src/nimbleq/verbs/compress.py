@@ -194,6 +194,7 @@ def compress_run(
                 on_start=lambda name, begun: say_start(begun, console, f"{name}: "),
                 on_candidate=lambda candidate: _say_candidate(candidate, console),
                 store=store, measure=measure, number=Attempts(run.attempts).number,
+                control=control_of(run, config, env, teacher.digest),
             )  # fmt: skip
         baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
     path = place(run, name, certified=found.certificate.certified)
@@ -209,8 +210,8 @@ def compress_run(
     recipe = config.recipe if isinstance(config.recipe, str) else None
     result = {"artefact": str(path), "artefact_digest": saved.digest, "recipe": recipe, **found.to_dict()}
     for row, candidate in zip(result["candidates"], found.candidates, strict=True):
-        row["latency_us"] = decision_us(candidate.graph, found.golden_obs)
-    result["teacher_latency_us"] = decision_us(teacher.graph, found.golden_obs)
+        row["latency_us"] = decision_us(candidate.graph, found.golden_obs, teacher.interface)
+    result["teacher_latency_us"] = decision_us(teacher.graph, found.golden_obs, teacher.interface)
     result["baselines"]["scratch"] = baseline
     result["seconds"] = time.monotonic() - start
     _print_result(result, console)
@@ -231,6 +232,13 @@ def candidates_of(run: RunDir, config: CompressConfig, env: EnvConfig, teacher_d
         "versions": provenance({})["versions"],
     }
     return Store(run.candidates / sha256(json.dumps(asked, sort_keys=True).encode())[:16])
+
+
+def control_of(run: RunDir, config: CompressConfig, env: EnvConfig, teacher_digest: str) -> Store:
+    """Where the linear policy that every search shows beside its result is kept: no recipe and no limit changes it."""
+    plain = replace(config, recipe="linear", hidden=None, limits=Limits(), direct=DirectConfig())
+    folder = candidates_of(run, plain, env, teacher_digest).folder
+    return Store(folder.with_name(f"control-{folder.name}"))
 
 
 def certified_keep(path: Path) -> tuple[float, str] | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from math import ceil, log2
 
 import numpy as np
@@ -47,6 +48,7 @@ _FEWEST = 200
 certificate."""
 _GOLDEN = 256
 _PATIENCE_S = 1_800.0
+(_CONTROL,) = trials(student_family(()), ("float32",))
 
 
 OnStart = Callable[[str, Certificate], None]
@@ -63,6 +65,7 @@ def compress_policy(
     measure: Measure | None = None,
     on_candidate: OnCandidate | None = None,
     number: Number = in_order,
+    control: Store | None = None,
 ) -> Compression:
     """The smallest policy found that provably keeps ``config.keep`` of the teacher's return.
 
@@ -82,6 +85,8 @@ def compress_policy(
         measure: of the cost that ``config.limits`` bounds.
         on_candidate: receives each candidate that has played.
         number: of an attempt, where some of these policies may have been judged before.
+        control: keeps the linear policy that every result shows, and the teacher's returns, for the next search of the
+            same teacher.
 
     Raises:
         ConfigError: a setting is out of range, no candidate could be certified with so few episodes, or every one
@@ -90,7 +95,7 @@ def compress_policy(
     """
     config = config or CompressConfig()
     check_config(config)
-    return _Search(teacher, evaluate, config, tick, on_start, store, measure, on_candidate, number).run()
+    return _Search(teacher, evaluate, config, tick, on_start, store, measure, on_candidate, number, control).run()
 
 
 class _Search:
@@ -107,10 +112,11 @@ class _Search:
         measure: Measure | None,
         on_candidate: OnCandidate | None,
         number: Number,
+        control: Store | None,
     ) -> None:
         self.teacher, self.evaluate, self.config, self.tick = teacher, evaluate, config, tick
         self.on_start, self.store, self.measure, self.on_candidate = on_start, store, measure, on_candidate
-        self.number = number
+        self.number, self.control = number, control
         # What passes make is judged with `evaluate`; on the way they may play something cheaper.
         cheaper = getattr(evaluate, "low_fidelity", evaluate)
         self.context = Context(without_mask(teacher), cheaper, config.distill, config.seed, direct=config.direct)
@@ -127,6 +133,7 @@ class _Search:
 
     def run(self) -> Compression:
         self._check_reach()
+        self._recall()
         ladders = self._ladders()
         self.families = sum(map(len, ladders))
         larger = [family for ladder in ladders for family in self._halve(ladder)]
@@ -144,6 +151,24 @@ class _Search:
             name, why = next(iter(self.too_large.items()))  # the first is the smallest
             raise ConfigError(f"nothing that is asked for is small enough: {name} has {why}")
         return self._result(self._best_effort())
+
+    def _recall(self) -> None:
+        """The teacher's returns that an earlier search has played."""
+        known = self.control.played(_CONTROL.name) if self.control else None
+        if known is not None:
+            self.returns.known.update(zip(self.seeds.tolist(), known.teacher.tolist(), strict=False))
+
+    def _linear(self) -> Candidate:
+        """The linear policy that the result shows: one of the candidates, that of an earlier search, or a new one."""
+        found = next((c for c in self.tried if is_linear(c.graph)), None)
+        known = self.control.played(_CONTROL.name) if self.control and found is None else None
+        found = found or (known.candidate if known else self._try(_CONTROL))
+        if self.control and known is None and found.name == _CONTROL.name:
+            played = [
+                self.returns.known[seed] for seed in takewhile(self.returns.known.__contains__, self.seeds.tolist())
+            ]
+            self.control.save_played(Played(found, np.array(played)))
+        return found
 
     def _halve(self, ladder: Ladder) -> Ladder:
         """Try families until the smallest of the ladder that suffices is found; that and the larger ones.
@@ -347,17 +372,13 @@ class _Search:
 
     def _result(self, chosen: Candidate) -> Compression:
         certificate = self.certificates[chosen.name]
-        linear = next((c for c in self.tried if is_linear(c.graph)), None)
-        if linear is None:
-            (trial,) = trials(student_family(()), ("float32",))
-            linear = self._try(trial)
         teacher_cost = cost(self.teacher)
         obs = self.context.visited(chosen.graph).obs
         return Compression(
             best=chosen,
             certificate=certificate,
             candidates=tuple(sorted(self.tried, key=lambda c: c.size_bytes)),
-            linear=linear,
+            linear=self._linear(),
             golden_obs=obs[np.linspace(0, len(obs) - 1, min(_GOLDEN, len(obs))).astype(np.int64)],
             teacher_size_bytes=teacher_cost.size_bytes,
             teacher_macs=teacher_cost.macs,

@@ -20,7 +20,7 @@ _FACTS = {field.name for field in fields(Candidate)} - {"name", "graph", "return
 
 @dataclass(frozen=True)
 class Played:
-    """A finished candidate, with the teacher's returns on the seeds that it played, ``float64[E]``."""
+    """A finished candidate, with the teacher's returns on the seeds that it played and perhaps more, ``float64[E]``."""
 
     candidate: Candidate
     teacher: Array
