@@ -38,11 +38,13 @@ class Cell:
         name: its key in the JSON file.
         measure: measures it; returns JSON values.
         expected: seconds, roughly, for the first guess of the time that is left.
+        settings: stands for everything that it is measured with; a result with other settings is measured again.
     """
 
     name: str
     measure: Callable[[Context], dict[str, Any]]
     expected: float = 10.0
+    settings: str = ""
 
 
 def no_pictures(record: Record, results: Path) -> None:

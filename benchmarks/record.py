@@ -20,6 +20,7 @@ from nimbleq.files import read_json, write_json
 from nimbleq.version import VERSION
 
 MISSING = "not measured yet"
+OTHERWISE = "measured with other settings, so to be measured again"
 _PACKAGES = (
     "numpy", "torch", "gymnasium", "onnxruntime", "stable-baselines3", "sbx-rl", "jax", "tianshou", "ale-py", "minatar",
     "envpool", "ray", "crazyflow",
@@ -52,14 +53,15 @@ class Record:
         self.path = path
         self.cells: dict[str, dict[str, Any]] = dict(read_json(path)["cells"]) if path.exists() else {}
 
-    def finished(self, name: str) -> bool:
-        """Whether the cell has a result that is no error."""
-        return "error" not in self.cells.get(name, {"error": MISSING})
+    def finished(self, name: str, settings: str | None = None) -> bool:
+        """Whether the cell has a result that is no error, with these ``settings`` (None: with any)."""
+        cell = self.cells.get(name, {"error": MISSING})
+        return "error" not in cell and settings in (None, cell.get("settings", ""))
 
-    def measure(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def measure(self, name: str, work: Callable[[], dict[str, Any]], settings: str = "") -> dict[str, Any]:
         """What ``work`` says, stamped as it began and written at once, in place of a former cell ``name``."""
         began = stamp()
-        self.cells[name] = work() | {"stamp": began}
+        self.cells[name] = work() | {"stamp": began} | ({"settings": settings} if settings else {})
         write_json(self.path, {"cells": self.cells})
         return self.cells[name]
 
@@ -74,7 +76,9 @@ class Record:
 
     def why(self, name: str) -> str:
         """Why a cell has no figures."""
-        return f"failed: {self.cells[name]['error']}" if name in self.cells else MISSING
+        if name not in self.cells:
+            return MISSING
+        return f"failed: {self.cells[name]['error']}" if "error" in self.cells[name] else OTHERWISE
 
     def footnote(self) -> str:
         """Where the cells were measured, one after the other where it was not the same place."""

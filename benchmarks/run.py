@@ -1,9 +1,9 @@
 """All benchmarks: ``python -m benchmarks.run [CASE …] [--list] [--only TEXT …] [--seeds N …] [--within S]``.
 
-A case is a list of cells. A finished cell stays in ``results/CASE.json`` and is not measured again, unless ``--fresh``
-is given; so a stopped benchmark goes on where it was, and a large table grows over several runs. The table
-``results/CASE.md`` is written after each cell, and shows those that are missing. A cell that failed is shown with its
-error and tried again next time. Cells run one after the other.
+A case is a list of cells. A finished cell stays in ``results/CASE.json`` and is not measured again, unless its settings
+have changed or ``--fresh`` is given; so a stopped benchmark goes on where it was, and a large table grows over several
+runs. The table ``results/CASE.md`` is written after each cell, and shows those that are missing. A cell that failed is
+shown with its error and tried again next time. Cells run one after the other.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def run(case: Case, options: Options) -> list[str]:
     """
     record = Record(options.results / f"{case.name}.json")
     cells = options.cells(case)
-    todo = [cell for cell in cells if not options.tables and (options.fresh or not record.finished(cell.name))]
+    done = [record.finished(cell.name, cell.settings) and not options.fresh for cell in cells]
+    todo = [cell for cell, finished in zip(cells, done, strict=True) if not (finished or options.tables)]
     clock, start = Clock(), time.monotonic()
     for number, cell in enumerate(todo):
         if time.monotonic() - start > options.within:
@@ -109,7 +110,7 @@ def run(case: Case, options: Options) -> list[str]:
         print(f"[{number + 1}/{len(todo)}] {case.name}: {cell.name} … {left} left", file=sys.stderr, flush=True)
         began = time.monotonic()
         work = partial(measured, cell, record, options.results, options.quick)
-        values = record.measure(cell.name, work)
+        values = record.measure(cell.name, work, cell.settings)
         clock.note(cell.expected, time.monotonic() - began)
         if "error" in values:
             print(f"    failed: {values['error']}", file=sys.stderr, flush=True)
@@ -155,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.list:
         for case in cases:
             record, cells = Record(results / f"{case.name}.json"), options.cells(case)
-            done = sum(record.finished(cell.name) for cell in cells)
+            done = sum(record.finished(cell.name, cell.settings) for cell in cells)
             print(f"{case.name:18} {done:3} of {len(cells):3} cells   {CASES[case.name]}")
         return 0
     results.mkdir(parents=True, exist_ok=True)

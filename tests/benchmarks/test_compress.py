@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from benchmarks.cases import load
 from benchmarks.cases.compress import peers, show
 from benchmarks.cases.compress.measure import returns_facts
 from benchmarks.cases.compress.methods import METHODS
+from benchmarks.cases.compress.settings import settings_of
 from benchmarks.cases.compress.teachers import TEACHERS
 from benchmarks.catch import Catch
 from benchmarks.record import Record
@@ -60,6 +62,8 @@ def record(tmp_path: Path) -> Record:
         "lunarlander distill seed0": cell(90, 0.98),
         "lunarlander NNCF int8 seed0": {"error": "no nncf", "stamp": {}},
     }  # fmt: skip
+    for name, made_cell in made.items():
+        made_cell["settings"] = settings_of("lunarlander", name.removeprefix("lunarlander ").rpartition(" seed")[0])
     (tmp_path / "compress.json").write_text(json.dumps({"cells": made}))
     return Record(tmp_path / "compress.json")
 
@@ -77,6 +81,22 @@ def test_the_smallest_that_is_certified_comes_first_and_what_is_missing_is_named
     assert "0 of 1 |" in text
     assert "1 failed: no nncf: lunarlander NNCF int8 seed0." in text
     assert "1 not measured yet: lunarlander last-bytes seed0." in text
+
+
+def test_a_cell_with_other_settings_is_measured_again(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "lunarlander distill seed0"
+    wanted = {cell.name: cell.settings for cell in load("compress").cells((0,))}
+    assert record.finished(name, wanted[name])
+    row = TEACHERS["lunarlander"]
+    monkeypatch.setitem(TEACHERS, "lunarlander", replace(row, compress=(*row.compress[:-1], "128")))
+    changed = {cell.name: cell.settings for cell in load("compress").cells((0,))}
+    assert {name for name in wanted if wanted[name] != changed[name]} == {
+        name for name in wanted if name.startswith("lunarlander ") and show.TEACHER not in name
+    }
+    assert not record.finished(name, changed[name])
+    text = show.table(record, list(record.cells))
+    assert "| distill |" not in text
+    assert "measured with other settings" in text
 
 
 def test_the_picture_holds_every_cell_and_is_well_formed(record: Record, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ method is one ``nimbleq compress`` that ends in a certificate, at a keep that a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-from benchmarks.case import Case, Cell
+from benchmarks.case import Case, Cell, Context
 from benchmarks.cases.compress import measure, peers, show, teachers
 from benchmarks.cases.compress.methods import METHODS
+from benchmarks.cases.compress.settings import settings_of
 from benchmarks.cases.compress.teachers import TEACHERS
 
 SEEDS = (0, 1, 2)
@@ -25,11 +27,15 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
 def _of(name: str, seed: int) -> list[Cell]:
     """The cells of a teacher: itself, the methods that suit it, a network from scratch, the peers."""
     suited = [method for method, row in METHODS.items() if row.suits(TEACHERS[name].pictures)]
+
+    def cell(method: str, work: Callable[[Context], dict[str, Any]], expected: float) -> Cell:
+        return Cell(f"{name} {method} seed{seed}", work, expected, settings_of(name, method))
+
     return [
-        Cell(f"{name} {show.TEACHER} seed{seed}", partial(teachers.measure, name, seed), 120),
-        *(Cell(f"{name} {one} seed{seed}", partial(measure.compressed, name, one, seed), 30) for one in suited),
-        Cell(f"{name} {measure.SCRATCH} seed{seed}", partial(measure.from_scratch, name, seed), 120),
-        *(Cell(f"{name} {peer} seed{seed}", partial(peers.measure, name, peer, seed), 20) for peer in peers.ROWS),
+        cell(show.TEACHER, partial(teachers.measure, name, seed), 120),
+        *(cell(one, partial(measure.compressed, name, one, seed), 30) for one in suited),
+        cell(measure.SCRATCH, partial(measure.from_scratch, name, seed), 120),
+        *(cell(peer, partial(peers.measure, name, peer, seed), 20) for peer in peers.ROWS),
     ]
 
 

@@ -13,6 +13,8 @@ from benchmarks.case import Context
 from benchmarks.cases.compress.teachers import TEACHERS, run_of
 from benchmarks.process import measure as in_process
 
+EPISODES = 300
+"""Played by a peer's policy and its teacher."""
 PYTHON = os.environ.get("NIMBLEQ_COMPRESSORS_PYTHON", sys.executable)
 ROWS = {
     "ONNX Runtime int8": ("ort-int8",),
@@ -29,7 +31,7 @@ ROWS = {
 
 def measure(teacher: str, peer: str, seed: int, context: Context) -> dict[str, Any]:
     """One peer's policy: what it costs and returns. Nothing certifies it."""
-    words = ("--run", str(run_of(teacher, seed, context)), "--episodes", "20" if context.quick else "300")
+    words = ("--run", str(run_of(teacher, seed, context)), "--episodes", "20" if context.quick else str(EPISODES))
     teach = _distilling(TEACHERS[teacher].compress)
     return in_process("-m", "benchmarks.peers.compressors", *ROWS[peer], *words, *teach, python=PYTHON)
 

@@ -11,6 +11,7 @@ from benchmarks.cases.compress.measure import SCRATCH
 from benchmarks.cases.compress.methods import METHODS
 from benchmarks.cases.compress.peers import ROWS as PEERS
 from benchmarks.cases.compress.plot import Mark, picture
+from benchmarks.cases.compress.settings import settings_of
 from benchmarks.cases.compress.teachers import TEACHERS
 from benchmarks.record import Record
 from benchmarks.statistics import mean, median
@@ -80,7 +81,8 @@ def lines(record: Record, teacher: str, seeds: Sequence[int]) -> list[Line]:
     found = []
     for name in names:
         cell_names = {seed: f"{teacher} {name} seed{seed}" for seed in seeds}
-        cells = {seed: record.cells[cell] for seed, cell in cell_names.items() if record.finished(cell)}
+        settings = settings_of(teacher, name)
+        cells = {seed: record.cells[cell] for seed, cell in cell_names.items() if record.finished(cell, settings)}
         found.append(Line(name, cells, len(seeds)))
     first, *others = found
     return [first, *sorted((line for line in others if line.cells), key=lambda line: line.rank)]
@@ -90,7 +92,8 @@ def _missing(record: Record, teacher: str, names: Sequence[str]) -> str:
     """Cells without figures, by the reason."""
     why: dict[str, list[str]] = {}
     for name in names:
-        if name.startswith(f"{teacher} ") and not record.finished(name):
+        method = name.removeprefix(f"{teacher} ").rpartition(" seed")[0]
+        if name.startswith(f"{teacher} ") and not record.finished(name, settings_of(teacher, method)):
             why.setdefault(record.why(name), []).append(name)
     return "".join(f"\n{len(cells)} {reason}: {', '.join(cells)}.\n" for reason, cells in why.items())
 
