@@ -2,8 +2,9 @@
 
 Arms, at equal environment steps: `alone`, the Q-network acts itself; `value`, it collects and the policy is distilled
 online; `policy`, the policy collects; and the last two with int8 weights (`value-int8`, `policy-int8`). The cells
-`…-speed` time collection (acting and stepping the environments, nothing learnt) and one decision in C, policy and value
-network in turns. Wants a quiet machine.
+`…-speed` time collection (acting and stepping the environments, nothing learnt), acting alone, and one decision in C,
+policy and value network in turns. What is left of a step without acting is the environment's: a policy that took no
+time could collect no faster. Wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -105,7 +106,15 @@ def speed(task: Task, context: Context) -> dict[str, Any]:
             envs.step(act(envs.obs, envs.mask))
         return time.perf_counter() - began
 
-    timers = {"policy": partial(collect, learner.policy.act), "value": partial(collect, learner.value.act)}
+    def acting(act: Callable[..., Any]) -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            act(envs.obs, envs.mask)
+        return time.perf_counter() - began
+
+    networks = {"policy": learner.policy.act, "value": learner.value.act}
+    timers = {name: partial(collect, act) for name, act in networks.items()}
+    timers |= {f"{name} acts": partial(acting, act) for name, act in networks.items()}
     interleaved(timers, 1)
     times = interleaved(timers, PAIRS + 4)
     graphs = graphs_of(config, envs.spec, learner.weights())
@@ -116,7 +125,8 @@ def speed(task: Task, context: Context) -> dict[str, Any]:
     decisions = {"policy": graphs.policy, "policy-int8": int8, "value": graphs.value}
     return {
         "envs": config.envs,
-        "steps_per_s": {name: steps * config.envs / min(each) for name, each in times.items()},
+        "steps_per_s": {name: steps * config.envs / min(times[name]) for name in networks},
+        "acting_us": {name: min(times[f"{name} acts"]) / (steps * config.envs) * 1e6 for name in networks},
         "ratio": ratio(times["value"], times["policy"]),
         "decision_us": {name: decision_us(graph, obs) for name, graph in decisions.items()},
     }
@@ -202,10 +212,18 @@ def _speed(record: Record, task: str) -> str:
     rate, us, pairs = cell["steps_per_s"], cell["decision_us"], cell["ratio"]
     shown = ", ".join(f"{which} {value * 1e3:,.0f} ns" for which, value in us.items() if value is not None)
     rates = f"policy {rate['policy']:,.0f}, value network {rate['value']:,.0f} steps/s"
+    acting, env = cell["acting_us"], environment_us(cell)
     return (
         f"Collection with {cell['envs']} environments: {rates}, ×{pairs['median']:.2f} "
-        f"({pairs['least']:.2f} to {pairs['most']:.2f} in {pairs['pairs']} pairs). A decision in C: {shown}."
+        f"({pairs['least']:.2f} to {pairs['most']:.2f} in {pairs['pairs']} pairs). A step takes the environment "
+        f"{env:.2f} µs, the policy {acting['policy']:.2f}, the value network {acting['value']:.2f}: at most "
+        f"×{1 + acting['value'] / env:.2f}. A decision in C: {shown}."
     )
+
+
+def environment_us(cell: Mapping[str, Any]) -> float:
+    """Microseconds of a step without acting."""
+    return float(1e6 / cell["steps_per_s"]["value"] - cell["acting_us"]["value"])
 
 
 def _arm(record: Record, task: str, arm: str) -> str:

@@ -2,8 +2,13 @@
 
 Sources, targets, methods, thresholds and seeds were fixed before any of it was run. A cell is one ``nimbleq train``
 that stops at the threshold, which 100 fresh episodes confirm; steps of the transfer are all of its environment steps,
-the teacher's play and what its comparison with scratch gave up included, and not those of its source. Every seed has a
-source of its own. `scratch+` is only run where `scratch` ended below the threshold.
+the teacher's play and that of the learner from scratch beside it included, and not those of its source. Greedy checks,
+of the teacher too, are counted nowhere. Every seed has a source of its own. `scratch+` is only run where `scratch`
+ended below the threshold.
+
+The rule of the race, written down before the table was filled: a run with a source trains two learners on one replay,
+each acts in half of the environments, and their checks take turns, each as often as in a run alone. Whoever solves the
+task first ends the run; whoever is behind in 10 pairs of checks, one after the other, is given up.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def test_an_arm_is_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:
             "lunarlander-alone-0": alone(200.0), "lunarlander-value-0": pair(198.0), "lunarlander-value-1": pair(50.0),
             "lunarlander-policy-0": pair(100.0, smaller=10),
             "lunarlander-speed": {
-                "envs": 16, "steps_per_s": {"policy": 3e4, "value": 2e4}, "decision_us": {"policy": 0.1, "value": None},
+                "envs": 16, "steps_per_s": {"policy": 3e4, "value": 2e4}, "acting_us": {"policy": 5.0, "value": 25.0},
+                "decision_us": {"policy": 0.1, "value": None},
                 "ratio": {"median": 1.3, "least": 1.2, "most": 1.6, "pairs": 9},
             },
         },

@@ -71,7 +71,7 @@ def settings() -> dict[str, TrainConfig]:
         "images-plain": pictures | {"replay.compress": False, "replay.prioritized": False},
         "pqn": {"algorithm": "pqn", "learner.target": "none", "learner.optimizer": "radam"},
         "pair": {"policy.network": "6", "policy.format": "int8", "policy.collects": "policy"},
-        "from": {"transfer.source": source(), "transfer.trial": 0.3},
+        "from": {"transfer.source": source(), "transfer.patience": 3},
     }
     base = with_changes(preset("CartPole-v1"), {"env.max_episode_steps": 40} | common)
     return {name: with_changes(base, each) for name, each in changes.items()}

@@ -18,7 +18,7 @@ _AT_LEAST_1 = (
     "learner.batch_size", "learner.target_every", "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
     "policy.lr_updates", "distributed.chunk", "distributed.learners", "transfer.frozen_layers",
-    "transfer.frozen_updates",
+    "transfer.frozen_updates", "transfer.patience",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "policy.lr_end",
@@ -31,7 +31,7 @@ _POSITIVE = (
 )  # fmt: skip
 _SHARES = (
     "replay.beta_start", "replay.beta_end", "learner.gamma", "explore.start", "explore.end", "pqn.trace_decay",
-    "transfer.teacher_share", "transfer.trial",
+    "transfer.teacher_share", "transfer.weight_share",
 )  # fmt: skip
 
 

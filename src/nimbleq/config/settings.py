@@ -251,31 +251,33 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """Starting from the policy of another task. If that hurts, training goes back to scratch, and says so.
+    """Starting from the policy of another task, beside a learner from scratch: if it hurts it is given up.
 
     Attributes:
         source: a run, or an artefact (empty: none).
         method: ``qdagger`` [2206.01626]: the source teaches: its play fills the replay first, and the divergence from
-            its policy is part of the loss until the student is as good; ``finetune``: the source's layers but a new
-            head; ``frozen``: so too, and early layers do not learn at first.
-        teacher_share: of the steps, played by the teacher (qdagger).
-        offline_updates: on its play, before the student acts (qdagger).
+            its policy is part of the loss until the student is as good; ``finetune``: the source's layers, and
+            its head where the actions are the same; ``frozen``: so too, and early layers do not learn at first.
+        teacher_share: of the steps, in which the teacher plays in place of its student (qdagger).
+        offline_updates: before the student acts (qdagger).
+        weight_share: of the steps, after which the teacher's policy is not part of the loss any more (qdagger).
         temperature: of the teacher's policy, in its median action gaps (qdagger).
         frozen_layers: that do not learn at first (frozen).
         frozen_updates: for so long (frozen).
-        trial: share of the steps after which the run is compared with one from scratch.
+        patience: pairs of checks, one after the other, after which the learner that was behind is given up.
     """
 
     source: Annotated[str, tyro.conf.arg(name="from", prefix_name=False)] = ""
     method: Annotated[Literal["qdagger", "finetune", "frozen"], tyro.conf.arg(name="transfer", prefix_name=False)] = (
         "qdagger"
     )
-    teacher_share: float = 0.02
+    teacher_share: float = 0.01
     offline_updates: int = 1_000
+    weight_share: float = 0.1
     temperature: float = 0.5
     frozen_layers: int = 1
     frozen_updates: int = 2_000
-    trial: float = 0.03
+    patience: int = 10
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,14 @@ def started_from(data: RunData) -> Markup | None:
         for what, key in (
             ("the source, in this environment", "teacher_return"),
             ("random play", "random_return"),
-            ("with the source, at the comparison", "transfer_return"),
-            ("from scratch, after as many steps", "scratch_return"),
+            ("with the source, at its last check in the race", "transfer_return"),
+            ("from scratch, likewise", "scratch_return"),
         )
         if found.number(key) is not None
     ]
-    back = found.text("goes_on") == "scratch"
     words = f"Training started from {source} ({method}). {_sentence(found.text('why', 400) or '')}"
-    if back:
-        words += " What was trained in the end is a policy from scratch: nothing of the source is in it."
-    spent = units.count(found.number("discarded_steps"))
-    words += f" {spent} steps of the run that was given up are part of the steps of training."
+    if found.text("goes_on") == "scratch":
+        words += " So the network is one that began from scratch; part of what it learnt from the other one played."
     return join(paragraph(words), table(("return", "mean"), rows))
 
 

@@ -14,7 +14,7 @@ from nimbleq.seeds import episode_seeds
 
 if TYPE_CHECKING:
     from nimbleq.rl.training.evaluate import Evaluator
-    from nimbleq.rl.training.train import Trained
+    from nimbleq.rl.training.trained import Trained
 
 _STATES = 5_000
 

@@ -9,10 +9,12 @@ import pytest
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl.distributed.actor import Actor, actor_epsilon, flat_weights, graph_with
+from nimbleq.rl.distributed.acting import ByGraph, acting_of, flat, sent_weights, unflat
+from nimbleq.rl.distributed.actor import Actor, actor_epsilon
 from nimbleq.rl.distributed.chunk import Chunk
 from nimbleq.rl.distributed.ledger import Ledger
 from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.policy_value.pair import training_engine
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.rules import check_settings
 
@@ -31,7 +33,7 @@ def config(**changes: Any) -> TrainConfig:
 def started(settings: TrainConfig, number: int = 0) -> tuple[Actor, Any]:
     """An actor, and the learner that it plays for."""
     learner = make_learner(settings, Ledger(settings).spec, 0)
-    return Actor(settings, number, learner.graph()), learner
+    return Actor(settings, number, learner.weights()), learner
 
 
 def test_the_ladder_of_epsilons() -> None:
@@ -40,20 +42,39 @@ def test_the_ladder_of_epsilons() -> None:
     assert actor_epsilon(0, 1) == 0.4
 
 
-def test_weights_go_flat_and_come_back() -> None:
-    settings = config()
-    _, learner = started(settings)
-    other = make_learner(settings, Ledger(settings).spec, 1)
-    copy = graph_with(learner.graph(), flat_weights(other.graph()))
-    for name, value in other.graph().weights.items():
-        np.testing.assert_array_equal(copy.weights[name], value)
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_weights_go_flat_and_an_actor_has_the_values_of_its_learner(engine: str) -> None:
+    settings = config(**{"learner.engine": engine, "network.normalize_obs": True})
+    spec = Ledger(settings).spec
+    learner, other = (make_learner(settings, spec, seed) for seed in range(2))
+    other.set_obs_stats(np.full(spec.obs.shape, 0.3, np.float32), np.full(spec.obs.shape, 2.0, np.float32))
+    weights = unflat(learner.weights(), flat(other.weights()))
+    obs = np.random.default_rng(0).normal(size=(7, *spec.obs.shape)).astype(np.float32)
+    for acting in (acting_of(settings, spec), ByGraph(settings.network, spec)):
+        acting.set_weights(weights)
+        np.testing.assert_allclose(acting.q(obs), other.q(obs), rtol=1e-5, atol=1e-5)
+
+
+def test_an_int8_policy_beside_a_value_network_acts_with_rounded_weights() -> None:
+    settings = config(**{
+        "policy.network": "6", "policy.format": "int8", "policy.collects": "policy", "replay.prioritized": False,
+    })  # fmt: skip
+    check_settings(settings)
+    spec = Ledger(settings).spec
+    learner = training_engine(settings, spec).make(settings, spec, 0)
+    sent = sent_weights(settings, learner.weights())
+    assert all(len(np.unique(np.abs(row))) <= 128 for row in sent["body.0.weight"])
+    acting = acting_of(settings, spec)
+    acting.set_weights(unflat(sent, flat(sent)))
+    obs = np.random.default_rng(0).normal(size=(50, *spec.obs.shape)).astype(np.float32)
+    assert np.array_equal(acting.q(obs).argmax(axis=1), learner.act(obs))
 
 
 @pytest.mark.parametrize("masks", ["none", "info"])
 def test_a_chunk_has_every_step_once_and_the_priorities_of_the_replay(masks: str) -> None:
     settings = config(env=EnvConfig("tests.rl.own_envs:Counter", kwargs=(f"masks={masks}",)))
     actor, learner = started(settings)
-    chunks = [actor.play(number, 0, flat_weights(learner.graph())) for number in range(2)]
+    chunks = [actor.play(number, 0, flat(learner.weights())) for number in range(2)]
     assert [chunk.began for chunk in chunks] == [True, False]
     spec = Ledger(settings).spec
     replay = Replay(settings.replay, settings.learner.gamma, 3, spec.obs, spec.actions if spec.masked else 0)
@@ -88,7 +109,7 @@ def test_a_chunk_that_is_played_again_is_the_same_until_it_is_delivered() -> Non
     """An actor that dies is started again: its first chunk depends on its number and the weights only."""
     settings = config()
     (one, learner), (two, _) = started(settings, 1), started(settings, 1)
-    weights = flat_weights(learner.graph())
+    weights = flat(learner.weights())
     chunks = [actor.play(5, 0, weights) for actor in (one, two)]
     for left, right in zip(chunks[0].play[:6], chunks[1].play[:6], strict=True):
         np.testing.assert_array_equal(left, right)
@@ -99,7 +120,7 @@ def test_a_chunk_that_is_played_again_is_the_same_until_it_is_delivered() -> Non
 def test_the_ledger_counts_in_order_and_once() -> None:
     settings = config()
     ledger, (actor, learner) = Ledger(settings), started(settings, 1)
-    chunk: Chunk = actor.play(0, 0, flat_weights(learner.graph()))
+    chunk: Chunk = actor.play(0, 0, flat(learner.weights()))
     ledger.count(chunk)
     assert ledger.counted.tolist() == [0, 1]
     for wrong in (chunk, chunk._replace(sequence=2)):

@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
@@ -234,3 +236,20 @@ def test_native_cart_pole_refuses_what_it_cannot_step() -> None:
             batch.step(np.array([index]), np.array([action]))
     with pytest.raises(ValueError, match="type, size or layout"):
         batch.step(np.arange(2), np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match="no such environment"):
+        batch.reset(2, 0)
+
+
+@given(st.integers(0, 2**64 - 1))
+@example(0)
+@example(2**32)
+@example(2**63)
+def test_native_cart_pole_starts_as_numpys_generator_says(seed: int) -> None:
+    extension = environment_extension()
+    if extension is None:
+        pytest.skip("not compiled")
+    expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))).uniform(-0.05, 0.05, 4)
+    state, obs = np.zeros((1, 4)), np.zeros(4, np.float32)
+    extension.cartpole_reset(state, np.zeros(1, np.int64), 0, seed, obs)
+    assert np.array_equal(state[0], expected)
+    assert np.array_equal(obs, expected.astype(np.float32))

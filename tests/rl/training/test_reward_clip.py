@@ -16,7 +16,8 @@ from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 from nimbleq.rl.training.state import load_state
-from nimbleq.rl.training.train import Trained, train
+from nimbleq.rl.training.train import train
+from nimbleq.rl.training.trained import Trained
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, ObsSpec
 from tests.rl.own_envs import Counter

@@ -20,7 +20,8 @@ from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.rl.training import state as state_module
 from nimbleq.rl.training.check import Checker, EvalJob
 from nimbleq.rl.training.checkpoint import load_checkpoint
-from nimbleq.rl.training.train import Trained, train
+from nimbleq.rl.training.train import train
+from nimbleq.rl.training.trained import Trained
 from nimbleq.rundir import RunDir
 from tests.rl.envs.test_envs import Corridor
 from tests.rl.saved import assert_same_run, records

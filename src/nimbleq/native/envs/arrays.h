@@ -23,6 +23,7 @@ static inline void *data_of(PyObject *object, int type, npy_intp size)
     return PyArray_DATA(array);
 }
 
+PyObject *cartpole_reset(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *lunarlander_step(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *linear_greedy(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -1,6 +1,7 @@
 /* The equations of motion of CartPole (Barto, Sutton & Anderson 1983), written down operation by operation as Gymnasium's
  * CartPole-v1 computes them in double precision. */
 #include "arrays.h"
+#include "seeded.h"
 #include <math.h>
 
 static const double GRAVITY = 9.8, POLE_MASS = 0.1, TOTAL_MASS = 0.1 + 1.0, HALF_LENGTH = 0.5, FORCE = 10.0;
@@ -27,6 +28,41 @@ static void move(Cart *cart, bool right)
 static bool fallen(const Cart *cart)
 {
     return fabs(cart->x) > TRACK || fabs(cart->theta) > 12.0 * 2.0 * PI / 360.0;
+}
+
+static void observe(const Cart *cart, float *obs)
+{
+    obs[0] = (float)cart->x, obs[1] = (float)cart->x_dot, obs[2] = (float)cart->theta, obs[3] = (float)cart->theta_dot;
+}
+
+/* cartpole_reset(state float64[N, 4], time int64[N], env, seed, obs float32[4]): starts the episode `seed` in `env`: changes
+ * its state and time, fills the last. */
+PyObject *cartpole_reset(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 5 || !PyArray_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "cartpole_reset takes three arrays, an environment and a seed");
+        return NULL;
+    }
+    const npy_intp total = PyArray_SIZE((PyArrayObject *)args[1]);
+    Cart *cart = data_of(args[0], NPY_FLOAT64, 4 * total);
+    npy_int64 *time = data_of(args[1], NPY_INT64, total);
+    const Py_ssize_t env = PyLong_AsSsize_t(args[2]);
+    const unsigned long long seed = PyLong_AsUnsignedLongLong(args[3]);
+    float *obs = data_of(args[4], NPY_FLOAT32, 4);
+    if (PyErr_Occurred())
+        return NULL;
+    if (env < 0 || env >= total) {
+        PyErr_SetString(PyExc_ValueError, "cartpole_reset: no such environment");
+        return NULL;
+    }
+    Generator generator = seeded(seed);
+    Cart *started = &cart[env];
+    started->x = uniform_of(&generator, -0.05, 0.05), started->x_dot = uniform_of(&generator, -0.05, 0.05);
+    started->theta = uniform_of(&generator, -0.05, 0.05), started->theta_dot = uniform_of(&generator, -0.05, 0.05);
+    time[env] = 0;
+    observe(started, obs);
+    Py_RETURN_NONE;
 }
 
 /* cartpole_step(state float64[N, 4], time int64[N], envs int64[L], actions int64[L], limit, obs float32[L, 4],
@@ -56,8 +92,7 @@ PyObject *cartpole_step(PyObject *module, PyObject *const *args, Py_ssize_t coun
     for (npy_intp i = 0; i < stepped; i++) {
         Cart *moved = &cart[env[i]];
         move(moved, action[i] == 1);
-        obs[4 * i] = (float)moved->x, obs[4 * i + 1] = (float)moved->x_dot;
-        obs[4 * i + 2] = (float)moved->theta, obs[4 * i + 3] = (float)moved->theta_dot;
+        observe(moved, obs + 4 * i);
         terminated[i] = fallen(moved);
         truncated[i] = ++time[env[i]] >= limit;
     }

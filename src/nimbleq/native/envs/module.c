@@ -30,6 +30,7 @@ static PyObject *epsilon_greedy(PyObject *module, PyObject *const *args, Py_ssiz
 
 static PyMethodDef functions[] = {
     {"epsilon_greedy", (PyCFunction)(void (*)(void))epsilon_greedy, METH_FASTCALL, "Exploration, in place."},
+    {"cartpole_reset", (PyCFunction)(void (*)(void))cartpole_reset, METH_FASTCALL, "The start of an episode."},
     {"cartpole_step", (PyCFunction)(void (*)(void))cartpole_step, METH_FASTCALL, "One step of some environments."},
     {"lunarlander_step", (PyCFunction)(void (*)(void))lunarlander_step, METH_FASTCALL, "One step of some worlds."},
     {"linear_greedy", (PyCFunction)(void (*)(void))linear_greedy, METH_FASTCALL, "Actions of many linear policies."},

@@ -5,11 +5,12 @@ It has no state that anybody would miss: whoever starts it again gets the same c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from nimbleq.config import TrainConfig
-from nimbleq.graph.graph import Graph, Q
-from nimbleq.graph.interpret import interpret
+from nimbleq.rl.distributed.acting import Acting, acting_of, unflat
 from nimbleq.rl.distributed.chunk import Chunk
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.envs.vectors import VECTOR_ENGINES
@@ -27,53 +28,43 @@ def actor_epsilon(actor: int, actors: int) -> float:
     return float(0.4 ** (1 + 7 * actor / max(1, actors - 1)))
 
 
-def flat_weights(graph: Graph) -> Array:
-    """All weights of a graph end to end, ``float32[W]``."""
-    return np.concatenate([np.asarray(value, np.float32).ravel() for value in graph.weights.values()])
-
-
-def graph_with(graph: Graph, flat: Array) -> Graph:
-    """``graph`` with other weights, as `flat_weights` returned them."""
-    changed, start = {}, 0
-    for name, value in graph.weights.items():
-        changed[name] = flat[start : start + value.size].reshape(value.shape)
-        start += value.size
-    return graph.with_weights(changed)
-
-
 class Actor:
     """Plays ``config.envs`` environments.
 
     Args:
         config: of the run.
         number: its own, from 0 on.
-        graph: the greedy policy; its weights come with every request.
+        weights: of the network that acts, as `sent_weights` gives them; later ones come with every request.
     """
 
-    def __init__(self, config: TrainConfig, number: int, graph: Graph) -> None:
-        self.config, self.number, self.graph = config, number, graph
+    def __init__(self, config: TrainConfig, number: int, weights: Mapping[str, Array]) -> None:
+        self.config, self.number, self.like = config, number, weights
         self.epsilon = actor_epsilon(number, config.distributed.actors)
         self.version = -1
         self.envs: Environments | None = None
+        self.acting: Acting | None = None
 
     def play(self, sequence: int, version: int, weights: Array) -> Chunk:
-        """The chunk ``sequence``, played with ``weights: float32[W]`` of a learner after ``version`` updates.
+        """The chunk ``sequence``, played with the flat ``weights: float32[W]`` of a learner after ``version`` updates.
 
         Raises:
             EnvError: see `Environments.step`.
         """
         config = self.config
-        if version != self.version:
-            self.graph, self.version = graph_with(self.graph, weights), version
         began = self.envs is None
         if self.envs is None:
             seed = self._seed(_PLAY, sequence)
             self.envs = VECTOR_ENGINES[config.env.engine].make(config.env, config.envs, seed)
-        envs, actions = self.envs, self.envs.spec.actions
+        if self.acting is None:
+            self.acting = acting_of(config, self.envs.spec)
+        if version != self.version:
+            self.acting.set_weights(unflat(self.like, weights))
+            self.version = version
+        envs, acting, actions = self.envs, self.acting, self.envs.spec.actions
         explorer = Explorer(config.explore, np.random.default_rng(self._seed(_EXPLORE, sequence)), config.envs, actions)
         steps, values, finished = list[Step](), list[Array](), list[tuple[float, int]]()
         for _ in range(config.distributed.chunk):
-            q = self._q(envs.obs)
+            q = acting.q(envs.obs)
             greedy = q.argmax(axis=1) if envs.mask is None else best_legal(q, envs.mask)
             steps.append(envs.step(explorer.choose(greedy, self.epsilon, envs.mask)))
             values.append(q)
@@ -82,9 +73,6 @@ class Actor:
         play.truncated[-1] = ~play.terminated[-1]
         abs_td = self._abs_td(play, np.stack(values)) if config.replay.prioritized else None
         return Chunk(self.number, sequence, version, began, play, abs_td, finished)
-
-    def _q(self, obs: Array) -> Array:
-        return interpret(self.graph, obs)[Q]
 
     def _seed(self, purpose: int, sequence: int) -> int:
         """Of this actor's chunk: no other purpose, actor or chunk of the run has the same."""
@@ -101,7 +89,8 @@ class Actor:
         ended = play.terminated | play.truncated
         following = q[1:] if play.next_mask is None else np.where(play.next_mask[:-1], q[1:], -np.inf)
         best[:-1] = following.max(axis=2)
-        last = self._q(play.next_obs[ended])
+        assert self.acting is not None
+        last = self.acting.q(play.next_obs[ended])
         best[ended] = (last if play.next_mask is None else np.where(play.next_mask[ended], last, -np.inf)).max(axis=1)
         number = np.arange(count).reshape(play.action.shape)
         windows = NStepWindows(config.replay.n_step, config.learner.gamma, config.envs, ObsSpec((), "int64"))

@@ -8,18 +8,19 @@ ahead and for no more until one of these is taken: that bounds what waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError
-from nimbleq.graph.graph import Graph
-from nimbleq.rl.distributed.actor import Actor, flat_weights
+from nimbleq.rl.distributed.acting import flat, sent_weights
+from nimbleq.rl.distributed.actor import Actor
 from nimbleq.rl.distributed.chunk import Chunk
 from nimbleq.rl.distributed.cluster import load_ray
 from nimbleq.rl.distributed.ledger import Ledger
+from nimbleq.types import Array
 
 AHEAD = 2
 """Chunks that each actor is asked for at once: it plays one while the one before it waits to be taken."""
@@ -60,12 +61,13 @@ class Fleet:
 
     Attributes:
         ledger: which chunks were counted; the caller counts those that it takes.
+        weights: of a learner, see `publish`.
         lag: see there.
     """
 
     config: TrainConfig
     ledger: Ledger
-    graph: Graph
+    weights: Mapping[str, Array]
     lag: Lag = field(default_factory=Lag)
 
     def __enter__(self) -> Self:
@@ -79,19 +81,20 @@ class Fleet:
         }
         remote = self._ray.remote(**options)(Actor)
         numbers = range(self.config.distributed.actors)
-        self._actors = [remote.remote(self.config, number, self.graph) for number in numbers]
+        sent = sent_weights(self.config, self.weights)
+        self._actors = [remote.remote(self.config, number, sent) for number in numbers]
         self._asked = [deque[_Asked]() for _ in numbers]
         self._heard: set[int] = set()  # actors from which a chunk came
         self._version, self._weights = -1, None
         return self
 
-    def publish(self, version: int, graph: Callable[[], Graph]) -> None:
-        """From now on chunks are asked for with the weights of ``graph``, those after ``version`` updates.
+    def publish(self, version: int, weights: Callable[[], Mapping[str, Array]]) -> None:
+        """From now on chunks are asked for with these ``weights`` of a learner, those after ``version`` updates.
 
         They become one object of Ray for all actors, if the version is new. Whatever room there is, is asked for.
         """
         if version != self._version:
-            self._version, self._weights = version, self._ray.put(flat_weights(graph()))
+            self._version, self._weights = version, self._ray.put(flat(sent_weights(self.config, weights())))
         for actor, asked in enumerate(self._asked):
             for sequence in range(self.ledger.counted[actor] + len(asked), self.ledger.counted[actor] + AHEAD):
                 asked.append(_Asked(int(sequence), self._request(actor, int(sequence))))

@@ -51,7 +51,7 @@ class NativeEnvBatch(_CartPole):
 
     def __init__(self, config: EnvConfig, count: int, extension: ModuleType) -> None:
         super().__init__(config)
-        self._step = extension.cartpole_step
+        self._step, self._reset = extension.cartpole_step, extension.cartpole_reset
         self._state = np.zeros((count, 4))
         self._time = np.zeros(count, np.int64)
         self._reward = np.ones(count, np.float32)
@@ -59,9 +59,9 @@ class NativeEnvBatch(_CartPole):
 
     def reset(self, index: int, seed: int) -> Array:
         """See `EnvBatch`."""
-        state = self._state[index] = _first_state(seed)
-        self._time[index] = 0
-        return state.astype(np.float32)
+        obs = np.empty(4, np.float32)
+        self._reset(self._state, self._time, int(index), int(seed), obs)
+        return obs
 
     def step(self, indices: Array, actions: Array) -> Outcome:
         """See `EnvBatch`."""

@@ -100,7 +100,6 @@ def check_policy(config: TrainConfig) -> None:
     if config.distributed.actors > 0:
         for setting, holds, wanted in (
             ("policy.collects", config.policy.collects == POLICY, "policy, which is what actors play,"),
-            ("policy.format", config.policy.format == "float32", "float32"),
             ("replay.prioritized", not config.replay.prioritized, "off, as actors see no values,"),
         ):
             if not holds:

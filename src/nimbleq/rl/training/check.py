@@ -42,6 +42,7 @@ class EvalJob:
         seeds_from: number of the first check episode (`episode_seeds`).
         best: mean return to beat (−inf: any counts).
         weights: of the online network.
+        transferred: it is the learner that starts from a source (see `nimbleq.rl.training.race`).
     """
 
     updates: int
@@ -49,6 +50,7 @@ class EvalJob:
     seeds_from: int
     best: float
     weights: dict[str, Array]
+    transferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def check_arrays(check: EvalJob | None) -> dict[str, Array]:
     """For a checkpoint; empty without a check."""
     if check is None:
         return {}
-    numbers = np.array([check.updates, check.steps, check.seeds_from], np.int64)
+    numbers = np.array([check.updates, check.steps, check.seeds_from, check.transferred], np.int64)
     return {"numbers": numbers, "best": np.array([check.best])} | {
         f"weights.{name}": value for name, value in check.weights.items()
     }
@@ -241,5 +243,5 @@ def check_of(arrays: dict[str, Array], weights: dict[str, Array]) -> EvalJob | N
     """The way back from `check_arrays`; ``weights`` are the arrays named ``weights.<name>``, by ``name``."""
     if not arrays:
         return None
-    updates, steps, seeds_from = arrays["numbers"].tolist()
-    return EvalJob(updates, steps, seeds_from, float(arrays["best"][0]), weights)
+    updates, steps, seeds_from, *transferred = arrays["numbers"].tolist()
+    return EvalJob(updates, steps, seeds_from, float(arrays["best"][0]), weights, transferred == [1])

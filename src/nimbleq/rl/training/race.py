@@ -1,48 +1,47 @@
-"""A run that starts from another policy races a short run from scratch, and goes on as the one that is ahead.
+"""A run with a source trains two learners, one from scratch and one from the source, until one of them is given up.
 
-Both learn for the same number of steps, the one with the source first; then their best networks play the same fresh
-episodes. The steps of the one that is given up count, too.
+Both learn from one replay, and each acts in half of the environments, so a step counts once and a transfer that hurts
+costs the learner from scratch half of its own play and nothing else. The greedy checks take turns, so that each learner
+is checked as often as a run alone is. Whoever solves the task first has won; whoever is behind in ``transfer.patience``
+pairs of checks, one after the other, is given up.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nimbleq.config import TrainConfig, TransferConfig
+from nimbleq.config import TrainConfig
 from nimbleq.errors import FileError
 from nimbleq.figures import shown
 from nimbleq.files import read_json, write_json
-from nimbleq.graph.interpret import GraphPolicy
-from nimbleq.rl.policy_value.graphs import graphs_of
+from nimbleq.rl.envs.vector_engine import Environments
+from nimbleq.rl.explore import Explorer
+from nimbleq.rl.learners.engine import Engine
+from nimbleq.rl.learners.learner import Learner
+from nimbleq.rl.replay.buffer import ReplayBuffer
+from nimbleq.rl.replay.ring import part
+from nimbleq.rl.spec import EnvSpec
+from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.evaluate import Evaluator
-from nimbleq.rl.training.state import TrainState
-from nimbleq.rl.transfer.transfer import Transfer
+from nimbleq.rl.transfer.transfer import NOISE, Transfer
 from nimbleq.rundir import RunDir
-from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
 
-_EPISODES = 40
-_MOVED = ("checkpoint", "metrics.jsonl", "tensorboard")
-SCRATCH, GIVEN_UP = "scratch", "transfer-given-up"
-"""Folders of a run: training from scratch until the comparison, and what was left behind if that was ahead."""
-
-Learn = Callable[[TrainConfig, RunDir, Transfer | None, int], TrainState]
-"""``(config, run, transfer, steps)``: train, or go on, until so many steps."""
+SCRATCH, TRANSFER = "scratch", "transfer"
+_EXPLORE = 2  # the purpose of a generator; 0 and 1 are those of the run
+_BLOCK = 256  # steps after which both change places, so that each acts even where there is one environment only
 
 
 class Outcome(NamedTuple):
     """Attributes:
-    goes_on: ``transfer`` or ``scratch``.
+    goes_on: ``transfer`` or ``scratch``: whose network the run has in the end.
     why: in a sentence.
     teacher_return, random_return: of 20 episodes in the target (None: not measured).
-    transfer_return, scratch_return: of the comparison (None: there was none).
-    trial_steps: of each of the two, before it.
-    discarded_steps, discarded_seconds: of the one that was given up.
+    transfer_return, scratch_return: of the last check of each (None: there was none).
+    steps: of the environments, until it was decided.
     """
 
     goes_on: str
@@ -51,9 +50,7 @@ class Outcome(NamedTuple):
     random_return: float | None
     transfer_return: float | None
     scratch_return: float | None
-    trial_steps: int
-    discarded_steps: int
-    discarded_seconds: float
+    steps: int
 
 
 def outcome_of(run: RunDir) -> Outcome | None:
@@ -70,79 +67,153 @@ def outcome_of(run: RunDir) -> Outcome | None:
         raise FileError(f"{run.transfer} is damaged: it does not say what a transfer came to") from None
 
 
-def without_transfer(config: TrainConfig) -> TrainConfig:
-    """The same run from scratch."""
-    return replace(config, transfer=TransferConfig())
+class Race:
+    """The learner that starts from the source, beside that of the run, which starts from scratch.
+
+    Attributes:
+        transfer: what the source gives.
+        learner, average: as in `nimbleq.rl.training.state.TrainState`; out of use once there is an outcome.
+        turn: whose check is next.
+        outcome: None until it is decided.
+    """
+
+    def __init__(self, config: TrainConfig, transfer: Transfer, row: Engine[Any, Any], spec: EnvSpec) -> None:
+        self.config, self.transfer, self._row = config, transfer, row
+        self.learner: Learner = row.make(config, spec, config.seed)
+        transfer.start(self.learner)
+        averaging = config.evaluation.network == "average"
+        self.average = WeightAverage(config.evaluation.average_updates, self.learner) if averaging else None
+        rng = np.random.default_rng([config.seed, _EXPLORE])
+        self._explorer = Explorer(config.explore, rng, config.envs, spec.actions)
+        self.turn = TRANSFER
+        self._returns: dict[str, float | None] = {TRANSFER: None, SCRATCH: None}
+        self._behind = {TRANSFER: 0, SCRATCH: 0}  # pairs of checks, one after the other
+        self.outcome: Outcome | None = None
+
+    def measure(self) -> None:
+        """Play the source in the target: one that is no better than random play is not listened to at all."""
+        with Evaluator(self.config.env) as evaluate:
+            self.transfer.measure(evaluate)
+        known = self.transfer.standing
+        if known is not None and known.teacher <= known.random:
+            why = f"the source returns {shown(known.teacher)} here and random play {shown(known.random)}"
+            self.decide(SCRATCH, why, 0)
+
+    def explore(self, chosen: Array, envs: Environments, steps: int) -> Array:
+        """``chosen: int64[N]`` of the learner from scratch; in half of the environments what this one does."""
+        if self.transfer.teaches(steps, self.learner.updates):
+            greedy, epsilon = self.transfer.act(envs.obs, envs.mask), NOISE
+        else:
+            greedy, epsilon = self.learner.act(envs.obs, envs.mask, explore=True), self._epsilon()
+        ours = self._explorer.choose(greedy, epsilon, envs.mask)
+        half = (np.arange(len(chosen)) + steps // len(chosen) // _BLOCK) % 2 == 0
+        return np.where(half, ours, chosen)
+
+    def _epsilon(self) -> float:
+        """One that has a policy already explores as at the end of a run."""
+        return self.config.explore.end if self.transfer.knows else self._explorer.epsilon(self.learner.updates)
+
+    def set_obs_stats(self, mean: Array, std: Array) -> None:
+        """See `Learner`; layers that were taken keep the statistics that they were learnt with."""
+        if self.transfer.stats is None:
+            self.learner.set_obs_stats(mean, std)
+
+    @property
+    def keeps_stats(self) -> bool:
+        """The learner of the run has statistics of observations that do not change."""
+        return self.outcome is not None and self.outcome.goes_on == TRANSFER and self.transfer.stats is not None
+
+    def learn(self, replay: ReplayBuffer, rng: np.random.Generator, beta: float, steps: int) -> None:
+        """The updates that are due beside those of the learner from scratch."""
+        for _ in range(self.transfer.rounds(self.learner.updates)):
+            for _ in self.transfer.updates(self._row, self.config, self.learner, replay, rng, beta, steps):
+                pass
+
+    def won(self) -> tuple[Learner, WeightAverage | None]:
+        """The learner, which goes on as any other, and the average of its weights."""
+        self.transfer.thaw(self.learner)
+        return self.learner, self.average
+
+    def measures(self, steps: int) -> dict[str, float]:
+        """What is logged beside the learner from scratch."""
+        return {"teacher_weight": self.transfer.weight(steps)}
+
+    def checked(self, whose: str, mean: float, solved: bool, steps: int) -> None:
+        """Take in the outcome of a check; with it the race may be decided."""
+        self._returns[whose] = mean
+        if whose == TRANSFER:
+            self.transfer.student_return = mean
+        transfer, scratch = self._returns[TRANSFER], self._returns[SCRATCH]
+        if solved:
+            self.decide(whose, "it was the first to solve the task", steps)
+        elif whose == SCRATCH and transfer is not None and scratch is not None:
+            self._behind[TRANSFER] = self._behind[TRANSFER] + 1 if transfer < scratch else 0
+            self._behind[SCRATCH] = self._behind[SCRATCH] + 1 if scratch < transfer else 0
+            for behind, ahead in ((TRANSFER, SCRATCH), (SCRATCH, TRANSFER)):
+                if self._behind[behind] == self.config.transfer.patience:
+                    self.decide(ahead, f"it was ahead in {self._behind[behind]} checks one after the other", steps)
+
+    def decide(self, whose: str, why: str, steps: int) -> None:
+        """Go on as one of both."""
+        transfer, scratch, known = self._returns[TRANSFER], self._returns[SCRATCH], self.transfer.standing
+        last = (f"{name} {shown(value)}" for name, value in self._returns.items() if value is not None)
+        stands = "; ".join((why, *([f"last checks: {', '.join(last)}"] if transfer is not None else [])))
+        self.outcome = Outcome(
+            goes_on=whose,
+            why=f"after {steps:,} steps {whose} goes on: {stands}",
+            teacher_return=None if known is None else known.teacher,
+            random_return=None if known is None else known.random,
+            transfer_return=transfer,
+            scratch_return=scratch,
+            steps=steps,
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """Those that change; none once it is decided."""
+        if self.outcome is not None:
+            return {}
+        groups = {
+            "learner": self.learner.arrays(),
+            "average": {} if self.average is None else self.average.arrays(),
+            "explorer": self._explorer.arrays(),
+        }
+        return {f"{group}.{name}": array for group, members in groups.items() for name, array in members.items()}
+
+    def values(self) -> dict[str, Any]:
+        """What else changes, as JSON values."""
+        return {
+            "outcome": None if self.outcome is None else self.outcome._asdict(),
+            "transfer": self.transfer.values(),
+            "rng": self._explorer.rng.bit_generator.state,
+            "turn": self.turn,
+            "returns": self._returns,
+            "behind": self._behind,
+        }
+
+    def load(self, arrays: dict[str, Array], values: Mapping[str, Any]) -> None:
+        """The way back from `arrays` and `values`."""
+        self.transfer.load(values["transfer"])
+        self._explorer.rng.bit_generator.state = values["rng"]
+        self.turn, self._returns, self._behind = values["turn"], dict(values["returns"]), dict(values["behind"])
+        self.outcome = None if values["outcome"] is None else Outcome(**values["outcome"])
+        if self.outcome is None:
+            self.learner.load_arrays(part(arrays, "learner"))
+            self._explorer.load_arrays(part(arrays, "explorer"))
+            if self.average is not None:
+                average = part(arrays, "average")
+                self.average.load_arrays(average, part(average, "weights"))
 
 
-def continued(config: TrainConfig, run: RunDir) -> TrainConfig:
-    """The settings that the checkpoint of ``run`` belongs to: from scratch, if it went back to that."""
-    outcome = outcome_of(run)
-    return without_transfer(config) if outcome is not None and outcome.goes_on == SCRATCH else config
+def settled(race: Race | None, transferred: bool, steps: int, run: RunDir) -> Outcome | None:
+    """The outcome at the end of ``run``, which keeps it; where nothing was decided the best network's learner has won.
 
-
-def forget(run: RunDir) -> None:
-    """Remove what an earlier run with a source left, before a fresh start in the same place."""
-    run.transfer.unlink(missing_ok=True)
-    for folder in (run.path / SCRATCH, run.path / GIVEN_UP, run.checkpoint):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def race(config: TrainConfig, run: RunDir, transfer: Transfer, learn: Learn) -> Outcome:
-    """Decide whether ``run`` goes on with its source or from scratch; its checkpoint is that one's afterwards."""
-    outcome = outcome_of(run)
-    if outcome is None:
-        outcome = _decided(config, run, transfer, learn)
-        write_json(run.transfer, outcome._asdict())
-    if outcome.goes_on == SCRATCH:
-        _take_scratch(run)
-    return outcome
-
-
-def _decided(config: TrainConfig, run: RunDir, transfer: Transfer, learn: Learn) -> Outcome:
-    with Evaluator(config.env) as evaluate:
-        transfer.measure(evaluate)
-    known = transfer.standing
-    measured: dict[str, Any] = {
-        "teacher_return": None if known is None else known.teacher,
-        "random_return": None if known is None else known.random,
-    }
-    if known is not None and known.teacher <= known.random:
-        means = f"the source returns {shown(known.teacher)} here and random play {shown(known.random)}"
-        why = f"{means}: training from scratch"
-        return Outcome(SCRATCH, why, **measured, transfer_return=None, scratch_return=None, trial_steps=0,
-                       discarded_steps=0, discarded_seconds=0.0)  # fmt: skip
-    trial = max(1, round(config.transfer.trial * config.steps))
-    ours = learn(config, run, transfer, trial)
-    spent = ours.counters.steps
-    if ours.counters.solved or spent >= config.steps:
-        why = f"after {spent:,} steps it had nothing left to learn: scratch was not tried"
-        return Outcome("transfer", why, **measured, transfer_return=ours.counters.best_return, scratch_return=None,
-                       trial_steps=spent, discarded_steps=0, discarded_seconds=0.0)  # fmt: skip
-    theirs = learn(without_transfer(config), RunDir(run.path / SCRATCH), None, trial)
-    with Evaluator(config.env) as evaluate:
-        seeds = episode_seeds("select", config.seed, _EPISODES).tolist()
-        returns: list[Array] = [evaluate(_policy(state), seeds).returns for state in (ours, theirs)]
-    mine, scratch = (float(np.mean(each)) for each in returns)
-    ahead = mine >= scratch
-    verdict = "ahead, so it goes on" if ahead else "behind: training goes on from scratch"
-    why = f"after {spent:,} steps the transfer returns {shown(mine)} and scratch {shown(scratch)}: it is {verdict}"
-    lost = (theirs if ahead else ours).counters
-    return Outcome("transfer" if ahead else SCRATCH, why, **measured, transfer_return=mine, scratch_return=scratch,
-                   trial_steps=spent, discarded_steps=lost.steps, discarded_seconds=lost.seconds)  # fmt: skip
-
-
-def _policy(state: TrainState) -> GraphPolicy:
-    return GraphPolicy(graphs_of(state.config, state.envs.spec, state.best).policy)
-
-
-def _take_scratch(run: RunDir) -> None:
-    """Move the run from scratch to the place of the other; a kill at any moment leaves what can be gone on with."""
-    scratch, given_up = run.path / SCRATCH, run.path / GIVEN_UP
-    for name in _MOVED:
-        if not (scratch / name).exists():
-            continue
-        given_up.mkdir(exist_ok=True)
-        if (run.path / name).exists() and not (given_up / name).exists():
-            (run.path / name).rename(given_up / name)
-        (scratch / name).rename(run.path / name)
+    Args:
+        transferred: that learner is the one that starts from the source.
+    """
+    if race is None:
+        return None
+    if race.outcome is None:
+        race.decide(TRANSFER if transferred else SCRATCH, "the best network is its", steps)
+    assert race.outcome is not None
+    write_json(run.transfer, race.outcome._asdict())
+    return race.outcome

@@ -15,11 +15,12 @@ from nimbleq.log import MetricsLog
 from nimbleq.rl.distributed.chunk import Chunk
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import Measure
+from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.ramp import ramp
 from nimbleq.rl.rewards import clipped
 from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
+from nimbleq.rl.training.race import SCRATCH, TRANSFER
 from nimbleq.rl.training.state import TrainState, save_state
-from nimbleq.rl.transfer.transfer import NOISE
 from nimbleq.rundir import RunDir
 from nimbleq.types import Array, Step, Tick
 
@@ -33,10 +34,9 @@ class Session:
 
     Attributes:
         limit: seconds of training after which it ends.
-        until: steps after which it ends (None: those of the settings).
         note: on the last check, shown with the progress.
         lag: of actors, shown with the progress, too.
-        measures: of actors, written with every record of metrics.
+        measures: of actors, or of a race, written with every record of metrics.
     """
 
     state: TrainState
@@ -44,7 +44,6 @@ class Session:
     log: MetricsLog
     checker: Checker
     limit: float | None = None
-    until: int | None = None
     note: str = ""
     lag: str = ""
     measures: dict[str, float] = field(default_factory=dict)
@@ -58,8 +57,7 @@ class Session:
         """The budget is used up, or the task is solved."""
         counters = self.state.counters
         out_of_time = self.limit is not None and self.clock() >= self.limit
-        steps = self.state.config.steps if self.until is None else min(self.until, self.state.config.steps)
-        return counters.solved or out_of_time or counters.steps >= steps
+        return counters.solved or out_of_time or counters.steps >= self.state.config.steps
 
     def clock(self) -> float:
         """Update the training time, and return it."""
@@ -72,10 +70,9 @@ class Session:
 
     def explore(self, epsilon: float) -> Array:
         """Legal next actions of all environments, ``int64[N]``: the (noisy) network's, or random ones."""
-        envs, learner, transfer = self._environments, self.state.learner, self.state.transfer
-        if transfer is not None and transfer.plays(self.state.counters.steps, learner.updates):
-            return self.state.explorer.choose(transfer.act(envs.obs, envs.mask), NOISE, envs.mask)
-        return self.state.explorer.choose(learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
+        envs, state = self._environments, self.state
+        chosen = state.explorer.choose(state.learner.act(envs.obs, envs.mask, explore=True), epsilon, envs.mask)
+        return chosen if state.rival is None else state.rival.explore(chosen, envs, state.counters.steps)
 
     def play(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``; rewards are clipped, as the learner gets them.
@@ -86,6 +83,12 @@ class Session:
             EnvError: see `nimbleq.rl.envs.batch.EnvBatch.step`.
         """
         return clipped(self._environments.step(action), self.state.config.learner.reward_clip)
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """Those that learn from what is played: that of the run first."""
+        rival = self.state.rival
+        return (self.state.learner,) if rival is None else (self.state.learner, rival.learner)
 
     @property
     def _environments(self) -> Environments:
@@ -117,7 +120,9 @@ class Session:
                 state.stats.add(step.obs)
         state.counters.steps += state.config.envs * len(steps)
         if state.stats is not None:
-            state.learner.set_obs_stats(*state.stats.mean_std())
+            for learner in (state.learner, state.rival):
+                if learner is not None:
+                    learner.set_obs_stats(*state.stats.mean_std())
 
     def settle(self) -> None:
         """From now on what was stored can be drawn."""
@@ -132,10 +137,11 @@ class Session:
         due = counters.steps // config.envs % config.update_every == 0
         if due and counters.steps >= config.learn_start and len(replay) > 0:
             beta = ramp(config.replay.beta_start, config.replay.beta_end, counters.steps / config.steps)
-            transfer = state.transfer
-            for _ in range(1 if transfer is None else transfer.rounds(counters.steps, state.learner.updates)):
-                for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
-                    self.log_update(measure, epsilon)
+            for measure in state.engine.updates(config, state.learner, replay, state.replay_rng, beta):
+                self.log_update(measure, epsilon)
+            if state.rival is not None:
+                state.rival.learn(replay, state.replay_rng, beta, counters.steps)
+                self.measures = state.rival.measures(counters.steps)
 
     def note_finished(self) -> None:
         """Remember the returns of the training episodes that just ended."""
@@ -172,9 +178,10 @@ class Session:
         )
 
     def average_weights(self) -> None:
-        """Update the average of the weights, if that is what is checked."""
-        if self.state.average is not None:
-            self.state.average.follow()
+        """Update the averages of the weights, if these are what is checked."""
+        for average in (self.state.average, self.state.rival and self.state.rival.average):
+            if average is not None:
+                average.follow()
 
     def end_turn(self, tick: Tick, interrupted: Callable[[], bool]) -> None:
         """What is due between two turns of a loop: checks, checkpoints, progress.
@@ -218,14 +225,19 @@ class Session:
             self._conclude(self.state.checking, checked)
 
     def _start_check(self) -> None:
-        counters, learner = self.state.counters, self.state.learner
+        """Of both learners of a race in turns, at intervals half as long."""
+        state, counters, rival = self.state, self.state.counters, self.state.rival
         best = -np.inf if counters.best_return is None else counters.best_return
-        settings = self.state.config.evaluation
-        weights = (self.state.average or learner).weights()
+        transferred, every = rival is not None and rival.turn == TRANSFER, state.config.evaluation.every
+        if rival is not None:
+            rival.turn, every = SCRATCH if transferred else TRANSFER, max(1, every // 2)
+        student = rival if rival is not None and transferred else state
+        weights = (student.average or student.learner).weights()
         self._require(all(bool(np.isfinite(value).all()) for value in weights.values()))
-        check = EvalJob(learner.updates, counters.steps, counters.checked, best, weights)
-        counters.next_check = learner.updates + settings.every
-        self.state.checking = check
+        updates = state.learner.updates
+        check = EvalJob(updates, counters.steps, counters.checked, best, weights, transferred)
+        counters.next_check = updates + every
+        state.checking = check
         self.checker.start(check)
 
     def _require(self, finite: bool) -> None:
@@ -242,14 +254,28 @@ class Session:
         state.checking = None
         counters.checked += checked.seeds
         counters.solved = checked.solved
-        if state.transfer is not None:
-            state.transfer.student_return = checked.mean
         if checked.mean >= check.best or checked.solved:
             counters.best_return, counters.best_updates, counters.best_steps = checked.mean, check.updates, check.steps
             state.best = check.weights
+            counters.best_transferred = check.transferred
+        if state.rival is not None:
+            state.rival.checked(TRANSFER if check.transferred else SCRATCH, checked.mean, checked.solved, check.steps)
+            self._take_winner()
         best = checked.mean if counters.best_return is None else counters.best_return
         self.note = f"return {shown(checked.mean)}, best {shown(best)}"
         self.log.write(check.steps, update=check.updates, seconds=round(self.clock(), 3), check_return=checked.mean)
+
+    def _take_winner(self) -> None:
+        """From now on there is one learner, if that is decided."""
+        state, race = self.state, self.state.race
+        if race is None or race.outcome is None:
+            return
+        self.measures = {}
+        if race.outcome.goes_on == TRANSFER:
+            left = state.counters.next_check - state.learner.updates
+            state.learner, state.average = race.won()
+            state.stats = None if race.keeps_stats else state.stats
+            state.counters.next_check = state.learner.updates + left
 
     def save_when_due(self) -> None:
         """A checkpoint every ``checkpoint_seconds``."""

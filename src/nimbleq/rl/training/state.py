@@ -26,6 +26,7 @@ from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.best import check_best, save_best
 from nimbleq.rl.training.check import EvalJob, check_arrays, check_of
 from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
+from nimbleq.rl.training.race import Race
 from nimbleq.rl.training.stats import ObsStats
 from nimbleq.rl.transfer.transfer import Transfer
 from nimbleq.types import Array, ObsSpec
@@ -44,6 +45,7 @@ class Counters:
         checked: episodes played in checks (their seeds are used up).
         best_return: mean return of the best checked network (None: none was checked yet).
         best_updates, best_steps: when that network was learnt.
+        best_transferred: it is of the learner that starts from a source.
         solved: a check reached ``stop_return`` and fresh episodes confirmed it.
         metrics_bytes: length of ``metrics.jsonl``.
         recent: returns of the last finished training episodes.
@@ -56,6 +58,7 @@ class Counters:
     best_return: float | None = None
     best_updates: int = 0
     best_steps: int = 0
+    best_transferred: bool = False
     solved: bool = False
     metrics_bytes: int = 0
     recent: list[float] = field(default_factory=list)
@@ -67,7 +70,7 @@ class TrainState:
 
     ``envs`` is the ledger of what came from actors where these play;
     ``replay`` is None for PQN, which stores nothing between two rollouts; ``stats`` is None without normalisation;
-    ``transfer`` is what it learns from a source (None: it starts from scratch);
+    ``race`` is the learner that starts from a source, beside ``learner`` (None: there is no source);
     ``average`` is that of the weights, where it is what is checked (None: the network itself is); ``checking`` is the
     greedy check whose outcome does not count yet; ``replay_log`` is what of the replay is on disk (None: nothing),
     ``best_written`` the network that lies beside it as ``best.safetensors``.
@@ -87,18 +90,20 @@ class TrainState:
     checking: EvalJob | None = None
     replay_log: ReplayLog | None = None
     best_written: dict[str, Array] | None = None
-    transfer: Transfer | None = None
+    race: Race | None = None
+
+    @property
+    def rival(self) -> Race | None:
+        """The race, as long as it is not decided."""
+        return self.race if self.race is not None and self.race.outcome is None else None
 
 
 def new_state(config: TrainConfig, transfer: Transfer | None = None) -> TrainState:
-    """The state before the first step; ``config.seed`` decides all of it, and ``transfer`` where it starts from."""
+    """The state before the first step; ``config.seed`` decides all of it, and ``transfer`` who learns beside it."""
     envs = _source(config)
     obs = envs.spec.obs
     engine = training_engine(config, envs.spec)
     learner = engine.make(config, envs.spec, config.seed)
-    if transfer is not None:
-        transfer.start(learner)
-        engine = transfer.engine(engine)
     averaging = config.evaluation.network == "average"
     explore, replay = (np.random.default_rng([config.seed, purpose]) for purpose in range(2))
     return TrainState(
@@ -113,7 +118,7 @@ def new_state(config: TrainConfig, transfer: Transfer | None = None) -> TrainSta
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
         average=WeightAverage(config.evaluation.average_updates, learner) if averaging else None,
-        transfer=transfer,
+        race=None if transfer is None else Race(config, transfer, engine, envs.spec),
     )
 
 
@@ -149,6 +154,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "best": state.best,
         "average": state.average.arrays() if state.average is not None else {},
         "checking": check_arrays(state.checking),
+        "race": state.race.arrays() if state.race is not None else {},
     }
     arrays = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
     values: dict[str, Any] = {
@@ -157,7 +163,7 @@ def save_state(state: TrainState, folder: Path) -> None:
         "explore_rng": state.explorer.rng.bit_generator.state,
         "replay_rng": state.replay_rng.bit_generator.state,
         "replay": segments,
-        "transfer": None if state.transfer is None else state.transfer.values(),
+        "race": None if state.race is None else state.race.values(),
     }
     save_checkpoint(folder, arrays, values)
     if log is not None:
@@ -186,8 +192,9 @@ def load_state(config: TrainConfig, folder: Path, transfer: Transfer | None = No
         check_best(folder / _BEST)
     require_same_result(_settings(values, folder), config, f"the checkpoint in {folder}")
     state = new_state(config, transfer)
-    if transfer is not None:
-        transfer.load(values["transfer"])
+    if state.race is not None:
+        state.race.load(part(arrays, "race"), values["race"])
+        state.stats = None if state.race.keeps_stats else state.stats
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import numpy as np
 
 from nimbleq.config import LogConfig, TrainConfig, to_dict
 from nimbleq.errors import EnvError
-from nimbleq.graph.graph import Graph
-from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.log import MetricsLog
 from nimbleq.rl.distributed.actor import actor_epsilon
 from nimbleq.rl.distributed.cluster import cluster
@@ -22,74 +19,23 @@ from nimbleq.rl.distributed.ledger import Ledger
 from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import measured
-from nimbleq.rl.learners.engines import checking_engine
 from nimbleq.rl.learners.learner import training_threads
 from nimbleq.rl.learners.lost import LearnersLostError
-from nimbleq.rl.policy_value.graphs import graphs_of
 from nimbleq.rl.rules import check_settings
-from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
-from nimbleq.rl.training.evaluate import Evaluator, interval95
 from nimbleq.rl.training.pqn import rollout_batches
 from nimbleq.rl.training.programs import learn_in_programs
-from nimbleq.rl.training.race import SCRATCH, Outcome, continued, forget, race
+from nimbleq.rl.training.race import settled
 from nimbleq.rl.training.session import Session
 from nimbleq.rl.training.state import TrainState, load_state, new_state
+from nimbleq.rl.training.trained import Trained, played
 from nimbleq.rl.transfer.source import open_source
 from nimbleq.rl.transfer.transfer import Transfer
 from nimbleq.rundir import RunDir
-from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import Stopped, deferred
-from nimbleq.types import Array, Episodes, Policy, Step, Tick, no_tick
+from nimbleq.types import Array, Step, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The result of training.
-
-    Attributes:
-        weights: of the best checked network, by name.
-        graph: its greedy policy as a layer graph.
-        value_graph: the value network beside a policy network (None: there is no policy network).
-        spec: of the environment.
-        steps: environment steps; when ``solved`` those before the check that solved it, as the next one:
-        updates: gradient steps.
-        seconds: wall-clock of training, checks included, the final evaluation not.
-        final: fresh greedy episodes of that network.
-        best_return: mean return of the check that chose it (None: none was due).
-        solved: training stopped because ``stop_return`` was reached.
-        learner: engine that did the updates.
-        transfer: whether it went on from its source or from scratch (None: it had no source).
-    """
-
-    weights: dict[str, Array]
-    graph: Graph
-    value_graph: Graph | None
-    spec: EnvSpec
-    steps: int
-    updates: int
-    seconds: float
-    final: Episodes
-    best_return: float | None
-    solved: bool
-    learner: str
-    transfer: Outcome | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """JSON values: the ``train`` result without the names of run and environment."""
-        return {
-            "steps": self.steps,
-            "updates": self.updates,
-            "train_seconds": self.seconds,
-            "return_mean": float(self.final.returns.mean()),
-            "return_ci95": list(interval95(self.final.returns)),
-            "episodes": len(self.final.returns),
-            "solved": self.solved,
-            "learner": self.learner,
-            **({} if self.transfer is None else {"transfer": self.transfer._asdict()}),
-        }
 
 
 def train(
@@ -123,88 +69,47 @@ def train(
     """
     check_settings(config)
     source = open_source(config, run)
-
-    def learn(config: TrainConfig, run: RunDir, transfer: Transfer | None, until: int | None = None) -> TrainState:
-        again = resume or source is not None  # with a source a run consists of several parts
-        part = _Part(again, log_to if until is None else None, seconds, transfer, until)
-        return _learnt(config, run, tick, part)
-
-    outcome, transfer = None, None
-    if source is not None:
-        if not resume:
-            forget(run)
-        transfer = Transfer(config, source, spec_of(config.env))
-        outcome = race(config, run, transfer, learn)
-        say(outcome.why)
-        config, transfer = continued(config, run), None if outcome.goes_on == SCRATCH else transfer
-    state = learn(config, run, transfer)
-    graphs = graphs_of(config, state.envs.spec, state.best)
-    if graphs.value is not None:  # what is saved plays, with its rounded weights
-        policy: Policy = GraphPolicy(graphs.policy)
-    else:
-        player = checking_engine(config, state.envs.spec).make(config, state.envs.spec, config.seed)
-        player.set_weights(state.best)
-        policy = player.act
-    parameters = state.learner.parameters().size
-    seeds = episode_seeds("final", config.seed, config.evaluation.final_episodes).tolist()
-    with Evaluator(config.env) as evaluate, training_threads(parameters):
-        final = evaluate(policy, seeds)
-    counters = state.counters
-    return Trained(
-        weights=state.best,
-        graph=graphs.policy,
-        value_graph=graphs.value,
-        spec=state.envs.spec,
-        steps=(counters.best_steps if counters.solved else counters.steps)
-        + (outcome.discarded_steps if outcome else 0),
-        updates=counters.best_updates if counters.solved else state.learner.updates,
-        seconds=counters.seconds + (outcome.discarded_seconds if outcome else 0.0),
-        final=final,
-        best_return=counters.best_return,
-        solved=counters.solved,
-        learner=state.engine.name,
-        transfer=outcome,
-    )
-
-
-class _Part(NamedTuple):
-    """A part of training: whether it goes on from the checkpoint, where it logs, its limits, what it starts from."""
-
-    resume: bool
-    log_to: LogConfig | None
-    seconds: float | None
-    transfer: Transfer | None
-    until: int | None
-
-
-def _learnt(config: TrainConfig, run: RunDir, tick: Tick, part: _Part) -> TrainState:
-    """Train until the end of ``part``; the state, which is saved."""
+    transfer = None if source is None else Transfer(config, source, spec_of(config.env))
     with deferred() as interrupted, Checker(config, interrupted) as checker, cluster(config.distributed):
         # The state comes after the checker, or it would lie in both processes.
-        session = _session(config, run, checker, part)
-        while True:
-            began = session.state.learner.updates
-            try:
-                _work(session, tick, interrupted)
-                break
-            except LearnersLostError:
-                if session.state.learner.updates == began:
-                    raise
-                checker.forget()
-                session = _session(config, run, checker, part._replace(resume=True))
-                session.note = f"a learner was lost: all went on from step {session.state.counters.steps:,}"
+        start = partial(_session, config, run, checker, log_to, seconds, transfer)
+        session = start(resume)
+        while not _worked(session, tick, interrupted):
+            checker.forget()
+            session = start(True)
+            session.note = f"a learner was lost: all went on from step {session.state.counters.steps:,}"
     state = session.state
     state.envs.close()
-    return state
+    outcome = settled(state.race, state.counters.best_transferred, state.counters.steps, run)
+    if outcome is not None:
+        say(outcome.why)
+    return played(state, outcome)
 
 
-def _session(config: TrainConfig, run: RunDir, checker: Checker, part: _Part) -> Session:
-    """From the checkpoint in ``run`` if ``part`` is to go on and there is one, else from the start."""
-    resuming = part.resume and has_checkpoint(run.checkpoint)
-    state = load_state(config, run.checkpoint, part.transfer) if resuming else new_state(config, part.transfer)
-    other = wandb_log(part.log_to, run.path, to_dict(config), resuming)
+def _session(
+    config: TrainConfig, run: RunDir, checker: Checker, log_to: LogConfig | None, seconds: float | None,
+    transfer: Transfer | None, resume: bool,
+) -> Session:  # fmt: skip
+    """From the checkpoint in ``run``, to ``resume`` and if there is one; else from the start."""
+    resuming = resume and has_checkpoint(run.checkpoint)
+    state = load_state(config, run.checkpoint, transfer) if resuming else new_state(config, transfer)
+    if state.race is not None and not resuming:
+        state.race.measure()
+    other = wandb_log(log_to, run.path, to_dict(config), resuming)
     log = MetricsLog(run.metrics, run.path / "tensorboard", state.counters.metrics_bytes, other)
-    return Session(state, run, log, checker, part.seconds, part.until)
+    return Session(state, run, log, checker, seconds)
+
+
+def _worked(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> bool:
+    """Train to the end, or until it is stopped, and save; False if a learner was lost after some updates."""
+    began = session.state.learner.updates
+    try:
+        _work(session, tick, interrupted)
+    except LearnersLostError:
+        if session.state.learner.updates == began:
+            raise
+        return False
+    return True
 
 
 def _work(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
@@ -230,7 +135,7 @@ def _loop_of(state: TrainState) -> Callable[[Session, Tick, Callable[[], bool]],
     if state.config.distributed.actors > 0:
         return _learn_from_actors
     program = state.engine.program(state.config, state.learner, cast(Environments, state.envs))
-    if program is not None:
+    if program is not None and state.race is None:
         return partial(learn_in_programs, program)
     if state.config.algorithm == "pqn":
         return _learn_pqn
@@ -279,9 +184,9 @@ def _learn_from_actors(session: Session, tick: Tick, interrupted: Callable[[], b
     state, actors = session.state, session.state.config.distributed.actors
     learner, ledger = state.learner, cast(Ledger, state.envs)
     epsilon = float(np.mean([actor_epsilon(number, actors) for number in range(actors)]))
-    with Fleet(state.config, ledger, learner.graph()) as fleet:
+    with Fleet(state.config, ledger, learner.weights()) as fleet:
         while not session.over:
-            fleet.publish(learner.updates, learner.graph)
+            fleet.publish(learner.updates, learner.weights)
             chunk = fleet.take(interrupted)
             ledger.count(chunk)
             session.store_chunk(chunk)
@@ -304,8 +209,10 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
             steps.append(session.play(session.explore(epsilon)))
             session.note_finished()
         session.count(steps)
-        for batch in rollout_batches(state.config, state.learner, steps, state.replay_rng):
-            abs_td = state.learner.update(batch)
-            session.log_update(partial(measured, state.learner, batch, abs_td), epsilon)
-            session.average_weights()
+        for learner in session.learners:
+            for batch in rollout_batches(state.config, learner, steps, state.replay_rng):
+                abs_td = learner.update(batch)
+                if learner is state.learner:
+                    session.log_update(partial(measured, learner, batch, abs_td), epsilon)
+                session.average_weights()
         session.end_turn(tick, interrupted)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the layers of a source's network, all but its head, become those of a fresh learner."""
+"""Fine-tuning: the layers of a source's network become a fresh learner's; its head, too, for the same actions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from nimbleq.types import Array
 
 _HEAD = ("advantage.", "value.")
 _PREPARED = ("prepare.", "torso.numbers.")
-"""Statistics of observations: of the target's own."""
+"""Statistics of observations."""
 
 
-def take_layers(learner: Learner, source: Graph, columns: Array | None) -> int:
+def take_layers(learner: Learner, source: Graph, columns: Array | None, head: bool) -> int:
     """Put the weights of the source's torso and body into ``learner``, its target network too; how many layers.
 
     Args:
         columns: of the observation that the source reads, see `observed_columns`; the first layer has zeros elsewhere.
+        head: the actions are the source's, in its order, so its head is taken, too, if it is of the same kind.
 
     Raises:
         ConfigError: a layer is missing or has another shape.
     """
     arrays, mine = learner.arrays(), learner.weights()
+    last = [name for name in mine if name.startswith(_HEAD)]
+    same = all(name in source.weights and source.weights[name].shape == mine[name].shape for name in last)
     names = [name for name in mine if not name.startswith((*_HEAD, *_PREPARED)) and name.endswith((".weight", ".bias"))]
     first = next((name for name in names if name.endswith(".weight")), None)
-    for name in names:
+    for name in names + (last if head and same else []):
         given = source.weights.get(name)
         if given is None or given.dtype != np.float32:
             raise ConfigError(
@@ -47,3 +50,17 @@ def take_layers(learner: Learner, source: Graph, columns: Array | None) -> int:
                 arrays[f"{group}.{name}"] = given.astype(np.float32)
     learner.load_arrays(arrays)
     return sum(name.endswith(".weight") for name in names)
+
+
+def taken_stats(source: Graph, columns: Array | None, size: int) -> tuple[Array, Array] | None:
+    """Mean and deviation by which the source normalises an observation of ``size`` numbers, ``float32[O]`` each.
+
+    Its layers expect them. 0 and 1 for what it does not read; None where it does not normalise.
+    """
+    shift, scale = (source.weights.get(f"prepare.{part}") for part in ("centred.shift", "normal.scale"))
+    if shift is None or scale is None:
+        return None
+    mean, std = np.zeros(size, np.float32), np.ones(size, np.float32)
+    read = slice(None) if columns is None else columns
+    mean[read], std[read] = -shift, 1 / scale
+    return mean, std
