@@ -109,7 +109,6 @@ def _of_processes(config: TrainConfig) -> Iterator[_Rule]:
     yield _Rule("learner.batch_size", batch % processes.learners == 0, f"a multiple of learners, {processes.learners}")
     address = processes.ray or ""
     several = processes.actors > 0 or processes.learners > 1
-    yield _Rule("policy.network", not (several and config.policy.network), "left out with actors or learners")
     yield _Rule("distributed.ray", not address.startswith("ray://"), "host:port or auto, on a machine of the cluster")
     yield _Rule("distributed.ray", several or not address, "left out without actors or learners")
     if processes.actors == 0:

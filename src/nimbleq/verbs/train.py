@@ -217,13 +217,12 @@ def _finished(config: TrainConfig, run: RunDir) -> dict[str, Any] | None:
     Raises:
         FileError: its checkpoint or its policy is damaged.
     """
-    from nimbleq.rl.training.race import continued
     from nimbleq.rl.training.state import load_state
 
     result = run.load_result("train")
     if not isinstance(result, dict) or not has_checkpoint(run.checkpoint) or not run.teacher.exists():
         return None
-    load_state(continued(config, run), run.checkpoint).envs.close()
+    load_state(config, run.checkpoint).envs.close()
     return result if load_artefact(run.teacher).digest == result.get("teacher_digest") else None
 
 

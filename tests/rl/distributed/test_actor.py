@@ -143,6 +143,12 @@ def test_the_ledger_counts_in_order_and_once() -> None:
         ({"distributed.learners": 3}, "learner.batch_size must be a multiple of learners, 3"),
         ({"distributed.learners": 2, "learner.engine": "native"}, "computes in one process: leave out --learners"),
         ({"learner.engine": "parallel"}, "needs --learners 2 or more"),
+        ({"policy.network": "6"}, "policy.collects must be policy, which is what actors play"),
+        ({"policy.network": "6", "policy.collects": "policy"}, "replay.prioritized must be off"),
+        (
+            {"policy.network": "6", "distributed.actors": 0, "distributed.learners": 2, "learner.batch_size": 64},
+            "--learners shares one network",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], message: str) -> None:

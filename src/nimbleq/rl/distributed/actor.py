@@ -6,6 +6,7 @@ It has no state that anybody would miss: whoever starts it again gets the same c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.envs.vectors import VECTOR_ENGINES
 from nimbleq.rl.explore import Explorer
 from nimbleq.rl.masks import best_legal
-from nimbleq.rl.replay.ring import NStepWindows
+from nimbleq.rl.replay.ring import Replay
 from nimbleq.rl.rewards import clipped
 from nimbleq.types import Array, ObsSpec, Step
 
@@ -82,7 +83,7 @@ class Actor:
     def _abs_td(self, play: Step, q: Array) -> Array:
         """``float32[L·N]``: ``|TD error|`` of the n-step transitions of ``play``, ``q: float32[L, N, A]`` of its obs.
 
-        The windows run over the numbers of the observations in place of these.
+        In their order in the learner's replay: a small one stores the numbers of the observations in place of these.
         """
         config, count = self.config, play.action.size
         best = np.full(play.action.shape, -np.inf, np.float32)  # the value of next_obs
@@ -93,16 +94,14 @@ class Actor:
         last = self.acting.q(play.next_obs[ended])
         best[ended] = (last if play.next_mask is None else np.where(play.next_mask[ended], last, -np.inf)).max(axis=1)
         number = np.arange(count).reshape(play.action.shape)
-        windows = NStepWindows(config.replay.n_step, config.learner.gamma, config.envs, ObsSpec((), "int64"))
-        errors = []
+        small = replace(config.replay, capacity=count, prioritized=False)
+        replay = Replay(small, config.learner.gamma, config.envs, ObsSpec((), "int64"))
         for time in range(len(number)):
             action, reward, terminated, truncated = (array[time] for array in play[1:5])
-            here = Step(number[time], action, reward, terminated, truncated, number[time])
-            for each in windows.push(here):
-                value = q.reshape(count, -1)[each.obs, each.action]
-                reward = each.reward * np.float32(config.learner.reward_scale)
-                errors.append(np.abs(reward + each.discount * best.ravel()[each.next_obs] - value))
-        return np.concatenate(errors).astype(np.float32)
+            replay.add(Step(number[time], action, reward, terminated, truncated, number[time]))
+        stored = replay.store
+        value, reward = q.reshape(count, -1)[stored.obs, stored.action], stored.reward * config.learner.reward_scale
+        return np.abs(reward + stored.discount * best.ravel()[stored.next_obs] - value).astype(np.float32)
 
 
 def _joined(steps: list[Step]) -> Step:

@@ -15,15 +15,17 @@ from typing import Any, Self
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError
+from nimbleq.rl.cluster import load_ray
 from nimbleq.rl.distributed.acting import flat, sent_weights
 from nimbleq.rl.distributed.actor import Actor
 from nimbleq.rl.distributed.chunk import Chunk
-from nimbleq.rl.distributed.cluster import load_ray
 from nimbleq.rl.distributed.ledger import Ledger
 from nimbleq.types import Array
 
 AHEAD = 2
 """Chunks that each actor is asked for at once: it plays one while the one before it waits to be taken."""
+_SHARE = 4
+"""New weights are published once one actor in so many was asked with the last ones: that costs more than a chunk."""
 _PATIENCE = 0.2  # seconds between two looks at Ctrl-C while waiting
 _ATTEMPTS = 5  # requests for one chunk, after each of which Ray gave up, before the run does
 
@@ -85,16 +87,21 @@ class Fleet:
         self._actors = [remote.remote(self.config, number, sent) for number in numbers]
         self._asked = [deque[_Asked]() for _ in numbers]
         self._heard: set[int] = set()  # actors from which a chunk came
-        self._version, self._weights = -1, None
+        self._version, self._now = -1, -1  # of the published weights, and of the learner
+        self._weights: Any = None
+        self._used = 0  # chunks taken since the weights were published
+        self._ready: list[int] = []  # actors whose next chunk is there, as far as known
         return self
 
     def publish(self, version: int, weights: Callable[[], Mapping[str, Array]]) -> None:
-        """From now on chunks are asked for with these ``weights`` of a learner, those after ``version`` updates.
+        """Ask for as many chunks as there is room for, with ``weights`` of a learner after ``version`` updates.
 
-        They become one object of Ray for all actors, if the version is new. Whatever room there is, is asked for.
+        They become one object of Ray for all actors. A few chunks are asked for with the same.
         """
-        if version != self._version:
+        self._now = version
+        if self._weights is None or (version != self._version and self._used >= len(self._actors) // _SHARE):
             self._version, self._weights = version, self._ray.put(flat(sent_weights(self.config, weights())))
+            self._used = 0
         for actor, asked in enumerate(self._asked):
             for sequence in range(self.ledger.counted[actor] + len(asked), self.ledger.counted[actor] + AHEAD):
                 asked.append(_Asked(int(sequence), self._request(actor, int(sequence))))
@@ -109,19 +116,21 @@ class Fleet:
             EnvError: an environment failed, or Ray gave up on an actor.
             KeyboardInterrupt: while waiting.
         """
-        first = {asked[0].answer: actor for actor, asked in enumerate(self._asked)}
-        ready: list[Any] = []
-        while not ready:
+        while not self._ready:
             if interrupted():
                 raise KeyboardInterrupt
+            first = {asked[0].answer: actor for actor, asked in enumerate(self._asked)}
             ready, _ = self._ray.wait(list(first), num_returns=len(first), timeout=0)
             if not ready:
-                self._ray.wait(list(first), num_returns=1, timeout=_PATIENCE)
-        actor = min((first[answer] for answer in ready), key=lambda actor: self._asked[actor][0].sequence)
+                ready, _ = self._ray.wait(list(first), num_returns=1, timeout=_PATIENCE)
+            self._ready = [first[answer] for answer in ready]
+        actor = min(self._ready, key=lambda actor: self._asked[actor][0].sequence)
+        self._ready.remove(actor)
         chunk = self._received(actor, interrupted)
         self._asked[actor].popleft()
-        self.lag.weight_age = self._version - chunk.version
-        self.lag.queued = len(ready) - 1
+        self._used += 1
+        self.lag.weight_age = self._now - chunk.version
+        self.lag.queued = len(self._ready)
         self.lag.restarts += chunk.began and actor in self._heard
         self._heard.add(actor)
         return chunk

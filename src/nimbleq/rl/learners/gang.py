@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
-from nimbleq.rl.distributed.cluster import load_ray
+from nimbleq.rl.cluster import load_ray
 from nimbleq.rl.learners.lost import LearnersLostError
 from nimbleq.types import Array
 

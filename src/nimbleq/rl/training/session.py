@@ -102,7 +102,7 @@ class Session:
         return step
 
     def store_chunk(self, chunk: Chunk) -> None:
-        """Put all steps of a chunk into the replay, with the priorities that it brings."""
+        """Put all steps of a chunk into the replay, with the priorities that it brings, and into the statistics."""
         replay = self.state.replay
         assert replay is not None, "there is a replay in every algorithm that calls this"
         first = replay.settled().added
@@ -111,18 +111,24 @@ class Session:
         replay.settle()
         if chunk.abs_td is not None:
             replay.prioritize(first, chunk.abs_td)
+        obs = chunk.play.obs
+        self._observe([obs.reshape(-1, *obs.shape[2:])])
 
     def count(self, steps: Sequence[Step]) -> None:
         """Take ``steps`` of all environments into the count of steps and the statistics of observations."""
+        self.state.counters.steps += self.state.config.envs * len(steps)
+        self._observe([step.obs for step in steps])
+
+    def _observe(self, seen: Sequence[Array]) -> None:
+        """Take ``seen``, each ``[K, *O]``, into the statistics of observations."""
         state = self.state
-        for step in steps:
-            if state.stats is not None:
-                state.stats.add(step.obs)
-        state.counters.steps += state.config.envs * len(steps)
-        if state.stats is not None:
-            for learner in (state.learner, state.rival):
-                if learner is not None:
-                    learner.set_obs_stats(*state.stats.mean_std())
+        if state.stats is None:
+            return
+        for obs in seen:
+            state.stats.add(obs)
+        for learner in (state.learner, state.rival):
+            if learner is not None:
+                learner.set_obs_stats(*state.stats.mean_std())
 
     def settle(self) -> None:
         """From now on what was stored can be drawn."""
@@ -179,9 +185,9 @@ class Session:
 
     def average_weights(self) -> None:
         """Update the averages of the weights, if these are what is checked."""
-        for average in (self.state.average, self.state.rival and self.state.rival.average):
-            if average is not None:
-                average.follow()
+        for learner in (self.state, self.state.rival):
+            if learner is not None and learner.average is not None:
+                learner.average.follow()
 
     def end_turn(self, tick: Tick, interrupted: Callable[[], bool]) -> None:
         """What is due between two turns of a loop: checks, checkpoints, progress.

@@ -194,15 +194,17 @@ def load_state(config: TrainConfig, folder: Path, transfer: Transfer | None = No
     state = new_state(config, transfer)
     if state.race is not None:
         state.race.load(part(arrays, "race"), values["race"])
-        state.stats = None if state.race.keeps_stats else state.stats
     state.learner.load_arrays(part(arrays, "learner"))
     state.envs.load_arrays(part(arrays, "envs"))
     if state.replay is not None:
         replay = part(arrays, "replay")
         state.replay_log = load_replay(state.replay.settled(), replay, values["replay"], folder)
         state.replay.mirror(replay)
-    if state.stats is not None:
-        state.stats.load_arrays(part(arrays, "stats"))
+    stats = part(arrays, "stats")
+    if state.stats is not None and stats:
+        state.stats.load_arrays(stats)
+    else:  # a network that was taken from a source keeps its own
+        state.stats = None
     state.explorer.rng.bit_generator.state = values["explore_rng"]
     state.explorer.load_arrays(part(arrays, "explorer"))
     state.replay_rng.bit_generator.state = values["replay_rng"]

@@ -12,8 +12,8 @@ import numpy as np
 from nimbleq.config import LogConfig, TrainConfig, to_dict
 from nimbleq.errors import EnvError
 from nimbleq.log import MetricsLog
+from nimbleq.rl.cluster import cluster
 from nimbleq.rl.distributed.actor import actor_epsilon
-from nimbleq.rl.distributed.cluster import cluster
 from nimbleq.rl.distributed.fleet import Fleet
 from nimbleq.rl.distributed.ledger import Ledger
 from nimbleq.rl.envs.engines import spec_of
@@ -190,8 +190,8 @@ def _learn_from_actors(session: Session, tick: Tick, interrupted: Callable[[], b
             chunk = fleet.take(interrupted)
             ledger.count(chunk)
             session.store_chunk(chunk)
-            for step in chunk.steps():
-                session.count([step])
+            for _ in range(len(chunk.play.action)):
+                state.counters.steps += state.config.envs
                 session.learn(epsilon)
                 session.average_weights()
             session.note_finished()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from nimbleq.errors import ConfigError
@@ -25,12 +27,14 @@ def take_layers(learner: Learner, source: Graph, columns: Array | None, head: bo
         ConfigError: a layer is missing or has another shape.
     """
     arrays, mine = learner.arrays(), learner.weights()
+    # A head without a value of the state is named after what it computes.
+    weights = {re.sub(r"^q\.", "advantage.", name): value for name, value in source.weights.items()}
     last = [name for name in mine if name.startswith(_HEAD)]
-    same = all(name in source.weights and source.weights[name].shape == mine[name].shape for name in last)
+    same = all(name in weights and weights[name].shape == mine[name].shape for name in last)
     names = [name for name in mine if not name.startswith((*_HEAD, *_PREPARED)) and name.endswith((".weight", ".bias"))]
     first = next((name for name in names if name.endswith(".weight")), None)
     for name in names + (last if head and same else []):
-        given = source.weights.get(name)
+        given = weights.get(name)
         if given is None or given.dtype != np.float32:
             raise ConfigError(
                 f"the source has no layer {name.rpartition('.')[0]} with float weights: name its run, or the "
