@@ -212,18 +212,23 @@ def _speed(record: Record, task: str) -> str:
     rate, us, pairs = cell["steps_per_s"], cell["decision_us"], cell["ratio"]
     shown = ", ".join(f"{which} {value * 1e3:,.0f} ns" for which, value in us.items() if value is not None)
     rates = f"policy {rate['policy']:,.0f}, value network {rate['value']:,.0f} steps/s"
-    acting, env = cell["acting_us"], environment_us(cell)
     return (
         f"Collection with {cell['envs']} environments: {rates}, ×{pairs['median']:.2f} "
-        f"({pairs['least']:.2f} to {pairs['most']:.2f} in {pairs['pairs']} pairs). A step takes the environment "
-        f"{env:.2f} µs, the policy {acting['policy']:.2f}, the value network {acting['value']:.2f}: at most "
-        f"×{1 + acting['value'] / env:.2f}. A decision in C: {shown}."
+        f"({pairs['least']:.2f} to {pairs['most']:.2f} in {pairs['pairs']} pairs).{_bound(cell)} "
+        f"A decision in C: {shown}."
     )
 
 
-def environment_us(cell: Mapping[str, Any]) -> float:
-    """Microseconds of a step without acting."""
-    return float(1e6 / cell["steps_per_s"]["value"] - cell["acting_us"]["value"])
+def _bound(cell: Mapping[str, Any]) -> str:
+    """How fast collection could be at most, where acting was timed alone, too."""
+    acting = cell.get("acting_us")
+    if acting is None:
+        return ""
+    env = 1e6 / cell["steps_per_s"]["value"] - acting["value"]
+    return (
+        f" A step takes the environment {env:.2f} µs, the policy {acting['policy']:.2f}, the value network "
+        f"{acting['value']:.2f}: at most ×{1 + acting['value'] / env:.2f}."
+    )
 
 
 def _arm(record: Record, task: str, arm: str) -> str:
