@@ -23,8 +23,8 @@ _STATES = 2_000
 _MOST_ZEROS, _SINGLES = 8, 4
 """Weights that become zero together, and each by itself, in one round."""
 _LONGER = 2  # times the episodes of a generation: the sparsest of a dozen that seem no worse is often a lucky one
-_SLACK = 0.25
-"""Standard errors by which a sparser policy may seem to return less."""
+_HOPELESS, _SLACK = 1.5, 0.25
+"""Standard errors by which a sparser policy may seem to return less after half of its episodes, and after all."""
 _STEADY = 5  # generations whose mean return decides whether to stop
 
 
@@ -185,8 +185,18 @@ def _sparser(codes: Codes, judge: Regret, play: Returns, episodes: int) -> Codes
         for one in (together, *((singles[index],) if place < _SINGLES else ())):
             tried[one.key] = one
     candidates = sorted(tried.values(), key=lambda one: np.count_nonzero(one.weight))
-    returns = play([codes, *candidates], episodes)
-    difference = returns[1:] - returns[0]
-    error = difference.std(axis=1) / episodes**0.5
-    same = np.flatnonzero(difference.mean(axis=1) >= -_SLACK * error)
+    half = max(1, episodes // 2)
+    first = play([codes, *candidates], half)
+    left = np.flatnonzero(_no_worse(first, _HOPELESS))
+    if not left.size:
+        return None
+    more = play([codes, *(candidates[index] for index in left)], max(1, episodes - half))
+    same = left[_no_worse(np.concatenate([first[[0, *(left + 1)]], more], axis=1), _SLACK)]
     return candidates[int(same[0])] if same.size else None
+
+
+def _no_worse(returns: Array, errors: float) -> Array:
+    """``bool[P − 1]`` whether each of ``returns [P, E]`` but the first is at most so many standard errors below it."""
+    difference = returns[1:] - returns[0]
+    error = difference.std(axis=1) / difference.shape[1] ** 0.5
+    return np.asarray(difference.mean(axis=1) >= -errors * error)

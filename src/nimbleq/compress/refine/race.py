@@ -78,10 +78,13 @@ def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0)
     """The best of ``pool`` by rounds that leave fewer and let these play longer.
 
     Args:
-        episodes: of a round in which all take part, before the others (0: the first so many, as they come).
+        episodes: of the rounds in which all take part, and then the better half, before the others (0: the first so
+            many, as they come).
     """
     left, returns = list(pool), np.zeros((len(pool), 0))
-    stages = ((len(left), episodes), *_HALVING[1:]) if episodes else _HALVING
+    some = max(1, episodes // 4)
+    all_first = ((len(left), some), (max(1, len(left) // 2), max(1, episodes - some)))
+    stages = (*all_first, *_HALVING[1:]) if episodes else _HALVING
     for count, more in stages:
         order = (
             np.argsort(-scores_of(returns, risk), kind="stable")[:count]
