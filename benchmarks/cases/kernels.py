@@ -57,7 +57,7 @@ def narrowed(graph: Graph, number: str) -> Graph:
             assert node.op.bias is not None
             first = node.inputs[0] == graph.nodes[0].output  # whose levels have a zero point of 128
             weights[node.op.bias] = (
-                -128 * weight.astype(np.int32).sum(axis=1) if first else weights[node.op.bias] // less
+                (-128 * weight.sum(axis=1, dtype=np.int32)) if first else weights[node.op.bias] // less
             )
             storage[node.op.weight] = Storage(format_)
         elif isinstance(node.op, ops.Requantize):
@@ -110,7 +110,8 @@ def trained(make: str, context: Context) -> dict[str, Any]:
 
 def _zeros(graph: Graph, obs: Array) -> list[float]:
     """Share of zeros that each layer behind a ReLU reads."""
-    inside = [node.inputs[0] for node in graph.nodes if isinstance(node.op, ops.Linear) and node.inputs[0] != "obs"]
+    behind = {node.output for node in graph.nodes if isinstance(node.op, ops.Activation)}
+    inside = [node.inputs[0] for node in graph.nodes if isinstance(node.op, ops.Linear) and node.inputs[0] in behind]
     watched = replace(graph, outputs=(*graph.outputs, *(name for name in inside if name not in graph.outputs)))
     answers = interpret(watched, obs[:1000])
     return [float(np.mean(answers[name] == 0)) for name in inside]

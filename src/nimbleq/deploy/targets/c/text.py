@@ -23,6 +23,15 @@ FLASH_MACRO = """/* An AVR reads constants from flash, where the compiler is ask
 #define NQ_FLASH
 #endif
 """
+SINGLY = "NQ_SINGLY "
+"""Before a loop that reads packed weights."""
+SINGLY_MACRO = """/* With vectors Clang fetches packed weights by gathers, which takes 50 times as long. */
+#ifdef __clang__
+#define NQ_SINGLY _Pragma("clang loop vectorize(disable)")
+#else
+#define NQ_SINGLY
+#endif
+"""
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
     "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "exp",

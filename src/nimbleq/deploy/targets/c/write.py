@@ -29,7 +29,8 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     includes = [*plan.isa.includes, *(["float.h"] if _NEEDS_FLOAT_H & used else [])]
     lines = "".join(f"#include <{file}>\n" for file in sorted(includes))
     flash_macro = c_text.FLASH_MACRO if flash and any(not each.near for each in plan.constants) else ""
-    top = "\n".join(part for part in (lines, macros.lstrip("\n"), flash_macro, kernels) if part)
+    singly_macro = c_text.SINGLY_MACRO if c_text.SINGLY in code else ""
+    top = "\n".join(part for part in (lines, macros.lstrip("\n"), flash_macro, singly_macro, kernels) if part)
     if not flash:
         top, code = (text.replace(c_text.FLASH, "") for text in (top, code))
     # Names are put in here and not in the numbers, of which there may be millions.

@@ -39,7 +39,7 @@ def conv2d(layer: Layer) -> list[str]:
         row = [f"sum += {dot}(pixel, w, {run});", f"w += {run};"]
         kw //= run // group_in
     else:
-        row = [f"for (int i = 0; i < {group_in}; ++i) sum += {product};"]
+        row = [f"{w.singly}for (int i = 0; i < {group_in}; ++i) sum += {product};"]
     group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
     place = f"{layer.x} + (h * {width} + v) * {channels}{group}"
     return [
@@ -69,7 +69,7 @@ def _border(layer: Layer, w: Stored, count: int, real: bool) -> list[str]:
         return []
     value = str(op.pad_value)
     product = f"{value}.0f * {real_weight(layer, w.next)}" if real else w.times_next(value)
-    passing = f"for (int i = 0; i < {count}; ++i) sum += {product};" if op.pad_value else f"w += {count};"
+    passing = f"{w.singly}for (int i = 0; i < {count}; ++i) sum += {product};" if op.pad_value else f"w += {count};"
     return [
         f"if (h < 0 || h >= {height} || v < 0 || v >= {width}) {{",
         f"    {passing}",

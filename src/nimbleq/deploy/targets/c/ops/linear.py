@@ -34,7 +34,7 @@ def linear(layer: Layer) -> list[str]:
         return [
             f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {bias(layer)};",
             f"for (int k = 0; k < {n_in}; ++k){_there(layer)}",
-            f"    for (int o = 0; o < {n_out}; ++o) {y}[o] += {product};",
+            f"    {w.singly}for (int o = 0; o < {n_out}; ++o) {y}[o] += {product};",
             *([f"for (int o = 0; o < {n_out}; ++o) {y}[o] = {result};"] if layer.step.epilogue else []),
         ]
     check_int_source(layer)
@@ -45,7 +45,7 @@ def linear(layer: Layer) -> list[str]:
         w.start,
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    uint32_t sum = {bias(layer)};",
-        f"    for (int k = 0; k < {n_in}; ++k) sum += {w.times_next(f'{x}[k]')};",
+        f"    {w.singly}for (int k = 0; k < {n_in}; ++k) sum += {w.times_next(f'{x}[k]')};",
         f"    {y}[o] = {requantized(layer)};",
         "}",
     ]
@@ -61,11 +61,11 @@ def _of_bits(layer: Layer) -> list[str]:
     weight, x, y = columns(layer), layer.x, layer.y
     n_out, n_in = weight.shape
     w = layer.stored("weight", layer.op.weight, weight.T)
-    sums = layer.buffer("sums", "uint32_t", n_out)
+    sums, product = layer.buffer("sums", "uint32_t", n_out), w.times_at(f"{x}[k]", f"(k * {n_out} + o)")
     return [
         f"for (int o = 0; o < {n_out}; ++o) {sums}[o] = {bias(layer)};",
         f"for (int k = 0; k < {n_in}; ++k){_there(layer)}",
-        f"    for (int o = 0; o < {n_out}; ++o) {sums}[o] += {w.times_at(f'{x}[k]', f'(k * {n_out} + o)')};",
+        f"    {w.singly}for (int o = 0; o < {n_out}; ++o) {sums}[o] += {product};",
         f"for (int o = 0; o < {n_out}; ++o) {{",
         f"    const uint32_t sum = {sums}[o];",
         f"    {y}[o] = {requantized(layer)};",

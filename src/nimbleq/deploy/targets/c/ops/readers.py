@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.text import SINGLY
 from nimbleq.graph.formats import BFloat16, Float32, Format, Int, Power, Scaled, SignedLevels, Ternary
 from nimbleq.types import Array
 
@@ -145,6 +146,12 @@ class Stored:
     def place_at(self, index: str) -> str:
         """C expression of its `Reader.place`; empty where weights are not stored as powers of two."""
         return self.reader.place.format(w=self.name, i=index if self.count > 1 else "0")
+
+    @property
+    def singly(self) -> str:
+        """Before the loop that reads them: a macro, where the kernel ``code`` unpacks them."""
+        packed = any(f"nq_{kernel}(" in self.reader.read for kernel in ("code", "int", "log2", "apot4"))
+        return SINGLY if packed else ""
 
     @property
     def start(self) -> str:

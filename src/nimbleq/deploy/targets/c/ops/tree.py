@@ -18,12 +18,12 @@ def oblique_tree(layer: Layer) -> list[str]:
         layer.use("exact_double")
     else:
         check_int_source(layer)
-    wide = "double" if real else "int32_t"
+    wide, weight = "double" if real else "int32_t", w.at(f"n * {features} + k")
     return [
         "int n = 0;",
         f"for (int level = 0; level < {tree_depth(splits)}; ++level) {{",
         f"    {wide} sum = 0;",
-        f"    for (int k = 0; k < {features}; ++k) sum += ({wide}){layer.x}[k] * {w.at(f'n * {features} + k')};",
+        f"    {w.singly}for (int k = 0; k < {features}; ++k) sum += ({wide}){layer.x}[k] * {weight};",
         f"    n = 2 * n + 1 + (sum > {t.at('n')});",
         "}",
         *_leaf(layer, splits),
