@@ -46,6 +46,7 @@ COMPUTING = [
     extension("_learner", "learner", "module", "layout", "step"),
     extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows", "bits"),
+    extension("_stream", "stream", "module", flags=("-ffp-contract=off",)),  # the same rounding as what is exported
     extension("_robust", "robust", "module", flags=("-fno-math-errno",)),
     extension(
         "_envs", "envs", "module", "cartpole", "lunarlander", "linear", flags=("-ffp-contract=off",)

@@ -33,3 +33,11 @@ def episode_seeds(purpose: Purpose, nonce: int, count: int, start: int = 0) -> A
     offset, stride = int(stream) % _SPAN, (int(stream) >> 32) | 1
     positions = (offset + stride * np.arange(start, start + count, dtype=np.int64)) % _SPAN
     return positions + _PURPOSES.index(purpose) * _SPAN
+
+
+def moment_keys(seeds: Array, time: Array) -> Array:
+    """SplitMix64 of (seed of an episode, time in it): ``uint64[L]``; observations are sampled by the lowest."""
+    key = (seeds.astype(np.uint64) << np.uint64(32)) + time.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(key ^ (key >> np.uint64(31)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def float_splits(graph: Graph) -> bool:
     return any(graph.weights[op.split].dtype == np.float32 for op in trees)
 
 
+def has(graph: Graph, kinds: type | UnionType) -> bool:
+    """Whether it has one of these ops."""
+    return any(isinstance(node.op, kinds) for node in graph.nodes)
+
+
 def too_large(graph: Graph) -> bool:
     """Whether it does not fit into the RAM of an AVR."""
     avr = next(each for each in PROCESSORS if each.name == "avr")
@@ -64,6 +70,8 @@ CANNOT: dict[str, Callable[[Graph], bool]] = {
     "verilog": no_circuit,
     "onnx-qdq": lambda graph: not is_integer(graph),
     "avr": lambda graph: float_splits(graph) or too_large(graph),
+    "executorch": lambda graph: has(graph, ops.BranchArgMax),
+    "litert": lambda graph: has(graph, ops.BranchArgMax | ops.GRU),
 }
 """Target → whether it cannot express a policy."""
 
@@ -99,7 +107,7 @@ def policy_around(
             start += source.size
             if image:
                 nodes.append(Node(ops.Unflatten(*source.shape), (f"{name}_flat",), name))
-    if isinstance(op, ops.ArgMax):
+    if isinstance(op, ops.Choice):
         nodes += [Node(ops.Activation("relu"), tuple(names), Q), Node(op, (Q,), ACTION)]
         return Graph({"obs": obs}, tuple(nodes), (Q, ACTION), weights | more)
     for index, (other, _) in enumerate(variants):
@@ -193,6 +201,10 @@ def test_every_op_in_the_prebuilt_engine(kind: str) -> None:
     """With the kernels of every instruction set that this processor has."""
     runtime = pytest.importorskip("nimbleq.native._runtime")
     for index, graph in enumerate(policies(kind)):
+        if has(graph, ops.BranchArgMax | ops.GRU):
+            with pytest.raises(UnsupportedOpError, match=kind):
+                lower(graph, "portable")
+            continue
         golden, interface = (
             make_golden(graph, random_obs(np.random.default_rng(index), graph, 60)),
             network_interface(graph),

@@ -128,6 +128,8 @@ CASES: dict[str, list[tuple[ops.Op, tuple[TensorType, ...], dict[str, Array]]]] 
         ),
     ],
     "ArgMax": [(ops.ArgMax(), (VECTOR,), {})],
+    "GRU": [(ops.GRU(), (VECTOR, VECTOR, TensorType((2,))), {})],
+    "BranchArgMax": [(ops.BranchArgMax((2, 1, 3)), (VECTOR,), {})],
 }
 
 

@@ -172,3 +172,64 @@ def worded() -> gymnasium.Env[Any, Any]:
     env = Nothing()
     env.observation_space = spaces.Dict({"image": spaces.Box(0, 1, (1,)), "mission": spaces.Text(9)})
     return env
+
+
+class Levers(gymnasium.Env[Any, Any]):
+    """Three levers to set as two numbers say, each worth a third of a reward; 8 steps.
+
+    Args:
+        masks: every lever has one position that may not be chosen, never the wanted one.
+    """
+
+    observation_space: Any = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, masks: bool = False, first: int = 0) -> None:
+        self.masks, self.first = masks, first
+        self.action_space = spaces.MultiDiscrete([2, 3, 4], start=[0, first, 0])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        return self._observed()
+
+    def _observed(self) -> tuple[Any, dict[str, Any]]:
+        self.numbers = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        a, b = self.numbers
+        self.wanted = [int(a > 0), int((b + 1) * 1.499), 2 * int(a > 0) + int(b > 0)]
+        self.forbidden = [-1, (self.wanted[1] + 1) % 3, (self.wanted[2] + 2) % 4]
+        flags = [np.arange(n) != forbidden for n, forbidden in zip([2, 3, 4], self.forbidden, strict=True)]
+        return self.numbers, {"action_mask": tuple(flags)} if self.masks else {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        chosen = (np.asarray(action) - [0, self.first, 0]).tolist()
+        assert action in self.action_space, f"{action} is no action"
+        assert not self.masks or all(c != f for c, f in zip(chosen, self.forbidden, strict=True)), "it is not legal"
+        reward = float(np.mean([c == w for c, w in zip(chosen, self.wanted, strict=True)]))
+        self.count += 1
+        obs, info = self._observed()
+        return obs, reward, False, self.count == 8, info
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """A T-maze: a signal in the first step says which way pays at the end of a corridor; turning there ends it.
+
+    Args:
+        length: steps between the signal and the turn.
+    """
+
+    action_space = spaces.Discrete(3)
+    observation_space: Any = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, length: int = 3) -> None:
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at, self.way = 0, int(self.np_random.integers(2))
+        return np.array([2 * self.way - 1, 0], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        turns = self.at == self.length
+        self.at = min(self.at + 1, self.length)
+        obs = np.array([0, self.at == self.length], np.float32)
+        return obs, float(turns and action == self.way), bool(turns), False, {}

@@ -48,7 +48,7 @@ class GraphModule(nn.Module):
         raw = not isinstance(self.graph.obs_type.qtype, Float32)
         tensors = {self.graph.obs_name: obs.float() if raw else obs}
         for node in self.graph.nodes:
-            if not isinstance(node.op, ops.ArgMax):
+            if not isinstance(node.op, ops.Choice):
                 made = forward_node(node.op, [tensors[name] for name in node.inputs], self)
                 tensors[node.output] = made if after is None else after(node, made)
         return tensors
@@ -188,6 +188,16 @@ def _concat(op: ops.Concat, sources: list[Tensor], module: Weights) -> Tensor:
 def _expectation(op: ops.Expectation, sources: list[Tensor], module: Weights) -> Tensor:
     support = module.weight(op.support)
     return torch.softmax(sources[0].view(sources[0].size(0), -1, len(support)), dim=2) @ support
+
+
+@forward_node.register
+def _gru(op: ops.GRU, sources: list[Tensor], module: Weights) -> Tensor:
+    of_input, of_memory, memory = sources
+    units = memory.size(1)
+    gates = torch.sigmoid(of_input[:, : 2 * units] + of_memory[:, : 2 * units])
+    reset, keep = gates[:, :units], gates[:, units:]
+    fresh = torch.tanh(of_input[:, 2 * units :] + reset * of_memory[:, 2 * units :])
+    return (1 - keep) * fresh + keep * memory
 
 
 @forward_node.register

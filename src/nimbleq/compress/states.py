@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.graph.graph import Graph, Q
-from nimbleq.graph.interpret import GraphPolicy, interpret
+from nimbleq.graph.branches import best, parts, places
+from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.interpret import GraphPolicy, interpret, interpret_rows
 from nimbleq.graph.rewrites.mask import without_mask
+from nimbleq.seeds import moment_keys
 from nimbleq.types import Array, Evaluate, Policy
 
 _CHUNK = 4096
@@ -68,9 +70,11 @@ def legal_values(q: Array, mask: Array | None) -> Array:
     return q if mask is None else np.where(mask, q, np.float32(-np.inf))
 
 
-def action_gap(q: Array) -> Array:
+def action_gap(q: Array, branches: Sequence[int] = ()) -> Array:
     """``[K]`` best minus second-best value of ``q [K, A]``; infinite where only one action is legal (its value above
-    −∞), zeros when there is one action."""
+    −∞), zeros when there is one action. Of an action of several dimensions (``branches``) the least of them."""
+    if branches:
+        return np.asarray(np.min([action_gap(q[:, part]) for part in parts(branches)], axis=0))
     if q.shape[1] < 2:
         return np.zeros(len(q), q.dtype)
     top = np.partition(q, -2, axis=1)
@@ -99,23 +103,27 @@ class Comparison:
         return 1.0 - self.agreement
 
 
-def compare(teacher_q: Array, student_action: Array, mask: Array | None = None) -> Comparison:
+def compare(
+    teacher_q: Array, student_action: Array, mask: Array | None = None, branches: Sequence[int] = ()
+) -> Comparison:
     """Compare on the same states, among legal actions.
 
     Args:
         teacher_q: ``[K, A]``.
         student_action: ``int[K]`` legal.
         mask: ``bool[K, A]`` (None: every action is legal).
+        branches: sizes of the action's dimensions (empty: it is a single choice); regret is their mean, states agree
+            where all of them do, and a dead action is a choice of one.
     """
-    rows = np.arange(len(teacher_q))
     teacher_q = legal_values(teacher_q, mask)
-    teacher_action = teacher_q.argmax(axis=1)
-    same = teacher_action == student_action
-    order = np.argsort(action_gap(teacher_q), kind="stable")
-    shares = np.bincount(teacher_action, minlength=teacher_q.shape[1]) / len(rows)
-    taken = set(np.unique(student_action).tolist())
+    wanted, chosen = places(best(teacher_q, branches), branches), places(student_action, branches)  # [K, D]
+    same = (wanted == chosen).all(axis=1)
+    order = np.argsort(action_gap(teacher_q, branches), kind="stable")
+    shares = np.bincount(wanted.reshape(-1), minlength=teacher_q.shape[1]) / len(wanted)
+    taken = set(np.unique(chosen).tolist())
+    lost = np.take_along_axis(teacher_q, wanted, axis=1) - np.take_along_axis(teacher_q, chosen, axis=1)
     return Comparison(
-        regret=float(np.mean(teacher_q[rows, teacher_action] - teacher_q[rows, student_action])),
+        regret=float(np.mean(lost)),
         agreement=float(same.mean()),
         agreement_by_gap=tuple(float(same[part].mean()) for part in np.array_split(order, _BUCKETS) if len(part)),
         dead_actions=tuple(a for a, share in enumerate(shares) if share >= USED_SHARE and a not in taken),
@@ -124,7 +132,43 @@ def compare(teacher_q: Array, student_action: Array, mask: Array | None = None) 
 
 def compare_graphs(teacher: Graph, student: Graph, states: States) -> Comparison:
     """`compare` of two graphs on ``states``."""
-    return compare(q_values(teacher, states.obs), actions(student, states), states.mask)
+    return compare(q_values(teacher, states.obs), actions(student, states), states.mask, teacher.branches)
+
+
+def compare_in_play(
+    teacher: Graph,
+    student: Graph,
+    evaluate: Evaluate,
+    seeds: Sequence[int] | Array,
+    keep_obs: int,
+    epsilon: float = 0.0,
+) -> Comparison:
+    """`compare` of two graphs on states that ``student`` visits; of those that remember, on its episodes, in order.
+
+    Args:
+        seeds: of the episodes.
+        keep_obs: states at most.
+    """
+    if not teacher.units:
+        return compare_graphs(teacher, student, visit(GraphPolicy(student), evaluate, seeds, keep_obs, epsilon))
+    values, taken, masks, left = [], [], [], keep_obs
+    for seed in seeds:
+        episode = _episode(student, evaluate, int(seed), epsilon)[slice(left)]
+        values.append(interpret_rows(without_mask(teacher), episode.obs)[Q])
+        taken.append(interpret_rows(student, episode.obs, episode.mask if student.masked else None)[ACTION])
+        masks.append(episode.mask)
+        left -= len(episode)
+        if left <= 0:
+            break
+    legal = None if masks[0] is None else np.concatenate([mask for mask in masks if mask is not None])
+    return compare(np.concatenate(values), np.concatenate(taken), legal, teacher.branches)
+
+
+def _episode(policy: Graph, evaluate: Evaluate, seed: int, epsilon: float) -> States:
+    """All states of an episode, in order."""
+    met = visit(GraphPolicy(policy), evaluate, [seed], 1 << 30, epsilon)
+    order = np.argsort(moment_keys(np.full(len(met), seed), np.arange(len(met))))
+    return met[np.argsort(order)]
 
 
 @dataclass(frozen=True)

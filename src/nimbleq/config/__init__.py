@@ -15,6 +15,7 @@ from nimbleq.config.settings import (
     PolicyConfig,
     PqnConfig,
     ReplayConfig,
+    StreamConfig,
     TrainConfig,
     TransferConfig,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "PolicyConfig",
     "PqnConfig",
     "ReplayConfig",
+    "StreamConfig",
     "TableName",
     "TorsoName",
     "TrainConfig",

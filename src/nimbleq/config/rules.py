@@ -15,7 +15,8 @@ from nimbleq.errors import ConfigError
 _AT_LEAST_1 = (
     "steps", "envs", "updates_per_step", "update_every",
     "network.torso_width", "network.space_to_depth", "network.cosines", "network.policy_fractions", "replay.n_step",
-    "learner.batch_size", "learner.target_every", "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
+    "replay.sequence", "learner.batch_size", "learner.target_every",
+    "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
     "policy.lr_updates", "distributed.chunk", "distributed.learners", "transfer.frozen_layers",
     "transfer.frozen_updates", "transfer.patience",
@@ -23,15 +24,15 @@ _AT_LEAST_1 = (
 _AT_LEAST_0 = (
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "policy.lr_end",
     "learner.adam_eps", "learner.max_grad_norm", "learner.reward_clip", "learner.munchausen_alpha", "explore.updates",
-    "distributed.actors", "transfer.offline_updates",
+    "distributed.actors", "transfer.offline_updates", "network.memory", "replay.burn_in",
 )  # fmt: skip
 _POSITIVE = (
     "network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale", "policy.lr",
-    "policy.temperature", "transfer.temperature",
+    "policy.temperature", "transfer.temperature", "stream.overshoot",
 )  # fmt: skip
 _SHARES = (
     "replay.beta_start", "replay.beta_end", "learner.gamma", "explore.start", "explore.end", "pqn.trace_decay",
-    "transfer.teacher_share", "transfer.weight_share",
+    "stream.trace_decay", "transfer.teacher_share", "transfer.weight_share",
 )  # fmt: skip
 
 
@@ -73,11 +74,14 @@ def _ranges(config: TrainConfig) -> Iterator[_Rule]:
         value = attrgetter(name)(config)
         yield _Rule(name, value is None or value >= least, f"at least {least}")
     yield _Rule("seed", 0 <= config.seed < 1 << 63, "within 0 and 2^63 (excluded)")
+    length = replay.burn_in + replay.sequence + replay.n_step - 1 if config.network.memory else 0
+    fits = replay.capacity >= config.envs * length
+    yield _Rule("replay.capacity", fits, f"at least envs · {length}, the steps of a sequence")
     yield _Rule("replay.capacity", replay.capacity >= config.envs * replay.n_step, "at least envs · n_step")
     yield _Rule("learner.munchausen_clip", learner.munchausen_clip <= 0, "at most 0")
     yield _Rule("learner.tau", 0 < learner.tau <= 1, "within 0 (excluded) and 1")
     rollout = config.envs * config.pqn.rollout
-    fits = config.algorithm == "dqn" or rollout % learner.batch_size == 0
+    fits = config.algorithm != "pqn" or rollout % learner.batch_size == 0
     yield _Rule("learner.batch_size", fits, f"a divisor of envs · pqn.rollout, {rollout}")
 
 
@@ -93,6 +97,11 @@ def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
     yield _Rule("evaluation.network", not averaged, "online with network.sparsity_mode dynamic")
     yield _Rule("network.atoms", network.atoms >= 1, "at least 1")
     yield _Rule("network.v_max", network.v_max > network.v_min, f"above network.v_min, {network.v_min}")
+    yield _Rule("stream.sparsity", 0 <= config.stream.sparsity < 1, "within 0 and 1 (excluded)")
+    if config.algorithm == "stream":
+        yield _Rule("envs", config.envs == 1, "1 with stream, which learns from one step at a time")
+        yield _Rule("policy.network", not config.policy.network, "left out with stream")
+        yield _Rule("transfer.source", not config.transfer.source, "left out with stream")
     if config.algorithm == "pqn":
         yield _Rule("learner.munchausen", not config.learner.munchausen, "off with pqn")
 

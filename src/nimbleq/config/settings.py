@@ -61,7 +61,8 @@ class NetworkConfig:
         noisy: factorised Gaussian noise on the fully connected layers explores in place of ε [1706.10295].
         noisy_sigma: σ₀, its initial size.
         head: what is learnt of the return: ``q`` its mean, ``c51`` a histogram [1707.06887], ``qr`` fixed quantiles
-            [1710.10044], ``iqn`` quantiles at random fractions [1806.06923].
+            [1710.10044], ``iqn`` quantiles at random fractions [1806.06923], ``branching`` the mean in each
+            dimension of actions that have several [1711.08946].
         atoms: bins of ``c51``, quantiles of ``qr``, random fractions per update of ``iqn``.
         v_min: lowest bin of ``c51``, in scaled rewards.
         v_max: its highest bin.
@@ -71,6 +72,8 @@ class NetworkConfig:
             (vectors only); a feature that never varied counts for nothing; frozen when the run ends and exported as
             part of the network.
         obs_clip: in standard deviations.
+        memory: units of a GRU [1406.1078] between the fully connected layers and the head, which remembers what was
+            observed since an episode began (0: the network sees the present observation only).
         sparsity: share of the weights that are 0 from the start to the end (learner.engine torch).
         sparsity_mode: ``static`` random places; ``dynamic`` places that move to where gradients are largest
             [1911.11134].
@@ -94,6 +97,7 @@ class NetworkConfig:
     policy_fractions: int = 32
     normalize_obs: bool = True
     obs_clip: float = 6.0
+    memory: int = 0
     sparsity: float = 0.0
     sparsity_mode: Literal["static", "dynamic"] = "static"
 
@@ -109,6 +113,9 @@ class ReplayConfig:
         alpha: exponent of the priority.
         beta_start: exponent of the importance weights at the start of the run.
         beta_end: their exponent at its end; linear in between.
+        burn_in: with ``network.memory``, steps of a sequence that only refresh what was remembered when they were
+            played [Kapturowski et al. 2019].
+        sequence: with ``network.memory``, steps after those, which are learnt from; ``learner.batch_size`` counts them.
         compress: store images compressed (lossless): takes a fraction of the memory and some time per sample.
     """
 
@@ -118,6 +125,8 @@ class ReplayConfig:
     alpha: float = 0.6
     beta_start: float = 0.4
     beta_end: float = 1.0
+    burn_in: int = 8
+    sequence: int = 16
     compress: bool = True
 
 
@@ -128,7 +137,9 @@ class LearnerConfig:
     Attributes:
         engine: ``native`` (C; fully connected nets on vectors), ``torch`` (everything, on the CPU), ``device``
             (replay and learner together on ``device``), ``xla`` (JAX: a TPU, a GPU or the CPU), ``parallel`` (torch, in
-            ``learners`` processes), ``auto`` (native if it can, else torch; with ``learners`` parallel).
+            ``learners`` processes), ``stream`` (C; the algorithm stream), ``recurrent`` (torch; with
+            ``network.memory``), ``auto`` (native if it can, else torch; with
+            ``learners`` parallel).
         device: of the engine ``device``: ``cuda``, ``cpu``, or ``auto``, which is the GPU where there is one.
         precision: of the engine ``device``: ``bf16`` computes torso and fully connected layers in bfloat16; weights,
             heads and losses stay float32.
@@ -213,6 +224,23 @@ class PqnConfig:
     rollout: int = 32
     epochs: int = 2
     trace_decay: float = 0.65
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Learning from each step as it is played, without a replay or a batch: stream Q(λ) [2410.14606].
+
+    Its step size ``learner.lr`` is bounded from step to step, so 1 will do.
+
+    Attributes:
+        trace_decay: λ of the eligibility traces.
+        overshoot: κ: steps are bounded to 1/κ of what would just reach the target.
+        sparsity: share of the inputs of each unit that start at 0.
+    """
+
+    trace_decay: float = 0.8
+    overshoot: float = 2.0
+    sparsity: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -342,8 +370,8 @@ class TrainConfig:
     """A whole training run.
 
     Attributes:
-        algorithm: ``dqn`` learns from replay (every section but ``pqn``), ``pqn`` from what was just played (every
-            section but ``replay``).
+        algorithm: ``dqn`` learns from replay (every section but ``pqn`` and ``stream``), ``pqn`` from what was just
+            played (every section but ``replay`` and ``stream``), ``stream`` from each step at once.
         seed: of networks, exploration, replay and environments.
         steps: budget in environment steps.
         envs: environments stepped side by side (by each of the ``actors``, where there are any).
@@ -359,11 +387,12 @@ class TrainConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     pqn: PqnConfig = field(default_factory=PqnConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
-    algorithm: Literal["dqn", "pqn"] = "dqn"
+    algorithm: Literal["dqn", "pqn", "stream"] = "dqn"
     seed: int = 0
     steps: int = 500_000
     envs: int = 16

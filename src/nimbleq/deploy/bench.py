@@ -126,7 +126,7 @@ def _engines(
     graph: Graph, obs: Array, targets: Collection[str] | None, bits: tuple[tuple[int, int], ...]
 ) -> dict[str, Timer]:
     """The engines that run one graph on this machine."""
-    mask = random_masks(np.random.default_rng(0), len(obs), graph.actions).astype(bool) if graph.masked else None
+    mask = random_masks(np.random.default_rng(0), len(obs), graph).astype(bool) if graph.masked else None
     timers: dict[str, Timer] = {
         "nimbleq-python": python_timer(Runtime(graph, interface=network_interface(graph, bits)).decider.act, obs, mask)
     }

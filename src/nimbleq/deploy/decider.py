@@ -18,6 +18,9 @@ from nimbleq.types import Array
 Answer = Callable[[Array, Array | None], tuple[Array, Array]]
 """``obs[N, *O], mask[N, A] or None → (action[N], q[N, A])``."""
 
+Remember = Callable[[Array, Array, Array | None], tuple[Array, Array, Array]]
+"""``obs[1, *O], state[1, H], mask[1, A] or None → (action[1], q[1, A], next state[1, H])``; ``state`` is unchanged."""
+
 
 class Decider(Protocol):
     """A policy that answers one observation at a time, as the network reads it. Any thread may call it."""
@@ -60,6 +63,8 @@ def open_library(library: Path, name: str, graph: Graph, interface: Interface, f
         interface: one whose observations are the network's input as they are (`Interface.plain`).
         fallback: action for refused observations; negative: they raise `ObservationError`.
     """
+    if graph.units:
+        return RememberingDecider(graph, _ctypes_remember(library, name, graph), interface, fallback)
     try:
         from nimbleq.native import _runtime
     except ImportError:
@@ -139,6 +144,43 @@ class OneByOneDecider:
         return not self._real or bool(np.isfinite(ready).all())
 
 
+class RememberingDecider(OneByOneDecider):
+    """A `Decider` over a function that takes and gives the state.
+
+    Attributes:
+        state: ``float32[1, H]`` what it remembers.
+    """
+
+    def __init__(self, graph: Graph, remember: Remember, interface: Interface, fallback: int = -1) -> None:
+        self.remember, self.state = remember, np.zeros((1, graph.units), np.float32)
+        super().__init__(graph, self._asked, interface, fallback)
+
+    def _asked(self, obs: Array, mask: Array | None) -> tuple[Array, Array]:
+        action, q, self._next = self.remember(obs, self.state, mask)
+        return action, q
+
+    def reset(self) -> None:
+        """An episode begins."""
+        self.state = np.zeros_like(self.state)
+
+    def act(self, obs: Any, /, mask: Any = None) -> int:
+        """See `Decider.act`; it remembers the observation, unless that is refused."""
+        refused = self.refused
+        action = super().act(obs, mask)
+        if self.refused == refused:
+            self.state = self._next
+        return action
+
+    def run(self, obs: Array, mask: Array | None = None) -> tuple[Array, Array]:
+        """The rows of ``obs[N, *O]`` are the steps of one episode; what it remembers is another and stays."""
+        state, actions, values = np.zeros_like(self.state), [], []
+        for at in range(len(obs)):
+            action, q, state = self.remember(obs[at : at + 1], state, None if mask is None else mask[at : at + 1])
+            actions.append(action)
+            values.append(q)
+        return np.concatenate(actions).astype(np.int32), np.concatenate(values)
+
+
 def _ctypes_answer(library: Path, name: str, graph: Graph) -> Answer:
     """The slow way (a few microseconds per call), for installations without the compiled extension.
 
@@ -159,3 +201,20 @@ def _ctypes_answer(library: Path, name: str, graph: Graph) -> Answer:
         return actions, q
 
     return answer
+
+
+def _ctypes_remember(library: Path, name: str, graph: Graph) -> Remember:
+    """The functions of a policy that remembers; as `_ctypes_answer`."""
+    opened = ctypes.PyDLL(str(library))
+    act, q_values = opened[f"{name}_act{'_masked' if graph.masked else ''}"], opened[f"{name}_q"]
+    dtype = np.uint8 if graph.obs_type.qtype.is_integer else np.float32
+
+    def remember(obs: Array, state: Array, mask: Array | None) -> tuple[Array, Array, Array]:
+        ready, following = np.ascontiguousarray(obs, dtype), np.array(state, np.float32)
+        q = np.empty((1, graph.actions), np.float32)
+        legal = [] if mask is None else [np.ascontiguousarray(mask, bool)]
+        q_values(*(array.ctypes.data_as(ctypes.c_void_p) for array in (ready, following, q)))
+        action = act(*(array.ctypes.data_as(ctypes.c_void_p) for array in (ready, following, *legal)))
+        return np.array([action], np.int32), q, following
+
+    return remember

@@ -92,6 +92,9 @@ def export(
     contents: dict[str, bytes] = {}
     for target in dict.fromkeys(targets):
         row = TARGETS[target]
+        if loaded.graph.units and not row.remembers:
+            able = " ".join(each.name for each in TARGETS.values() if each.remembers)
+            raise ConfigError(f"{artefact} remembers observations, which {target} cannot: give --to {able}")
         files = row.emit(Source.of(loaded), name, (options or {}).get(target, row.options()))
         if twice := sorted(files.keys() & contents.keys()):
             raise ConfigError(f"two of the targets {', '.join(targets)} write {twice[0]}: export them into two folders")

@@ -42,7 +42,7 @@ class RawSamples:
         """``count`` of them; of screens, `SCREENS`."""
         if interface.frames is not None:
             return cls._of_screens(rng, graph, interface, min(count, SCREENS))
-        mask = random_masks(rng, count, graph.actions) if graph.masked else None
+        mask = random_masks(rng, count, graph) if graph.masked else None
         raws, obs = [], np.zeros((count, *interface.obs.shape), interface.obs.dtype)
         refused = np.zeros(count, bool)
         for index in range(count):
@@ -69,7 +69,7 @@ class RawSamples:
             made = stack.reset(screen) if first else stack.push(before, screen)
             obs[index] = network_input(interface, made)
             raws.append(Shown(before, screen, first))
-        mask = random_masks(rng, count, graph.actions) if graph.masked else None
+        mask = random_masks(rng, count, graph) if graph.masked else None
         return cls(tuple(raws), obs, np.zeros(count, bool), mask)
 
 

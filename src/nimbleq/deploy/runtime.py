@@ -7,6 +7,9 @@
 Needs no torch. Observations that contain NaN or infinity raise `ObservationError`, or give the fallback action when one
 was set; `Status.refused` counts them.
 
+A policy that remembers (`nimbleq.graph.graph.Graph.units`) is told of a new episode by `Runtime.reset`; make one
+runtime for each episode that runs at a time.
+
 The policy of an artefact with a guard acts behind it: `Runtime.act` then always answers, remembers the observations
 before, and is told of a new episode by `Runtime.reset`; see `nimbleq.deploy.guarded`.
 """
@@ -21,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.decider import Decider
+from nimbleq.deploy.decider import Decider, RememberingDecider
 from nimbleq.deploy.engines import ENGINES
 from nimbleq.deploy.guarded import Core, Guarded, NumpyCore
 from nimbleq.errors import ConfigError, NimbleqError
@@ -106,8 +109,10 @@ class Runtime:
             guard = artefact.guard
         if engine not in (AUTO, *ENGINES):
             raise ConfigError(f"unknown engine {engine!r}: use {AUTO}, {', '.join(ENGINES)}")
-        if fallback_action is not None and not 0 <= fallback_action < self.graph.actions:
-            raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.actions - 1}")
+        if fallback_action is not None and not 0 <= fallback_action < self.graph.choices:
+            raise ConfigError(f"fallback action {fallback_action} is not in 0..{self.graph.choices - 1}")
+        if fallback_action is not None and self.graph.masked and self.graph.branches:
+            raise ConfigError("an action of several dimensions with masks takes no fallback: leave fallback_action out")
         by_itself = network_interface(self.graph, () if interface is None else interface.obs.bits)
         self.interface = interface or by_itself
         if fault := misfit(self.interface, self.graph):
@@ -130,6 +135,8 @@ class Runtime:
         self.act = self._stream.act if self._stream else self._decider.act if plain else self._act
         self.q_values = self._decider.q if plain else self._q_values
         self._latency_us = _latency_us(self._decider, self.graph)
+        if self.graph.units:
+            self.reset()
 
     def stream(self) -> Guarded:
         """A further control loop of the guarded policy, with a state of its own.
@@ -142,7 +149,9 @@ class Runtime:
         return Guarded(self.interface, self._core(), self.graph.masked)
 
     def reset(self) -> None:
-        """An episode begins. Only a guard remembers anything of the one before."""
+        """An episode begins. Only a guard, and a policy that remembers, know anything of the one before."""
+        if isinstance(self._decider, RememberingDecider):
+            self._decider.reset()
         if self._stream is not None:
             self._stream.reset()
 
@@ -193,6 +202,8 @@ def _choose(graph: Graph, asked: str, interface: Interface, fallback: int) -> tu
     reasons = []
     for name in ENGINES if asked == AUTO else (asked,):
         try:
+            if graph.units and not ENGINES[name].remembers:
+                raise ConfigError(f"{name} cannot run a policy that remembers")
             decider, reason = ENGINES[name].load(graph, interface, fallback)
         except NimbleqError as error:
             if asked != AUTO:

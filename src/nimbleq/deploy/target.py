@@ -118,6 +118,7 @@ class Engine:
         fast: it decides in machine code of its own, at the speed that is promised.
         guard: ``(graph, guard) → a maker of cores``, each with a state of its own, where the engine runs the guard;
             None: `NumpyCore` does.
+        remembers: its deciders keep what a policy remembers; others cannot run one that does.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Engine:
     timers: Callable[[Decider, Array, Array | None], Mapping[str, Timer]]
     fast: bool = False
     guard: Callable[[Graph, Guard], Callable[[], Core]] | None = None
+    remembers: bool = False
 
 
 def nothing_missing() -> None:
@@ -154,6 +156,7 @@ class Target:
         footprint: ``(graph, guard or None, obs[N, *O], folder) → Footprint``, measured by compiling and running in
             ``folder``.
         guard: like ``open``, for the guard of a policy that has one; None: such a policy is refused.
+        remembers: it writes policies that remember; others refuse them.
         engine: for rows that `Runtime` can decide with; None: it is run by `verify` and `bench` only.
     """
 
@@ -171,6 +174,7 @@ class Target:
     footprint: Callable[[Graph, Guard | None, Array, Path], Footprint] | None = None
     guard: Callable[[Source, Files, str, Path], Mapping[str, GuardRun]] | None = None
     engine: Engine | None = None
+    remembers: bool = False
 
 
 def python_timer(call: Callable[..., object], obs: Array, mask: Array | None = None) -> Timer:

@@ -9,7 +9,7 @@ action values by more than float32 would.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from nimbleq.deploy.verify_guard import PERIODS, guard_mismatches
 from nimbleq.errors import NimbleqError
 from nimbleq.files import read_bytes
 from nimbleq.graph.artefact import read_certificate
+from nimbleq.graph.branches import places
 from nimbleq.graph.golden import Golden, random_masks
 from nimbleq.graph.graph import ACTION, Graph, Q
 from nimbleq.graph.interface import environment_action
-from nimbleq.graph.interpret import interpret
+from nimbleq.graph.interpret import interpret_rows
 from nimbleq.types import Array, Tick, no_tick
 
 OBSERVATIONS = 100_000
@@ -110,10 +111,10 @@ def verify(
         obs = stored if len(stored) else sample_observations(rng, graph, golden.obs, min(CHUNK, total - done))
         mask = golden.mask[done : done + CHUNK] if golden.mask is not None and len(stored) else None
         if graph.masked and mask is None:
-            mask = random_masks(rng, len(obs), graph.actions)
-        answers = interpret(graph, obs, mask)
+            mask = random_masks(rng, len(obs), graph)
+        answers = interpret_rows(graph, obs, mask)
         if len(stored):
-            _check_golden(golden, answers, mask, done, exact)
+            _check_golden(golden, answers, mask, done, exact, graph.branches)
         for name, run in targets.items():
             part = slice(None if name not in limits else max(limits[name] - counts[name], 0))
             if not len(obs[part]):
@@ -121,7 +122,9 @@ def verify(
             given, wanted = None if mask is None else mask[part], {key: value[part] for key, value in answers.items()}
             action, q = run(obs[part], given)
             own = name in rounding
-            bad, largest = _compare(wanted, action, q, given, exact and not own, values=not (exact and own))
+            bad, largest = _compare(
+                wanted, action, q, given, exact and not own, graph.branches, values=not (exact and own)
+            )
             counts[name] += len(obs[part])
             wrong[name] += bad
             error[name] = max(error[name], largest)
@@ -143,6 +146,7 @@ def _compare(
     q: Array | None,
     mask: Array | None,
     exact: bool,
+    branches: Sequence[int],
     values: bool = True,
 ) -> tuple[int, float]:
     """Mismatches and the largest difference; ``values`` False: the actions count, values only have to be finite."""
@@ -154,18 +158,21 @@ def _compare(
         same = (difference == 0).all(axis=1) & (action == answers[ACTION])
         return int(np.count_nonzero(~same)), largest
     limit = tolerance(answers[Q])
-    chosen = np.take_along_axis(answers[Q], np.clip(action, 0, None)[:, None].astype(np.int64), axis=1)
-    wanted = np.take_along_axis(answers[Q], answers[ACTION][:, None].astype(np.int64), axis=1)
-    tied = wanted - chosen <= 2 * limit
-    same = (difference <= limit if values else np.isfinite(difference)).all(axis=1) & tied[:, 0] & (action >= 0)
+    taken = places(np.clip(action, 0, None), branches)
+    chosen = np.take_along_axis(answers[Q], taken, axis=1)
+    wanted = np.take_along_axis(answers[Q], places(answers[ACTION], branches), axis=1)
+    tied = (wanted - chosen <= 2 * limit).all(axis=1)
+    same = (difference <= limit if values else np.isfinite(difference)).all(axis=1) & tied & (action >= 0)
     if mask is not None:
-        same &= mask[np.arange(len(mask)), np.clip(action, 0, None)] != 0
+        same &= (np.take_along_axis(mask, taken, axis=1) != 0).all(axis=1)
     return int(np.count_nonzero(~same)), largest
 
 
-def _check_golden(golden: Golden, answers: Mapping[str, Array], mask: Array | None, start: int, exact: bool) -> None:
+def _check_golden(
+    golden: Golden, answers: Mapping[str, Array], mask: Array | None, start: int, exact: bool, branches: Sequence[int]
+) -> None:
     stored = {Q: golden.q[start : start + CHUNK], ACTION: golden.action[start : start + CHUNK]}
-    bad, largest = _compare(stored, answers[ACTION], answers[Q], mask, exact)
+    bad, largest = _compare(stored, answers[ACTION], answers[Q], mask, exact, branches)
     if bad:
         raise NimbleqError(
             f"the interpreter disagrees with {bad} golden answers (by up to {largest:g}): do not deploy this"
@@ -187,7 +194,7 @@ def verify_raw(
     graph, interface = source.graph, source.interface
     assert interface is not None
     samples = RawSamples.of(np.random.default_rng(observations), graph, interface, observations)
-    answers = interpret(graph, samples.obs, samples.mask)
+    answers = interpret_rows(graph, samples.obs, samples.mask)
     found = []
     for name, run in runs.items():
         part = slice(min(observations, (most or {}).get(name, observations)))
@@ -196,7 +203,7 @@ def verify_raw(
         wanted = {key: value[part] for key, value in answers.items()}
         wrong = np.array([
             _compare({key: value[at : at + 1] for key, value in wanted.items()}, index[at : at + 1], None,
-                     None if mask is None else mask[at : at + 1], is_integer(graph))[0]
+                     None if mask is None else mask[at : at + 1], is_integer(graph), graph.branches)[0]
             for at in range(len(index))
         ], bool)  # fmt: skip
         same = (read.view(np.uint8) == samples.obs[part].view(np.uint8)).reshape(len(read), -1).all(axis=1)

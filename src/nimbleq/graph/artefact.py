@@ -45,7 +45,7 @@ from nimbleq.graph.artefact_files import (
 from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, weight_arrays
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
-from nimbleq.graph.graph import ACTION, MASK, Graph, Q
+from nimbleq.graph.graph import ACTION, MASK, NEXT_STATE, STATE, Graph, Q
 from nimbleq.graph.guard import Guard, misguided
 from nimbleq.graph.guard_codec import PREFIX, guard_from_dict, guard_to_dict, guard_weights
 from nimbleq.graph.interface import Interface
@@ -258,9 +258,13 @@ def _read_guard(content: Any, arrays: Mapping[str, Array], graph: Graph) -> Guar
 
 
 def _check_policy(graph: Graph) -> None:
-    if not {Q, ACTION} <= set(graph.outputs) or len([name for name in graph.inputs if name != MASK]) != 1:
+    if not {Q, ACTION} <= set(graph.outputs) or len([name for name in graph.inputs if name not in (MASK, STATE)]) != 1:
         raise FileError(f"a policy has one observation and the outputs {Q!r} and {ACTION!r}")
     q, action = graph.types[Q], graph.types[ACTION]
+    if STATE in graph.inputs or NEXT_STATE in graph.outputs:
+        kinds = {graph.inputs.get(STATE), graph.types.get(NEXT_STATE) if NEXT_STATE in graph.outputs else None}
+        if len(kinds) > 1 or kinds != {TensorType((graph.units,))}:
+            raise FileError(f"a policy that remembers has {STATE!r} in and {NEXT_STATE!r} out, float32 vectors alike")
     if len(q.shape) != 1 or q.qtype != FLOAT32 or action != TensorType((), INT32):
         raise FileError(f"{Q!r} must be a float32 vector and {ACTION!r} an int32 number, not {q} and {action}")
 
@@ -268,7 +272,7 @@ def _check_policy(graph: Graph) -> None:
 def network_interface(graph: Graph, bits: tuple[tuple[int, int], ...] = ()) -> Interface:
     """What a network takes and gives by itself, if its environment is unknown; ``bits`` as in `ObsSpec`."""
     dtype = "float32" if isinstance(graph.obs_type.qtype, Float32) else "uint8"
-    return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype, bits=bits), graph.actions)
+    return Interface.of_spec(ObsSpec(graph.obs_type.shape, dtype, bits=bits), graph.actions, graph.branches)
 
 
 def misfit(interface: Interface, graph: Graph) -> str:
@@ -278,9 +282,17 @@ def misfit(interface: Interface, graph: Graph) -> str:
         return f"the interface gives {kind}, the network reads {graph.obs_type}"
     if interface.actions != graph.actions:
         return f"the interface has {interface.actions} actions, the network {graph.actions}"
+    if interface.branches != graph.branches:
+        return (
+            f"the interface has actions of {_dimensions(interface.branches)}, the network {_dimensions(graph.branches)}"
+        )
     if interface.mask is not None and not graph.masked:
         return "the interface has a mask of legal actions, the network takes none: give it one with with_mask"
     return ""
+
+
+def _dimensions(branches: tuple[int, ...]) -> str:
+    return f"{' x '.join(map(str, branches))} choices" if branches else "a single choice"
 
 
 @contextmanager

@@ -199,6 +199,8 @@ def _field(value: Any, hint: Any, where: str) -> Any:
         if len(pair) != 2:
             raise FileError(f"{where} must be a pair of integers")
         return tuple(_field(item, int, where) for item in pair)
+    if hint == tuple[int, ...]:
+        return tuple(_field(item, int, where) for item in _list(value, where))
     if hint is int:
         number: int = _typed(value, int, where)
         if abs(number) >= 1 << 31:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from nimbleq.errors import FileError
+from nimbleq.graph.branches import nowhere_legal, parts
 from nimbleq.graph.graph import ACTION, Graph, Q
-from nimbleq.graph.interpret import checked, interpret
+from nimbleq.graph.interpret import checked, interpret_rows
 from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.types import Array
 
@@ -33,7 +34,9 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Golden:
-    """Attributes:
+    """To a policy that remembers, the rows are the steps of an episode.
+
+    Attributes:
     obs: ``[K, *O]`` float32 or uint8.
     q: float32 ``[K, A]``.
     action: int32 ``[K]``.
@@ -57,16 +60,20 @@ def make_golden(graph: Graph, obs: Array, mask: Array | None = None) -> Golden:
     """
     stored = np.ascontiguousarray(checked(graph.obs_name, obs, graph.obs_type), dtype=_obs_dtype(graph.obs_type))
     if graph.masked:
-        given = random_masks(np.random.default_rng(len(stored)), len(stored), graph.actions) if mask is None else mask
+        given = mask
+        if given is None:
+            given = random_masks(np.random.default_rng(len(stored)), len(stored), graph)
         mask = np.ascontiguousarray(given).astype(np.uint8)
-    result = interpret(graph, stored, mask)
+    result = interpret_rows(graph, stored, mask)
     return Golden(stored, result[Q], result[ACTION], mask)
 
 
-def random_masks(rng: np.random.Generator, count: int, actions: int) -> Array:
-    """``uint8[count, actions]`` random masks: each action is legal (1) half of the time, and at least one per row."""
-    mask: Array = rng.integers(0, 2, (count, actions), np.uint8)
-    mask[np.arange(count), rng.integers(0, actions, count)] = 1
+def random_masks(rng: np.random.Generator, count: int, graph: Graph) -> Array:
+    """``uint8[count, A]`` random masks: each choice is legal (1) half of the time, and at least one per row (and
+    dimension)."""
+    mask: Array = rng.integers(0, 2, (count, graph.actions), np.uint8)
+    for part in parts(graph.branches or (graph.actions,)):
+        mask[np.arange(count), rng.integers(part.start, part.stop, count)] = 1
     return mask
 
 
@@ -110,9 +117,9 @@ def read_golden(data: bytes, graph: Graph) -> Golden:
             raise FileError(f"{name} is {array.dtype}{array.shape}, the model needs {dtype}{shape}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise FileError(f"{name} holds NaN or infinity")
-    if arrays["action"].min() < 0 or arrays["action"].max() >= graph.actions:
+    if arrays["action"].min() < 0 or arrays["action"].max() >= graph.choices:
         raise FileError("it holds an action that the model does not have")
-    if graph.masked and not arrays["mask"].any(axis=1).all():
+    if graph.masked and nowhere_legal(arrays["mask"], graph.branches).any():
         raise FileError("it holds a mask that allows no action")
     return Golden(**arrays)
 

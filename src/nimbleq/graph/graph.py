@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from nimbleq.errors import GraphError
-from nimbleq.graph.ops import Op
+from nimbleq.graph.branches import combinations
+from nimbleq.graph.ops import BranchArgMax, Op
 from nimbleq.graph.tensor import TensorType
 from nimbleq.graph.weight import Storage, Weight, default_storage
 from nimbleq.types import Array
@@ -21,6 +22,10 @@ ACTION = "action"
 """Name of the output that holds the greedy action, ``int32[]``."""
 MASK = "mask"
 """Name of the input that says which actions are legal (not 0), ``uint8[A]``, if a policy takes one."""
+STATE = "state"
+"""Name of the input that holds what a policy remembers, ``float32[H]``, zeros before an episode, if it remembers."""
+NEXT_STATE = "next_state"
+"""Name of the output that holds what it remembers then."""
 
 
 @dataclass(frozen=True)
@@ -108,19 +113,19 @@ class Graph:
 
     @property
     def obs_name(self) -> str:
-        """Name of the only input besides `MASK`.
+        """Name of the only input besides `MASK` and `STATE`.
 
         Raises:
             GraphError: there is not exactly one.
         """
-        names = [name for name in self.inputs if name != MASK]
+        names = [name for name in self.inputs if name not in (MASK, STATE)]
         if len(names) != 1:
             raise GraphError(f"expected one input, the graph has {len(names)}: {', '.join(names)}")
         return names[0]
 
     @property
     def obs_type(self) -> TensorType:
-        """Type of the only input besides `MASK`."""
+        """Type of the only input besides `MASK` and `STATE`."""
         return self.inputs[self.obs_name]
 
     @property
@@ -129,9 +134,25 @@ class Graph:
         return MASK in self.inputs
 
     @property
+    def units(self) -> int:
+        """Numbers that the policy remembers from decision to decision; 0: it remembers nothing."""
+        return self.inputs[STATE].size if STATE in self.inputs else 0
+
+    @property
     def actions(self) -> int:
-        """Number of actions ``A``."""
+        """Number of action values ``A``: one for each action, or for each choice of each of `branches`."""
         return self.types[Q].size
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """Sizes of the action's dimensions; empty where it is a single choice."""
+        producer = self.producer(ACTION)
+        return producer.op.branches if producer is not None and isinstance(producer.op, BranchArgMax) else ()
+
+    @property
+    def choices(self) -> int:
+        """How many actions there are: 0 … `choices` − 1."""
+        return combinations(self.actions, self.branches)
 
 
 def _checked_storage(weights: Mapping[str, Array], storage: Mapping[str, Storage]) -> dict[str, Storage]:

@@ -106,6 +106,10 @@ class Guard:
 def misguided(guard: Guard, graph: Graph) -> str:
     """Why ``guard`` does not fit the policy ``graph``; empty if it does."""
     actions, size = graph.actions, graph.obs_type.size
+    if graph.units:
+        return "it asks about single observations, and the policy remembers those before"
+    if graph.branches:
+        return "it holds back single actions, and the policy chooses in several dimensions"
     if not all(0 <= action < actions for action in (guard.fallback, *guard.forbidden)):
         return f"its actions are not all in 0..{actions - 1}"
     if guard.fallback in guard.forbidden:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nimbleq.errors import ObservationError
+from nimbleq.graph.branches import combinations, nowhere_legal, split
 from nimbleq.graph.frames import Frames
 from nimbleq.graph.reading import Read, as_array, described, input_spec, reader
 from nimbleq.graph.space import (
@@ -54,11 +55,14 @@ class Interface:
 
     Attributes:
         space: of the raw observations; an image has the order of its axes.
-        actions: ``A``, the actions that the network chooses among.
+        actions: ``A``, the actions that the network chooses among; with ``branches`` the choices of all of them.
         action_start: the environment's action is the index plus this.
         commands: ``[A, *command]`` the environment's action for each index, if it is not a number (None: it is).
         mask: one of `MASKS` (None: every action is always legal).
         frames: how the screens of a console become the pictures of ``space`` (None: they are not made of any).
+        branches: of an action of several dimensions, the choices of each, ``A`` in all (empty: it is a single choice);
+            an index is one for all of them, see `nimbleq.graph.branches`.
+        starts: of each dimension, what the environment calls its first choice.
         obs: what the network reads.
         read: an observation → an array of ``obs``; like `network_input`, but it accepts NaN and infinity.
     """
@@ -69,6 +73,8 @@ class Interface:
     commands: Array | None = None
     mask: str | None = None
     frames: Frames | None = None
+    branches: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
     obs: ObsSpec = field(init=False, repr=False)
     read: Read = field(init=False, repr=False)
 
@@ -83,7 +89,10 @@ class Interface:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # ``read`` is a closure, which cannot be pickled.
-        return Interface, (self.space, self.actions, self.action_start, self.commands, self.mask, self.frames)
+        return Interface, (
+            self.space, self.actions, self.action_start, self.commands, self.mask, self.frames, self.branches,
+            self.starts,
+        )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Interface) or _numbers(self) != _numbers(other):
@@ -97,11 +106,21 @@ class Interface:
         return hash(_numbers(self))
 
     @classmethod
-    def of_spec(cls, obs: ObsSpec, actions: int) -> Interface:
-        """The interface of a network whose environment is unknown: arrays of ``obs``, actions 0 … A−1."""
-        made = cls(Box(obs.shape, obs.dtype, axes=SAME), actions)
+    def of_spec(cls, obs: ObsSpec, actions: int, branches: tuple[int, ...] = ()) -> Interface:
+        """The interface of a network whose environment is unknown: arrays of ``obs``, actions from 0 on."""
+        made = cls(Box(obs.shape, obs.dtype, axes=SAME), actions, branches=branches, starts=(0,) * len(branches))
         object.__setattr__(made, "obs", replace(made.obs, bits=obs.bits))
         return made
+
+    @property
+    def choices(self) -> int:
+        """How many indices of actions there are."""
+        return combinations(self.actions, self.branches)
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of the environment's action: ``()`` where it is a number."""
+        return self.commands.shape[1:] if self.commands is not None else (len(self.branches),) * bool(self.branches)
 
     @property
     def plain(self) -> bool:
@@ -109,12 +128,15 @@ class Interface:
         space = self.space
         as_is = isinstance(space, Box) and not space.offset and (space.axes == SAME or len(space.shape) == 1)
         same = as_is and isinstance(space, Box) and (space.dtype == "float32" or space.axes == SAME)
-        return same and self.action_start == 0 and self.commands is None
+        return same and self.action_start == 0 and self.commands is None and not self.branches
 
 
 def _numbers(interface: Interface) -> tuple[Any, ...]:
     """All fields but the commands, which are an array."""
-    return interface.space, interface.actions, interface.action_start, interface.mask, interface.frames
+    return (
+        interface.space, interface.actions, interface.action_start, interface.mask, interface.frames,
+        interface.branches, interface.starts,
+    )  # fmt: skip
 
 
 def network_input(interface: Interface, raw: Any) -> Array:
@@ -132,7 +154,11 @@ def network_input(interface: Interface, raw: Any) -> Array:
 
 
 def environment_action(interface: Interface, index: int) -> int | Array:
-    """The environment's action of the network's ``index`` (0 … A−1): a number, or a command ``[*command]``."""
+    """The environment's action of the network's ``index``: a number, or a command ``[*command]``, or ``int64[D]`` the
+    choices of each dimension."""
+    if interface.branches:
+        choices: Array = split(np.asarray(index), interface.branches) + np.array(interface.starts)
+        return choices
     if interface.commands is None:
         return int(index) + interface.action_start
     command: Array = interface.commands[index].copy()
@@ -170,9 +196,13 @@ def mask_of(interface: Interface, raw: Any, info: Any = None, env: Any = None) -
 def as_mask(interface: Interface, value: Any, name: str = "mask") -> Array:
     """``bool[A]`` of a mask in the environment's form: flags 0 and 1 of any type, or a list of legal actions.
 
+    With branches the flags of all dimensions are one after the other, or in a tuple or list with the flags of each.
+
     Raises:
-        ObservationError: another length, or other values.
+        ObservationError: another length, or other values; or a dimension has no legal choice.
     """
+    if interface.branches:
+        return _mask_of_branches(interface, value, name)
     array = _mask_values(value, name)
     count = interface.actions
     if interface.mask is not None and MASKS[interface.mask] and array.dtype.kind != "b":
@@ -182,6 +212,25 @@ def as_mask(interface: Interface, value: Any, name: str = "mask") -> Array:
     mask: Array = array.astype(bool)
     if array.dtype != bool and (mask != array).any():
         raise ObservationError(f"{name} has values other than 0 and 1: it must have one flag per action, 1 for legal")
+    return mask
+
+
+def _mask_of_branches(interface: Interface, value: Any, name: str) -> Array:
+    counts = interface.branches
+    if isinstance(value, tuple | list) and len(value) == len(counts) and all(np.ndim(part) == 1 for part in value):
+        flags = [_mask_values(part, name) for part in value]
+        if tuple(map(len, flags)) != counts:
+            raise ObservationError(f"{name} has {tuple(map(len, flags))} flags in its dimensions, not {counts}")
+        value = np.concatenate(flags)
+    array = _mask_values(value, name)
+    if array.shape != (interface.actions,) or not np.isin(array, (0, 1)).all():
+        raise ObservationError(
+            f"{name} must be {interface.actions} flags, 1 for legal: {' + '.join(map(str, counts))} of the action's "
+            "dimensions"
+        )
+    mask: Array = array.astype(bool)
+    if nowhere_legal(mask[None], counts)[0]:
+        raise ObservationError(f"{name} allows nothing in a dimension of the action: a choice of each has to be legal")
     return mask
 
 
@@ -222,7 +271,13 @@ def describe(interface: Interface) -> list[str]:
         lines.append(f"{place if vector else 'obs'}: {named(path) or 'observation'}, {_form(leaf)}")
     lines += [] if interface.frames is None else [_screens(interface.frames)]
     count, first = interface.actions, interface.action_start
-    if interface.commands is not None:
+    if interface.branches:
+        digits = [
+            f"{start}..{start + size - 1}" for size, start in zip(interface.branches, interface.starts, strict=True)
+        ]
+        lines.append(f"action: index 0..{interface.choices - 1}; its digits, the last changes first, are the choices")
+        lines.append(f"  in {len(digits)} dimensions: {', '.join(digits)}")
+    elif interface.commands is not None:
         lines.append(f"action: index 0..{count - 1} of the environment's commands")
         for index, command in enumerate(interface.commands.reshape(count, -1).tolist()):
             lines.append(f"  {index}: {', '.join(f'{value:.9g}' for value in command)}")
@@ -231,7 +286,8 @@ def describe(interface: Interface) -> list[str]:
     else:
         lines.append(f"action: 0..{count - 1}, as the environment takes it")
     if interface.mask is not None:
-        lines.append(f"mask: one flag per action, 1 for legal; the environment gives it as {interface.mask}")
+        each = "choice of each dimension" if interface.branches else "action"
+        lines.append(f"mask: one flag per {each}, 1 for legal; the environment gives it as {interface.mask}")
     return [
         ascii(line)[1:-1].replace("*/", "* /") for line in lines
     ]  # names may hold anything, even the end of a comment

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from nimbleq.errors import FileError
+from nimbleq.graph.branches import MOST
 from nimbleq.graph.frames import Frames
 from nimbleq.graph.interface import MASKS, Interface, without_mask
 from nimbleq.graph.space import SAME, Box, Dict, Space, leaves
@@ -32,7 +34,11 @@ def to_dict(interface: Interface) -> dict[str, Any]:
     if commands is not None:
         values = commands.reshape(-1).tolist()
         content["commands"] = {"dtype": str(commands.dtype), "shape": list(commands.shape), "values": values}
-    return content if interface.frames is None else content | {"frames": asdict(interface.frames)}
+    if interface.frames is not None:
+        content["frames"] = asdict(interface.frames)
+    if interface.branches:
+        content["branches"] = [list(pair) for pair in zip(interface.branches, interface.starts, strict=True)]
+    return content
 
 
 def from_dict(content: Any) -> Interface:
@@ -41,7 +47,7 @@ def from_dict(content: Any) -> Interface:
     Raises:
         FileError: it is not valid; says where.
     """
-    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"}, {"frames"})
+    record(content, "interface", {"space", "actions", "action_start", "mask", "commands"}, {"frames", "branches"})
     actions = whole(content["actions"], "interface.actions", 1)
     start, mask = whole(content["action_start"], "interface.action_start", -(1 << 62)), content["mask"]
     space = space_from_dict(content["space"], "interface.space")
@@ -57,7 +63,25 @@ def from_dict(content: Any) -> Interface:
     if not single and any(isinstance(leaf, Box) and leaf.axes == SAME for _, leaf in leaves(space)):
         raise FileError(f"interface.space: only a Box by itself has the axes {SAME!r}")
     frames = _frames(content.get("frames"), space)
-    return Interface(space, actions, start, _commands(content["commands"], actions), mask, frames)
+    branches, starts = _branches(content.get("branches"), actions)
+    commands = _commands(content["commands"], actions)
+    if branches and (commands is not None or start):
+        raise FileError("interface has commands or a first action beside branches")
+    return Interface(space, actions, start, commands, mask, frames, branches, starts)
+
+
+def _branches(content: Any, actions: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes and first choices."""
+    if content is None:
+        return (), ()
+    pairs = [items(pair, "interface.branches") for pair in items(content, "interface.branches")]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise FileError("interface.branches must be pairs of a size and a first choice")
+    sizes = tuple(whole(size, "interface.branches", 1) for size, _ in pairs)
+    starts = tuple(whole(first, "interface.branches", -(1 << 31)) for _, first in pairs)
+    if sum(sizes) != actions or prod(sizes) > MOST or max(map(abs, starts)) > MOST:
+        raise FileError(f"interface.branches {list(sizes)} are not those of {actions} choices")
+    return sizes, starts
 
 
 def _frames(content: Any, space: Space) -> Frames | None:

@@ -14,11 +14,11 @@ import numpy as np
 
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, MASK, Graph
+from nimbleq.graph.graph import ACTION, MASK, NEXT_STATE, STATE, Graph
 from nimbleq.graph.kernels import Kernel, kernel, linear_of
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import TensorType
-from nimbleq.types import Array
+from nimbleq.types import Array, Policy
 
 
 def interpret(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None = None) -> dict[str, Array]:
@@ -39,6 +39,18 @@ def interpret(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | N
     return {name: tensors[name] for name in graph.outputs}
 
 
+def interpret_rows(graph: Graph, obs: Array, mask: Array | None = None) -> dict[str, Array]:
+    """`interpret` of ``obs[K, *O]``; to a policy that remembers, the rows are the steps of one episode, in order."""
+    if not graph.units:
+        return interpret(graph, obs, mask)
+    state, rows = np.zeros((1, graph.units), np.float32), []
+    for at in range(len(obs)):
+        inputs = {graph.obs_name: obs[at : at + 1], STATE: state}
+        rows.append(interpret(graph, inputs, None if mask is None else mask[at : at + 1]))
+        state = rows[-1][NEXT_STATE]
+    return {name: np.concatenate([row[name] for row in rows]) for name in graph.outputs}
+
+
 def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None = None) -> dict[str, Array]:
     """Every tensor of the graph, by name; see `interpret`."""
     named = inputs if isinstance(inputs, Mapping) else {graph.obs_name: inputs}
@@ -48,6 +60,8 @@ def trace(graph: Graph, inputs: Mapping[str, Array] | Array, mask: Array | None 
         named = {**named, MASK: np.asarray(mask).astype(np.uint8) if np.asarray(mask).dtype == bool else mask}
     elif graph.masked and MASK not in named:
         raise GraphError("this policy needs the mask of the legal actions as well as the observation")
+    if STATE in graph.inputs and STATE not in named:
+        raise GraphError("this policy remembers, so it is played through episodes, not asked about single observations")
     tensors: dict[str, Array] = {}
     for name, kind in graph.inputs.items():
         if name not in named:
@@ -97,14 +111,40 @@ class GraphPolicy:
     """The greedy policy ``obs[B, *O] → action int64[B]`` of a graph; it can be pickled for worker processes.
 
     With ``mask: bool[B, A]`` it is the best of the legal actions (at least one a row; ties go to the lowest index), by
-    the same ArgMax that runs on every target.
+    the same ArgMax that runs on every target. A policy that remembers is played by what `begin` gives.
     """
 
     graph: Graph
 
+    def begin(self, episodes: int) -> Policy:
+        """What plays ``episodes`` episodes from their first step on; see `nimbleq.types.Policy`."""
+        return Remembering(self.graph, episodes) if self.graph.units else self
+
     def __call__(self, obs: Array, mask: Array | None = None) -> Array:
         graph = self.graph if mask is None else _masked(self.graph)
         return interpret(graph, obs, mask)[ACTION].astype(np.int64)
+
+
+class Remembering:
+    """The greedy policy of a graph that remembers, in some episodes; each is known by its number.
+
+    Args:
+        graph: the policy.
+        episodes: that it will play.
+    """
+
+    by_episode = True
+
+    def __init__(self, graph: Graph, episodes: int) -> None:
+        self.graph = graph
+        self.state = np.zeros((episodes, graph.units), np.float32)
+
+    def __call__(self, obs: Array, mask: Array | None = None, *, episode: Array) -> Array:
+        """``obs[B, *O]`` of the episodes ``episode: int64[B]`` → ``action int64[B]``."""
+        graph = self.graph if mask is None else _masked(self.graph)
+        made = interpret(graph, {graph.obs_name: obs, STATE: self.state[episode]}, mask)
+        self.state[episode] = made[NEXT_STATE]
+        return made[ACTION].astype(np.int64)
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
+from nimbleq.graph.branches import join, parts
 from nimbleq.graph.few_inputs import LEAST, rows_added
 from nimbleq.graph.ops import Weights, accumulator_bound
 from nimbleq.graph.tensor import FLOAT32, INT32, Int, TensorType
@@ -273,6 +274,33 @@ def _argmax(op: ops.ArgMax, weights: Weights, sources: tuple[TensorType, ...]) -
         return np.where(chosen, best, legal.argmax(axis=1)).astype(np.int32)
 
     return argmax
+
+
+@kernel.register
+def _branch_argmax(op: ops.BranchArgMax, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    one = _argmax(ops.ArgMax(), weights, sources)
+
+    def choose(*given: Array) -> Array:
+        choices = [one(*(array[:, part] for array in given)) for part in parts(op.branches)]
+        return join(choices, op.branches).astype(np.int32)
+
+    return choose
+
+
+@kernel.register
+def _gru(op: ops.GRU, weights: Weights, sources: tuple[TensorType, ...]) -> Kernel:
+    units = sources[2].size
+
+    def remember(of_input: Array, of_memory: Array, memory: Array) -> Array:
+        both = of_input[:, : 2 * units] + of_memory[:, : 2 * units]
+        with np.errstate(over="ignore"):
+            gates = 1 / (1 + np.exp(-both))
+        reset, keep = gates[:, :units], gates[:, units:]
+        fresh = np.tanh(of_input[:, 2 * units :] + reset * of_memory[:, 2 * units :])
+        kept: Array = (1 - keep) * fresh + keep * memory
+        return kept
+
+    return remember
 
 
 @kernel.register

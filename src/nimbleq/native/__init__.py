@@ -18,6 +18,7 @@ EXTENSIONS = {
     "_envs": "CartPole, LunarLander, exploration and direct search",
     "_replay": "sampling of the replay and of compressed frames",
     "_robust": "proofs that actions stay",
+    "_stream": "learning from a stream of steps",
     "_runtime": "decisions from Python, and all of them without a C compiler",
     "_cpu": "extensions of a wheel, which then run on every processor",
 }

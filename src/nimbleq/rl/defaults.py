@@ -13,6 +13,7 @@ from nimbleq.rl.envs.probe import probe
 from nimbleq.rl.fit import NATURE_MIN_PIXELS
 from nimbleq.rl.preset_tables import (
     ATARI,
+    BRANCHES,
     CONTINUOUS,
     IMAGES,
     PICTURES_AND_NUMBERS,
@@ -33,7 +34,7 @@ def settings_for(env: EnvConfig) -> TrainConfig:
         return on_images(spec_of(env), ATARI)
     seen = probe(env)
     obs = seen.spec.obs
-    scaled = {**UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale}
+    scaled = {**UNKNOWN_RETURNS, "learner.reward_scale": seen.reward_scale, **(BRANCHES if seen.spec.branches else {})}
     if len(obs.shape) == 3:
         return on_images(seen.spec, scaled)
     if obs.pictures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nimbleq.config import ExploreConfig
+from nimbleq.graph.branches import places
 from nimbleq.rl.envs.extension import environment_extension
 from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.ramp import ramp
@@ -25,11 +26,14 @@ class Explorer:
         config: of exploration.
         rng: of this purpose only.
         envs: environments side by side, N.
-        actions: of each, A.
+        actions: of each.
+        branches: sizes of their dimensions (empty: an action is a single choice).
     """
 
-    def __init__(self, config: ExploreConfig, rng: np.random.Generator, envs: int, actions: int) -> None:
-        self.config, self.rng, self.actions = config, rng, actions
+    def __init__(
+        self, config: ExploreConfig, rng: np.random.Generator, envs: int, actions: int, branches: Sequence[int] = ()
+    ) -> None:
+        self.config, self.rng, self.actions, self.branches = config, rng, actions, branches
         self._held = np.zeros(envs, np.int64)
         self._left = np.zeros(envs, np.int64)
         chances = np.arange(1, config.hold + 1, dtype=np.float64) ** -2
@@ -42,12 +46,12 @@ class Explorer:
     def choose(self, greedy: Array, epsilon: float, mask: Array | None = None) -> Array:
         """Actions ``int64[N]`` in place of ``greedy: int64[N]``, legal by ``mask: bool[N, A]`` (None: all are)."""
         if self.config.hold == 1:
-            return epsilon_greedy(self.rng, greedy, self.actions, epsilon, mask)
-        random = epsilon_greedy(self.rng, np.full(len(greedy), -1), self.actions, epsilon, mask)
+            return epsilon_greedy(self.rng, greedy, self.actions, epsilon, mask, self.branches)
+        random = epsilon_greedy(self.rng, np.full(len(greedy), -1), self.actions, epsilon, mask, self.branches)
         steps = 1 + np.searchsorted(self._ends, self.rng.random(len(greedy)), side="right")
         lasts = self._left > 0
         if mask is not None:
-            lasts &= mask[np.arange(len(greedy)), self._held]
+            lasts &= np.take_along_axis(mask, places(self._held, self.branches), axis=1).all(axis=1)
         begins = (random >= 0) & ~lasts
         self._held = np.where(begins, random, self._held)
         self._left = np.where(begins, steps, np.where(lasts, self._left, 0))
@@ -70,11 +74,17 @@ def epsilon_at(config: ExploreConfig, updates: int) -> float:
 
 
 def epsilon_greedy(
-    rng: np.random.Generator, greedy: Array, actions: int, epsilon: float, mask: Array | None = None
+    rng: np.random.Generator,
+    greedy: Array,
+    actions: int,
+    epsilon: float,
+    mask: Array | None = None,
+    branches: Sequence[int] = (),
 ) -> Array:
     """Each of ``greedy: int64[N]`` replaced by a uniformly random one of ``actions`` with probability ``epsilon``.
 
-    With ``mask: bool[N, A]`` the random ones come from the legal actions.
+    With ``mask: bool[N, A]`` the random ones come from the legal actions, in dimensions of the sizes ``branches``
+    (empty: an action is a single choice).
     """
     if epsilon <= 0:
         return greedy
@@ -88,5 +98,5 @@ def epsilon_greedy(
     if mask is None:
         chosen[random] = np.minimum(share * actions, actions - 1)
     else:
-        chosen[random] = nth_legal(mask[random], (share * MANY).astype(np.int64))
+        chosen[random] = nth_legal(mask[random], (share * MANY).astype(np.int64), branches)
     return chosen

@@ -81,6 +81,7 @@ VECTORS: Mapping[str, Any] = {
     "evaluation.average_updates": 50,
 }
 CONTINUOUS: Mapping[str, Any] = {"explore.hold": 20}  # forces on masses: noise from step to step averages out
+BRANCHES: Mapping[str, Any] = {"network.head": "branching", "network.dueling": True}  # [1711.08946]
 IMAGES: Mapping[str, Any] = {
     "network.torso": "nature",
     "network.hidden": (512,),
@@ -199,6 +200,26 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "learner.max_grad_norm": 10.0,
         "pqn.epochs": 4,
         "envs": 64,
+        "learn_start": 1,
+    },
+    "stream": {  # [2410.14606]
+        "algorithm": "stream",
+        "network.hidden": (32, 32),
+        "network.layer_norm": True,
+        "network.dueling": False,
+        "network.normalize_obs": True,
+        "learner.double": False,
+        "learner.target": "none",
+        "learner.lr": 1.0,
+        "learner.lr_end": 1.0,
+        "learner.lr_updates": 1,
+        "learner.reward_scale": 1.0,  # rewards are scaled as they come
+        "explore.end": 0.01,
+        "explore.updates": 100_000,
+        "evaluation.every": 10_000,
+        "evaluation.network": "online",
+        "steps": 1_000_000,
+        "envs": 1,
         "learn_start": 1,
     },
     "btr": {  # [2411.03820]; it explores by ε and by noise: Munchausen confirms an action that was never compared

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nimbleq.deploy.runtime import Runtime
-from nimbleq.errors import ObservationError
+from nimbleq.errors import ConfigError, ObservationError
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.serve.refusal import RefusedError, Why
 from nimbleq.serve.signature import ACTION, FAULTS, Q, Signature
@@ -46,8 +46,11 @@ class Served:
 
         Raises:
             FileError: it is missing or damaged.
+            ConfigError: it remembers observations.
         """
         artefact = load_artefact(path)
+        if artefact.graph.units:
+            raise ConfigError(f"{path} remembers observations, and a server's requests are not one episode")
         runtime = Runtime(artefact.graph, interface=artefact.interface, guard=artefact.guard)
         certified = None if artefact.certificate is None else bool(artefact.certificate.get("certified"))
         signature = Signature.of(runtime.interface, artefact.graph.masked, artefact.guard is not None)

@@ -67,7 +67,7 @@ class Signature:
         own = masked and not (interface.mask or "").startswith("obs:")
         mask = (Tensor(MASK, "bool", (interface.actions,)),) if own else ()
         commands = interface.commands
-        action = ("int64", ()) if commands is None else (str(commands.dtype), commands.shape[1:])
+        action = "int64" if commands is None else str(commands.dtype), interface.action_shape
         outputs = (Tensor(ACTION, *action), Tensor(Q, "float32", (interface.actions,)))
         faults = (Tensor(FAULTS, "int64", ()),) if guarded else ()
         return cls(interface, entries + mask, outputs + faults, own)

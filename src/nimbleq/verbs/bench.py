@@ -14,6 +14,7 @@ import tyro
 from nimbleq.console import Console
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.deploy.target import Footprint
+from nimbleq.errors import ConfigError
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.rundir import RunDir
@@ -68,6 +69,10 @@ def bench_run(
     from nimbleq.deploy.footprint import footprints
 
     small = load_artefact(artefact)
+    if small.graph.units:
+        raise ConfigError(
+            f"{artefact} remembers observations, and single decisions are timed here: time its C yourself"
+        )
     graphs = {"artefact": small.graph}
     if run is not None:
         graphs["teacher"] = load_teacher(run).graph

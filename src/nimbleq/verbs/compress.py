@@ -196,7 +196,9 @@ def compress_run(
                 store=store, measure=measure, number=Attempts(run.attempts).number,
                 control=control_of(run, config, env, teacher.digest),
             )  # fmt: skip
-        baseline = _from_scratch(run, found.best.hidden, evaluate, console) if scratch else None
+        baseline = None
+        if scratch and not teacher.graph.units:
+            baseline = _from_scratch(run, found.best.hidden, evaluate, console)
     path = place(run, name, certified=found.certificate.certified)
     if path != run.artefact(name):
         console.say(f"{run.artefact(name)} is certified and stays as it is: the new policy goes to {path}")

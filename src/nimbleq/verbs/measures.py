@@ -31,7 +31,7 @@ def decision_us(graph: Graph, obs: Array, interface: Interface | None = None) ->
     decider = Runtime(graph, interface=interface).decider
     if not isinstance(decider, TimedDecider):
         return None
-    masks = random_masks(np.random.default_rng(0), len(obs), graph.actions) if graph.masked else None
+    masks = random_masks(np.random.default_rng(0), len(obs), graph) if graph.masked else None
     decider.time_act(obs, 1_000, masks)
     return float(np.median(decider.time_act(obs, 5_000, masks))) / 1e3
 

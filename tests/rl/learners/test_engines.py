@@ -66,7 +66,7 @@ def test_an_engine_that_is_one_row_trains_checks_saves_and_resumes(small: TrainC
 def test_the_command_line_has_a_choice_for_each_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "110")
     out = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
@@ -118,8 +118,9 @@ def test_what_an_engine_cannot_train_is_said(
 def test_every_engine_starts_from_the_same_weights_and_hands_out_its_graph(small: TrainConfig, engine: str) -> None:
     spec = spec_of(small.env)
     config = with_changes(small, {"learner.engine": engine})
-    if ENGINES[engine].why_not(config, spec) is not None:
-        pytest.skip("it does not work here")
+    row = ENGINES[engine]
+    if "dqn" not in row.learns or row.remembers or row.why_not(config, spec) is not None:
+        pytest.skip("it does not work here, or trains otherwise")
     learner, torch = (
         make_learner(each, spec, 3) for each in (config, with_changes(config, {"learner.engine": "torch"}))
     )

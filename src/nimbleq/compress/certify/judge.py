@@ -20,7 +20,7 @@ from nimbleq.compress.certify.stream import (
     stream_seeds,
 )
 from nimbleq.compress.certify.wealth import ALPHA, attempt_alpha, check_alpha, check_keep
-from nimbleq.compress.states import compare_graphs, visit
+from nimbleq.compress.states import compare_in_play
 from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
@@ -187,7 +187,7 @@ def _new_attempt(
 def start_of(claim: Claim, pilot: Pilot, teacher: Graph, student: Graph, evaluate: Evaluate) -> Certificate:
     """The certificate before its first episode: the forecast, and how the two differ on states the student visits."""
     seeds = episode_seeds("pilot", claim.nonce, _STATE_EPISODES)
-    compared = compare_graphs(teacher, student, visit(GraphPolicy(student), evaluate, seeds, _STATES))
+    compared = compare_in_play(teacher, student, evaluate, seeds, _STATES)
     forecast = forecasts(pilot, claim.keep, claim.return_range.span, attempt_alpha(claim.attempt, claim.total_alpha))
     return Certificate(claim, no_returns(), compared.action_flips, compared.dead_actions, tuple(forecast))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nimbleq.compress.passes.labelled import Labelled, teacher_states
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.refine.config import DirectConfig
-from nimbleq.compress.states import States, visit
+from nimbleq.compress.states import Comparison, States, compare_in_play, visit
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.seeds import episode_seeds
@@ -46,6 +46,11 @@ class Context:
         if self._from_teacher is None:
             self._from_teacher = teacher_states(self.teacher, self.evaluate, self.distill, self.seed)
         return self._from_teacher
+
+    def compared(self, graph: Graph) -> Comparison:
+        """How ``graph`` compares with the teacher on states that it visits, slightly disturbed."""
+        seeds = episode_seeds("distill", self.seed, _CALIBRATION_EPISODES, start=1_000_000)
+        return compare_in_play(self.teacher, graph, self.evaluate, seeds, _CALIBRATION_STATES, self.distill.epsilon)
 
     def visited(self, graph: Graph) -> States:
         """States that ``graph`` visits, slightly disturbed: what it is calibrated and judged on."""

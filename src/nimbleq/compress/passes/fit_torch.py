@@ -16,6 +16,7 @@ from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.bridge.torch_graph import from_module, to_module
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import Targets, draws, share_of
+from nimbleq.graph.branches import parts
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.tensor import Float32
 from nimbleq.types import Array, Tick, no_tick
@@ -36,7 +37,12 @@ def one_thread() -> Iterator[None]:
 
 
 def distillation_loss(
-    scaled: Tensor, probability: Tensor, advantage: Tensor, weight: float, legal: Tensor | None = None
+    scaled: Tensor,
+    probability: Tensor,
+    advantage: Tensor,
+    weight: float,
+    legal: Tensor | None = None,
+    branches: Sequence[int] = (),
 ) -> Tensor:
     """``KL(softmax(Q_T/τ) ‖ softmax(Q_S/τ)) + λ·Huber((A_S − A_T)/τ)`` with ``A = Q − mean Q``, over legal actions; a
     scalar, the mean over states, up to the teacher's entropy (a constant).
@@ -49,7 +55,14 @@ def distillation_loss(
         advantage: ``A_T/τ [B, A]``.
         weight: λ.
         legal: ``bool[B, A]`` (None: all).
+        branches: sizes of the action's dimensions, whose losses are added (empty: it is a single choice).
     """
+    if branches:
+        sides = [
+            [None if each is None else each[:, part] for each in (scaled, probability, advantage, legal)]
+            for part in parts(branches)
+        ]
+        return torch.stack([distillation_loss(q, p, a, weight, allowed) for q, p, a, allowed in sides]).sum()  # type: ignore[arg-type]
     if legal is None:
         legal = torch.ones_like(scaled, dtype=torch.bool)
     counts = legal.sum(dim=1, keepdim=True)
@@ -115,7 +128,9 @@ def train(
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + cos(pi * update / updates))
         scaled = module(obs[pick]) / targets.temperature
         mask = None if legal is None else legal[pick]
-        loss = distillation_loss(scaled, probability[pick], advantage[pick], config.advantage_weight, mask)
+        loss = distillation_loss(
+            scaled, probability[pick], advantage[pick], config.advantage_weight, mask, targets.branches
+        )
         loss = loss if price is None else loss + price()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

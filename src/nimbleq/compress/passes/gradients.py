@@ -18,6 +18,7 @@ from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import temperature
 from nimbleq.compress.states import legal_values
 from nimbleq.graph import ops
+from nimbleq.graph.branches import parts
 from nimbleq.graph.graph import Graph, Q
 from nimbleq.types import Array
 
@@ -72,7 +73,7 @@ def _square_gradients(
 def _chunks(module: GraphModule, seen: Labelled) -> Iterator[dict[str, Tensor]]:
     """All tensors of the graph after the backward pass, a chunk of states at a time."""
     legal = legal_values(seen.q, seen.states.mask)
-    tau = temperature(legal, DistillConfig())
+    tau = temperature(legal, DistillConfig(), seen.branches)
     for start in range(0, min(len(seen.obs), _STATES), _CHUNK):
         part = slice(start, start + _CHUNK)
         tensors = module.tensors(torch.from_numpy(np.ascontiguousarray(seen.obs[part])).float())
@@ -82,7 +83,11 @@ def _chunks(module: GraphModule, seen: Labelled) -> Iterator[dict[str, Tensor]]:
         logits = tensors[Q] / tau
         if seen.states.mask is not None:
             logits = logits.masked_fill(torch.from_numpy(~seen.states.mask[part]), -torch.inf)
-        F.cross_entropy(logits, torch.from_numpy(legal[part].argmax(axis=1)), reduction="sum").backward()  # type: ignore[no-untyped-call]
+        sides = [
+            F.cross_entropy(logits[:, one], torch.from_numpy(legal[part, one].argmax(axis=1)), reduction="sum")
+            for one in parts(seen.branches or legal.shape[1:])
+        ]
+        torch.stack(sides).sum().backward()  # type: ignore[no-untyped-call]
         yield tensors
 
 

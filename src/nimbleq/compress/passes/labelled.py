@@ -16,10 +16,11 @@ from nimbleq.types import Array, Evaluate
 
 @dataclass(frozen=True)
 class Labelled:
-    """States with the teacher's values: ``states`` of K, ``q float32[K, A]``."""
+    """States with the teacher's values: ``states`` of K, ``q float32[K, A]``; ``branches`` as of its graph."""
 
     states: States
     q: Array
+    branches: tuple[int, ...] = ()
 
     @property
     def obs(self) -> Array:
@@ -28,12 +29,12 @@ class Labelled:
 
     def join(self, other: Labelled) -> Labelled:
         """Both, one after the other."""
-        return Labelled(self.states.joined(other.states), np.concatenate([self.q, other.q]))
+        return Labelled(self.states.joined(other.states), np.concatenate([self.q, other.q]), self.branches)
 
 
 def label(teacher: Graph, states: States) -> Labelled:
     """``states`` with the teacher's values."""
-    return Labelled(states, q_values(teacher, states.obs))
+    return Labelled(states, q_values(teacher, states.obs), teacher.branches)
 
 
 def teacher_states(teacher: Graph, evaluate: Evaluate, config: DistillConfig, nonce: int) -> Labelled:

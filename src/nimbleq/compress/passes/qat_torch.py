@@ -78,7 +78,7 @@ class FakeQuantized(nn.Module):
         for node in self.graph.nodes:
             if node.output in self.net.layers:
                 tensors[node.output] = self._sums(node, tensors)
-            elif not isinstance(node.op, ops.ArgMax):
+            elif not isinstance(node.op, ops.Choice):
                 sources = [self._dequantized(name, tensors) for name in node.inputs]
                 tensors[node.output] = forward_node(node.op, sources, self.real)
         return tensors[Q]

@@ -8,9 +8,11 @@ import numpy as np
 
 from nimbleq.compress.passes.base import PassRow
 from nimbleq.compress.passes.context import Context
+from nimbleq.compress.passes.fit_tree import tree_of
 from nimbleq.compress.students import STUDENTS
 from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
+from nimbleq.graph.rewrites.branches import with_branches
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Student:
     def start(self, graph: Graph, context: Context, number: int = 0) -> Graph:
         """A fresh one; others by their ``number``."""
         rng = np.random.default_rng([context.seed, *self.hidden, *([number] if number else [])])
-        make = STUDENTS[self.kind].make
-        return make(graph.obs_type, self.hidden, graph.actions, context.from_teacher().obs, rng)
+        made = STUDENTS[self.kind].make(graph.obs_type, self.hidden, graph.actions, context.from_teacher().obs, rng)
+        if graph.branches and tree_of(made) is not None:
+            raise ConfigError(f"a {self.kind} makes a single choice, the policy one in each of {len(graph.branches)}")
+        return with_branches(made, graph.branches)
 
     def __str__(self) -> str:
         kind = "" if self.kind == "mlp" and self.hidden else f"{self.kind} "

@@ -37,7 +37,8 @@ class Students:
             context.tick,
         )  # fmt: skip
         visited = made[0].visited
-        regrets = [compare(visited.q, actions(each.graph, visited.states), visited.states.mask).regret for each in made]
+        mask, branches = visited.states.mask, graph.branches
+        regrets = [compare(visited.q, actions(each.graph, visited.states), mask, branches).regret for each in made]
         return made[choose(regrets, [cost(each.graph).size_bytes for each in made], self.within)].graph
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from nimbleq.compress.passes.labelled import Labelled
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.states import action_gap, legal_values
+from nimbleq.graph.branches import parts as of_dimensions
 from nimbleq.types import Array
 
 
@@ -24,6 +25,8 @@ class Targets:
         legal: ``bool[K, A]`` (None: every action, always).
         temperature: τ.
         sizes: states of each part; a batch draws equally from each.
+        branches: sizes of the action's dimensions, each with a softmax and a mean of its own (empty: it is a single
+            choice).
     """
 
     obs: Array
@@ -32,35 +35,46 @@ class Targets:
     legal: Array | None
     temperature: float
     sizes: tuple[int, ...]
+    branches: tuple[int, ...] = ()
 
 
 def make_targets(parts: Sequence[Labelled], config: DistillConfig) -> Targets:
     """The targets of these parts; τ comes from the first, the states that the teacher visits."""
-    tau = temperature(legal_values(parts[0].q, parts[0].states.mask), config)
+    branches = parts[0].branches
+    tau = temperature(legal_values(parts[0].q, parts[0].states.mask), config, branches)
     scaled = np.concatenate([part.q for part in parts]).astype(np.float64) / tau
     masks = [part.states.mask for part in parts if part.states.mask is not None]
     legal = np.concatenate(masks) if len(masks) == len(parts) else None
     counted = np.ones(scaled.shape, bool) if legal is None else legal
-    among = np.where(counted, scaled, -np.inf)
-    soft = np.exp(among - among.max(axis=1, keepdims=True))
-    mean = np.mean(scaled, axis=1, keepdims=True, where=counted)
+    sides = [_side(scaled[:, part], counted[:, part]) for part in of_dimensions(branches or scaled.shape[1:])]
+    probability, advantage = (np.concatenate(side, axis=1).astype(np.float32) for side in zip(*sides, strict=True))
     return Targets(
         obs=np.concatenate([part.obs for part in parts]),
-        probability=(soft / soft.sum(axis=1, keepdims=True)).astype(np.float32),
-        advantage=((scaled - mean) * counted).astype(np.float32),
+        probability=probability,
+        advantage=advantage,
         legal=legal,
         temperature=tau,
         sizes=tuple(len(part.obs) for part in parts),
+        branches=branches,
     )
 
 
-def temperature(q: Array, config: DistillConfig) -> float:
+def _side(scaled: Array, counted: Array) -> tuple[Array, Array]:
+    """Probability and advantage of one dimension, ``[K, n]``."""
+    among = np.where(counted, scaled, -np.inf)
+    soft = np.exp(among - among.max(axis=1, keepdims=True))
+    mean = np.mean(scaled, axis=1, keepdims=True, where=counted)
+    return soft / soft.sum(axis=1, keepdims=True), (scaled - mean) * counted
+
+
+def temperature(q: Array, config: DistillConfig, branches: Sequence[int] = ()) -> float:
     """τ: ``config.temperature`` median action gaps, so that half of the states are a clear choice.
 
     Args:
         q: ``[K, A]``, −∞ for an action that is not legal.
+        branches: sizes of the action's dimensions, whose gaps all count (empty: it is a single choice).
     """
-    gaps = action_gap(q)
+    gaps = np.concatenate([action_gap(q[:, part]) for part in of_dimensions(branches or q.shape[1:])])
     gaps = gaps[np.isfinite(gaps)]  # with a single legal action there is no choice
     return max(config.temperature * float(np.median(gaps)), 1e-6) if len(gaps) else 1.0
 

@@ -101,7 +101,7 @@ def find_units(graph: Graph) -> Units:
             case ops.Expectation() | ops.ObliqueTree() | ops.AxisTree():
                 pin(sources[0])
                 of[node.output] = np.full(graph.types[node.output].size, FIXED)
-            case ops.ArgMax():
+            case ops.ArgMax() | ops.BranchArgMax():
                 pin(sources[0])
                 of[node.output] = np.zeros(0, np.int64)
             case _:

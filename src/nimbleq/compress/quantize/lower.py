@@ -137,9 +137,9 @@ class _Lowering:
                 self._lower_sum(node, node.op)
             case ops.ObliqueTree() | ops.AxisTree():
                 self._lower_tree(node, node.op)
-            case ops.ArgMax() if source in self.sums and self.sums[source].scale.size == 1:
+            case ops.ArgMax() | ops.BranchArgMax() if source in self.sums and self.sums[source].scale.size == 1:
                 self._emit(node.op, (self.sums[source].name,), node.output)
-            case ops.ArgMax():
+            case ops.ArgMax() | ops.BranchArgMax():
                 self._emit(node.op, (self._float(source),), node.output)
             case ops.Activation(function="relu" | "clip") if source in self.sums:
                 pass  # fused into the requantize that a reader will ask for

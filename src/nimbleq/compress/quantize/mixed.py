@@ -34,7 +34,7 @@ def allocate(
         teacher_q: ``[K, A]`` the teacher's values there.
         scheme: of activations and scales; its formats of weights are not read.
     """
-    measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask)))
+    measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask), graph.branches))
     layers = [node for node in graph.nodes if isinstance(node.op, ops.Linear | ops.Conv2d)]
     sizes = {node.output: graph.weights[node.op.weight].size for node in layers}  # type: ignore[attr-defined]
 
@@ -43,7 +43,7 @@ def allocate(
         return lower_with_inputs(graph, plan_of(graph, measured, method, replace(scheme, layers=formats)))
 
     def regret_of(quantized: Graph) -> float:
-        return compare(teacher_q, actions(quantized, states), states.mask).regret
+        return compare(teacher_q, actions(quantized, states), states.mask, graph.branches).regret
 
     def made(places: dict[str, int], method: str) -> float:
         return regret_of(lowered(places, method).graph)

@@ -129,7 +129,7 @@ def measure_activations(graph: Graph, obs: Array, gaps: Array | None = None) -> 
     if not all(map(partial(_real, graph), graph.nodes)):
         raise GraphError("the graph has integer weights already: quantize the float graph")
     scaled = scaled_observations(graph)
-    read = {name for node in graph.nodes if not isinstance(node.op, ops.ArgMax) for name in node.inputs}
+    read = {name for node in graph.nodes if not isinstance(node.op, ops.Choice) for name in node.inputs}
     names = [name for name in read if isinstance(graph.types[name].qtype, Float32)]
     per_feature = [name for name in names if name in scaled and len(graph.types[name].shape) == 1]
     return measure(graph, obs, names, per_feature, gaps)

@@ -39,9 +39,9 @@ def quantize_best(
 ) -> tuple[Graph, str]:
     """The integer form by every one of ``methods``, with and without `correct_biases`; the one with the least regret
     against ``teacher_q [K, A]``."""
-    measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask)))
+    measured = measure_activations(graph, states.obs, action_gap(legal_values(teacher_q, states.mask), graph.branches))
     tried: list[tuple[Graph, str]] = []
     for method in methods:
         lowered = lower_with_inputs(graph, plan_of(graph, measured, method, scheme))
         tried += [(lowered.graph, method), (correct_biases(graph, lowered, states.obs), method)]
-    return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], states), states.mask).regret)
+    return min(tried, key=lambda pair: compare(teacher_q, actions(pair[0], states), states.mask, graph.branches).regret)

@@ -37,6 +37,7 @@ FORMATS: dict[str, Recipe] = {
     "log2": (Quantize(Scheme(LOG2)),),
     "apot4": (Quantize(Scheme(APOT4)),),
     "mixed": (Quantize(mean_bits=4.0),),
+    "weights-int8": (WeightOnly(Int(8, signed=True)),),
     "weights-int4": (WeightOnly(Int(4, signed=True)),),
     "int8": (Quantize(),),
     "bf16": (BrainFloats(),),
@@ -77,7 +78,7 @@ RECIPES: dict[str, RecipeRow] = {
     "auto": RecipeRow(
         ("int8", "float32"),
         "tries several kinds, each from small to large",
-        ("last-bytes", "small-tree", "students", "compact", "pruned", "teacher"),
+        ("last-bytes", "small-tree", "students", "compact", "pruned", "teacher", "remembering"),
         apart=True,
     ),
     "distill": RecipeRow(("int8", "float32"), "students, or pruned forms of the teacher, taught by it"),
@@ -176,7 +177,8 @@ def ladders(teacher: Graph, recipe: str, hidden: tuple[Widths, ...] | None = Non
         ConfigError: the recipe has none for such a teacher.
     """
     row = RECIPES[recipe]
-    suited = [LADDER[name] for name in row.rungs if LADDER[name].suits(teacher, hidden)]
+    rungs = [LADDER[name] for name in row.rungs if LADDER[name].remembers == bool(teacher.units)]
+    suited = [rung for rung in rungs if rung.suits(teacher, hidden)]
     found: list[Ladder] = [
         [trials(family, family.formats or row.formats) for family in rung.families(teacher, hidden)] for rung in suited
     ]

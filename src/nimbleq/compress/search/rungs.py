@@ -59,10 +59,12 @@ class Rung:
     Attributes:
         suits: whether it is tried for a teacher, given the widths that were asked for (None: none were).
         families: of that teacher and these widths, from small to large.
+        remembers: it is for teachers that remember, and only for those.
     """
 
     suits: Callable[[Graph, tuple[Widths, ...] | None], bool]
     families: Callable[[Graph, tuple[Widths, ...] | None], Iterable[Family]]
+    remembers: bool = False
 
 
 _STUDENTS: tuple[Widths, ...] = (
@@ -182,7 +184,7 @@ def _low_rank(teacher: Graph, hidden: tuple[Widths, ...] | None) -> Iterable[Fam
 
 
 def _few_features(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
-    return teacher.obs_type.size <= MAX_FEATURES
+    return teacher.obs_type.size <= MAX_FEATURES and not teacher.branches
 
 
 def _sees_images(teacher: Graph, hidden: tuple[Widths, ...] | None) -> bool:
@@ -222,6 +224,11 @@ LADDER: dict[str, Rung] = {
     "mobilenet": Rung(_sees_images, _kind("mobilenet", _COMPACT)),
     "shufflenet": Rung(_sees_images, _kind("shufflenet", _COMPACT)),
     "teacher": Rung(lambda *_: True, lambda teacher, _: [_whole(teacher)]),
+    "remembering": Rung(
+        lambda *_: True,
+        lambda *_: [Family("teacher", (Fold(),), ("weights-int4", "weights-int8", "float32"))],
+        remembers=True,
+    ),
 }
 """Where candidates come from, from small to large."""
 
@@ -229,7 +236,8 @@ LADDER: dict[str, Rung] = {
 def _few_weights(graph: Graph) -> bool:
     """Whether a linear policy has few enough weights to search them directly."""
     obs = graph.obs_type
-    return isinstance(obs.qtype, Float32) and len(obs.shape) == 1 and graph.actions * (obs.size + 1) <= _MOST_WEIGHTS
+    few = graph.actions * (obs.size + 1) <= _MOST_WEIGHTS and not graph.branches
+    return isinstance(obs.qtype, Float32) and len(obs.shape) == 1 and few
 
 
 def _is_mlp(graph: Graph) -> bool:

@@ -27,7 +27,6 @@ from nimbleq.compress.search.result import Candidate, Compression, Status, hidde
 from nimbleq.compress.search.rungs import student_family
 from nimbleq.compress.search.select import LARGER, clearly_no_worse, falls_short, hopeless, out_of_reach
 from nimbleq.compress.search.store import Played, Store
-from nimbleq.compress.states import compare_graphs
 from nimbleq.errors import ConfigError
 from nimbleq.graph.cost import cost
 from nimbleq.graph.graph import Graph
@@ -283,7 +282,7 @@ class _Search:
 
     def _play(self, trial: Trial, graph: Graph) -> Candidate:
         """Play a candidate on the selection seeds, in growing portions."""
-        compared = compare_graphs(self.teacher, graph, self.context.visited(graph))
+        compared = self.context.compared(graph)
         student = Player(GraphPolicy(graph), self.evaluate, float(self.rand.min()))
         for played in self._portions():
             seeds = self.seeds[:played]

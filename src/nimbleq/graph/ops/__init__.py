@@ -14,9 +14,11 @@ from nimbleq.graph.ops.integer import Dequantize, Quantize, Requantize
 from nimbleq.graph.ops.layers import Affine, Conv2d, LayerNorm, Linear, accumulator_bound
 from nimbleq.graph.ops.parts import Slice, Unflatten
 from nimbleq.graph.ops.simple import (
+    GRU,
     Activation,
     Add,
     ArgMax,
+    BranchArgMax,
     ChannelShuffle,
     Concat,
     Dueling,
@@ -32,13 +34,17 @@ OPS: dict[str, Callable[..., Op]] = {
     for op in (
         Affine, Linear, Conv2d, Activation, Tanh, LayerNorm, Pool, Flatten, ChannelShuffle, Add, Concat, Dueling,
         Expectation, Slice, Unflatten, Quantize, Dequantize, Requantize, ObliqueTree, AxisTree, ArgMax,
+        BranchArgMax, GRU,
     )
 }  # fmt: skip
 """Kind → class, for reading files."""
 
+Choice = ArgMax | BranchArgMax
+"""What makes the action of action values."""
+
 __all__ = [
-    "OPS", "Activation", "Add", "Affine", "ArgMax", "AxisTree", "ChannelShuffle", "Concat", "Conv2d", "Dequantize",
-    "Dueling", "Expectation", "Flatten", "LayerNorm", "Linear", "ObliqueTree", "Op", "Pool", "Quantize", "Requantize",
-    "Slice", "Tanh", "Unflatten", "Weights",
-    "accumulator_bound", "tree_depth", "tree_turns", "window_extent",
+    "GRU", "OPS", "Activation", "Add", "Affine", "ArgMax", "AxisTree", "BranchArgMax", "ChannelShuffle", "Choice",
+    "Concat", "Conv2d", "Dequantize", "Dueling", "Expectation", "Flatten", "LayerNorm", "Linear", "ObliqueTree", "Op",
+    "Pool", "Quantize", "Requantize", "Slice", "Tanh", "Unflatten", "Weights", "accumulator_bound", "tree_depth",
+    "tree_turns", "window_extent",
 ]  # fmt: skip

@@ -169,3 +169,44 @@ class ArgMax(Op):
         fits = len(sources) == 1 or sources[1] == TensorType(sources[0].shape, UINT8)
         require(fits, f"ArgMax needs a mask {TensorType(sources[0].shape, UINT8)}, got {sources[-1]}")
         return TensorType((), INT32)
+
+
+@dataclass(frozen=True)
+class BranchArgMax(Op):
+    """The best choice of each dimension of an action, as one number: int32 ``()``.
+
+    The input holds the values of one dimension after the other, ``branches`` many of each. The digits of the result, of
+    which the last changes first, are the indices of the largest, the lowest on ties. A second input is the mask, as of
+    `ArgMax`, with a legal choice in each dimension. Tavakoli et al. 2018 [1711.08946].
+    """
+
+    arity: ClassVar[int | None] = None
+    branches: tuple[int, ...] = (1,)
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require(len(sources) <= 2, f"BranchArgMax takes a vector and a mask, got {len(sources)} inputs")
+        require(all(count >= 1 for count in self.branches), f"branches {self.branches} are not all at least 1")
+        require(prod(self.branches) <= INT32.high, f"branches {self.branches} make more actions than int32 numbers")
+        fits = sources[0].shape == (sum(self.branches),)
+        require(fits, f"BranchArgMax needs a vector of {sum(self.branches)} values, got {sources[0]}")
+        fits = len(sources) == 1 or sources[1] == TensorType(sources[0].shape, UINT8)
+        require(fits, f"BranchArgMax needs a mask {TensorType(sources[0].shape, UINT8)}, got {sources[-1]}")
+        return TensorType((), INT32)
+
+
+@dataclass(frozen=True)
+class GRU(Op):
+    """The new memory ``h' = (1 − z)·n + z·h`` of gates from the input and from the memory ``h [H]``, all float32.
+
+    ``r, z = σ(x + y)`` of the first two thirds of the gates ``x`` and ``y``, ``[3·H]`` each, and ``n = tanh(x + r·y)``
+    of the last. Cho et al. 2014 [1406.1078], in the order and form of PyTorch.
+    """
+
+    arity: ClassVar[int | None] = 3
+
+    def infer(self, sources: tuple[TensorType, ...], weights: Weights) -> TensorType:
+        require_floats(self, sources)
+        of_input, of_memory, memory = sources
+        fits = len(memory.shape) == 1 and of_input.shape == of_memory.shape == (3 * memory.size,)
+        require(fits, f"GRU needs gates [3·H] twice and a memory [H], got {', '.join(map(str, sources))}")
+        return memory

@@ -19,7 +19,7 @@ def with_mask(graph: Graph) -> Graph:
     if graph.masked:
         return graph
     producer = graph.producer(ACTION)
-    if producer is None or not isinstance(producer.op, ops.ArgMax) or MASK in graph.types:
+    if producer is None or not isinstance(producer.op, ops.Choice) or MASK in graph.types:
         raise GraphError(f"with_mask needs {ACTION!r} to be made by ArgMax, and no tensor {MASK!r}")
     inputs = {**graph.inputs, MASK: TensorType((graph.actions,), UINT8)}
     masked = replace(producer, inputs=(producer.inputs[0], MASK))

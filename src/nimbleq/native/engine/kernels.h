@@ -11,6 +11,7 @@
 #include "../kernels/requantize.h"
 #include "../kernels/quantize.h"
 #include "../kernels/real.h"
+#include "../kernels/sqrt.h"
 #include "../kernels/norm.h"
 #include "../kernels/exp.h"
 #include "../kernels/expectation.h"

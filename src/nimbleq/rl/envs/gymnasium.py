@@ -43,7 +43,7 @@ def make_env(config: EnvConfig, pictures: bool = False, interface: Interface | N
 def env_spec(env: UniformEnv) -> EnvSpec:
     """What a network has to know of an environment from `make_env`."""
     interface = env.interface
-    return EnvSpec(interface.obs, interface.actions, interface.mask is not None, interface)
+    return EnvSpec(interface.obs, interface.actions, interface.mask is not None, interface.branches, interface)
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int:

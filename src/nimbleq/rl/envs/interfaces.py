@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError, ObservationError
+from nimbleq.graph.branches import MOST
 from nimbleq.graph.interface import MASKS, Interface
 from nimbleq.graph.reading import as_array
 from nimbleq.graph.space import Box, Space, leaves
@@ -33,11 +34,12 @@ def interface_of(env: gymnasium.Env[Any, Any], config: EnvConfig) -> Interface:
         EnvError: it has no spaces, or other ones than a Q-network can do with; it failed.
     """
     observed, acts = _space(env, "observation_space", config), _space(env, "action_space", config)
-    start, commands = _actions(acts, config)
-    actions = int(acts.n) if commands is None else len(commands)
+    branches, starts = _branches(acts, config)
+    start, commands = (0, None) if branches else _actions(acts, config)
+    actions = sum(branches) if branches else int(acts.n) if commands is None else len(commands)
     space = _observations(observed, config)
     mask = _mask_source(env, observed, actions, start, config)
-    interface = Interface(space, actions, start, commands, mask)
+    interface = Interface(space, actions, start, commands, mask, branches=branches, starts=starts)
     if isinstance(observed, spaces.Dict) and mask is not None and mask.startswith("obs:") and len(observed) == 1:
         raise EnvError(f"{config.id} observes nothing but {mask.removeprefix('obs:')}")
     return interface
@@ -71,6 +73,22 @@ def _observations(space: spaces.Space[Any], config: EnvConfig) -> Space:
             "--channels"
         )
     return with_offsets(seen, config)
+
+
+def _branches(space: spaces.Space[Any], config: EnvConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes of an action's dimensions, and the first choice of each; empty where it is a single choice."""
+    if not isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        return (), ()
+    if len(space.shape) != 1:
+        raise EnvError(f"{config.id} takes actions of shape {space.shape}: make one row of them in a wrapper")
+    if config.discretize is not None:
+        raise EnvError(f"{config.id} has discrete actions already: leave out --discretize")
+    count = space.shape[0]
+    sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [2] * count
+    starts = space.start.tolist() if isinstance(space, spaces.MultiDiscrete) else [0] * count
+    if math.prod(sizes) > MOST:
+        raise EnvError(f"{config.id} has {math.prod(sizes):,} actions, more than {MOST:,}: take fewer dimensions")
+    return tuple(sizes), tuple(starts)
 
 
 def _actions(space: spaces.Space[Any], config: EnvConfig) -> tuple[int, Array | None]:

@@ -99,7 +99,7 @@ def _values(env: UniformEnv, found: list[tuple[Path, Box]]) -> Array:
             break
         for draw in rng.integers(MANY, size=_EPISODE_STEPS):
             legal = np.ones(env.actions, bool) if env.mask is None else env.mask
-            *_, terminated, truncated, _ = env.step(int(nth_legal(legal[None], draw[None])[0]))
+            *_, terminated, truncated, _ = env.step(int(nth_legal(legal[None], draw[None], env.interface.branches)[0]))
             rows.append(values_of(env.raw, found))
             if terminated or truncated:
                 break
@@ -114,7 +114,7 @@ def _play(batch: EnvBatch, rewards: list[float], ends: list[bool]) -> None:
     legal = np.ones((1, batch.spec.actions), bool)
     batch.reset(0, next(seeds))
     for draw in rng.integers(MANY, size=_STEPS):
-        action = nth_legal(legal if batch.mask is None else batch.mask, draw[None])
+        action = nth_legal(legal if batch.mask is None else batch.mask, draw[None], batch.spec.branches)
         _, reward, terminated, truncated = batch.step(only, action)
         rewards.append(float(reward[0]))
         ends.append(bool(terminated[0] | truncated[0]))

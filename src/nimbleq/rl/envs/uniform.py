@@ -44,8 +44,8 @@ class UniformEnv(gymnasium.Wrapper):  # type: ignore[misc]  # (gymnasium is unty
         limits = (0, 255, obs.shape, np.uint8) if obs.dtype == "uint8" else (-np.inf, np.inf, obs.shape, np.float32)
         self.observation_space = spaces.Box(*limits)
         self.actions = interface.actions
-        self.action_space = spaces.Discrete(self.actions)
-        self._direct = interface.commands is None  # numbers, for which a call would take longer than the sum
+        self.action_space = spaces.Discrete(interface.choices)
+        self._direct = not interface.action_shape  # numbers, for which a call would take longer than the sum
         self._start = interface.action_start
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:

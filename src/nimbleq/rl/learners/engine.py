@@ -62,7 +62,7 @@ def measured(learner: Learner, batch: Batch, abs_td: Array) -> dict[str, float]:
     return {"loss": loss, "q_mean": float(learner.q(batch.obs).mean()), **more}
 
 
-def no_program(config: TrainConfig, learner: Learner, envs: Environments) -> None:
+def no_program(config: TrainConfig, learner: Learner, envs: Environments, replay: ReplayBuffer | None) -> None:
     """The host plays."""
 
 
@@ -79,7 +79,7 @@ class Beside(NamedTuple):
 
 
 class Program(Protocol):
-    """Rounds of PQN, environments included, that run without the host.
+    """Rounds of playing and learning, environments included, that run without the host.
 
     Attributes:
         steps: environment steps of a round.
@@ -111,6 +111,8 @@ class Engine(Generic[L, R]):
         replay: an empty replay for that learner.
         updates: the updates of one step, each yielding its `Measure` once it is done.
         overlaps: updates run while the environments step, so they draw from the steps before that one.
+        learns: the algorithms that it computes updates of.
+        remembers: it trains networks with a memory, and only those; their checks play the graph.
         settings: dotted names of the settings that only this engine reads.
         checks: the engine, on the CPU, that plays the greedy checks of its runs.
         imitates: its learners are `nimbleq.rl.learners.imitation.Imitator`.
@@ -126,9 +128,11 @@ class Engine(Generic[L, R]):
     replay: Callable[[TrainConfig, EnvSpec, L], R] = host_replay  # type: ignore[assignment]
     updates: Callable[[TrainConfig, L, R, np.random.Generator, float], Iterator[Measure]] = sampled_updates  # type: ignore[assignment]
     overlaps: bool = False
+    learns: tuple[str, ...] = ("dqn", "pqn")
+    remembers: bool = False
     settings: tuple[str, ...] = ()
     checks: str = "auto"
     imitates: bool = False
-    program: Callable[[TrainConfig, L, Environments], Program | None] = no_program
+    program: Callable[[TrainConfig, L, Environments, R | None], Program | None] = no_program
     shares: bool = False
     close: Callable[[L], None] = nothing_held

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nimbleq.config import AUTO, TrainConfig, with_changes
 from nimbleq.errors import ConfigError
+from nimbleq.rl.nets.heads.table import why_not_here
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.table import Table
 
@@ -21,6 +22,8 @@ ENGINES: Table[Engine[Any, Any]] = Table(
         "device": "nimbleq.rl.learners.device.engine:ENGINE",
         "xla": "nimbleq.rl.learners.xla.engine:ENGINE",
         "parallel": "nimbleq.rl.learners.parallel_engine:ENGINE",
+        "stream": "nimbleq.rl.learners.stream:ENGINE",
+        "recurrent": "nimbleq.rl.learners.recurrent.engine:ENGINE",
     }
 )
 """By name. ``auto`` takes the first row that can train."""
@@ -39,7 +42,12 @@ def engine_for(config: TrainConfig, spec: EnvSpec | None) -> Engine[Any, Any]:
     """
     wanted = config.learner.engine
     if wanted == AUTO:
-        return next(row for row in ENGINES.values() if _why_not(row, config, spec) is None)
+        rows = [row for row in ENGINES.values() if _misses(row, config) is None] or list(ENGINES.values())
+        reasons = {row.name: _why_not(row, config, spec) for row in rows}
+        found = next((row for row in rows if reasons[row.name] is None), None)
+        if found is None:
+            raise ConfigError(str(reasons[rows[-1].name]))
+        return found
     if wanted not in ENGINES:
         raise ConfigError(f"there is no learner.engine {wanted!r}; choose from {', '.join(choices())}")
     reason = _why_not(ENGINES[wanted], config, spec)
@@ -49,10 +57,25 @@ def engine_for(config: TrainConfig, spec: EnvSpec | None) -> Engine[Any, Any]:
 
 
 def _why_not(row: Engine[Any, Any], config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    wrong = None if spec is None else why_not_here(config, spec)
+    return _misses(row, config) or wrong or row.why_not(config, spec)
+
+
+def _misses(row: Engine[Any, Any], config: TrainConfig) -> str | None:
+    """Why a row is for another kind of training, in one line; None if it is for this."""
     if config.distributed.learners > 1 and not row.shares:
         able = " or ".join(other.name for other in ENGINES.values() if other.shares)
         return f"learner.engine {row.name} computes in one process: leave out --learners, or use {able}"
-    return row.why_not(config, spec)
+    if config.algorithm not in row.learns:
+        able = " or ".join(other.name for other in ENGINES.values() if config.algorithm in other.learns)
+        return f"learner.engine {row.name} does not learn {config.algorithm}: use {able}"
+    if row.remembers != bool(config.network.memory):
+        able = " or ".join(other.name for other in ENGINES.values() if other.remembers)
+        only = (
+            f"only {able} trains a network that remembers" if config.network.memory else f"{able} trains nothing else"
+        )
+        return f"learner.engine {row.name} does not go with network.memory {config.network.memory}: {only}"
+    return None
 
 
 def checking_engine(config: TrainConfig, spec: EnvSpec) -> Engine[Any, Any]:

@@ -10,11 +10,11 @@ import torch
 
 from nimbleq.bridge.optimizers import make_optimizer
 from nimbleq.config import LearnerConfig, TrainConfig
+from nimbleq.graph.branches import best
 from nimbleq.rl.learners import torch_state as learner_state
 from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.learner import learning_rate
 from nimbleq.rl.learners.sparsity import Sparsity
-from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.network import initial_network
@@ -64,7 +64,7 @@ class TorchLearner(learner_state.Weights):
         """See `Learner`."""
         with noise(self.noisy[0] if explore else (), self.generator):
             q = self.q(obs)
-        return cast(Array, q.argmax(axis=1)) if mask is None else best_legal(q, mask)
+        return best(q, self.spec.branches, mask)
 
     def update(self, batch: Batch) -> Array:
         """See `Learner`. The head's loss, weighted; global-norm clip; Adam or RAdam."""

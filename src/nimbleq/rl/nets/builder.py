@@ -8,7 +8,7 @@ import numpy as np
 
 from nimbleq.errors import GraphError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.graph import ACTION, NEXT_STATE, STATE, Graph, Node, Q
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
@@ -16,8 +16,9 @@ from nimbleq.types import Array
 class GraphBuilder:
     """Collects the nodes of a graph, and knows the weights of the network that it is made from."""
 
-    def __init__(self, obs: TensorType, weights: Mapping[str, Array]) -> None:
-        self.obs, self._given = obs, weights
+    def __init__(self, obs: TensorType, weights: Mapping[str, Array], branches: tuple[int, ...] = ()) -> None:
+        self.obs, self.branches, self._given = obs, branches, weights
+        self._units = 0
         self._nodes: list[Node] = []
         self._weights: dict[str, Array] = {}
         self._read: set[str] = set()
@@ -60,13 +61,21 @@ class GraphBuilder:
                 self._read.add(sigma)
         return self.given(f"{path}.weight"), self.given(f"{path}.bias")
 
+    def remember(self, units: int) -> None:
+        """Give the graph a state of so many numbers; a node makes the next one."""
+        self._units = units
+
     def graph(self) -> Graph:
         """The whole, once `Q` is made."""
         unknown = sorted(set(self._given) - self._read)
         if unknown:
             raise GraphError(f"the network has no weight {unknown[0]!r}: the weights belong to another network")
-        nodes = (*self._nodes, Node(ops.ArgMax(), (Q,), ACTION))
-        return Graph({"obs": self.obs}, nodes, (Q, ACTION), self._weights)
+        choose = ops.BranchArgMax(self.branches) if self.branches else ops.ArgMax()
+        nodes = (*self._nodes, Node(choose, (Q,), ACTION))
+        if not self._units:
+            return Graph({"obs": self.obs}, nodes, (Q, ACTION), self._weights)
+        inputs = {"obs": self.obs, STATE: TensorType((self._units,))}
+        return Graph(inputs, nodes, (Q, ACTION, NEXT_STATE), self._weights)
 
     def joined(self, actions: int, outputs: int, dueling: bool) -> tuple[Array, Array]:
         """The head as one linear layer, float64 ``[A, N, H]`` and ``[A, N]``: a dueling head is linear, too."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from nimbleq.config import NetworkConfig
 from nimbleq.graph import ops
-from nimbleq.graph.graph import Graph
+from nimbleq.graph.graph import NEXT_STATE, STATE, Graph
 from nimbleq.graph.tensor import FLOAT32, UINT8, TensorType
 from nimbleq.rl.fit import fitting
 from nimbleq.rl.nets.builder import GraphBuilder
@@ -37,9 +37,12 @@ def network_graph(spec: EnvSpec, config: NetworkConfig, weights: Mapping[str, Ar
     Raises:
         GraphError: a weight is missing, too many, or does not fit the others.
     """
-    net = GraphBuilder(TensorType(spec.obs.shape, UINT8 if spec.obs.dtype == "uint8" else FLOAT32), weights)
+    kind = TensorType(spec.obs.shape, UINT8 if spec.obs.dtype == "uint8" else FLOAT32)
+    net = GraphBuilder(kind, weights, spec.branches)
     x = _mixed(net, spec.obs, config) if spec.obs.pictures else _whole(net, spec.obs, config)
     features = _body(net, x, config)
+    if config.memory:
+        features = _remembered(net, features)
     head_named(config.head).graph(net, features, spec.actions, config)
     return net.graph()
 
@@ -94,6 +97,13 @@ def _body(net: GraphBuilder, x: str, config: NetworkConfig) -> str:
         x = net.add(RELU, f"body.{at}", x)
         at += 1
     return x
+
+
+def _remembered(net: GraphBuilder, x: str) -> str:
+    of_input = net.linear(x, "memory_cell.input", net.given("memory_cell.weight_ih"), net.given("memory_cell.bias_ih"))
+    weight, bias = net.given("memory_cell.weight_hh"), net.given("memory_cell.bias_hh")
+    net.remember(weight.shape[1])
+    return net.add(ops.GRU(), NEXT_STATE, of_input, net.linear(STATE, "memory_cell.memory", weight, bias), STATE)
 
 
 def _torso(net: GraphBuilder, x: str, shape: tuple[int, ...], config: NetworkConfig, path: str) -> str:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
+from nimbleq.graph.branches import best
 from nimbleq.graph.space import Box, leaves
-from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.heads.headed import HeadedNetwork
 from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
@@ -76,8 +76,9 @@ class QNetwork(HeadedNetwork):
 
     Children (and so the names in ``state_dict``): ``prepare`` (`ObsNorm`, `Scale` or identity), ``torso``
     (convolutions, flatten, or `MixedTorso` for pictures beside numbers, which prepares them itself), ``body`` (Linear,
-    [LayerNorm,] ReLU, …), ``advantage`` (the head) and, when dueling, ``value``; and what the row of the head in
-    `nimbleq.rl.nets.heads.table` adds. Fully connected layers are `NoisyLinear` when ``noisy``.
+    [LayerNorm,] ReLU, …), with ``memory`` ``memory_cell`` (a GRU), ``advantage`` (the head) and, when dueling,
+    ``value``; and what the row of the head in `nimbleq.rl.nets.heads.table` adds. Fully connected layers are
+    `NoisyLinear` when ``noisy``.
 
     A head that learns a distribution has ``N`` outputs per action; `forward` gives the mean, in the form in which it is
     exported.
@@ -93,7 +94,7 @@ class QNetwork(HeadedNetwork):
     def __init__(self, spec: EnvSpec, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.actions = spec.actions
+        self.actions, self.branches = spec.actions, spec.branches
         self.head = head_named(config.head)
         self.atoms = self.head.outputs(config)
         self.prepare, self.torso = _prepare_and_torso(spec, config)
@@ -107,6 +108,8 @@ class QNetwork(HeadedNetwork):
             layers.append(nn.ReLU())
             width = hidden
         self.body = nn.Sequential(*layers)
+        self.memory_cell = nn.GRUCell(width, config.memory) if config.memory else None
+        width = config.memory or width
         self.advantage = _linear(width, spec.actions * self.atoms, config)
         self.value = _linear(width, self.atoms, config) if config.dueling else None
         self.head.add_layers(self, width)
@@ -117,6 +120,11 @@ class QNetwork(HeadedNetwork):
 
     def features(self, obs: Tensor) -> Tensor:
         """See `HeadedNetwork`: ``obs[B, *O] → [B, H]``."""
+        assert self.memory_cell is None, "a network that remembers is unrolled: see `seen` and `memory_cell`"
+        return self.seen(obs)
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """What is remembered of, or without a memory what heads read: ``obs[B, *O] → [B, H]``."""
         return cast(Tensor, self.body(self.torso(self.prepare(obs))))
 
 
@@ -160,12 +168,12 @@ def _scale(highest: float) -> nn.Module:
     return nn.Identity() if highest == 1 else Scale(1 / highest)
 
 
-def greedy_policy(network: Callable[[Tensor], Tensor]) -> Policy:
-    """The greedy policy of a network, ``obs[B, *O] → action int64[B]``."""
+def greedy_policy(network: Callable[[Tensor], Tensor], branches: tuple[int, ...] = ()) -> Policy:
+    """The greedy policy of a network, ``obs[B, *O] → action int64[B]``, with the action's dimensions ``branches``."""
 
     def act(obs: Array, mask: Array | None = None) -> Array:
         with torch.no_grad():
             q = network(torch.from_numpy(obs))
-        return q.argmax(dim=1).numpy() if mask is None else best_legal(q.numpy(), mask)
+        return best(q.numpy(), branches, mask)
 
     return act

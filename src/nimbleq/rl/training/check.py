@@ -22,13 +22,14 @@ import numpy as np
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.engines import env_engine
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.policy_value.pair import checking_engine
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
 from nimbleq.stopping import ignore_stop_signals
-from nimbleq.types import Array
+from nimbleq.types import Array, Policy
 
 _PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
 
@@ -172,14 +173,15 @@ class _Player:
     def __init__(self, config: TrainConfig, interrupted: Callable[[], bool]) -> None:
         self.config, self.interrupted = config, interrupted
         self.evaluate = Evaluator(config.env)
-        self.learner: Learner = checking_engine(config, self.evaluate.spec).make(
-            config, self.evaluate.spec, config.seed
-        )
+        engine = checking_engine(config, self.evaluate.spec)
+        self.learner: Learner = engine.make(config, self.evaluate.spec, config.seed)
+        self.remembers = engine.remembers
 
     def play(self, check: EvalJob) -> EvalResult:
         """A check that reaches ``stop_return`` is confirmed by a larger one: policies swing between checks."""
         settings, stop = self.config.evaluation, self.config.evaluation.stop_return
         self.learner.set_weights(check.weights)
+        self.policy: Policy = GraphPolicy(self.learner.graph()) if self.remembers else self._act
 
         def seeds(first: int, count: int) -> Array:
             return episode_seeds("check", self.config.seed, count, start=check.seeds_from + first)
@@ -193,7 +195,7 @@ class _Player:
         return EvalResult(mean, settings.episodes + settings.final_episodes, solved)
 
     def _returns(self, seeds: Array) -> Array:
-        return self.evaluate(self._act, seeds.tolist()).returns
+        return self.evaluate(self.policy, seeds.tolist()).returns
 
     def _act(self, obs: Array, mask: Array | None = None) -> Array:
         if self.interrupted():

@@ -13,6 +13,7 @@ from nimbleq.rl.envs.batch import EnvBatch, expect
 from nimbleq.rl.explore import epsilon_greedy
 from nimbleq.rl.masks import MANY, nth_legal
 from nimbleq.rl.spec import EnvSpec
+from nimbleq.seeds import moment_keys
 from nimbleq.types import Array, Policy
 
 _NOISE_BLOCK = 256  # steps of exploration noise drawn at once
@@ -49,7 +50,7 @@ def play(
     begin = getattr(policy, "begin", None)
     policy = policy if begin is None else begin(start + len(seeds))
     by_episode = getattr(policy, "by_episode", False)
-    noise = _Noise(min(count, len(seeds)), MANY if batch.spec.masked else batch.spec.actions, epsilon)
+    noise = _Noise(min(count, len(seeds)), batch.spec, epsilon)
     # Row by row, the environments at work: which one, which episode it plays, and what came of that so far.
     active = np.arange(min(count, len(seeds)))
     episode, following = active.copy(), len(active)
@@ -93,12 +94,13 @@ class _Noise:
 
     Args:
         envs: how many.
-        actions: draws come from 0 … actions − 1.
+        spec: of one of them.
         epsilon: ε.
     """
 
-    def __init__(self, envs: int, actions: int, epsilon: float) -> None:
-        self.epsilon, self.actions = epsilon, actions
+    def __init__(self, envs: int, spec: EnvSpec, epsilon: float) -> None:
+        self.epsilon, self.branches = epsilon, spec.branches
+        self.actions = MANY if spec.masked else spec.choices  # draws are below it
         self.generators: list[np.random.Generator | None] = [None] * envs
         self.random = np.full((envs, _NOISE_BLOCK), -1)  # the random action of a step, −1: the policy's
 
@@ -115,7 +117,7 @@ class _Noise:
             generator = cast(np.random.Generator, self.generators[index])
             self.random[index] = epsilon_greedy(generator, np.full(_NOISE_BLOCK, -1), self.actions, self.epsilon)
         random = self.random[indices, column]
-        return np.where(random >= 0, random if mask is None else nth_legal(mask, random), action)
+        return np.where(random >= 0, random if mask is None else nth_legal(mask, random, self.branches), action)
 
 
 class _Sample:
@@ -130,7 +132,7 @@ class _Sample:
         self.held = 0
 
     def offer(self, obs: Array, mask: Array | None, seeds: Array, time: Array) -> None:
-        keys = _hash(seeds, time)
+        keys = moment_keys(seeds, time)
         low = keys <= self.limit
         if low.any():
             self.obs.append(obs[low])
@@ -153,11 +155,3 @@ class _Sample:
         """Observations, masks and keys, after the empty arrays given."""
         keys = np.concatenate([np.zeros(0, np.uint64), *self.keys])
         return np.concatenate([obs, *self.obs]), None if masks is None else np.concatenate([masks, *self.masks]), keys
-
-
-def _hash(seeds: Array, time: Array) -> Array:
-    """SplitMix64 of (seed, time): ``uint64[L]``."""
-    key = (seeds.astype(np.uint64) << np.uint64(32)) + time.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))

@@ -6,11 +6,12 @@ the loop is in `nimbleq.rl.training.train`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from nimbleq.config import TrainConfig
+from nimbleq.graph.branches import value
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.types import Array, Batch, Step
 
@@ -42,21 +43,23 @@ def lambda_returns(
 
 
 def rollout_batches(
-    config: TrainConfig, learner: Learner, steps: list[Step], rng: np.random.Generator
+    config: TrainConfig, learner: Learner, steps: list[Step], rng: np.random.Generator, branches: Sequence[int] = ()
 ) -> Iterator[Batch]:
     """The batches of all epochs over a rollout, each epoch in a new order.
 
     The returns are computed once, from the network as it played. A batch does not bootstrap (its discount is zero): its
     rewards are the returns.
+
+    Args:
+        branches: sizes of the action's dimensions (empty: it is a single choice).
     """
     play = Step(*(np.stack(parts) for parts in zip(*(step[:6] for step in steps), strict=True)))  # [T, N, ...]
     next_obs = play.next_obs.reshape(-1, *play.next_obs.shape[2:])
     next_q = learner.q(next_obs)
     next_masks = [step.next_mask for step in steps if step.next_mask is not None]
-    if next_masks:
-        next_q = np.where(np.concatenate(next_masks), next_q, np.float32(-np.inf))
+    best_next = value(next_q, branches, np.concatenate(next_masks) if next_masks else None)
     # The learner scales rewards, so values are brought back to the unit of rewards.
-    next_value = next_q.max(axis=1).reshape(play.reward.shape) / np.float32(config.learner.reward_scale)
+    next_value = best_next.reshape(play.reward.shape) / np.float32(config.learner.reward_scale)
     returns = lambda_returns(
         play.reward, play.terminated, play.truncated, next_value, config.learner.gamma, config.pqn.trace_decay
     )

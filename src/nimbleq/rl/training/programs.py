@@ -14,7 +14,7 @@ _STEPS_AT_ONCE = 1 << 17  # environment steps after which the host looks at Ctrl
 
 
 def learn_in_programs(program: Program, session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
-    """PQN: as many rounds at a time as there are until the next check. It stops and saves between programs only."""
+    """As many rounds at a time as there are until the next check. It stops and saves between programs only."""
     state = session.state
     while not session.over:
         rounds = rounds_at_once(program, state)

@@ -113,7 +113,7 @@ def new_state(config: TrainConfig, transfer: Transfer | None = None) -> TrainSta
         envs=envs,
         replay=engine.replay(config, envs.spec, learner) if config.algorithm == "dqn" else None,
         stats=_stats(config, obs),
-        explorer=Explorer(config.explore, explore, config.envs, envs.spec.actions),
+        explorer=Explorer(config.explore, explore, config.envs, envs.spec.choices, envs.spec.branches),
         replay_rng=replay,
         best=learner.weights(),
         counters=Counters(next_check=config.evaluation.every),
@@ -131,7 +131,8 @@ def _source(config: TrainConfig) -> Source:
 def _stats(config: TrainConfig, obs: ObsSpec) -> ObsStats | None:
     """Of the numbers in a vector, if they are normalised."""
     numbers = obs.shape[0] - obs.pixels if len(obs.shape) == 1 else 0
-    return ObsStats(numbers, obs.pixels) if config.network.normalize_obs and numbers > 0 else None
+    apart = config.algorithm != "stream"  # whose learner keeps them itself
+    return ObsStats(numbers, obs.pixels) if config.network.normalize_obs and numbers > 0 and apart else None
 
 
 def save_state(state: TrainState, folder: Path) -> None:

@@ -21,6 +21,7 @@ from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import measured
 from nimbleq.rl.learners.learner import training_threads
 from nimbleq.rl.learners.lost import LearnersLostError
+from nimbleq.rl.learners.stream import StreamLearner
 from nimbleq.rl.rules import check_settings
 from nimbleq.rl.training.check import Checker
 from nimbleq.rl.training.checkpoint import has_checkpoint
@@ -36,6 +37,8 @@ from nimbleq.rundir import RunDir
 from nimbleq.stopping import Stopped, deferred
 from nimbleq.types import Array, Step, Tick, no_tick
 from nimbleq.wandb_log import wandb_log
+
+_STREAM_STEPS = 100
 
 
 def train(
@@ -134,11 +137,13 @@ def _work(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None
 def _loop_of(state: TrainState) -> Callable[[Session, Tick, Callable[[], bool]], None]:
     if state.config.distributed.actors > 0:
         return _learn_from_actors
-    program = state.engine.program(state.config, state.learner, cast(Environments, state.envs))
+    program = state.engine.program(state.config, state.learner, cast(Environments, state.envs), state.replay)
     if program is not None and state.race is None:
         return partial(learn_in_programs, program)
     if state.config.algorithm == "pqn":
         return _learn_pqn
+    if state.config.algorithm == "stream":
+        return _learn_stream
     return _learn_while_playing if state.engine.overlaps else _learn
 
 
@@ -209,10 +214,27 @@ def _learn_pqn(session: Session, tick: Tick, interrupted: Callable[[], bool]) ->
             steps.append(session.play(session.explore(epsilon)))
             session.note_finished()
         session.count(steps)
+        branches = state.envs.spec.branches
         for learner in session.learners:
-            for batch in rollout_batches(state.config, learner, steps, state.replay_rng):
+            for batch in rollout_batches(state.config, learner, steps, state.replay_rng, branches):
                 abs_td = learner.update(batch)
                 if learner is state.learner:
                     session.log_update(partial(measured, learner, batch, abs_td), epsilon)
                 session.average_weights()
+        session.end_turn(tick, interrupted)
+
+
+def _learn_stream(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
+    """Stream Q(λ) [2410.14606]: learn from each step at once, and forget it. It stops between a hundred steps only."""
+    state = session.state
+    learner = cast(StreamLearner, state.learner)
+    while not session.over:
+        for _ in range(_STREAM_STEPS):
+            epsilon = session.epsilon()
+            step = session.play(session.explore(epsilon))
+            error = learner.learn(step)
+            session.count([step])
+            session.log_update(partial(learner.measures, step, error), epsilon)
+            session.average_weights()
+            session.note_finished()
         session.end_turn(tick, interrupted)

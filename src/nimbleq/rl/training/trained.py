@@ -89,8 +89,8 @@ def played(state: TrainState, outcome: Outcome | None) -> Trained:
 
 
 def _policy(state: TrainState, graph: Graph, paired: bool) -> Policy:
-    """Of a policy beside a value network what is saved plays, with its rounded weights."""
-    if paired:
+    """What plays: of a policy beside a value network, and of one that remembers, what is saved."""
+    if paired or graph.units:
         return GraphPolicy(graph)
     config, spec = state.config, state.envs.spec
     player = checking_engine(config, spec).make(config, spec, config.seed)

@@ -61,6 +61,10 @@ _PQN: dict[str, Range | Choices] = {
     "pqn.epochs": Choices((1, 2, 4)),
     "pqn.trace_decay": Range(0.3, 0.95),
 }
+_STREAM: dict[str, Range | Choices] = {
+    "stream.trace_decay": Range(0.5, 0.95),
+    "stream.overshoot": Range(1.5, 4.0),
+}
 
 
 def default_space(config: TrainConfig) -> Space:
@@ -68,6 +72,8 @@ def default_space(config: TrainConfig) -> Space:
     if config.algorithm == "pqn":
         space = {name: _COMMON[name] for name in ("learner.lr", "learner.gamma", "explore.updates", "network.hidden")}
         space |= _PQN
+    elif config.algorithm == "stream":  # its step size is bounded by itself
+        space = {name: _COMMON[name] for name in ("learner.gamma", "explore.updates", "network.hidden")} | _STREAM
     else:
         space = _COMMON | _REPLAY
     if config.network.torso != "mlp":  # convolutions are slow enough as they are

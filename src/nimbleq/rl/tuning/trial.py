@@ -158,7 +158,7 @@ class _Watch:
 def _return_of(config: TrainConfig, run: RunDir) -> float:
     """Mean return of fresh greedy episodes of the best network; they are not those that judge a policy later."""
     with Evaluator(config.env) as evaluate:
-        policy = greedy_policy(load_best(config, evaluate.spec, run.best))
+        policy = greedy_policy(load_best(config, evaluate.spec, run.best), evaluate.spec.branches)
         seeds = episode_seeds("select", config.seed, config.evaluation.final_episodes)
         return float(evaluate(policy, seeds.tolist()).returns.mean())
 

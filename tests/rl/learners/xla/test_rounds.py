@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from nimbleq.config import TrainConfig, with_changes
+from nimbleq.rl.replay.ring import Replay, Transitions
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.average import WeightAverage
 from nimbleq.rl.training.pqn import lambda_returns
 from nimbleq.rl.training.stats import ObsStats
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
-from nimbleq.types import Array, ObsSpec
+from nimbleq.types import Array, ObsSpec, Step
 from tests.rl.saved import assert_same_run
 from tests.rl.training.test_train import Stop
 
@@ -26,6 +27,7 @@ from nimbleq.rl.envs.jax_env import JaxEnv, Moment  # noqa: E402
 from nimbleq.rl.learners.engine import Beside  # noqa: E402
 from nimbleq.rl.learners.xla import averages  # noqa: E402
 from nimbleq.rl.learners.xla.learner import XlaLearner  # noqa: E402
+from nimbleq.rl.learners.xla.ring import RingReplay  # noqa: E402
 from nimbleq.rl.learners.xla.rounds import Rounds, q_lambda  # noqa: E402
 
 
@@ -193,3 +195,61 @@ def test_cartpole_trains_and_resumes_bit_for_bit(small: TrainConfig, tmp_path: P
         train(config, parts, Stop(3), resume=True)
     train(config, parts, resume=True)
     assert_same_run(whole, parts)
+
+
+def replay_settings(**changes: Any) -> TrainConfig:
+    return settings(**{
+        "algorithm": "dqn", "learner.target": "polyak", "learner.tau": 0.1, "replay.n_step": 2,
+        "replay.capacity": 400, "learn_start": 64, "updates_per_step": 2, **changes,
+    })  # fmt: skip
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_program_with_a_replay_learns_the_values_of_a_chain(normalize: bool) -> None:
+    config = replay_settings(**{"network.normalize_obs": normalize})
+    envs, learner, replay = chain(config.envs), XlaLearner(config, SPEC, seed=0), RingReplay(config, SPEC)
+    _, after = Rounds(config, learner, envs, replay).run(1000, start(config))
+    q = learner.q(np.eye(3, dtype=np.float32))
+    assert q[:, 1] == pytest.approx([0.25, 0.5, 1.0], abs=0.05)
+    assert learner.updates == (1000 - 7) * 2, "none in the first 64 steps, which take 8 rounds of 8"
+    assert (after.stats is not None) == normalize
+    assert len(replay) == 8000
+
+
+def test_its_windows_are_the_hosts() -> None:
+    """Every transition that the ring can give is one that `NStepWindows` makes of the same steps."""
+    config, rng = replay_settings(envs=3, **{"replay.capacity": 3 * 40, "replay.n_step": 3}), np.random.default_rng(0)
+    replay, host = RingReplay(config, SPEC), Replay(config.replay, 0.5, 3, SPEC.obs)
+    for t in range(30):
+        obs = rng.normal(size=(2, 3, 3)).astype(np.float32)
+        ends = rng.random((2, 3)) < 0.2
+        step = Step(
+            obs[0], np.full(3, t % 2), rng.normal(size=3).astype(np.float32), ends[0], ends[1] & ~ends[0], obs[1]
+        )
+        host.add(step)
+        moment = Moment(*step[:6], returns=np.zeros(3), lengths=np.zeros(3))
+        replay.ring = replay.ring.add(Moment(*(jnp.asarray(value) for value in moment)))
+    known = {row.obs.tobytes(): row for row in (Transitions(*(f[at] for f in host.store)) for at in range(host.size))}
+    sample = replay.ring.sample(jax.random.key(0), 200, 3, 0.5)
+    assert len({obs.tobytes() for obs in np.asarray(sample.obs)}) > 60
+    for at in range(200):
+        obs, action, reward, discount, next_obs = (np.asarray(field)[at] for field in sample[:5])
+        row = known[obs.tobytes()]
+        assert action == row.action
+        assert np.array_equal(next_obs, row.next_obs)
+        assert [reward, discount] == pytest.approx([row.reward, row.discount], rel=1e-5)
+
+
+def test_a_ring_goes_to_the_host_and_back() -> None:
+    config, rng = replay_settings(envs=3, **{"replay.capacity": 30}), np.random.default_rng(0)
+    first, second = RingReplay(config, SPEC), RingReplay(config, SPEC)
+    for _ in range(14):
+        values = (rng.normal(size=(3, 3)), np.zeros(3), rng.normal(size=3), *(rng.random((2, 3)) < 0.2))
+        moment = Moment(*(jnp.asarray(value) for value in (*values, rng.normal(size=(3, 3)), np.zeros(3), np.zeros(3))))
+        first.ring = first.ring.add(moment)
+    saved, other = first.settled(), second.settled()
+    other.load_arrays(first.arrays())
+    other.load_rows(saved.added - saved.size, saved.rows(saved.added - saved.size, saved.size))
+    second.mirror(first.arrays())
+    assert all(np.array_equal(a, b) for a, b in zip(first.ring, second.ring, strict=True))

@@ -83,7 +83,7 @@ def _with_outputs(graph: Graph) -> Graph:
     if ACTION not in graph.outputs:
         graph = with_action(replace(graph, outputs=(Q,)))
     producer = graph.producer(ACTION)
-    if producer is None or not isinstance(producer.op, ops.ArgMax):
+    if producer is None or not isinstance(producer.op, ops.Choice):
         raise GraphError(f"C needs {ACTION!r} to be made by ArgMax")
     return graph
 

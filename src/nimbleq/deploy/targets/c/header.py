@@ -92,6 +92,25 @@ def header(
     if graph.masked:
         act, mask = "act_masked", ", const uint8_t *mask"
         given = f"\n   Mask: uint8_t[{graph.actions}], not 0 where an action is legal; when none is, the answer is -1."
+    state, kept = (", float *state", ", const float *state") if graph.units else ("", "")
+    reset = ""
+    if graph.units:
+        reset = f"""/* What the policy remembers: state[{name.upper()}_STATE_SIZE], the caller's, one for each episode.
+   {name}_{act} changes it, unless it refuses the observation; {name}_q does not. Before an episode: */
+#define {name.upper()}_STATE_SIZE {graph.units}
+void {name}_reset(float *state);
+
+"""
+    actions, choices = f"0..{graph.choices - 1}, the lowest index when action values tie", ""
+    if graph.branches:
+        sizes = ", ".join(map(str, graph.branches))
+        actions = f"one number for {len(graph.branches)} dimensions of {sizes} choices; the lowest ones when values tie"
+        given = given.replace("where an action", "where a choice of a dimension (one after the other)")
+        given = given.replace("when none is", "when none of a dimension is")
+        choices = f"""/* The choices[{len(graph.branches)}] of an action, from 0 on in each dimension. */
+void {name}_choices(int index, int32_t *choices);
+
+"""
     threads = (
         "All functions may be called from several threads at once: the arena is on the stack."
         if on_stack
@@ -113,24 +132,24 @@ extern "C" {{
 
 /* Observation: {element}[{graph.obs_type.size}], shape ({", ".join(map(str, shape))}){layout};
    {values}{words}
-   Action: 0..{graph.actions - 1}, the lowest index when action values tie.{given}
+   Action: {actions}.{given}
    {meaning}
    {threads} */
 #define {name.upper()}_OBS_SIZE {graph.obs_type.size}
 #define {name.upper()}_ACTIONS {graph.actions}
 #define {name.upper()}_WORKSPACE_BYTES {max(arena_bytes, 1)}
 
-/* The {"best legal" if graph.masked else "greedy"} action, or -1 when the observation is refused. */
-int {name}_{act}(const {element} *obs{mask});
+{reset}/* The {"best legal" if graph.masked else "greedy"} action, or -1 when the observation is refused. */
+int {name}_{act}(const {element} *obs{state}{mask});
 
 /* All action values into q[{graph.actions}]; 0, or -1 when the observation is refused (q is then untouched). */
-int {name}_q(const {element} *obs, float *q);
+int {name}_q(const {element} *obs{kept}, float *q);
 
 /* The same with a workspace of {name.upper()}_WORKSPACE_BYTES bytes, aligned to 64. */
-int {name}_{act}_with(void *workspace, const {element} *obs{mask});
-int {name}_q_with(void *workspace, const {element} *obs, float *q);
+int {name}_{act}_with(void *workspace, const {element} *obs{state}{mask});
+int {name}_q_with(void *workspace, const {element} *obs{kept}, float *q);
 
-{identity}#ifdef __cplusplus
+{choices}{identity}#ifdef __cplusplus
 }}
 #endif
 

@@ -11,7 +11,7 @@ from typing import Self
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
 from nimbleq.graph.encodings import DENSE
-from nimbleq.graph.graph import MASK, Graph
+from nimbleq.graph.graph import MASK, STATE, Graph
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
@@ -119,7 +119,7 @@ class Layout:
         found = {tensor: f"t_{self.names[root]}" for tensor, root in self.roots.items()}
         if self.raw_obs is not None:
             found |= {tensor: "obs" for tensor, root in self.roots.items() if root == self.raw_obs}
-        return found | ({MASK: "mask"} if self.graph.masked else {})
+        return found | ({MASK: "mask"} if self.graph.masked else {}) | ({STATE: "state"} if self.graph.units else {})
 
     def element(self, tensor: str) -> str:
         """C type of its elements."""
@@ -127,7 +127,7 @@ class Layout:
 
     def in_arena(self, tensor: str) -> bool:
         """False for what the caller holds."""
-        return self.roots[tensor] != self.raw_obs and tensor != MASK
+        return self.roots[tensor] != self.raw_obs and tensor not in (MASK, STATE)
 
 
 def _free_flattens(graph: Graph) -> frozenset[str]:

@@ -11,7 +11,7 @@ from nimbleq.deploy.targets.c.layout import BYTES, Layout, c_type
 from nimbleq.deploy.targets.c.ops.layer import Buffer, Code, Constant, Layer
 from nimbleq.deploy.targets.c.steps import Stage, Step, steps
 from nimbleq.errors import UnsupportedOpError
-from nimbleq.graph.graph import ACTION, Graph, Q
+from nimbleq.graph.graph import ACTION, NEXT_STATE, Graph, Q
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,9 @@ class Plan:
     def largest_index(self) -> int:
         """What an ``int`` has to count to."""
         tensors = (kind.size for kind in self.graph.types.values())
-        return max(self.arena_bytes, *(constant.values.size for constant in self.constants), *tensors)
+        return max(
+            self.arena_bytes, self.graph.choices, *(constant.values.size for constant in self.constants), *tensors
+        )
 
     def of(self, stage: Stage) -> tuple[Block, ...]:
         """The blocks of one stage that do something."""
@@ -131,6 +133,7 @@ def _tensors(layout: Layout, isa: Isa, order: tuple[Step, ...]) -> tuple[dict[st
             lifetimes[root] = (lifetimes.get(root, (index, index))[0], index)
             count = -(-graph.types[root].size // isa.lanes) * isa.lanes
             sizes[root] = count * BYTES[layout.element(root)]
-    if layout.roots[Q] in lifetimes:
-        lifetimes[layout.roots[Q]] = (lifetimes[layout.roots[Q]][0], len(order))
+    for result in (Q, *([NEXT_STATE] if graph.units else [])):  # read when all steps are done
+        if layout.roots[result] in lifetimes:
+            lifetimes[layout.roots[result]] = (lifetimes[layout.roots[result]][0], len(order))
     return lifetimes, sizes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import prod
 
 from nimbleq.deploy.targets.c import text as c_text
 from nimbleq.deploy.targets.c.emit import needs_int
@@ -46,6 +47,8 @@ def action_type(interface: Interface) -> str:
     if interface.commands is not None:
         kinds = {"float32": "float", "float64": "double"}
         return kinds.get(str(interface.commands.dtype), f"{interface.commands.dtype}_t")
+    if interface.branches:
+        return "int32_t"
     last = interface.action_start + interface.actions - 1
     return "int32_t" if interface.action_start in _ACTION32 and last in _ACTION32 else "int64_t"
 
@@ -59,7 +62,7 @@ def decide(graph: Graph, interface: Interface) -> str:
 
 def has_action(interface: Interface) -> bool:
     """Whether the environment's action is another than the index."""
-    return interface.commands is not None or interface.action_start != 0
+    return interface.commands is not None or interface.action_start != 0 or bool(interface.branches)
 
 
 def _header(graph: Graph, interface: Interface, parts: Sequence[Entry], screens: Screens | None) -> str:
@@ -73,8 +76,8 @@ def _header(graph: Graph, interface: Interface, parts: Sequence[Entry], screens:
     out = ""
     if has_action(interface):
         what, them = "the action", "it"
-        if interface.commands is not None:
-            what, them = f"the {interface.commands[0].size} values of the command", "them"
+        if interface.action_shape:
+            what, them = f"the {prod(interface.action_shape)} values of the action", "them"
         out = f"\n   `action` gets {what} as the environment takes {them}; it is untouched when refused."
     lists = _listed(interface)
     taken = f"\n/* The environment's action of an index. */\n{_taken(interface)};\n" if has_action(interface) else ""
@@ -98,7 +101,7 @@ typedef struct {{
 /* Between decisions. */
 typedef struct {{
     {f"{element} obs[{graph.obs_type.size}];":<32} /* what the network reads; nq_q(state.obs, q): the action values */
-}} nq_state;
+{_memory(graph)}}} nq_state;
 
 /* The state before the first observation of an episode. */
 void nq_reset(nq_state *state);
@@ -149,7 +152,7 @@ def _source(graph: Graph, interface: Interface, parts: Sequence[Entry], screens:
 void nq_reset(nq_state *state)
 {{
     for (int i = 0; i < {graph.obs_type.size}; ++i) state->obs[i] = 0;
-}}
+{_forget(graph)}}}
 
 int nq_read(nq_state *state, const nq_raw *raw)
 {{
@@ -165,6 +168,15 @@ int nq_read(nq_state *state, const nq_raw *raw)
 """
 
 
+def _memory(graph: Graph) -> str:
+    """The member that holds what the policy remembers."""
+    return f"    {f'float memory[{graph.units}];':<32} /* what the policy remembers */\n" if graph.units else ""
+
+
+def _forget(graph: Graph) -> str:
+    return f"    for (int i = 0; i < {graph.units}; ++i) state->memory[i] = 0.0f;\n" if graph.units else ""
+
+
 def _commands(interface: Interface) -> list[str]:
     if interface.commands is None:
         return []
@@ -176,7 +188,8 @@ def _commands(interface: Interface) -> list[str]:
 
 def _decision(graph: Graph, interface: Interface) -> str:
     mask = "raw->action_mask" if mask_member(interface) else "mask"
-    call = f"nq_act_masked(state->obs, {mask})" if graph.masked else "nq_act(state->obs)"
+    held = ", state->memory" if graph.units else ""
+    call = f"nq_act_masked(state->obs{held}, {mask})" if graph.masked else f"nq_act(state->obs{held})"
     lines = ["if (nq_read(state, raw) < 0) return -1;"]
     if not has_action(interface):
         lines.append(f"return {call};")
@@ -199,8 +212,16 @@ def _action(interface: Interface) -> str:
     if not has_action(interface):
         return ""
     kind, start = action_type(interface), interface.action_start
+    if interface.branches:
+        lines = ["nq_choices(index, action);"]
+        lines += [
+            f"action[{at}] {'+' if first > 0 else '-'}= {abs(first)};"
+            for at, first in enumerate(interface.starts)
+            if first
+        ]
+        return "\n".join([f"\n{_taken(interface)}", "{", *(f"    {line}" for line in lines), "}\n"])
     if interface.commands is not None:
-        width = interface.commands[0].size
+        width = prod(interface.action_shape)
         line = f"for (int i = 0; i < {width}; ++i) action[i] = nq_commands[index * {width} + i];"
     elif start > 0 or start == -(2**31):
         line = f"*action = index + {literal(start, kind)};"

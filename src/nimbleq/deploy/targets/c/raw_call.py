@@ -33,10 +33,7 @@ class RawPolicy:
         opened = ctypes.CDLL(str(library))
         self._decide, self._reset = opened[f"{name}_act_raw"], opened[f"{name}_reset"]
         self.obs = np.empty(interface.obs.shape, interface.obs.dtype)
-        self._commands = None if interface.commands is None else interface.commands
-        self._action = np.zeros(
-            () if self._commands is None else self._commands.shape[1:], numpy_type(action_type(interface))
-        )  # fmt: skip
+        self._action = np.zeros(interface.action_shape, numpy_type(action_type(interface)))
         self.reset()
 
     def reset(self) -> None:
@@ -57,7 +54,7 @@ class RawPolicy:
             return None
         if not has_action(self._interface):
             return index
-        return int(self._action) if self._commands is None else self._action.copy()
+        return self._action.copy() if self._interface.action_shape else int(self._action)
 
     def run(self, raws: Sequence[Any], mask: Array | None) -> tuple[Array, Array, Array]:
         """See `nimbleq.deploy.target.RawRun`."""

@@ -109,11 +109,9 @@ def taken(interface: Interface, answers: Array) -> Array:
     """The environment's actions ``[N, *A]`` of the program's answers."""
     if not has_action(interface):
         return answers["index"]
-    if interface.commands is None:
-        return answers["action"][:, 0]
-    return answers["action"].reshape(len(answers), *interface.commands.shape[1:])
+    return answers["action"].reshape(len(answers), *interface.action_shape)
 
 
 def action_width(interface: Interface) -> int:
     """Values of the environment's action."""
-    return 1 if interface.commands is None else int(interface.commands[0].size)
+    return math.prod(interface.action_shape)

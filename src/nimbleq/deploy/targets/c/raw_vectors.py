@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -60,8 +61,7 @@ class RawVectors:
         members += [legal.removeprefix(", ")] if inside else []
         taken, more = "", []
         if has_action(self.interface):
-            commands = self.interface.commands
-            width = 1 if commands is None else len(commands[0].reshape(-1))
+            width = prod(self.interface.action_shape)
             more, taken = [f"{action_type(self.interface)} taken[{width}];"], ", taken"
         return [
             f"static {name}_state state;",

@@ -9,6 +9,7 @@ from nimbleq.deploy.periods import clear_of_rounding
 from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets.c import text
 from nimbleq.deploy.targets.c.raw_vectors import RawVectors
+from nimbleq.graph.branches import parts
 from nimbleq.graph.golden import Golden
 from nimbleq.graph.guard_state import GuardState
 from nimbleq.types import Array
@@ -28,7 +29,7 @@ def selftest(source: Source, name: str, raw: bool = False) -> dict[str, str]:
     Args:
         raw: whether `emit_raw`'s files are there, so that observations are tried as the environment gives them.
     """
-    if source.golden is None:
+    if source.golden is None or source.graph.units:  # of a policy that remembers, the vectors belong together
         return {}
     exact = is_integer(source.graph)
     golden = _few(source, source.golden, exact)
@@ -42,7 +43,7 @@ def selftest(source: Source, name: str, raw: bool = False) -> dict[str, str]:
     arrays = [
         *([text.array("observations", golden.obs, False)] if tried is None else tried.arrays),
         *([] if golden.mask is None else [text.array("masks", golden.mask, False)]),
-        text.array("actions", golden.action.astype(np.int16), False),
+        text.array("actions", golden.action.astype(np.int16 if source.graph.choices <= 1 << 15 else np.int32), False),
         text.array("values", golden.q, False),
         *([] if source.guard is None else [text.array("guarded", _guarded(source, golden), False)]),
     ]
@@ -159,11 +160,16 @@ def _behind(name: str, legal: str, masked: bool) -> tuple[str, str]:
     return begin, "".join(f"        {line}\n" for line in lines)
 
 
+def _gap(q: Array) -> Array:
+    """``[N]`` between the best two."""
+    best = np.sort(q, axis=1)
+    return best[:, -1] - best[:, -2] if best.shape[1] > 1 else np.full(len(best), np.inf)
+
+
 def _few(source: Source, golden: Golden, exact: bool) -> Golden:
     """The first that fit; for floats of those whose best action no rounding changes."""
     legal = golden.q if golden.mask is None else np.where(golden.mask != 0, golden.q, -np.inf)
-    best = np.sort(legal, axis=1)
-    gap = best[:, -1] - best[:, -2] if best.shape[1] > 1 else np.full(len(best), np.inf)
+    gap = np.min([_gap(legal[:, part]) for part in parts(source.graph.branches or legal.shape[1:])], axis=0)
     clear = np.flatnonzero((gap > 4 * tolerance(golden.q)[:, 0]) | exact)
     count = max(1, min(MOST, MOST_BYTES // max(golden.obs[0].nbytes, 1)))
     if source.guard is not None:

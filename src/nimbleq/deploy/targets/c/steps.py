@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nimbleq.graph import ops
-from nimbleq.graph.graph import ACTION, Graph, Node, Q
+from nimbleq.graph.graph import ACTION, NEXT_STATE, Graph, Node, Q
 
 Stage = Literal["both", "action", "q"]
 Fuses = Callable[[Graph, ops.Requantize], bool]
@@ -40,6 +40,8 @@ def steps(graph: Graph, fuses: Fuses) -> tuple[Step, ...]:
         fuses: which requantizations a layer can do itself.
     """
     for_q, for_action = _needed(graph, Q), _needed(graph, ACTION)
+    if graph.units:
+        for_action |= _needed(graph, NEXT_STATE)
     made: list[Step] = []
     fused: set[str] = set()
     for node in graph.nodes:

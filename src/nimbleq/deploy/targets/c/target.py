@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nimbleq.deploy.decider import Decider, TimedDecider, open_library
@@ -13,6 +13,7 @@ from nimbleq.deploy.targets.c.example import example
 from nimbleq.deploy.targets.c.guard import emit_guard, guard_files
 from nimbleq.deploy.targets.c.guard_call import CGuard
 from nimbleq.deploy.targets.c.isa import isas_of_this_machine
+from nimbleq.deploy.targets.c.learn import LearnOptions, emit_learn
 from nimbleq.deploy.targets.c.loop import emit_loop
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.raw_call import RawPolicy
@@ -36,10 +37,14 @@ class COptions:
     Attributes:
         constant_time: the same instructions for every observation: inputs of a layer that are zero are not passed over.
         loop: write NAME_loop.c, too: sense, decide and act at a fixed rate on POSIX; the artefact needs a guard.
+        learn: write NAME_learn.c, too: the policy goes on learning where it runs.
+        learning: how.
     """
 
     constant_time: bool = False
     loop: bool = False
+    learn: bool = False
+    learning: LearnOptions = field(default_factory=LearnOptions)
 
 
 def _emit(source: Source, name: str, options: COptions) -> Files:
@@ -55,6 +60,8 @@ def _emit(source: Source, name: str, options: COptions) -> Files:
         if source.guard is None:
             raise ConfigError("a loop replaces late decisions, so it needs a guard: attach one with nimbleq guard")
         texts |= emit_loop(source.graph, name)
+    if options.learn:
+        texts |= emit_learn(source.graph, name, options.learning)
     texts[f"{EXAMPLE}.c"] = example(source.graph, name)
     return {file: text.encode() for file, text in texts.items()}
 
@@ -103,7 +110,7 @@ def _open_guard(source: Source, files: Files, name: str, folder: Path) -> Mappin
 def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, RawRun]:
     """The environment's side, compiled as fast as possible; nothing where there is none."""
     interface, compiler = source.interface, find_compiler()
-    if interface is None or f"{name}_raw.c" not in files or compiler is None:
+    if interface is None or source.graph.units or f"{name}_raw.c" not in files or compiler is None:
         return {}
     texts = {f"{name}{end}": files[f"{name}{end}"].decode() for end in (".c", ".h", "_raw.c", "_raw.h")}
     policy = RawPolicy(compile_library(texts, folder / "raw.so", compiler, FAST), name, source.graph, interface)
@@ -134,7 +141,7 @@ def _timers(decider: Decider, obs: Array, mask: Array | None) -> Mapping[str, Ti
     return {"nimbleq-c": lambda calls: decider.time_act(obs, calls, mask), "empty-c": decider.time_empty}
 
 
-COMPILED = Engine("c", _load, _timers, fast=True, guard=_guard)
+COMPILED = Engine("c", _load, _timers, fast=True, guard=_guard, remembers=True)
 C = Target(
     name="c",
     purpose="one C99 file and its header",
@@ -145,4 +152,5 @@ C = Target(
     exact=True,
     engine=COMPILED,
     guard=_open_guard,
+    remembers=True,
 )

@@ -34,8 +34,8 @@ SINGLY_MACRO = """/* With vectors Clang fetches packed weights by gathers, which
 """
 KERNELS = Path(native.__file__).parent / "kernels"
 KERNEL_ORDER = (
-    "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "norm", "exp",
-    "expectation", "tanh",
+    "finite", "finite_many", "activations", "activate", "requantize", "quantize", "real", "exact_double", "sqrt",
+    "norm", "exp", "expectation", "tanh", "gru", "stream",
     "code", "int", "wide_int", "ternary", "log2", "times_log2", "apot4", "times_apot4", "bf16", "power", "shift",
     "quantize_power", "half", "less", "less_whole", "dot_u8", "dot_i8",
     "argmax_i32", "argmax_f32", "argmax_masked_i32", "argmax_masked_f32", "argmax_steady_i32", "argmax_steady_f32",
@@ -48,6 +48,9 @@ _NEEDS = {
     "activate": ("activations",),
     "expectation": ("exp",),
     "tanh": ("exp",),
+    "gru": ("exp", "tanh"),
+    "norm": ("sqrt",),
+    "stream": ("sqrt",),
     "int": ("code",),
     "log2": ("code",),
     "times_log2": ("code",),

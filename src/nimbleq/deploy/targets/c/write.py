@@ -7,7 +7,7 @@ from nimbleq.deploy.targets.c.layout import ALIGNMENT, c_type
 from nimbleq.deploy.targets.c.ops.dots import KERNELS as DOT_KERNELS
 from nimbleq.deploy.targets.c.plan import Block, Plan
 from nimbleq.deploy.targets.c.steps import Stage
-from nimbleq.graph.graph import ACTION, Q
+from nimbleq.graph.graph import ACTION, NEXT_STATE, Graph, Q
 
 _NEEDS_FLOAT_H = {"quantize", "real", "exact_double"}
 """Kernels that ask about the compiler's floating point."""
@@ -62,40 +62,60 @@ def _functions(plan: Plan, marked: bool) -> str:
     arena = f"union {{ double align; unsigned char bytes[{max(plan.arena_bytes, 1)}]; }} nq_arena{aligned};"
     own, shared = (f"    {arena}\n", "") if plan.on_stack else ("", f"\nstatic {arena}\n")
     act, mask, given = ("act_masked", ", const uint8_t *mask", ", mask") if graph.masked else ("act", "", "")
+    held = ", state" if graph.units else ""
+    state, kept = (", float *state", ", const float *state") if graph.units else ("", "")
     return f"""{shared}
 /* What both the action and the action values need. */
-static void nq_trunk(unsigned char *const arena, const {element} *const obs)
+static void nq_trunk(unsigned char *const arena, const {element} *const obs{kept})
 {{
 {_body(plan, "both")}
 }}
 
-int nq_{act}_with(void *workspace, const {element} *obs{mask})
+int nq_{act}_with(void *workspace, const {element} *obs{state}{mask})
 {{
     unsigned char *const arena = (unsigned char *)workspace;
     int action = 0;
-{keep}{check}    nq_trunk(arena, obs);
+{keep}{check}    nq_trunk(arena, obs{held});
 {_body(plan, "action")}
     return action;
 }}
 
-int nq_q_with(void *workspace, const {element} *obs, float *q)
+int nq_q_with(void *workspace, const {element} *obs{kept}, float *q)
 {{
     unsigned char *const arena = (unsigned char *)workspace;
-{check}    nq_trunk(arena, obs);
+{check}    nq_trunk(arena, obs{held});
 {_body(plan, "q")}
     return 0;
 }}
 
-int nq_{act}(const {element} *obs{mask})
+{_reset(graph)}{_choices(graph)}int nq_{act}(const {element} *obs{state}{mask})
 {{
-{own}    return nq_{act}_with(nq_arena.bytes, obs{given});
+{own}    return nq_{act}_with(nq_arena.bytes, obs{held}{given});
 }}
 
-int nq_q(const {element} *obs, float *q)
+int nq_q(const {element} *obs{kept}, float *q)
 {{
-{own}    return nq_q_with(nq_arena.bytes, obs, q);
+{own}    return nq_q_with(nq_arena.bytes, obs{held}, q);
 }}
 """
+
+
+def _reset(graph: Graph) -> str:
+    """The function that clears what is remembered."""
+    if not graph.units:
+        return ""
+    return f"void nq_reset(float *state)\n{{\n    for (int i = 0; i < {graph.units}; ++i) state[i] = 0.0f;\n}}\n\n"
+
+
+def _choices(graph: Graph) -> str:
+    """The function that takes an action of several dimensions apart."""
+    if not graph.branches:
+        return ""
+    lines = []
+    for at in reversed(range(1, len(graph.branches))):
+        lines += [f"choices[{at}] = index % {graph.branches[at]};", f"index /= {graph.branches[at]};"]
+    body = "\n".join(f"    {line}" for line in [*lines, "choices[0] = index;"])
+    return f"void nq_choices(int index, int32_t *choices)\n{{\n{body}\n}}\n\n"
 
 
 def _body(plan: Plan, stage: Stage) -> str:
@@ -109,6 +129,9 @@ def _body(plan: Plan, stage: Stage) -> str:
     if stage == "q":
         touched.append(Q)
         lines.append(f"for (int i = 0; i < {plan.graph.actions}; ++i) q[i] = {layout.variables[Q]}[i];")
+    if stage == "action" and plan.graph.units:
+        touched.append(NEXT_STATE)
+        lines.append(f"for (int i = 0; i < {plan.graph.units}; ++i) state[i] = {layout.variables[NEXT_STATE]}[i];")
     roots = dict.fromkeys(layout.roots[name] for name in touched if name != ACTION and layout.in_arena(name))
     declared = [_pointer(layout.variables[root], layout.element(root), plan.slots[root].offset) for root in roots]
     return "\n".join(f"    {line}" for line in [*declared, *lines])

@@ -12,6 +12,8 @@ from nimbleq.graph.tensor import QType
 from nimbleq.types import Array
 
 TARGET = "onnx"
+CHOICES = "choices"
+"""Name of the output that holds the choices of an action of several dimensions."""
 
 
 def load_onnx() -> Any:

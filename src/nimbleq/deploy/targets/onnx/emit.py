@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import TARGET, Build, is_byte, level_offset, storable
+from nimbleq.deploy.targets.onnx.build import CHOICES, TARGET, Build, is_byte, level_offset, storable
 from nimbleq.deploy.targets.onnx.exact import EXACT
 from nimbleq.deploy.targets.onnx.floats import FLOAT
 from nimbleq.deploy.targets.onnx.qdq import QDQ
@@ -27,7 +27,7 @@ from nimbleq.deploy.targets.onnx.tree import TREE
 from nimbleq.errors import ConfigError, UnsupportedOpError
 from nimbleq.files import write_bytes
 from nimbleq.graph import ops
-from nimbleq.graph.graph import MASK, Graph, Node
+from nimbleq.graph.graph import ACTION, MASK, Graph, Node
 from nimbleq.version import VERSION
 
 OPSET = 17
@@ -52,7 +52,8 @@ def emit_onnx(
     the graph takes one and the action is given out, ``mask`` bool ``[batch, A]``. The batch axis is dynamic.
 
     Outputs: ``q`` float32 ``[batch, A]`` and ``action`` int64 ``[batch]`` (the lowest index on ties; −1 where the mask
-    allows none).
+    allows none). Of an action of several dimensions that is one number for all of them; ``choices`` int64
+    ``[batch, D]`` has the choice of each.
 
     Args:
         graph: float32 or integer.
@@ -78,6 +79,9 @@ def emit_onnx(
     for node in graph.nodes:
         _emit(build, node)
     results = [_output(build, tensor) for tensor in graph.outputs]
+    if graph.branches and ACTION in graph.outputs:
+        shape = [_BATCH, len(graph.branches)]
+        results.append(build.onnx.helper.make_tensor_value_info(CHOICES, build.type_code(np.int64), shape))
     helper, versions = build.onnx.helper, [build.onnx.helper.make_opsetid("", opset)]
     model = helper.make_model(
         helper.make_graph(build.nodes, name, inputs, results, build.constants),
@@ -147,7 +151,7 @@ def _is_real(build: Build, node: Node) -> bool:
 
 def _output(build: Build, tensor: str) -> Any:
     producer = build.graph.producer(tensor)
-    is_action = producer is not None and isinstance(producer.op, ops.ArgMax)
+    is_action = producer is not None and isinstance(producer.op, ops.Choice)
     if not is_action and build.qtype(tensor).is_integer:
         kind = producer.op.kind if producer is not None else "input"
         raise UnsupportedOpError(

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nimbleq.deploy.targets.onnx.build import TARGET, Build, is_byte, level_offset
+from nimbleq.deploy.targets.onnx.build import CHOICES, TARGET, Build, is_byte, level_offset
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
+from nimbleq.graph.branches import parts
 from nimbleq.graph.graph import Node
 from nimbleq.graph.tensor import FLOAT32, QType
 
@@ -223,6 +224,50 @@ def _argmax(build: Build, node: Node, _: ops.ArgMax) -> None:
         build.add("Where", some, best, build.constant(-1, np.int64, f"{node.output}/none"), out=node.output)
 
 
+def _branch_argmax(build: Build, node: Node, op: ops.BranchArgMax) -> None:
+    """The index, and beside it ``CHOICES int64[batch, D]``, its digits."""
+    build.needs(10, node)
+    masked, x, place = len(node.inputs) == 2, build.source(node), node.output
+    ties: dict[str, Any] = {"select_last_index": 0} if build.opset >= 12 else {}
+    values = _legal(build, node, x) if masked else x
+    flags = build.cast(build.source(node, 1), np.int32) if masked else ""
+    index, legal, columns = "", "", []
+    column = build.constant([-1, 1], np.int64, f"{place}/column")
+    axis = build.constant([1], np.int64, f"{place}/axis")
+    for at, (count, part) in enumerate(zip(op.branches, parts(op.branches), strict=True)):
+        bounds = [build.constant([end], np.int64, f"{place}/{at}.{end}") for end in (part.start, part.stop)]
+        choice = build.add("ArgMax", build.add("Slice", values, *bounds, axis), axis=1, keepdims=0, **ties)
+        columns.append(build.add("Reshape", choice, column))
+        if index:
+            index = build.add("Mul", index, build.constant(count, np.int64, f"{place}/{at}.count"))
+        index = build.add("Add", index, choice) if index else choice
+        if masked:
+            some = build.reduce("ReduceMax", build.add("Slice", flags, *bounds, axis), [1], keepdims=0)
+            some = build.cast(some, np.bool_)
+            legal = build.add("And", legal, some) if legal else some
+    build.add("Concat", *columns, out=CHOICES, axis=1)
+    if masked:
+        build.add("Where", legal, index, build.constant(-1, np.int64, f"{place}/none"), out=place)
+    else:
+        build.add("Identity", index, out=place)
+
+
+def _gru(build: Build, node: Node, _: ops.GRU) -> None:
+    build.needs(10, node)
+    of_input, of_memory, memory = (build.source(node, at) for at in range(3))
+    units, axis = build.graph.types[node.output].size, build.constant([1], np.int64, f"{node.output}/axis")
+    ends = [build.constant([at * units], np.int64, f"{node.output}/{at}") for at in range(4)]
+
+    def third(x: str, at: int) -> str:
+        return build.add("Slice", x, ends[at], ends[at + 1], axis)
+
+    reset, keep = (build.add("Sigmoid", build.add("Add", third(of_input, at), third(of_memory, at))) for at in (0, 1))
+    fresh = build.add("Tanh", build.add("Add", third(of_input, 2), build.add("Mul", reset, third(of_memory, 2))))
+    one = build.constant(1, np.float32, f"{node.output}/one")
+    renewed = build.add("Mul", build.add("Sub", one, keep), fresh)
+    build.add("Add", renewed, build.add("Mul", keep, memory), out=node.output)
+
+
 def _legal(build: Build, node: Node, x: str) -> str:
     """``x`` with the lowest value that there is where the mask forbids, and a higher one elsewhere."""
     real = not build.qtype(node.inputs[0]).is_integer or not build.exact
@@ -272,8 +317,10 @@ FLOAT: Mapping[type[ops.Op], Emit] = {
     ops.Add: _add,
     ops.Concat: _concat,
     ops.Dueling: _dueling,
+    ops.GRU: _gru,
     ops.Expectation: _expectation,
     ops.ArgMax: _argmax,
+    ops.BranchArgMax: _branch_argmax,
     ops.Dequantize: _dequantize,
 }
 """Op → its emitter."""

@@ -30,7 +30,7 @@ def _factor(graph: Graph, op: ops.Op) -> Array | None:
         return np.ldexp(multiplier.astype(np.float64), -graph.weights[op.shift])
     if isinstance(op, ops.Dequantize):
         return op.scales(graph.weights).astype(np.float64)
-    return None if isinstance(op, ops.ArgMax) else _ONE
+    return None if isinstance(op, ops.Choice) else _ONE
 
 
 def accumulator_scale(graph: Graph, tensor: str) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nimbleq.errors import FileError, NimbleqError
 from nimbleq.files import read_bytes
-from nimbleq.graph.graph import ACTION, MASK, Q
+from nimbleq.graph.graph import ACTION, MASK, NEXT_STATE, STATE, Q
 from nimbleq.types import Array
 
 
@@ -25,6 +25,7 @@ class OnnxPolicy:
         dtype: what the model takes, ``uint8`` or ``float32``.
         outputs: which of ``q`` and ``action`` it gives.
         masked: whether it takes a mask.
+        units: numbers that it remembers; 0: none.
     """
 
     session: Any
@@ -33,9 +34,12 @@ class OnnxPolicy:
     dtype: Any
     outputs: tuple[str, ...] = (Q, ACTION)
     masked: bool = False
+    units: int = 0
 
-    def __call__(self, obs: Array, mask: Array | None = None) -> dict[str, Array]:
+    def __call__(self, obs: Array, mask: Array | None = None, state: Array | None = None) -> dict[str, Array]:
         """``obs[B, *O]``, and ``mask[B, A]`` for a masked policy → ``{"q": float32[B, A], "action": int32[B]}``.
+
+        A policy that remembers takes ``state: float32[B, H]``, too, and gives ``next_state`` beside.
 
         Raises:
             NimbleqError: the observations have another shape.
@@ -47,9 +51,12 @@ class OnnxPolicy:
         feed = {self.input_name: np.ascontiguousarray(obs, self.dtype)}
         if self.masked and mask is None:
             raise NimbleqError("this policy needs the masks of the legal actions beside the observations")
+        if self.units:
+            feed[STATE] = np.ascontiguousarray(state, np.float32)
         if self.masked:
             feed[MASK] = np.ascontiguousarray(mask, np.bool_)
-        answers = dict(zip(self.outputs, self.session.run(list(self.outputs), feed), strict=True))
+        names = [*self.outputs, *([NEXT_STATE] if self.units else [])]
+        answers = dict(zip(names, self.session.run(names, feed), strict=True))
         return {name: value.astype(np.int32) if name == ACTION else value for name, value in answers.items()}
 
 
@@ -83,7 +90,8 @@ def load_onnx_policy(model: bytes | Path) -> OnnxPolicy:
         states.NotImplemented,
     ) as error:
         raise FileError(f"{what} is not a model that ONNX Runtime can run: {str(error).splitlines()[0]}") from error
-    inputs = [value for value in session.get_inputs() if value.name != MASK]
+    given = {value.name: value for value in session.get_inputs()}
+    inputs = [value for name, value in given.items() if name not in (MASK, STATE)]
     outputs = tuple(output.name for output in session.get_outputs() if output.name in (Q, ACTION))
     if len(inputs) != 1 or not outputs:
         found = sorted(output.name for output in session.get_outputs())
@@ -95,5 +103,6 @@ def load_onnx_policy(model: bytes | Path) -> OnnxPolicy:
         tuple(inputs[0].shape[1:]),
         dtypes.get(inputs[0].type, np.float32),
         outputs,
-        len(session.get_inputs()) == 2,
+        MASK in given,
+        int(given[STATE].shape[1]) if STATE in given else 0,
     )

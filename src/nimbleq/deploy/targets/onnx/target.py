@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from nimbleq.deploy.agreement import is_integer
-from nimbleq.deploy.decider import Decider, OneByOneDecider
+from nimbleq.deploy.decider import Decider, OneByOneDecider, Remember, RememberingDecider
 from nimbleq.deploy.target import Engine, Files, Run, Source, Target, Timer, python_timer
 from nimbleq.deploy.targets.onnx.emit import OPSET, Outputs, emit_onnx
 from nimbleq.deploy.targets.onnx.session import OnnxPolicy, load_onnx_policy
 from nimbleq.errors import UnsupportedOpError
-from nimbleq.graph.graph import ACTION, MASK, Graph, Q
+from nimbleq.graph.artefact import network_interface
+from nimbleq.graph.graph import ACTION, MASK, NEXT_STATE, Graph, Q
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
 
@@ -61,6 +62,9 @@ def _run(model: bytes) -> Run:
 
 
 def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
+    if source.graph.units:
+        remember = _remember(load_onnx_policy(files[MODEL]))
+        return {"onnx": RememberingDecider(source.graph, remember, network_interface(source.graph)).run}
     return {"onnx": _run(files[MODEL])}
 
 
@@ -79,7 +83,18 @@ class _OnnxAnswer:
         return answers[ACTION], answers[Q]
 
 
+def _remember(policy: OnnxPolicy) -> Remember:
+    def remember(obs: Array, state: Array, mask: Array | None) -> tuple[Array, Array, Array]:
+        answers = policy(obs, mask, state)
+        return answers[ACTION], answers[Q], answers[NEXT_STATE]
+
+    return remember
+
+
 def _load(graph: Graph, interface: Interface, fallback: int) -> tuple[Decider, str]:
+    if graph.units:
+        policy = load_onnx_policy(emit_onnx(graph))
+        return RememberingDecider(graph, _remember(policy), interface, fallback), "ONNX Runtime"
     answer = _OnnxAnswer(load_onnx_policy(emit_onnx(graph)))
     return OneByOneDecider(graph, answer, interface, fallback), "ONNX Runtime"
 
@@ -114,7 +129,7 @@ def _cannot_open() -> str | None:
     )
 
 
-ONNXRUNTIME = Engine("onnxruntime", _load, _timers)
+ONNXRUNTIME = Engine("onnxruntime", _load, _timers, remembers=True)
 ONNX = Target(
     name="onnx",
     purpose="models for ONNX Runtime, TensorRT and others",
@@ -125,6 +140,7 @@ ONNX = Target(
     cannot_emit=_cannot_emit,
     cannot_open=_cannot_open,
     engine=ONNXRUNTIME,
+    remembers=True,
 )
 ONNX_QDQ = Target(
     name="onnx-qdq",

@@ -71,7 +71,7 @@ def testbench(core: Core, name: str, cycles: int) -> str:
     levels[0], levels[1] = low, high
     ends = rng.choice([low, high], (VECTORS // 8, read.size))
     levels[2 : 2 + len(ends)] = ends
-    mask = random_masks(rng, VECTORS, graph.actions) if graph.masked else None
+    mask = random_masks(rng, VECTORS, graph) if graph.masked else None
     actions = core.answers_of(levels, mask)[ACTION]
     obs_bits, chosen = bits * read.size, action_bits(core)
     lines = []

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
+    if config.network.head == "branching":
+        return "learner.engine device has no branching head; use --learner.engine torch"
     if config.algorithm != "dqn":
         return (
             f"learner.engine device learns from a replay, which {config.algorithm} has not: use auto, native or torch"

@@ -139,10 +139,13 @@ def sample_of(config: TrainConfig, spec: EnvSpec) -> Any:
 
 
 def whole_loop(config: TrainConfig) -> tuple[Callable[..., Any], Any] | None:
-    """PQN's loop and what it starts from; None where the environment is not JAX's, or that is not installed."""
+    """The whole of training and what it starts from; None where the environment is not JAX's, or that is not installed,
+    or the replay is prioritized."""
     from nimbleq.rl.envs.gymnax import SAME, make_gymnax
 
-    if config.algorithm != "pqn" or config.env.id not in SAME or find_spec("gymnax") is None:
+    if config.replay.prioritized and config.algorithm == "dqn":
+        return None
+    if config.env.id not in SAME or find_spec("gymnax") is None:
         return None
     from nimbleq.rl.learners.xla.learner import XlaLearner
     from nimbleq.rl.learners.xla.rounds import first_carry, play_and_learn
@@ -153,6 +156,10 @@ def whole_loop(config: TrainConfig) -> tuple[Callable[..., Any], Any] | None:
     stats = dict(zip(("count", "mean", "squares"), none, strict=True)) if config.network.normalize_obs else None
     average = {"updates": np.zeros(1)} if config.evaluation.network == "average" else None
     carry = first_carry(learner.state, envs.running, Beside(stats, average))
+    if config.algorithm == "dqn":
+        from nimbleq.rl.learners.xla.ring import empty_ring
+
+        carry = carry._replace(ring=empty_ring(config, envs.spec))
     return partial(play_and_learn, config, envs.advance, envs.spec.actions), carry
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nimbleq.config import TrainConfig
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import Engine, Program, host_replay
 from nimbleq.rl.learners.xla.strides import STRIDES
-from nimbleq.rl.replay.ring import Replay
+from nimbleq.rl.replay.buffer import ReplayBuffer
 from nimbleq.rl.spec import EnvSpec
 
 if TYPE_CHECKING:
     from nimbleq.rl.learners.xla.learner import XlaLearner
+    from nimbleq.rl.learners.xla.ring import RingReplay
 
 _INSTEAD = "; use --learner.engine torch"
 
@@ -48,17 +49,34 @@ def _make(config: TrainConfig, spec: EnvSpec, seed: int) -> XlaLearner:
     return XlaLearner(config, spec, seed)
 
 
-def _program(config: TrainConfig, learner: XlaLearner, envs: Environments) -> Program | None:
-    """PQN's rounds as one program, where the environments are JAX's."""
-    if config.algorithm != "pqn" or config.env.engine != "gymnax" or config.explore.hold > 1:
+def _one_program(config: TrainConfig) -> bool:
+    """Whether the environments are JAX's, and all that happens can be."""
+    inside = config.env.engine == "gymnax" and config.explore.hold == 1
+    return inside and (config.algorithm == "pqn" or not config.replay.prioritized)
+
+
+def _replay(config: TrainConfig, spec: EnvSpec, learner: XlaLearner) -> ReplayBuffer:
+    """On the device where the whole of training is, else the host's."""
+    if not _one_program(config):
+        return host_replay(config, spec, learner)
+    from nimbleq.rl.learners.xla.ring import RingReplay
+
+    return RingReplay(config, spec)
+
+
+def _program(
+    config: TrainConfig, learner: XlaLearner, envs: Environments, replay: ReplayBuffer | None
+) -> Program | None:
+    """The rounds as one program, where the environments are JAX's."""
+    if not _one_program(config):
         return None
     from nimbleq.rl.envs.jax_env import JaxEnv
     from nimbleq.rl.learners.xla.rounds import Rounds
 
     assert isinstance(envs, JaxEnv), "gymnax makes no others"
-    return Rounds(config, learner, envs)
+    return Rounds(config, learner, envs, cast("RingReplay | None", replay))
 
 
-ENGINE: Engine[XlaLearner, Replay] = Engine(
-    "xla", "JAX, on a TPU, a GPU or the CPU", _why_not, _make, host_replay, program=_program
+ENGINE: Engine[XlaLearner, ReplayBuffer] = Engine(
+    "xla", "JAX, on a TPU, a GPU or the CPU", _why_not, _make, _replay, program=_program
 )

@@ -1,6 +1,6 @@
-"""PQN with its environments as one program: the accelerator plays and learns, the host only starts it.
+"""PQN, or DQN, with its environments as one program: the accelerator plays and learns, the host only starts it.
 
-The mathematics is that of `nimbleq.rl.training.pqn`; what is random comes from JAX's generator.
+The mathematics is that of `nimbleq.rl.training.pqn` and of the replay; what is random comes from JAX's generator.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from nimbleq.rl.learners.engine import Beside, Measure
 from nimbleq.rl.learners.xla.averages import Average, Stats, average_arrays, average_of, stats_arrays, stats_of
 from nimbleq.rl.learners.xla.learner import XlaLearner
 from nimbleq.rl.learners.xla.network import Weights, q_values
+from nimbleq.rl.learners.xla.ring import Ring, RingReplay
 from nimbleq.rl.learners.xla.step import Sample, State, td_step
 
 Advance = Callable[[Running, Tensor], tuple[Running, Moment]]
@@ -35,6 +36,7 @@ class Carry(NamedTuple):
         average: of the weights; None where the network itself is checked.
         returns, lengths: ``[N]`` of each environment's last episode; length 0: none has ended.
         loss, q_mean: of the last update.
+        ring: the replay; None for PQN.
     """
 
     learner: State
@@ -45,23 +47,32 @@ class Carry(NamedTuple):
     lengths: Tensor
     loss: Tensor
     q_mean: Tensor
+    ring: Ring | None = None
 
 
 class Rounds:
     """See `nimbleq.rl.learners.engine.Program`."""
 
-    def __init__(self, config: TrainConfig, learner: XlaLearner, envs: JaxEnv) -> None:
-        self.learner, self.envs = learner, envs
-        self.steps = config.envs * config.pqn.rollout
-        self.updates = config.pqn.epochs * self.steps // config.learner.batch_size
+    def __init__(
+        self, config: TrainConfig, learner: XlaLearner, envs: JaxEnv, replay: RingReplay | None = None
+    ) -> None:
+        self.learner, self.envs, self.replay = learner, envs, replay
+        if replay is None:
+            self.steps = config.envs * config.pqn.rollout
+            self.updates = config.pqn.epochs * self.steps // config.learner.batch_size
+        else:
+            self.steps, self.updates = config.envs * config.update_every, config.updates_per_step
         self._run = jax.jit(partial(play_and_learn, config, envs.advance, envs.spec.actions), donate_argnums=0)
 
     def run(self, rounds: int, beside: Beside) -> tuple[Measure, Beside]:
         """See `Program`."""
         learner, envs = self.learner, self.envs
-        after = self._run(first_carry(learner.state, envs.running, beside), rounds)
+        ring = None if self.replay is None else self.replay.ring
+        after = self._run(first_carry(learner.state, envs.running, beside)._replace(ring=ring), rounds)
         learner.state, envs.running = after.learner, after.running
-        learner.updates += rounds * self.updates
+        learner.updates = int(after.learner.updates)  # none before `learn_start`
+        if self.replay is not None:
+            self.replay.ring = after.ring
         ended = np.asarray(after.lengths)
         returns, over = np.asarray(after.returns), ended > 0
         envs.finished = list(zip(returns[over].tolist(), ended[over].tolist(), strict=True))
@@ -81,8 +92,9 @@ def first_carry(learner: State, running: Running, beside: Beside) -> Carry:
 
 
 def play_and_learn(config: TrainConfig, advance: Advance, actions: int, carry: Carry, rounds: Tensor) -> Carry:
-    """``rounds: int[]`` rounds of PQN, one after the other."""
-    after: Carry = lax.fori_loop(0, rounds, lambda _, carry: one_round(config, advance, actions, carry), carry)
+    """``rounds: int[]`` rounds, one after the other."""
+    one = one_round if carry.ring is None else replay_round
+    after: Carry = lax.fori_loop(0, rounds, lambda _, carry: one(config, advance, actions, carry), carry)
     return after
 
 
@@ -104,6 +116,39 @@ def one_round(config: TrainConfig, advance: Advance, actions: int, carry: Carry)
     order = jnp.stack([jax.random.permutation(epoch, count) for epoch in epochs]).reshape(-1, batch)
     carry, _ = lax.scan(lambda carry, index: learnt(config, samples, carry, index), carry, order)
     return carry
+
+
+def replay_round(config: TrainConfig, advance: Advance, actions: int, carry: Carry) -> Carry:
+    """DQN: some steps of all environments into the replay, then some updates from it, once there is enough."""
+
+    def remembered(carry: Carry, _: None) -> tuple[Carry, None]:
+        carry, moment = played(config, advance, actions, carry)
+        assert carry.ring is not None
+        learner, stats = carry.learner, carry.stats
+        if stats is not None:
+            stats = stats.add(moment.obs)
+            learner = learner._replace(buffers={**learner.buffers, **stats.buffers()})
+        return carry._replace(ring=carry.ring.add(moment), learner=learner, stats=stats), None
+
+    carry, _ = lax.scan(remembered, carry, length=config.update_every)
+    assert carry.ring is not None
+    rows = jnp.maximum(-(-config.learn_start // config.envs), config.replay.n_step)
+    ready: Carry = lax.cond(carry.ring.rows >= rows, partial(_from_replay, config), lambda carry: carry, carry)
+    return ready
+
+
+def _from_replay(config: TrainConfig, carry: Carry) -> Carry:
+    key, *draws = jax.random.split(carry.running.key, config.updates_per_step + 1)
+    carry = carry._replace(running=carry.running._replace(key=key))
+
+    def drawn(carry: Carry, key: Tensor) -> tuple[Carry, None]:
+        assert carry.ring is not None
+        replay = config.replay
+        sample = carry.ring.sample(key, config.learner.batch_size, replay.n_step, config.learner.gamma)
+        return updated(config, carry, sample), None
+
+    after: Carry = lax.scan(drawn, carry, jnp.stack(draws))[0]
+    return after
 
 
 def played(config: TrainConfig, advance: Advance, actions: int, carry: Carry) -> tuple[Carry, Moment]:
@@ -151,9 +196,14 @@ def learnt(config: TrainConfig, samples: tuple[Tensor, ...], carry: Carry, index
     """One update, on the rows ``index: int[B]`` of a rollout's observations, actions and returns."""
     obs, action, goal = (each[index] for each in samples)
     sample = Sample(obs, action, goal, jnp.zeros(len(index)), obs, jnp.ones(len(index)))
+    return updated(config, carry, sample), None
+
+
+def updated(config: TrainConfig, carry: Carry, sample: Sample) -> Carry:
+    """One update on ``sample``."""
     learner, report = td_step(config, carry.learner, sample)
     average = carry.average
     if average is not None:
         horizon = config.evaluation.average_updates
         average = average.follow(learner.weights, learner.updates, horizon)
-    return carry._replace(learner=learner, average=average, loss=report.loss, q_mean=report.q_mean), None
+    return carry._replace(learner=learner, average=average, loss=report.loss, q_mean=report.q_mean)

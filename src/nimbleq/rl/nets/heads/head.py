@@ -66,6 +66,7 @@ class Head:
         outputs: per action, N.
         add_layers: gives the network what it needs beside ``advantage`` and ``value``; H is given.
         return_loss: of a batch whose rewards are whole returns, as PQN's [2407.04811] (None: it cannot learn those).
+        branches: for actions of several dimensions, and only for those.
         draws: the loss draws random numbers.
         why_not: why it cannot work with these settings, in one line; None when it can.
     """
@@ -77,5 +78,6 @@ class Head:
     outputs: Callable[[NetworkConfig], int] = one_output
     add_layers: Callable[[HeadedNetwork, int], None] = no_layers
     return_loss: HeadLoss | None = None
+    branches: bool = False
     draws: bool = False
     why_not: Callable[[NetworkConfig], str | None] = lambda config: None

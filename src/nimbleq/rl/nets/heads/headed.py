@@ -16,6 +16,7 @@ class HeadedNetwork(nn.Module):
     Attributes:
         config: architecture.
         actions: A.
+        branches: sizes of the action's dimensions, ``A`` in all (empty: it is a single choice).
         atoms: N, outputs per action.
         advantage: ``[B, H] → [B, A·N]``.
         value: ``[B, H] → [B, N]`` when dueling, else None.
@@ -23,6 +24,7 @@ class HeadedNetwork(nn.Module):
 
     config: NetworkConfig
     actions: int
+    branches: tuple[int, ...]
     atoms: int
     advantage: nn.Linear | NoisyLinear
     value: nn.Linear | NoisyLinear | None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nimbleq.config import TrainConfig
 from nimbleq.errors import ConfigError
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.table import Table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ HEADS: Table[Head] = Table(
         "c51": "nimbleq.rl.nets.heads.c51:HEAD",
         "qr": "nimbleq.rl.nets.heads.qr:HEAD",
         "iqn": "nimbleq.rl.nets.heads.iqn:HEAD",
+        "branching": "nimbleq.rl.nets.heads.branching:HEAD",
     }
 )
 """By name."""
@@ -51,6 +53,29 @@ def check_head(config: TrainConfig) -> None:
     if config.algorithm == "pqn" and head.return_loss is None:
         able = " or ".join(row.name for row in HEADS.values() if row.return_loss is not None)
         raise ConfigError(f"the setting network.head must be {able}, which is what pqn learns, not {head.name}")
+    if head.branches:
+        _check_branches(config)
     reason = head.why_not(config.network)
     if reason is not None:
         raise ConfigError(reason)
+
+
+def _check_branches(config: TrainConfig) -> None:
+    for setting, holds, wanted in (
+        ("learner.munchausen", not config.learner.munchausen, "off"),
+        ("policy.network", not config.policy.network, "left out"),
+        ("transfer.source", not config.transfer.source, "left out"),
+        ("distributed.actors", not config.distributed.actors, "0"),
+    ):
+        if not holds:
+            raise ConfigError(f"the setting {setting} must be {wanted} with network.head {config.network.head}")
+
+
+def why_not_here(config: TrainConfig, spec: EnvSpec) -> str | None:
+    """Why these settings do not fit the actions of an environment, in one line; None when they do."""
+    head = head_named(config.network.head)
+    if head.branches == bool(spec.branches):
+        return None
+    able = " or ".join(row.name for row in HEADS.values() if row.branches == bool(spec.branches))
+    kind = f"in {len(spec.branches)} dimensions" if spec.branches else "of one dimension"
+    return f"{config.env.id} takes actions {kind}: the setting network.head must be {able}, not {head.name}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from nimbleq.deploy.targets.c.ops.activation import activation
 from nimbleq.deploy.targets.c.ops.add import add
 from nimbleq.deploy.targets.c.ops.affine import affine
-from nimbleq.deploy.targets.c.ops.argmax import argmax
+from nimbleq.deploy.targets.c.ops.argmax import argmax, branch_argmax
 from nimbleq.deploy.targets.c.ops.channel_shuffle import channel_shuffle
 from nimbleq.deploy.targets.c.ops.concat import concat
 from nimbleq.deploy.targets.c.ops.conv2d import conv2d
@@ -16,6 +16,7 @@ from nimbleq.deploy.targets.c.ops.dequantize import dequantize
 from nimbleq.deploy.targets.c.ops.dueling import dueling
 from nimbleq.deploy.targets.c.ops.expectation import expectation
 from nimbleq.deploy.targets.c.ops.flatten import flatten
+from nimbleq.deploy.targets.c.ops.gru import gru
 from nimbleq.deploy.targets.c.ops.layer import Layer
 from nimbleq.deploy.targets.c.ops.layer_norm import layer_norm
 from nimbleq.deploy.targets.c.ops.linear import linear
@@ -46,6 +47,7 @@ PORTABLE: Mapping[type[ops.Op], Make] = {
     ops.Slice: slice_of,
     ops.Unflatten: unflatten,
     ops.Dueling: dueling,
+    ops.GRU: gru,
     ops.Expectation: expectation,
     ops.Quantize: quantize,
     ops.Dequantize: dequantize,
@@ -53,6 +55,7 @@ PORTABLE: Mapping[type[ops.Op], Make] = {
     ops.ObliqueTree: oblique_tree,
     ops.AxisTree: axis_tree,
     ops.ArgMax: argmax,
+    ops.BranchArgMax: branch_argmax,
 }
 
 __all__ = ["PORTABLE", "Make"]

@@ -1,0 +1,1 @@
+"""The engine ``recurrent``: networks that remember, from sequences."""
