@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from nimbleq.rl.envs.engines import spec_of
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.policy_value.pair import training_engine
 from nimbleq.rl.rules import check_settings
-from nimbleq.rl.training.race import SCRATCH, TRANSFER, Race, outcome_of
+from nimbleq.rl.training.race import SCRATCH, TRANSFER, Race
 from nimbleq.rl.training.state import new_state
 from nimbleq.rl.training.train import train
 from nimbleq.rl.transfer.mapping import observed_columns, same_actions
@@ -128,7 +129,7 @@ def test_a_run_with_a_source_trains_two_learners_and_keeps_the_best(source: Path
     trained = train(from_source(source, "names='noise,cue'"), run, say=said.append)
     outcome = trained.transfer
     assert outcome is not None
-    assert outcome == outcome_of(run)
+    assert json.loads(run.transfer.read_text()) == outcome._asdict()
     assert outcome.teacher_return is not None
     assert outcome.teacher_return > 6 > abs(outcome.random_return or 0)
     assert said == [outcome.why]

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nimbleq.config import TrainConfig
-from nimbleq.errors import FileError
 from nimbleq.figures import shown
-from nimbleq.files import read_json, write_json
+from nimbleq.files import write_json
 from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.explore import Explorer
 from nimbleq.rl.learners.engine import Engine
@@ -51,20 +50,6 @@ class Outcome(NamedTuple):
     transfer_return: float | None
     scratch_return: float | None
     steps: int
-
-
-def outcome_of(run: RunDir) -> Outcome | None:
-    """What was decided in ``run``; None before that, and where nothing is transferred.
-
-    Raises:
-        FileError: the file is damaged.
-    """
-    if not run.transfer.exists():
-        return None
-    try:
-        return Outcome(**read_json(run.transfer))
-    except TypeError:
-        raise FileError(f"{run.transfer} is damaged: it does not say what a transfer came to") from None
 
 
 class Race:
