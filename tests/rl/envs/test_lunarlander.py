@@ -11,7 +11,7 @@ import pytest
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import lunarlander
-from nimbleq.rl.envs.engines import make_env_batch, make_low_fidelity_batch
+from nimbleq.rl.envs.engines import env_engine, make_env_batch, make_low_fidelity_batch
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.lunarlander import LunarLanderEnvBatch
 from nimbleq.rl.envs.serial import SerialEnvBatch
@@ -28,10 +28,12 @@ def flown(env: Any, obs: np.ndarray[Any, Any], rng: np.random.Generator) -> np.n
     return np.where(noisy, rng.integers(4, size=len(obs)), actions)
 
 
-@pytest.mark.parametrize("limit", [None, 120])
-def test_every_step_is_gymnasiums(limit: int | None) -> None:
+@pytest.mark.parametrize(
+    ("limit", "kwargs"), [(None, ()), (120, ("gravity=-6.0", "enable_wind=True", "wind_power=10.0"))]
+)
+def test_every_step_is_gymnasiums(limit: int | None, kwargs: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
-    config = EnvConfig("LunarLander-v3", max_episode_steps=limit)
+    config = EnvConfig("LunarLander-v3", kwargs=kwargs, max_episode_steps=limit)
     ours, theirs = LunarLanderEnvBatch(config, 6), SerialEnvBatch(config, 6)
     assert ours.spec == theirs.spec
     indices = np.arange(6)
@@ -70,7 +72,8 @@ def test_an_environment_that_steps_otherwise_keeps_its_own_step(monkeypatch: pyt
     config = EnvConfig("LunarLander-v3")
     assert isinstance(make_env_batch(config, 1), LunarLanderEnvBatch)
     assert isinstance(make_env_batch(config, 1, pictures=True), SerialEnvBatch)
-    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3", kwargs=("gravity=-5.0",)), 1), SerialEnvBatch)
+    assert env_engine(EnvConfig("LunarLander-v3", kwargs=("continuous=True",))).name == "Gymnasium"
+    assert isinstance(make_env_batch(EnvConfig("LunarLander-v3", kwargs=("gravity=-5.0",)), 1), LunarLanderEnvBatch)
     lunarlander.agrees.cache_clear()
     monkeypatch.setattr(lunar_lander, "MAIN_ENGINE_POWER", 13.001)  # as another version might
     assert isinstance(make_env_batch(config, 1), SerialEnvBatch)

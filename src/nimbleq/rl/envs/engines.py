@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -41,9 +41,9 @@ class EnvEngine:
     forks: bool = True
 
 
-def _plain(name: str) -> Callable[[EnvConfig], bool]:
-    """Whether that is the environment ``name`` without arguments."""
-    return lambda config: config.id == name and not config.kwargs
+def _named(name: str, arguments: Collection[str] = ()) -> Callable[[EnvConfig], bool]:
+    """Whether that is the environment ``name`` without other arguments than these."""
+    return lambda config: config.id == name and all(given.partition("=")[0] in arguments for given in config.kwargs)
 
 
 ENV_ENGINES = [
@@ -62,13 +62,13 @@ ENV_ENGINES = [
     ),
     EnvEngine(
         "CartPole in C",
-        _plain("CartPole-v1"),
+        _named("CartPole-v1"),
         lambda config, count, pictures: cartpole.make_cartpole(config, count),
         draws=False,
     ),
     EnvEngine(
         "LunarLander over Box2D",
-        _plain("LunarLander-v3"),
+        _named("LunarLander-v3", lunarlander.ARGUMENTS),
         lambda config, count, pictures: lunarlander.make_lunarlander(config, count),
         draws=False,
         low_fidelity=lunarlander.make_low_fidelity,

@@ -8,6 +8,7 @@ what comes out is the same to the last bit, which `make_lunarlander` tries out f
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from functools import cache
 from typing import Any, NamedTuple
@@ -42,6 +43,8 @@ _NEAR, _FAR, _HEIGHT = Solver(1.0 / _FPS, 90, 30), Solver(1.0 / _FPS, 12, 4), 0.
 stiff. Below that landings end otherwise with fewer."""
 _BODY = struct.Struct("@i H i 4f 9f 3f 3f 4P i 2P 4f")
 """Box2D 2.3's body in memory, as ``native/envs/lunarlander.c`` has it."""
+ARGUMENTS = ("gravity", "enable_wind", "wind_power", "turbulence_power")
+"""What the environment may be made with: its world has the gravity, and the wind is applied here."""
 _TRIED = (0, 1)  # seeds of the episodes that are compared
 
 
@@ -50,18 +53,18 @@ def make_lunarlander(config: EnvConfig, count: int) -> EnvBatch:
 
     An installed Gymnasium or Box2D that does something else gets its own step, called once per index.
     """
-    return LunarLanderEnvBatch(config, count) if agrees() else SerialEnvBatch(config, count)
+    return LunarLanderEnvBatch(config, count) if agrees(config.kwargs) else SerialEnvBatch(config, count)
 
 
 def make_low_fidelity(config: EnvConfig, count: int) -> EnvBatch:
     """The same, with a physics that iterates less: see `nimbleq.rl.envs.engines.make_low_fidelity_batch`."""
-    return LunarLanderEnvBatch(config, count, _NEAR, _FAR) if agrees() else SerialEnvBatch(config, count)
+    return LunarLanderEnvBatch(config, count, _NEAR, _FAR) if agrees(config.kwargs) else SerialEnvBatch(config, count)
 
 
 @cache
-def agrees() -> bool:
-    """Whether both step alike: two whole episodes of random actions, bit for bit."""
-    config = EnvConfig("LunarLander-v3")
+def agrees(kwargs: tuple[str, ...]) -> bool:
+    """Whether both step alike with these of `ARGUMENTS`: two whole episodes of random actions, bit for bit."""
+    config = EnvConfig("LunarLander-v3", kwargs=kwargs)
     theirs = SerialEnvBatch(config, 1)
     with quiet():
         from gymnasium.envs.box2d.lunar_lander import LunarLander  # there, as one was made
@@ -125,6 +128,7 @@ class LunarLanderEnvBatch:
         self.spec = env_spec(first)
         self.limit = time_limit(first)
         self._envs: list[Any] = [env.unwrapped for env in self._uniform]
+        self._windy = bool(self._envs[0].enable_wind)
         self._world: list[Any] = [None] * count  # what a step touches
         self._shaping = np.zeros(count)
         self._pad = np.zeros(count)
@@ -143,6 +147,9 @@ class LunarLanderEnvBatch:
     def step(self, indices: Array, actions: Array) -> Outcome:
         """See `EnvBatch`."""
         count = len(indices)
+        if self._windy:
+            for index in indices.tolist():
+                _blow(self._envs[index])
         obs, reward, terminated = np.empty((count, 8), np.float32), np.empty(count, np.float32), np.empty(count, bool)
         self._step(
             self._world, self._near, self._far, _HEIGHT, indices, actions, self._shaping, self._pad, obs, reward,
@@ -159,3 +166,18 @@ class LunarLanderEnvBatch:
         """See `EnvBatch`."""
         for env in self._uniform:
             env.close()
+
+
+def _blow(env: Any) -> None:
+    """The wind of a step, on a lander that touches nothing: it pushes and turns."""
+    if any(leg.ground_contact for leg in env.legs):
+        return
+    env.lander.ApplyForceToCenter((_gust(env.wind_idx) * env.wind_power, 0.0), True)
+    env.lander.ApplyTorque(_gust(env.torque_idx) * env.turbulence_power, True)
+    env.wind_idx += 1
+    env.torque_idx += 1
+
+
+def _gust(time: int) -> float:
+    """Within ±1, never periodic."""
+    return math.tanh(math.sin(0.02 * time) + math.sin(math.pi * 0.01 * time))
