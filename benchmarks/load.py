@@ -99,13 +99,17 @@ def open_loop(port: int, model: str, lines: int, seconds: float, per_second: flo
 
 
 class _Client:
-    """One open connection that asks every ``step`` seconds, from ``first`` on, or as soon as it has its answer."""
+    """One open connection that asks every ``step`` seconds, from ``first`` on, or as soon as it has its answer.
+
+    Where the server says that it closes the connection, it asks no more.
+    """
 
     def __init__(self, port: int, model: str, first: float, step: float, timeout_s: float | None) -> None:
         self.socket = socket.create_connection(("localhost", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._port, self._model, self._timeout, self._step = port, model, timeout_s, step
         self.due, self.waits, self._sent, self._held = first, False, 0.0, b""
+        self.open = True
 
     def send(self, now: float) -> None:
         """The next request."""
@@ -124,6 +128,7 @@ class _Client:
         if part and not _complete(self._held):
             return
         took, self.waits = time.monotonic() - self._sent, False
+        self.open = bool(part) and b"connection: close" not in self._held.partition(b"\r\n\r\n")[0].lower()
         outcome = _STATUS.get(int(self._held[9:12]), "lost") if part else "lost"
         if outcome == "in time" and self._timeout is not None and took > self._timeout:
             outcome = "late"
@@ -148,10 +153,12 @@ def _run(clients: Sequence[_Client], seconds: float) -> Load:
                 break
             if now < began + seconds:
                 for client in clients:
-                    if not client.waits and client.due <= now:
+                    if client.open and not client.waits and client.due <= now:
                         client.send(now)
             for key, _ in selector.select(0.0005):
                 key.data.receive(load)
+                if not key.data.open:
+                    selector.unregister(key.fileobj)
     load.took = time.monotonic() - began
     for client in clients:
         client.socket.close()

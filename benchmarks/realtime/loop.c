@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 static float observations[COUNT][POLICY_OBS_SIZE];
 static long sensed;
@@ -63,6 +65,22 @@ static void count(policy_times *times, long long ns)
 static long long periods, period, misses, phase;
 static policy_loop_report idle;
 
+/* What the loop asks the kernel for, too. */
+static void prompt(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes;
+    (void)prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L);
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0) return;
+    attributes.runtime = 100000;
+    (void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 /* Sleeps and wakes, and does nothing: what this machine can do. */
 static void *empty(void *given)
 {
@@ -70,7 +88,7 @@ static void *empty(void *given)
     policy_loop_report *const report = &idle;
     const long long start = now_ns() + 2 * period + 2000000 + phase;
     long long index = 0, last = start - period;
-    (void)prctl(PR_SET_TIMERSLACK, 1L, 0L, 0L, 0L); /* as the loop does */
+    prompt();
     *report = nothing;
     misses = 0;
     while (index < periods) {

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cases.loop import policy
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.serve.loop import Settings, Tally, run_loop
-from nimbleq.serve.loop.clock import Sleeper, now_ns, sharp_timers
+from nimbleq.serve.loop.clock import Sleeper, now_ns, prompt_wakes
 from nimbleq.types import Array
 
 _TIMES = ("decision", "wake", "jitter")
@@ -88,7 +88,7 @@ def beside(periods: int, hz: float) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     time.sleep(0.1)
-    with sharp_timers():  # as the loop does
+    with prompt_wakes():  # as the loop does
         show("empty", empty(Settings(hz, periods=periods)))
 
 

@@ -54,8 +54,8 @@ def beside_a_busy_core() -> Iterator[bool]:
     if len(cores) < 2:
         yield False
         return
-    program = f"import os\nos.sched_setaffinity(0, {{{cores[1]}}})\nwhile True: pass"
-    busy = subprocess.Popen([sys.executable, "-c", program])
+    program = f"import os\nos.nice(19)\nos.sched_setaffinity(0, {{{cores[1]}}})\nwhile True: pass"
+    busy = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)  # not of this group of processes
     os.sched_setaffinity(0, {cores[0]})
     try:
         yield True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nimbleq.errors import ConfigError
-from nimbleq.serve.loop.clock import Sleeper, now_ns, sharp_timers, take_core, take_priority
+from nimbleq.serve.loop.clock import Sleeper, now_ns, prompt_wakes, take_core, take_priority
 from nimbleq.serve.loop.energy import Meter
 from nimbleq.serve.loop.machine import Machine
 from nimbleq.serve.loop.tally import Tally
@@ -106,7 +106,7 @@ def run_loop(
     index, last = 0, start - period
     limit = sys.maxsize if settings.periods is None else settings.periods
     try:
-        with sharp_timers():
+        with prompt_wakes():
             while index < limit and not stopped() and watchdog.failure is None:
                 due = start + index * period
                 sleep(due)

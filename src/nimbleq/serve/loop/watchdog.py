@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from nimbleq.serve.loop.clock import Sleeper, now_ns, sharp_timers
+from nimbleq.serve.loop.clock import Sleeper, now_ns, prompt_wakes
 from nimbleq.serve.loop.machine import Machine
 
 _MOST_NS = 100_000_000
@@ -57,7 +57,7 @@ class Watchdog:
     def _watch(self) -> None:
         sleep, period = Sleeper(), 0
         try:
-            with sharp_timers():
+            with prompt_wakes():
                 while not self._over:
                     due = self._start + period * self._period + self._deadline
                     sleep(min(due, now_ns() + _MOST_NS))

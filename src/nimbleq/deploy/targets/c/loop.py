@@ -105,6 +105,8 @@ def _source(graph: Graph) -> str:
 #include <time.h>
 #ifdef __linux__
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #define SECOND 1000000000
@@ -165,11 +167,47 @@ int64_t nq_percentile(const nq_times *times, double share)
     return 0;
 }}
 
+/* What Linux is asked for a thread: how much later than asked its sleeps may end, and its time slice. Others give way
+   at once to one with a short slice (Linux 6.12 and later). */
+typedef struct {{
+    long slack;
+    uint64_t slice;
+}} nq_waking;
+
+/* Nanoseconds; returns what they were before. */
+static nq_waking nq_wake(nq_waking wanted)
+{{
+#ifdef __linux__
+    nq_waking before = {{prctl(PR_GET_TIMERSLACK, 0L, 0L, 0L, 0L), 0}};
+    (void)prctl(PR_SET_TIMERSLACK, wanted.slack, 0L, 0L, 0L);
+#if defined(SYS_sched_getattr) && defined(SYS_sched_setattr)
+    struct {{ /* as the kernel has it */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    }} attributes;
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0 || attributes.policy != SCHED_OTHER)
+        return before;
+    before.slice = attributes.runtime;
+    attributes.runtime = wanted.slice;
+    (void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+#endif
+    return before;
+#else
+    return wanted;
+#endif
+}}
+
+static const nq_waking nq_prompt = {{1, 100000}};
+
 /* Act at the deadline of every period in which the loop has not. */
 static void *nq_watch(void *given)
 {{
     nq_work *const work = given;
     int64_t period = 0;
+    (void)nq_wake(nq_prompt);
     for (;;) {{
         int64_t next;
         int over;
@@ -206,18 +244,6 @@ static int nq_schedule(const nq_loop_settings *settings)
         if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &scheduling) != 0) return NQ_LOOP_NO_PRIORITY;
     }}
     return NQ_LOOP_OK;
-}}
-
-/* How much later than asked this thread's sleeps may end, in nanoseconds; a thread that it creates has the same. */
-static long nq_slack(long ns)
-{{
-#ifdef __linux__
-    const long before = prctl(PR_GET_TIMERSLACK, 0L, 0L, 0L, 0L);
-    (void)prctl(PR_SET_TIMERSLACK, ns, 0L, 0L, 0L);
-    return before;
-#else
-    return ns;
-#endif
 }}
 
 static void nq_arm(nq_work *work, const nq_guard *guard, int64_t period)
@@ -289,7 +315,7 @@ int nq_loop(nq_guard *guard, const nq_machine *machine, const nq_loop_settings *
     static const nq_loop_report nothing;
     nq_work work;
     pthread_t watchdog;
-    long slack;
+    nq_waking before;
     int wrong;
     *report = nothing;
     if (settings->period_ns <= 0 || settings->deadline_ns <= 0 || settings->deadline_ns > settings->period_ns)
@@ -307,14 +333,14 @@ int nq_loop(nq_guard *guard, const nq_machine *machine, const nq_loop_settings *
     work.then = nq_guard_standby_later(guard);
     work.over = 0;
     report->started_ns = work.start;
-    slack = nq_slack(1);
+    before = nq_wake(nq_prompt);
     if (pthread_create(&watchdog, 0, nq_watch, &work) != 0) {{
-        (void)nq_slack(slack);
+        (void)nq_wake(before);
         pthread_mutex_destroy(&work.lock);
         return NQ_LOOP_NO_THREAD;
     }}
     nq_turn(&work, guard, machine, settings, report);
-    (void)nq_slack(slack);
+    (void)nq_wake(before);
     pthread_mutex_lock(&work.lock);
     work.over = 1;
     pthread_mutex_unlock(&work.lock);
