@@ -140,6 +140,6 @@ def test_targets_that_cannot_run_it_refuse(tmp_path: Path) -> None:
     save_artefact(tmp_path / "guarded", network(), OBS[:40], {}, guard=KINDS["action"])
     with pytest.raises(ConfigError, match="has a guard, which wasm cannot run: give --to c "):
         export(tmp_path / "guarded", ["wasm"], tmp_path / "build")
-    large = Guard(0, larger=mlp(4, 64, 64, 3), margin=1.0)
-    with pytest.raises(UnsupportedOpError, match="bytes of RAM"):
+    large = Guard(0, larger=mlp(4, 128, 64, 3), margin=1.0)
+    with pytest.raises(UnsupportedOpError, match="bytes of constants"):
         TARGETS["avr"].emit(Source(network(), guard=large), "policy", TARGETS["avr"].options())

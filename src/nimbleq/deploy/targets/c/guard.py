@@ -30,7 +30,7 @@ def emit_guard(
         if network is not None:
             texts |= emit_c(network, f"{name}_{part}", source, isas=isas, digest=digest)
     raw = interface if has_raw(interface) else None
-    made = {"c": _source(graph, guard, raw), "h": _header(graph, guard, raw)}
+    made = {"c": _source(graph, guard, raw, any(isa.flash for isa in isas)), "h": _header(graph, guard, raw)}
     for ending, text in made.items():
         named = c_text.renamed(text, name).replace('"nq', f'"{name}').replace("_NQ_GUARD_H", f"_{name.upper()}_GUARD_H")
         texts[f"{name}_guard.{ending}"] = named
@@ -144,19 +144,19 @@ int nq_guard_standby_later(const nq_guard *guard);
 """
 
 
-def _source(graph: Graph, guard: Guard, raw: Interface | None) -> str:
+def _source(graph: Graph, guard: Guard, raw: Interface | None, flash: bool) -> str:
     element, (mask, given) = c_type(graph.obs_type), _mask(graph)
     actions, size, real = graph.actions, graph.obs_type.size, not graph.obs_type.qtype.is_integer
     envelope = guard.envelope
     parts = ["larger"] * (guard.larger is not None) + ["backup"] * (guard.backup is not None)
     includes = "".join(f'#include "nq_{part}.h"\n' for part in parts)
-    constants = ""
+    constants = c_text.FLASH_MACRO if flash else ""
     if envelope is not None:
         vectors = (("low", envelope.low), ("high", envelope.high), ("rate", envelope.rate))
-        constants = "".join(c_text.array(f"nq_guard_{what}", values, False) for what, values in vectors)
-        constants += c_text.array("nq_guard_repeats", envelope.repeats, False)
+        constants += "".join(c_text.array(f"nq_guard_{what}", values, False, flash) for what, values in vectors)
+        constants += c_text.array("nq_guard_repeats", envelope.repeats, False, flash)
     allowed = guard.allowed(actions).astype("uint8")
-    constants += c_text.array("nq_guard_allowed", allowed, False)
+    constants += c_text.array("nq_guard_allowed", allowed, False, flash)
     new_mask = ""
     if mask:
         new_mask = f"""
