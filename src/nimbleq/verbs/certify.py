@@ -131,6 +131,7 @@ def certify_run(
     """
     from nimbleq.compress.certify import ALPHA, Attempts, certify, check_keep, record
     from nimbleq.compress.certify.stream import graph_hash
+    from nimbleq.rl.envs.engines import useful_workers
     from nimbleq.rl.training.evaluate import Evaluator
 
     student, teacher = load_artefact(artefact), load_teacher(run)
@@ -190,7 +191,8 @@ def certify_run(
                 console.say(f"{error}; the verdict is shown but not saved")
             unwritten.append(error)
 
-    with Evaluator(env, workers=workers if target is None else 1) as evaluate, console.progress("certify") as tick:
+    several = useful_workers(env, workers) if target is None else 1
+    with Evaluator(env, workers=several) as evaluate, console.progress("certify") as tick:
         made = certify(
             teacher.graph,
             student.graph,

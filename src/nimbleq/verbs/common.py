@@ -219,10 +219,12 @@ def require_better_than_random(run: RunDir, workers: int = 1) -> None:
         FileError: there is no teacher yet.
     """
     from nimbleq.compress.certify.stream import random_player
+    from nimbleq.rl.envs.engines import useful_workers
     from nimbleq.rl.training.evaluate import Evaluator
 
     teacher, seed = load_teacher(run), run_seed(run)
-    with Evaluator(run_env(run), workers=workers) as evaluate:
+    env = run_env(run)
+    with Evaluator(env, workers=useful_workers(env, workers)) as evaluate:
         seeds = episode_seeds("select", seed, _RANDOM_EPISODES)
         own = float(evaluate(GraphPolicy(teacher.graph), seeds.tolist()).returns.mean())
         rand = float(random_player(evaluate)(seeds).mean())

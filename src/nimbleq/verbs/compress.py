@@ -178,6 +178,7 @@ def compress_run(
 ) -> dict[str, Any]:
     """Search, certify, save ``artefacts/<name>``; returns the verb's JSON object."""
     from nimbleq.compress.search.search import compress_policy
+    from nimbleq.rl.envs.engines import useful_workers
     from nimbleq.rl.training.evaluate import Evaluator
 
     start = time.monotonic()
@@ -187,7 +188,7 @@ def compress_run(
     store = candidates_of(run, config, env, teacher.digest)
     if store.folder.exists():
         console.say("going on with the candidates that the same command had finished when it was stopped")
-    with Evaluator(env, workers=workers) as evaluate:
+    with Evaluator(env, workers=useful_workers(env, workers)) as evaluate:
         with console.progress("compress") as tick:
             found = compress_policy(
                 teacher.graph, evaluate, config, tick,

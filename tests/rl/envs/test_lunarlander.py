@@ -11,7 +11,7 @@ import pytest
 
 from nimbleq.config import EnvConfig
 from nimbleq.rl.envs import lunarlander
-from nimbleq.rl.envs.engines import env_engine, make_env_batch, make_low_fidelity_batch
+from nimbleq.rl.envs.engines import env_engine, make_env_batch, make_low_fidelity_batch, useful_workers
 from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.lunarlander import LunarLanderEnvBatch
 from nimbleq.rl.envs.serial import SerialEnvBatch
@@ -129,3 +129,9 @@ def test_an_environment_without_low_fidelity_plays_as_it_is() -> None:
     assert type(make_low_fidelity_batch(EnvConfig("CartPole-v1"), 1)) is type(
         make_env_batch(EnvConfig("CartPole-v1"), 1)
     )
+
+
+def test_processes_are_started_where_they_help() -> None:
+    assert useful_workers(EnvConfig("CartPole-v1"), 2) == 1
+    assert useful_workers(EnvConfig("LunarLander-v3"), 2) == 2
+    assert useful_workers(EnvConfig("CartPole-v1", kwargs=("x=1",)), 2) == 2

@@ -25,6 +25,7 @@ class EnvEngine:
         tuned: presets have settings for its environments, so that no random play is needed to find any.
         apart: it has so many threads that training steps it in a process of its own, where they share Python's lock
             with nobody.
+        fast: starting a second process takes longer than the episodes that it would share.
         low_fidelity: ``(config, count) → EnvBatch`` that plays nearly the same several times as fast (None: there is
             none).
         forks: a process that has made some may be forked, and the child make others; threads of a library (JAX's) do
@@ -37,6 +38,7 @@ class EnvEngine:
     draws: bool = True
     tuned: bool = False
     apart: bool = False
+    fast: bool = False
     low_fidelity: Callable[[EnvConfig, int], EnvBatch] | None = None
     forks: bool = True
 
@@ -65,6 +67,7 @@ ENV_ENGINES = [
         _named("CartPole-v1"),
         lambda config, count, pictures: cartpole.make_cartpole(config, count),
         draws=False,
+        fast=True,
     ),
     EnvEngine(
         "LunarLander over Box2D",
@@ -110,6 +113,11 @@ def make_low_fidelity_batch(config: EnvConfig, count: int) -> EnvBatch:
     """
     cheaper = env_engine(config).low_fidelity
     return make_env_batch(config, count) if cheaper is None else cheaper(config, count)
+
+
+def useful_workers(config: EnvConfig, workers: int) -> int:
+    """How many of ``workers`` processes are worth starting to play episodes."""
+    return 1 if env_engine(config).fast else workers
 
 
 def spec_of(config: EnvConfig) -> EnvSpec:
