@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nimbleq.graph.weight import Storage
 from nimbleq.types import Array
 from tests.deploy.c.test_bytes import array_bytes
 from tests.deploy.c.test_c import GCC, assert_agrees
+from tests.deploy.c.test_freestanding import WARNINGS
 from tests.deploy.nets import int_mlp, mlp
 
 SPARSE = [row for row in ENCODINGS.values() if row != DENSE]
@@ -141,3 +143,14 @@ def test_vector_code_leaves_out_blocks_of_zeros_where_that_pays(tmp_path: Path) 
     library = compile_library(files, tmp_path / "nets.so", str(GCC), ("-O1", "-march=native", "-fsanitize=undefined"))
     for index, graph in enumerate(pays + not_so):
         assert_agrees(graph, library, f"net_{index}")
+
+
+@pytest.mark.skipif(GCC is None, reason="needs gcc")
+@pytest.mark.parametrize("real", [False, True], ids=["int", "float"])
+def test_no_compiler_warns_about_any_format_and_encoding(real: bool, tmp_path: Path) -> None:
+    for name, text in emit_c(side_by_side(real), isas=(PORTABLE,)).items():
+        (tmp_path / name).write_text(text)
+    # Instrumented, GCC knows less of the range of values and warns of more conversions.
+    command = [str(GCC), "-std=c99", "-fsanitize=undefined", *WARNINGS, "-c", "policy.c", "-o", "policy.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

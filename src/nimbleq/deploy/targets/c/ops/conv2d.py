@@ -102,7 +102,7 @@ def _of_bits(layer: Layer) -> list[str]:
         f"        const {layer.source_element} *const pixel = {layer.x} + (h * {width} + v) * {channels};",
         f"        for (int i = 0; i < {channels}; ++i) if (pixel[i] != 0) {{",
         f"            const int k = (a * {kw} + b) * {channels} + i;",
-        f"            for (int o = 0; o < {out}; ++o) {sums}[o] += {product};",
+        f"            {w.singly}for (int o = 0; o < {out}; ++o) {sums}[o] += {product};",
         "        }",
         "    }",
         f"    for (int o = 0; o < {out}; ++o) {{",

@@ -87,7 +87,7 @@ def _bitmap(m: Matrix) -> Walk:
     present, _ = m.index("present")
     row = (
         f"for (int k = 0; k < {m.columns}; ++k, ++bit) {{",
-        f"    if (!({present}[bit >> 3] >> (bit & 7u) & 1u)) continue;",
+        f"    if (!((uint32_t){present}[bit >> 3] >> (bit & 7u) & 1u)) continue;",
         "    ADD",
         "}",
     )
