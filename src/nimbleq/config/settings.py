@@ -235,7 +235,7 @@ class StreamConfig:
     Attributes:
         trace_decay: λ of the eligibility traces.
         overshoot: κ: steps are bounded to 1/κ of what would just reach the target.
-        sparsity: share of the inputs of each unit that start at 0.
+        sparsity: share of the inputs of each unit that start at 0; at least one does not.
     """
 
     trace_decay: float = 0.8

@@ -313,6 +313,12 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "steps": 2_000_000,
     },
     ("CartPole-v1", "strong"): {"evaluation.stop_return": 500.0, "evaluation.average_updates": 100},
+    ("CartPole-v1", "stream"): {  # four inputs want fewer zeros
+        "stream.sparsity": 0.5,
+        "stream.overshoot": 3.0,
+        "explore.updates": 30_000,
+        "evaluation.every": 2_500,
+    },
     ("LunarLander-v3", "pqn"): {"steps": 1_000_000, "learner.lr_updates": 12_000, "evaluation.every": 500},
 }
 """What an algorithm changes in one environment."""

@@ -119,6 +119,8 @@ def test_most_weights_start_at_zero():
         if name.startswith("body") and name.endswith("weight")
     )
     assert StreamConfig().sparsity == 0.9
+    few = StreamLearner(CONFIG, SPEC, 0).weights()["body.0.weight"]
+    assert (few != 0).sum(axis=1).tolist() == [1] * 8, "a layer of zeros would never learn"
 
 
 def test_it_stops_and_resumes_to_the_bit(tmp_path):

@@ -68,8 +68,10 @@ class StreamLearner:
         for layer in self._layers:
             inputs, outputs = layer.shape
             weight = rng.uniform(-(inputs**-0.5), inputs**-0.5, (outputs, inputs))
+            # Of four inputs 90 % would be all: a layer of zeros, whose units are dead for good.
+            zeros = min(math.ceil(config.stream.sparsity * inputs), inputs - 1)
             for row in weight:
-                row[rng.permutation(inputs)[: math.ceil(config.stream.sparsity * inputs)]] = 0
+                row[rng.permutation(inputs)[:zeros]] = 0
             self.state[layer.weight] = weight.T.reshape(-1)
 
     def q(self, obs: Array) -> Array:
