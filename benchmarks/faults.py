@@ -68,11 +68,13 @@ class Bench:
     """Attributes:
     periods: of all trials, one after the other, with what the reference's guard makes of them.
     faulty: ``bool[N]`` a fault was there.
+    stuck: ``bool[N]`` it was a stuck sensor, which is seen when it stays longer than it did in visited states.
     should: ``int64[N]`` the action without the fault.
     """
 
     periods: Periods
     faulty: Array
+    stuck: Array
     should: Array
 
     @classmethod
@@ -87,7 +89,7 @@ class Bench:
         """
         assert guard.envelope is not None
         rng, span = np.random.default_rng(0), guard.envelope.high - guard.envelope.low
-        obs, came, begins, faulty, clean = [], [], [], [], []
+        obs, came, begins, faulty, stuck, clean = [], [], [], [], [], []
         long = [episode for episode in episodes if len(episode) > LEAD + LONGEST + AFTER]
         for index in range(count):
             change, length = FAULTS[kinds[index % len(kinds)]], int(rng.integers(1, LONGEST + 1))
@@ -101,6 +103,7 @@ class Bench:
                 came.append(given is not None)
                 begins.append(time == 0)
                 faulty.append(bad)
+                stuck.append(bad and kinds[index % len(kinds)] == "stuck")
                 clean.append(one)
         row, state, found = np.zeros(1, np.int64), GuardState(guard, graph), []
         for one, here, first in zip(obs, came, begins, strict=True):
@@ -113,7 +116,7 @@ class Bench:
         periods = Periods(
             np.stack(obs), np.array(came), np.array(begins), None, np.zeros(len(obs), bool), *answers
         )  # fmt: skip
-        return cls(periods, np.array(faulty), GraphPolicy(graph)(np.stack(clean)))
+        return cls(periods, np.array(faulty), np.array(stuck), GraphPolicy(graph)(np.stack(clean)))
 
     def ends(self, action: Array, faults: Array) -> dict[str, Any]:
         """How an implementation's answers end, period by period of the faults, and where they are not the reference's.
@@ -124,11 +127,12 @@ class Bench:
         bad, should = self.faulty[part], self.should[part]
         right, fallback = action == should, (faults != 0) & (action == self.periods.action[part])
         differs = (action != self.periods.action[part]) | (faults != self.periods.faults[part])
-        before = self.periods.begins[part]
+        before, unseen = self.periods.begins[part], bad & ~right & ~fallback
         return {
             "faults": int(self._started[part].sum()), "periods": len(action), "faulty": int(bad.sum()),
             "right": int((bad & right).sum()), "fallback": int((bad & ~right & fallback).sum()),
-            "neither": int((bad & ~right & ~fallback).sum()), "differs": int(differs.sum()), "runs": int(before.sum()),
+            "still": int((unseen & self.stuck[part]).sum()), "neither": int((unseen & ~self.stuck[part]).sum()),
+            "differs": int(differs.sum()), "runs": int(before.sum()),
         }  # fmt: skip
 
     @property
