@@ -6,6 +6,8 @@ which does not change the work of a first layer. Medians of rounds that take tur
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import process
 from benchmarks.case import Case, Cell, CellError, Context
+from benchmarks.cases.replay_memory import status
 from benchmarks.networks import mlp
 from benchmarks.record import Record
 from benchmarks.statistics import PAIRS, median
@@ -34,7 +38,7 @@ from nimbleq.rl.replay.ring import Replay
 from nimbleq.types import ObsSpec, Step
 
 GAMES = ("Breakout", "Seaquest")
-ENVS, BATCH, HELD = 16, 256, 20_000
+ENVS, BATCH, HELD = 16, 256, 50_000
 HOT, UNITS = 500, 64
 
 
@@ -66,43 +70,33 @@ def one_hot_steps(steps: int) -> tuple[ObsSpec, list[Step]]:
 
 
 def replayed(game: str, context: Context) -> dict[str, Any]:
-    """Bytes of the observations of a transition, µs to add and to draw one, as bits and as they were kept before."""
-    made = partial(one_hot_steps) if game == "one-hot" else partial(played, game)
-    spec, steps = made(60 if context.quick else 400)
-    held = 1_000 if context.quick else HELD
-    config = ReplayConfig(capacity=held)
-    kept = {
-        "bits": Replay(config, 0.99, ENVS, spec),
-        "before": Replay(config, 0.99, ENVS, ObsSpec(spec.shape, spec.dtype)),
-    }
-    added = dict.fromkeys(kept, 0.0)
+    """Bytes that a process grows by for a transition, µs to add and to draw one, as bits and as it was before."""
+    held = 2_000 if context.quick else HELD
+    kept = {name: process.measure("-m", __name__, game, name, str(held)) for name in ("before", "bits")}
+    found = {key: {name: values[key] for name, values in kept.items()} for key in ("bytes", "add_us", "sample_us")}
+    return found | {"ratio": median([a / b for a, b in zip(*(kept[name]["rounds"] for name in kept), strict=True)])}
+
+
+def grown(game: str, kept: str, held: int) -> dict[str, Any]:
+    """One replay in this process; the two observations' bytes are what is above the numbers beside them."""
+    spec, steps = one_hot_steps(400) if game == "one-hot" else played(game, 400)
+    before = status("VmRSS")
+    replay = Replay(
+        ReplayConfig(capacity=held), 0.99, ENVS, spec if kept == "bits" else ObsSpec(spec.shape, spec.dtype)
+    )
+    began = time.process_time()
     for index in range(held // ENVS + 2):
-        for name, replay in kept.items():
-            began = time.process_time()
-            replay.add(steps[index % len(steps)])
-            added[name] += time.process_time() - began
-    taken: dict[str, list[float]] = {name: [] for name in kept}
-    for index in range(PAIRS if context.quick else 21):
-        for name, replay in kept.items():
-            rng, began = np.random.default_rng(index), time.process_time()
-            for _ in range(20):
-                replay.sample(rng, BATCH)
-            taken[name].append((time.process_time() - began) / 20 / BATCH * 1e6)
-    return {
-        "bytes": {name: observation_bytes(replay) for name, replay in kept.items()},
-        "add_us": {name: seconds / (held // ENVS + 2) / ENVS * 1e6 for name, seconds in added.items()},
-        "sample_us": {name: median(times) for name, times in taken.items()},
-        "ratio": median([a / b for a, b in zip(taken["before"], taken["bits"], strict=True)]),
-    }
-
-
-def observation_bytes(replay: Replay) -> float:
-    """Of both observations of a transition, planes in the store of shared frames included."""
-    stored = replay.store.obs.nbytes + replay.store.next_obs.nbytes
-    if replay.frames is not None:
-        codes = replay.frames.dump(replay.frames.alive())
-        stored += sum(part.nbytes for part in codes.values())
-    return stored / replay.capacity
+        replay.add(steps[index % len(steps)])
+    added = time.process_time() - began
+    size = (status("VmRSS") - before) / held
+    rounds = []
+    for index in range(21):
+        rng, began = np.random.default_rng(index), time.process_time()
+        for _ in range(20):
+            replay.sample(rng, BATCH)
+        rounds.append((time.process_time() - began) / 20 / BATCH * 1e6)
+    others = sum(array.nbytes for array in replay.store[1:4]) / replay.capacity
+    return {"bytes": size - others, "add_us": added / held * 1e6, "sample_us": median(rounds), "rounds": rounds}
 
 
 def minatar(channels: int) -> Graph:
@@ -200,8 +194,9 @@ def table(record: Record, names: Sequence[str]) -> str:
     stores, decisions = ([name for name in names if name.startswith(kind)] for kind in ("replay", "decide"))
     return "\n".join([
         "# Binary observations", "",
-        "Bytes are those of both observations of a transition; µs are processor time of a transition, drawn in batches "
-        f"of {BATCH}. *Before*: shared frames (MinAtar), a float32 a value (one-hot of {HOT}).", "",
+        f"Bytes are those by which a process grows for both observations of a transition, of {HELD:,}; µs are those of "
+        f"processor time for a transition, drawn in batches of {BATCH}. *Before*: shared frames (MinAtar), a float32 a "
+        f"value (one-hot of {HOT}).", "",
         header("replay", "bytes before", "as bits", "add µs before", "as bits", "draw µs before", "as bits", "faster"),
         *record.rows(stores, _replay, 8), "",
         "µs of a whole decision, medians of rounds that take turns.", "",
@@ -212,3 +207,7 @@ def table(record: Record, names: Sequence[str]) -> str:
 
 
 CASE = Case("binary", cells, table)
+
+
+if __name__ == "__main__":
+    print(json.dumps(grown(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

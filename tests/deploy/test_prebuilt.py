@@ -96,15 +96,13 @@ def test_an_op_that_it_does_not_know_is_refused_with_a_reason() -> None:
     assert "prebuilt cannot express the op Unknown" in policy.status.reason
 
 
-PROGRAMS = [
-    lower(graph, "portable") for graph in (mlp(4, 40, 2), int_mlp(4, 40, 2), int_conv(), pictures_and_numbers())
-]
-GRAPHS = [mlp(4, 40, 2), int_mlp(4, 40, 2), int_conv(), pictures_and_numbers()]
+GRAPHS = [mlp(4, 40, 2), int_mlp(4, 40, 2), int_conv(), pictures_and_numbers(), int_conv(), mlp(40, 9, 2)]
+PROGRAMS = [lower(graph, "portable", binary=index > 3) for index, graph in enumerate(GRAPHS)]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 3), st.integers(0, 10**6), st.sampled_from([-1, 1, 4, 64, 2**20, 2**31 - 1, -(2**31)]), st.booleans()
+    st.integers(0, 5), st.integers(0, 10**6), st.sampled_from([-1, 1, 4, 64, 2**20, 2**31 - 1, -(2**31)]), st.booleans()
 )
 def test_a_damaged_program_is_refused_or_stays_in_its_memory(which: int, at: int, by: int, adds: bool) -> None:
     """The words before the constants; an arena that is overrun would end the process (and does, under a sanitizer)."""

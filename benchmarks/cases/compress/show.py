@@ -29,6 +29,7 @@ is the share of the teacher's return above random play, from the certificate's e
 interval is that of pairs of episodes, the widest over seeds. *Regret* is what the teacher's values lose by the
 student's actions in the states that the student visits. Peers are not certified: they play fresh episodes beside the
 teacher; their time is that of a call in their own runtime, and what Torch-Pruning leaves is then taught as ours is.
+Each cell plays beside the teacher that its version of nimbleq trained from the same seed and options.
 """
 
 

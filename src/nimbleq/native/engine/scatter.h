@@ -2,18 +2,35 @@
    inputs in the order in which they lie. */
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 
-/* Input k, which is not 0. */
-INLINE void add_f32(const Scatter *s, const float x, const float *line, float *sum)
+/* Input k, which is not 0: `lines` and `run` are those of the step, as constants where that is worth it. */
+INLINE void add_f32(const int lines, const int run, const int step, const float x, const float *line, float *sum)
 {
-    for (int a = 0; a < s->lines; ++a, line += s->run, sum += s->step)
-        for (int i = 0; i < s->run; i += LANES) store(sum + i, load(sum + i) + x * load(line + i));
+    for (int a = 0; a < lines; ++a, line += run, sum += step) {
+        UNROLL
+        for (int i = 0; i < run; i += LANES) store(sum + i, load(sum + i) + x * load(line + i));
+    }
 }
 
-INLINE void add_int(const Scatter *s, const uint32_t x, const int32_t *line, int32_t *sum)
+INLINE void add_int(const int lines, const int run, const int step, const int32_t times, const int32_t *line, int32_t *sum)
 {
-    for (int a = 0; a < s->lines; ++a, line += s->run, sum += s->step)
-        for (int i = 0; i < s->run; i += LANES)
-            store_int(sum + i, (vi)((vu)load_int(sum + i) + x * (vu)load_int(line + i)));
+    const uint32_t x = (uint32_t)times; /* sums wrap around, as everywhere */
+    for (int a = 0; a < lines; ++a, line += run, sum += step)
+        for (int i = 0; i < run; i += LANES) store_int(sum + i, (vi)((vu)load_int(sum + i) + x * (vu)load_int(line + i)));
+}
+
+/* A byte: weights of int8 fit the low half of their int32, so one instruction multiplies them. */
+INLINE void add_byte(const int lines, const int run, const int step, const uint8_t x, const int32_t *line, int32_t *sum)
+{
+#if defined(NQ_AVX2)
+    const wi by = WIDE(set1_epi32)(x);
+    for (int a = 0; a < lines; ++a, line += run, sum += step) {
+        UNROLL
+        for (int i = 0; i < run; i += LANES)
+            store_int(sum + i, (vi)((vu)load_int(sum + i) + (vu)WIDE(madd_epi16)((wi)load_int(line + i), by)));
+    }
+#else
+    add_int(lines, run, step, x, line, sum);
+#endif
 }
 
 /* Bit j of the result is set where byte j of eight is not 0. */
@@ -28,6 +45,8 @@ INLINE unsigned there(const uint8_t *x)
     return found;
 #endif
 }
+
+#define MINATAR(s) ((s)->lines == 3 && (s)->run == 48) /* 3 x 3, up to 16 channels: most first layers of boards */
 
 #define ADD_ALL(T, ADD)                                          \
     {                                                            \
@@ -62,25 +81,30 @@ INLINE unsigned there(const uint8_t *x)
 static void scatter_f32(const Step *step, Run *run)
 {
     BEGIN(float, load, store)
-#define ADD(T) add_f32(s, (float)X(T)[k], w + from[k], grid + place[k])
-    if (s->type_x == NQ_F32) ADD_ALL(float, ADD(float))
-    else if (s->type_x == NQ_U8) ADD_BYTES(ADD(uint8_t))
-    else INTEGERS(s->type_x, ADD_ALL(T, ADD(T)))
+#define ADD(T, lines, run) add_f32(lines, run, s->step, (float)X(T)[k], w + from[k], grid + place[k])
+    if (s->type_x == NQ_F32) ADD_ALL(float, ADD(float, s->lines, s->run))
+    else if (s->type_x == NQ_U8 && MINATAR(s)) ADD_BYTES(ADD(uint8_t, 3, 48))
+    else if (s->type_x == NQ_U8) ADD_BYTES(ADD(uint8_t, s->lines, s->run))
+    else INTEGERS(s->type_x, ADD_ALL(T, ADD(T, s->lines, s->run)))
 #undef ADD
+    const float low = step->real[0], high = step->real[1];
     float *y = Y(float);
     for (int r = 0; r < s->rows; ++r)
         for (int c = 0; c < s->cols; ++c, y += s->out) {
             const float *sum = grid + s->first + r * s->step + c * s->width;
-            for (int o = 0; o < s->out; ++o) y[o] = nq_activate(sum[o], s->function, step->real[0], step->real[1]);
+            int o = 0;
+            for (; o + LANES <= s->out; o += LANES) store(y + o, activated(load(sum + o), s->function, low, high));
+            for (; o < s->out; ++o) y[o] = nq_activate(sum[o], s->function, low, high);
         }
 }
 
 static void scatter_int(const Step *step, Run *run)
 {
     BEGIN(int32_t, load_int, store_int)
-#define ADD(T) add_int(s, (uint32_t)X(T)[k], w + from[k], grid + place[k])
-    if (s->type_x == NQ_U8) ADD_BYTES(ADD(uint8_t))
-    else INTEGERS(s->type_x, ADD_ALL(T, ADD(T)))
+#define ADD(T, add, lines, run) add(lines, run, s->step, X(T)[k], w + from[k], grid + place[k])
+    if (s->type_x == NQ_U8 && MINATAR(s)) ADD_BYTES(ADD(uint8_t, add_byte, 3, 48))
+    else if (s->type_x == NQ_U8) ADD_BYTES(ADD(uint8_t, add_byte, s->lines, s->run))
+    else INTEGERS(s->type_x, ADD_ALL(T, ADD(T, add_int, s->lines, s->run)))
 #undef ADD
     const int32_t *multiplier = step->constant[2], *shift = step->constant[3];
     for (int r = 0; r < s->rows; ++r)
@@ -93,3 +117,4 @@ static void scatter_int(const Step *step, Run *run)
 #undef BEGIN
 #undef ADD_ALL
 #undef ADD_BYTES
+#undef MINATAR

@@ -39,7 +39,7 @@ NQ_INLINE void nq_end_f32(
                 nq_activate8(&acc, function, low, high);
                 if (channels - o >= 8) nq_store_f8(y + o, acc);
                 else
-                    for (int c = o; c < channels; ++c) y[c] = acc[c - o];
+                    for (int c = 0; c < 8 && o + c < channels; ++c) y[o + c] = acc[c];
             }
         }
     }
