@@ -14,7 +14,7 @@ from benchmarks.cases import load
 from benchmarks.cases.compress import peers, show
 from benchmarks.cases.compress.measure import returns_facts
 from benchmarks.cases.compress.methods import METHODS
-from benchmarks.cases.compress.settings import settings_of
+from benchmarks.cases.compress.settings import settings_of, teaches
 from benchmarks.cases.compress.teachers import TEACHERS
 from benchmarks.catch import Catch
 from benchmarks.record import Record
@@ -90,9 +90,11 @@ def test_a_cell_with_other_settings_is_measured_again(record: Record, monkeypatc
     row = TEACHERS["lunarlander"]
     monkeypatch.setitem(TEACHERS, "lunarlander", replace(row, compress=(*row.compress[:-1], "128")))
     changed = {cell.name: cell.settings for cell in load("compress").cells((0,))}
+    methods = {name: name.removeprefix("lunarlander ").rpartition(" seed")[0] for name in wanted}
     assert {name for name in wanted if wanted[name] != changed[name]} == {
-        name for name in wanted if name.startswith("lunarlander ") and show.TEACHER not in name
+        name for name in wanted if name.startswith("lunarlander ") and teaches(methods[name])
     }
+    assert not teaches("teacher int8")
     assert not record.finished(name, changed[name])
     text = show.table(record, list(record.cells))
     assert "| distill |" not in text
