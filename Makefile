@@ -104,9 +104,9 @@ $(PEERS): $(STAMP)
 # ARGS="--only seed0 --within 600". What CI skips for want of these packages is tested first.
 bench-domains: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation \
-	  --editable ".[dev,medicine,trading,driving]"
+	  --editable ".[dev,medicine,trading,driving,games]"
 	$(BIN)/python -m pytest tests/domains
-	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book driving $(ARGS)
+	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book driving connect_four doudizhu minatar $(ARGS)
 
 # Actors on environments that sleep, beside RLlib and torchrl, which get environments of their own; wants a quiet machine,
 # 5 GB of memory and about an hour. ARGS="--only nimbleq".

@@ -79,6 +79,30 @@ def test_driving(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(find_spec("pyspiel") is None, reason="needs nimbleq[games]")
+def test_connect_four(tmp_path: Path) -> None:
+    printed = run("connect_four.py", tmp_path / "run", "300", "3000", "1")
+    assert "network alone, against 100 simulations: " in printed
+    assert "network in a search of 100, against 400: " in printed
+    assert (tmp_path / "run" / "build" / "connect_four.c").exists()
+
+
+@pytest.mark.skipif(find_spec("rlcard") is None, reason="needs nimbleq[games]")
+def test_doudizhu(tmp_path: Path) -> None:
+    printed = run("doudizhu.py", tmp_path / "run", "2", "2")
+    assert "against the rule player, both seats: " in printed
+    assert (tmp_path / "run" / "build" / "doudizhu.c").exists()
+
+
+@pytest.mark.skipif(find_spec("minatar") is None, reason="needs nimbleq[minatar]")
+def test_minatar(tmp_path: Path) -> None:
+    printed = run("minatar.py", tmp_path / "run", "Breakout", "10000", "2")
+    assert [line.partition(":")[0] for line in printed.splitlines()[-2:]] == [
+        "Breakout, small policy",
+        "Breakout, chance",
+    ]
+
+
 @pytest.mark.skipif(find_spec("sklearn") is None, reason="needs nimbleq[medicine]")
 def test_diagnosis(tmp_path: Path) -> None:
     printed = run("diagnosis.py", tmp_path / "run", "4000", *BRIEFLY)

@@ -11,6 +11,9 @@ DOMAINS = {
     "diagnosis": "ordering costly tests beside logistic regression on all of them",
     "trading": "an index day by day, walk-forward, beside buy-and-hold and momentum",
     "driving": "roads of highway-env beside Stable-Baselines3's recipe, cars by rule and chance",
+    "connect_four": "a network alone and in a tree search, beside OpenSpiel's: Elo per millisecond",
+    "doudizhu": "a network that values each legal play, beside RLCard's rule player and chance",
+    "minatar": "five games: a small certified policy beside chance",
     "order_book": "what a decision in a race earns by the microseconds that it takes",
 }
 """Those in ``domains/``, which play the environments of ``examples/``."""

@@ -48,8 +48,9 @@ class NetworkConfig:
 
     Attributes:
         torso: ``mlp`` for vectors; for images ``nature`` (Mnih et al. 2015: three convolutions), ``small`` (one, for
-            images of few pixels, [1903.03176]), ``impala`` (residual, [1802.01561]), ``mobile`` (depthwise-separable,
-            [1704.04861]) or ``shuffle`` (grouped convolutions and channel shuffle, [1707.01083]).
+            images of few pixels, [1903.03176]), ``board`` (three of 3×3, for board games), ``impala`` (residual,
+            [1802.01561]), ``mobile`` (depthwise-separable, [1704.04861]) or ``shuffle`` (grouped convolutions and
+            channel shuffle, [1707.01083]).
         torso_width: multiplies the channels of a convolutional torso.
         torso_pool: a last 3×3 max-pool of stride 2 (on 84×84 images, after ``impala``: to 6×6, as BTR [2411.03820]).
         spectral_norm: the residual convolutions of ``impala`` have a largest singular value of 1 [1802.05957].

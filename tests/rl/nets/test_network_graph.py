@@ -45,6 +45,7 @@ NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
         NetworkConfig(torso="small", hidden=(8,), space_to_depth=2),
     ),
     "small": (IMAGE, NetworkConfig(torso="small", torso_width=2, hidden=(8,))),
+    "board": (EnvSpec(ObsSpec((3, 8, 9), "uint8"), 7), NetworkConfig(torso="board", hidden=(8,), layer_norm=False)),
     "impala": (EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3), NetworkConfig(torso="impala", hidden=(8,), torso_pool=True)),
     "spectral": (
         EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3),
@@ -110,7 +111,7 @@ def test_it_folds_to_the_graph_that_tracing_gives(name: str) -> None:
 def test_random_networks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = bool(rng.integers(2))
-    torsos = ("nature", "small", "impala", "mobile", "shuffle") if image else ("mlp",)
+    torsos = ("nature", "small", "board", "impala", "mobile", "shuffle") if image else ("mlp",)
     config = NetworkConfig(
         torso=torsos[rng.integers(len(torsos))],
         torso_pool=bool(rng.integers(2)),

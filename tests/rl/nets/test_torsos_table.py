@@ -59,7 +59,7 @@ def test_the_command_line_takes_it_and_says_what_it_needs(
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert "{mlp,nature,small,impala,mobile,shuffle,pooled}" in capsys.readouterr().out
+    assert "{mlp,nature,small,board,impala,mobile,shuffle,pooled}" in capsys.readouterr().out
     assert cli.main(["train", "--network.torso", "pooled", "--out", str(tmp_path / "run")]) == 2
     assert "network.torso pooled needs (channels, height, width)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -16,6 +16,7 @@ TORSOS: Table[Torso] = Table(
         "mlp": "nimbleq.rl.nets.torsos.mlp:TORSO",
         "nature": "nimbleq.rl.nets.torsos.nature:TORSO",
         "small": "nimbleq.rl.nets.torsos.small:TORSO",
+        "board": "nimbleq.rl.nets.torsos.board:TORSO",
         "impala": "nimbleq.rl.nets.torsos.impala:TORSO",
         "mobile": "nimbleq.rl.nets.torsos.mobile:TORSO",
         "shuffle": "nimbleq.rl.nets.torsos.shuffle:TORSO",
