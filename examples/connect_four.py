@@ -48,8 +48,8 @@ ENV = "examples.connect_four:ConnectFour"
 TRAIN = shlex.split(
     f"train --env {ENV} --network.torso board --network.torso-width 2 --network.hidden 128 --network.no-layer-norm "
     "--learner.gamma 1.0 --learner.loss mse --learner.target polyak --learner.tau 0.01 --learner.batch-size 128 "
-    "--learner.lr 3e-4 --learner.lr-end 1e-5 --learner.lr-updates 20000 --learner.reward-scale 1.0 --replay.n-step 3 "
-    "--explore.start 0.1 --explore.end 0.02 --explore.updates 5000 --envs 16 --updates-per-step 4 --learn-start 2000 "
+    "--learner.lr 3e-4 --learner.lr-end 1e-5 --learner.lr-updates 7500 --learner.reward-scale 1.0 --replay.n-step 3 "
+    "--explore.start 0.1 --explore.end 0.02 --explore.updates 2000 --envs 16 --updates-per-step 2 --learn-start 2000 "
     "--evaluation.network average --evaluation.every 1000 --evaluation.episodes 100"
 )
 """Without discount a value is the result to be expected, between −1 and 1, which is what a search asks for."""
@@ -147,6 +147,12 @@ def searching(simulations: int, seed: int) -> Any:
     """OpenSpiel's MCTS in C++ with random playouts; proven results are backed up."""
     playouts = pyspiel.RandomRolloutEvaluator(1, seed)
     return pyspiel.MCTSBot(GAME, playouts, UCT_C, simulations, 500, True, seed, False)
+
+
+def searching_in_python(simulations: int, seed: int) -> Any:
+    """The same in Python."""
+    rng = np.random.RandomState(seed)
+    return mcts.MCTSBot(GAME, UCT_C, simulations, mcts.RandomRolloutEvaluator(1, rng), random_state=rng)
 
 
 class NetworkEvaluator(mcts.Evaluator):  # type: ignore[misc]  # (untyped)
@@ -291,7 +297,7 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(out: str = "runs/connect-four", positions: str = "20000", steps: str = "100000", pairs: str = "25") -> None:
+def main(out: str = "runs/connect-four", positions: str = "20000", steps: str = "60000", pairs: str = "25") -> None:
     folder = Path(out)
     start = folder.with_name(f"{folder.name}-pool") / "recorded"
     learn_from(recorded(start.parent / "games", int(positions)), start)

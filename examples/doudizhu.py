@@ -112,7 +112,7 @@ def rows_of(state: dict[str, Any]) -> Array:
 
 
 FEATURES = 8 * 54 + sum(CARDS_LEFT) + 2 * 3 + CARDS_LEFT[0]
-TRAINING = MonteCarloConfig(FEATURES)
+TRAINING = MonteCarloConfig(FEATURES, (128, 128))
 
 
 def by_rule(deck: Deck) -> int:

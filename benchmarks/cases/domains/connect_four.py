@@ -23,7 +23,7 @@ from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
 
-POSITIONS, STEPS, OPENINGS = 30_000, 100_000, 60
+POSITIONS, STEPS, OPENINGS = 30_000, 60_000, 60
 FLOOR = 0.5
 CHANCE = "at random"
 START, FINAL = "network from recorded games", "network"
@@ -31,7 +31,8 @@ SEARCHES = (25, 100, 400, 1600)
 FLOORS = [(f"{FINAL} + search of {count}", f"search of {4 * count}") for count in (25, 100, 400)]
 PAIRS = [
     ("search of 25", CHANCE), ("search of 100", "search of 25"), ("search of 400", "search of 100"),
-    ("search of 1600", "search of 400"), (START, "search of 100"), (START, "search of 400"),
+    ("search of 1600", "search of 400"), ("search in Python of 100", "search of 100"),
+    (START, "search of 100"), (START, "search of 400"),
     (FINAL, "search of 25"), (FINAL, "search of 100"), (FINAL, "search of 400"), (FINAL, "search of 1600"),
     *FLOORS, (f"{FINAL} + search of 100", "search of 1600"), (f"{START} + search of 100", "search of 400"),
 ]  # fmt: skip
@@ -69,6 +70,8 @@ def player(name: str, quick: bool, seed: int) -> connect_four.Player:
         return connect_four.opponent_named("random", np.random.default_rng(seed))
     if name.startswith("search of "):
         return connect_four.searching(int(name.split()[-1]), seed).step
+    if name.startswith("search in Python of "):
+        return connect_four.searching_in_python(int(name.split()[-1]), seed).step
     known = policies(quick)
     policy = connect_four.opened_policy(known.start if name.startswith(START) else known.small)
     if " + " in name:

@@ -29,7 +29,7 @@ def write_plot(players: Sequence[tuple[str, float, float]], path: Path) -> None:
     ladder = sorted((ms, elo) for name, elo, ms in players if name.startswith("search of"))
     parts.append(polyline([(x(ms), y(elo)) for ms, elo in ladder], "line check"))
     for name, elo, ms in players:
-        ours = not name.startswith("search of")
+        ours = not name.startswith("search")
         parts.append(
             marker("diamond" if ours else "circle", x(ms), y(elo), 5 if ours else 4, "scratch" if ours else "check")
         )
