@@ -12,7 +12,7 @@ POINTS = 400 / np.log(10)
 """Elo points of a difference of 1 in log-odds: 400 points are odds of ten to one."""
 RESAMPLES = 200
 _PRIOR = 0.5
-_ROUNDS = 60
+_ROUNDS, _ENOUGH = 60, 1e-6
 
 Scores = Mapping[tuple[str, str], Sequence[float]]
 """Who played whom → the first one's score, 0 to 1, of each pair of games."""
@@ -54,7 +54,10 @@ def _strengths(first: Array, second: Array, won: Array, games: Array, anchor: in
         step = np.zeros(count)
         step[free] = np.linalg.solve(curve[np.ix_(free, free)], slope[free])
         strength += np.clip(step, -1, 1)
-    return POINTS * strength
+        if np.abs(step).max() < _ENOUGH:
+            break
+    points: Array = POINTS * strength
+    return points
 
 
 def intervals(scores: Scores, anchor: str) -> dict[str, tuple[float, float]]:

@@ -42,15 +42,15 @@ UCT_C = 2.0  # of OpenSpiel's example
 PRIOR_C = 2.0  # weight of the network's prior in the search
 TEMPERATURE = 0.1  # of that prior, in values
 SLIP = 0.1  # share of random moves of an opponent from the pool
-RECORDED_SIMULATIONS, PART = 1_000, 2_000  # simulations a recorded move; positions in a file of them
+RECORDED_SIMULATIONS, PART = 500, 2_000  # simulations a recorded move; positions in a file of them
 NETWORK = NetworkConfig(torso=TorsoName("board"), torso_width=2, hidden=(128,), layer_norm=False)
 ENV = "examples.connect_four:ConnectFour"
 TRAIN = shlex.split(
     f"train --env {ENV} --network.torso board --network.torso-width 2 --network.hidden 128 --network.no-layer-norm "
     "--learner.gamma 1.0 --learner.loss mse --learner.target polyak --learner.tau 0.01 --learner.batch-size 128 "
-    "--learner.lr 3e-4 --learner.lr-end 1e-5 --learner.lr-updates 7500 --learner.reward-scale 1.0 --replay.n-step 3 "
-    "--explore.start 0.1 --explore.end 0.02 --explore.updates 2000 --envs 16 --updates-per-step 2 --learn-start 2000 "
-    "--evaluation.network average --evaluation.every 1000 --evaluation.episodes 100"
+    "--learner.lr 3e-4 --learner.lr-end 1e-5 --learner.lr-updates 4000 --learner.reward-scale 1.0 --replay.n-step 3 "
+    "--explore.start 0.1 --explore.end 0.02 --explore.updates 2000 --envs 16 --updates-per-step 2 --learn-start 1000 "
+    "--evaluation.network average --evaluation.every 500 --evaluation.episodes 100"
 )
 """Without discount a value is the result to be expected, between −1 and 1, which is what a search asks for."""
 
@@ -297,7 +297,7 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(out: str = "runs/connect-four", positions: str = "20000", steps: str = "60000", pairs: str = "25") -> None:
+def main(out: str = "runs/connect-four", positions: str = "16000", steps: str = "30000", pairs: str = "25") -> None:
     folder = Path(out)
     start = folder.with_name(f"{folder.name}-pool") / "recorded"
     learn_from(recorded(start.parent / "games", int(positions)), start)

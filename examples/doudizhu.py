@@ -115,14 +115,14 @@ FEATURES = 8 * 54 + sum(CARDS_LEFT) + 2 * 3 + CARDS_LEFT[0]
 TRAINING = MonteCarloConfig(FEATURES, (128, 128))
 
 
-def by_rule(deck: Deck) -> int:
+def by_rule(deck: Any) -> int:
     """RLCard's rule player; where it draws, the draw follows from what it sees."""
     state = deck.state
     np.random.seed(zlib.crc32(f"{state['current_hand']} {len(state['trace'])}".encode()))
     return state["actions"].index(RULE.step({"raw_obs": state}))
 
 
-def at_random(deck: Deck) -> int:
+def at_random(deck: Any) -> int:
     """Any legal play; the draw follows from what is seen."""
     state = deck.state
     drawn = zlib.crc32(f"random {state['current_hand']} {state['trace'][-3:]}".encode())

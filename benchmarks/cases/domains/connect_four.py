@@ -23,11 +23,10 @@ from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
 
-POSITIONS, STEPS, OPENINGS = 30_000, 60_000, 60
+POSITIONS, STEPS, OPENINGS = 16_000, 30_000, 60
 FLOOR = 0.5
 CHANCE = "at random"
 START, FINAL = "network from recorded games", "network"
-SEARCHES = (25, 100, 400, 1600)
 FLOORS = [(f"{FINAL} + search of {count}", f"search of {4 * count}") for count in (25, 100, 400)]
 PAIRS = [
     ("search of 25", CHANCE), ("search of 100", "search of 25"), ("search of 400", "search of 100"),
@@ -64,7 +63,7 @@ def policies(quick: bool) -> Policies:
     return Policies(quick)
 
 
-def player(name: str, quick: bool, seed: int) -> connect_four.Player:
+def player(name: str, quick: bool, seed: int) -> Any:
     """Of a row of the table."""
     if name == CHANCE:
         return connect_four.opponent_named("random", np.random.default_rng(seed))

@@ -20,6 +20,7 @@ from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.network import QNetwork, initial_network
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.rl.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from nimbleq.stopping import deferred
 from nimbleq.types import Array, ObsSpec, Tick, no_tick
 
 
@@ -114,7 +115,8 @@ def learn(
 ) -> State:
     """Learn until ``seconds`` of processor time or ``games`` are used up, those before a stop included.
 
-    What is in ``folder`` goes on; games that were under way when it was saved are dealt anew.
+    What is in ``folder`` goes on; games that were under way when it was saved are dealt anew. On Ctrl-C or SIGTERM it
+    finishes the move, saves and raises `KeyboardInterrupt`.
 
     Raises:
         FileError: the checkpoint is damaged or cannot be written.
@@ -123,22 +125,25 @@ def learn(
     rng = np.random.default_rng([config.seed, state.games])
     began, before, saved = time.process_time(), state.seconds, state.seconds
     dealt, tables = state.games, list[Playing]()
-    while state.seconds < seconds and state.games < games:
-        while len(tables) < config.tables:
-            tables.append(Playing(*deal(dealt)))
-            dealt += 1
-        for playing in tables:
-            playing.let_others_move()
-        for playing in [one for one in tables if one.table.seat is None]:
-            tables.remove(playing)
-            count(state, playing, rng)
-            tick(state.seconds, seconds, f"{state.games:,} games")
-        move(state, [one for one in tables if one.table.seat is not None], rng)
-        state.seconds = before + time.process_time() - began
-        if state.seconds - saved > config.save_seconds:
-            save(state, folder)
-            saved = state.seconds
-    save(state, folder)
+    with deferred() as interrupted:
+        while state.seconds < seconds and state.games < games and not interrupted():
+            while len(tables) < config.tables:
+                tables.append(Playing(*deal(dealt)))
+                dealt += 1
+            for playing in tables:
+                playing.let_others_move()
+            for playing in [one for one in tables if one.table.seat is None]:
+                tables.remove(playing)
+                count(state, playing, rng)
+                tick(state.seconds, seconds, f"{state.games:,} games")
+            move(state, tables, rng)
+            state.seconds = before + time.process_time() - began
+            if state.seconds - saved > config.save_seconds:
+                save(state, folder)
+                saved = state.seconds
+        save(state, folder)
+        if interrupted():
+            raise KeyboardInterrupt
     return state
 
 
@@ -166,13 +171,12 @@ def count(state: State, playing: Playing, rng: np.random.Generator) -> None:
             update(state, *state.memory.sample(rng, state.config.batch_size))
 
 
-def update(state: State, rows: Array, results: Array) -> float:
-    """One step of Adam on the cross-entropy of ``rows: float32[B, F]`` and ``results: float32[B]``; the loss."""
+def update(state: State, rows: Array, results: Array) -> None:
+    """One step of Adam on the cross-entropy of ``rows: float32[B, F]`` and ``results: float32[B]``."""
     loss = binary_cross_entropy_with_logits(state.network(torch.from_numpy(rows))[:, 0], torch.from_numpy(results))
     state.adam.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     state.adam.step()
-    return float(loss)
 
 
 def new(config: MonteCarloConfig) -> State:
