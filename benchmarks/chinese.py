@@ -84,6 +84,29 @@ CELLS = {
     "size, teacher's": "大小，教师的",
     "Cortex-M4: flash, instructions": "Cortex-M4：Flash，指令数",
     "certificate": "证书",
+    # games
+    "player": "玩家",
+    "Elo above chance (95 %)": "Elo（随机为零点，95 %）",
+    "ms a move": "每步毫秒",
+    "Elo a ms": "每毫秒 Elo",
+    "network + search": "网络 + 搜索",
+    "against": "对手",
+    "score (95 % interval)": "得分率（95 % 区间）",
+    "pairs of games": "对局对数",
+    "ms a move, both": "双方每步毫秒",
+    "who plays": "出牌者",
+    "as the landlord": "当地主",
+    "as both peasants": "当两个农民",
+    "both seats (95 % interval)": "两种座位（95 % 区间）",
+    "decks": "牌副数",
+    "network, int8": "网络，int8",
+    "RLCard's rule player": "RLCard 规则玩家",
+    "chance": "随机",
+    "game": "游戏",
+    "small policy (95 %)": "小策略（95 %）",
+    "chance (95 %)": "随机（95 %）",
+    "keep": "要求保留",
+    "µs a call": "每次调用 µs",
     # the techniques
     "trainer": "训练工具",
     "reached": "达标",
@@ -155,6 +178,24 @@ PARTS = {
     r"probability of overfitting \(.*\) (\S+)\.$": (
         r"\1：\3 个策略中，\2 个显著优于持有，\4 个显著劣于持有；过拟合概率"
         r"（在一半交易日上最好的种子，在另一半上处于或低于中位数）为 \5。"
+    ),
+    r"^search of (\d+)$": r"\1 次模拟的搜索",
+    r"^search in Python of (\d+)$": r"\1 次模拟的搜索（Python）",
+    r"^network \+ search of (\d+)$": r"网络 + \1 次模拟的搜索",
+    r"^network from recorded games$": "只学过棋谱的网络",
+    r"^network from recorded games \+ search of (\d+)$": r"只学过棋谱的网络 + \1 次模拟的搜索",
+    r"^after (\S+) episodes$": r"\1 个回合之后",
+    r"^The network: ": "网络：",
+    r"^The network as int8: (\S+) B, (\S+) MACs, (\S+) µs a call from Python \((\S+); float32 (\S+) µs\); "
+    r"certified at keep (\S+) against the pool: (\w+)\.$": (
+        r"网络（int8）：\1 B，\2 次 MAC，从 Python 调用一次 \3 µs（\4；float32 \5 µs）；"
+        r"在对手池上以保留 \6 认证：\7。"
+    ),
+    r"^Learnt from (\S+) games in (\S+) s of processor time; int8 (\S+) B \((\S+) B in float32\), (\S+) MACs and "
+    r"(\S+) µs a play that is valued; (certified|not certified) to keep (\S+) of the float network's wins, after (\S+) "
+    r"decks in both seats\.$": (
+        r"学自 \1 局，处理器时间 \2 s；int8 \3 B（float32 为 \4 B），评估一种出牌 \5 次 MAC、\6 µs；"
+        r"保留 float 网络胜率的 \8：\7，两种座位共用 \9 副牌。"
     ),
     r"^policy, a test costs ": "策略，每项检查的代价为 ",
     r" \((\d+) claimed\)$": r"（声明 \1）",

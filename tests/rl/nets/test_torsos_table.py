@@ -56,7 +56,7 @@ def test_a_torso_that_is_one_row_is_exported_as_it_computes(block: int) -> None:
 def test_the_command_line_takes_it_and_says_what_it_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     assert "{mlp,nature,small,board,impala,mobile,shuffle,pooled}" in capsys.readouterr().out

@@ -46,7 +46,7 @@ class MonteCarloConfig:
     tables: int = 32
     capacity: int = 300_000
     batch_size: int = 512
-    updates_per_game: int = 1
+    updates_per_game: int = 2
     lr: float = 1e-3
     epsilon: float = 0.02
     seed: int = 0
