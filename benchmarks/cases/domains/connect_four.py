@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,45 +22,66 @@ from examples import connect_four
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
+from nimbleq.rundir import RunDir
 
 POSITIONS, STEPS, OPENINGS = 16_000, 30_000, 60
 FLOOR = 0.5
 CHANCE = "at random"
 START, FINAL = "network from recorded games", "network"
-FLOORS = [(f"{FINAL} + search of {count}", f"search of {4 * count}") for count in (25, 100, 400)]
+FLOORS = [
+    (f"{who} + search of {count}", f"search of {4 * count}") for who in (START, FINAL) for count in (25, 100, 400)
+]
 PAIRS = [
-    ("search of 25", CHANCE), ("search of 100", "search of 25"), ("search of 400", "search of 100"),
-    ("search of 1600", "search of 400"), ("search in Python of 100", "search of 100"),
-    (START, "search of 100"), (START, "search of 400"),
-    (FINAL, "search of 25"), (FINAL, "search of 100"), (FINAL, "search of 400"), (FINAL, "search of 1600"),
-    *FLOORS, (f"{FINAL} + search of 100", "search of 1600"), (f"{START} + search of 100", "search of 400"),
+    *FLOORS[:3], (START, "search of 25"), (START, "search of 100"), ("search of 25", CHANCE),
+    ("search of 100", "search of 25"), ("search of 400", "search of 100"), ("search of 1600", "search of 400"),
+    ("search in Python of 100", "search of 100"), *FLOORS[3:], (FINAL, "search of 25"), (FINAL, "search of 100"),
+    (FINAL, "search of 400"), (f"{FINAL} + search of 100", "search of 1600"),
 ]  # fmt: skip
 HEADER = header("player", "Elo above chance (95 %)", "ms a move", "Elo a ms")
 FLOOR_HEADER = header("network + search", "against", "score (95 % interval)", "pairs of games", "ms a move, both")
 
 
-class Policies:
-    """The artefacts of a run, made once."""
+class Final(NamedTuple):
+    """The run that learnt from the start, and what was made of it."""
 
-    def __init__(self, quick: bool) -> None:
-        name, positions, steps = (
-            ("quick-connect-four", 400, 2_000) if quick else ("connect-four", POSITIONS, STEPS)
-        )  # fmt: skip
-        self.pool = Path("runs") / "bench-domains" / f"{name}-pool"
-        self.start = self.pool / "recorded"
-        if not (self.start / "model.json").exists():
-            connect_four.learn_from(connect_four.recorded(self.pool / "games", positions), self.start)
-        words = (*connect_four.TRAIN, "--env-kwargs", f"opponent=pool:{self.pool}", "--steps", steps)
-        self.run, self.said = trained(name, *words, "--from", self.start)
-        brief = ("--select-episodes", 200, "--max-episodes", 1000, "--workers", 1)
-        self.made = compressed(self.run, "--keep", 0.8, "--passes", "fold", "int8", *brief)
-        self.small = Path(self.made["artefact"])
+    run: RunDir
+    made: dict[str, Any]
+
+    @property
+    def small(self) -> Path:
+        """The artefact."""
+        return Path(self.made["artefact"])
+
+
+def pool(quick: bool) -> Path:
+    """Where earlier selves lie."""
+    return Path("runs") / "bench-domains" / f"{'quick-' * quick}connect-four-pool"
 
 
 @cache
-def policies(quick: bool) -> Policies:
-    """Once in a process."""
-    return Policies(quick)
+def start(quick: bool) -> Path:
+    """The network that knows recorded games only."""
+    artefact = pool(quick) / "recorded"
+    if not (artefact / "model.json").exists():
+        games = connect_four.recorded(pool(quick) / "games", 400 if quick else POSITIONS)
+        connect_four.learn_from(games, artefact)
+    return artefact
+
+
+@cache
+def final(quick: bool) -> Final:
+    """What it became by games against itself, as int8."""
+    words = (*connect_four.TRAIN, "--env-kwargs", f"opponent=pool:{pool(quick)}", "--from", start(quick))
+    run, _ = trained(f"{'quick-' * quick}connect-four", *words, "--steps", 2_000 if quick else STEPS)
+    brief = ("--select-episodes", 200, "--max-episodes", 1000, "--workers", 1)
+    return Final(run, compressed(run, "--keep", 0.8, "--passes", "fold", "int8", *brief))
+
+
+def artefact_of(name: str, quick: bool) -> Path | None:
+    """Of the network that plays, if one does."""
+    if not name.startswith(FINAL):
+        return None
+    return start(quick) if name.startswith(START) else final(quick).small
 
 
 def player(name: str, quick: bool, seed: int) -> Any:
@@ -71,8 +92,9 @@ def player(name: str, quick: bool, seed: int) -> Any:
         return connect_four.searching(int(name.split()[-1]), seed).step
     if name.startswith("search in Python of "):
         return connect_four.searching_in_python(int(name.split()[-1]), seed).step
-    known = policies(quick)
-    policy = connect_four.opened_policy(known.start if name.startswith(START) else known.small)
+    artefact = artefact_of(name, quick)
+    assert artefact is not None
+    policy = connect_four.opened_policy(artefact)
     if " + " in name:
         return connect_four.guided(policy, int(name.split()[-1]), seed).step
     return connect_four.alone(policy)
@@ -81,30 +103,30 @@ def player(name: str, quick: bool, seed: int) -> Any:
 def meet(first: str, second: str, context: Context) -> dict[str, Any]:
     """JSON values of a pair, ten openings at a time."""
     openings = range(2 if context.quick else OPENINGS)
-    digests = [
-        load_artefact(each).digest[:8] for each in (policies(context.quick).start, policies(context.quick).small)
-    ]
+    artefacts = [artefact_of(name, context.quick) for name in (first, second)]
+    digests = [load_artefact(each).digest[:8] for each in artefacts if each is not None]
 
     def ten(part: Sequence[int]) -> dict[str, list[Any]]:
         players = [player(name, context.quick, 1 + at + 2 * part[0]) for at, name in enumerate((first, second))]
         duel = connect_four.duel(players[0], players[1], part)
         return {"score": duel.score.tolist(), "first_ms": [duel.ms[0]], "second_ms": [duel.ms[1]]}
 
-    name = f"{'quick-' * context.quick}connect-four-{'-'.join(digests)}-{first}-{second}".replace(" ", "_")
+    words = ("connect-four", *digests, first, second)
+    name = f"{'quick-' * context.quick}{'-'.join(words)}".replace(" ", "_")
     tens = [openings[start : start + 10] for start in range(0, len(openings), 10)]
     return in_parts(name, tens, ten)
 
 
 def small(context: Context) -> dict[str, Any]:
     """What the network costs."""
-    known = policies(context.quick)
+    known = final(context.quick)
     facts = {key: known.made[key] for key in ("certified", "keep", "return_mean", "teacher_return_mean")}
     return {**facts, **size_of(known.small), "float_us": Runtime(known.run.teacher).status.latency_us}
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
     """The artefact, then every pair."""
-    return [Cell("artefact", small, 900), *(Cell(" : ".join(pair), partial(meet, *pair), 120) for pair in PAIRS)]
+    return [*(Cell(" : ".join(pair), partial(meet, *pair), 120) for pair in PAIRS), Cell("artefact", small, 900)]
 
 
 def met(record: Record) -> dict[tuple[str, str], dict[str, Any]]:
