@@ -79,6 +79,7 @@ def test_driving(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("pyspiel") is None, reason="needs nimbleq[games]")
 def test_connect_four(tmp_path: Path) -> None:
     printed = run("connect_four.py", tmp_path / "run", "300", "3000", "1")
@@ -87,6 +88,7 @@ def test_connect_four(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "build" / "connect_four.c").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("rlcard") is None, reason="needs nimbleq[games]")
 def test_doudizhu(tmp_path: Path) -> None:
     printed = run("doudizhu.py", tmp_path / "run", "2", "2")
@@ -94,6 +96,7 @@ def test_doudizhu(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "build" / "doudizhu.c").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("minatar") is None, reason="needs nimbleq[minatar]")
 def test_minatar(tmp_path: Path) -> None:
     printed = run("minatar.py", tmp_path / "run", "Breakout", "10000", "2")
