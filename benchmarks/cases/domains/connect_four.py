@@ -18,7 +18,6 @@ from benchmarks.cases.domains.parts import compressed, in_parts, into_docs, size
 from benchmarks.elo import intervals, ratings
 from benchmarks.record import Record
 from benchmarks.tables import header
-from examples import connect_four
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
@@ -39,6 +38,13 @@ PAIRS = [
 ]  # fmt: skip
 HEADER = header("player", "Elo above chance (95 %)", "ms a move", "Elo a ms")
 FLOOR_HEADER = header("network + search", "against", "score (95 % interval)", "pairs of games", "ms a move, both")
+
+
+def example() -> Any:
+    """``examples/connect_four.py``, which imports OpenSpiel."""
+    from examples import connect_four
+
+    return connect_four
 
 
 class Final(NamedTuple):
@@ -63,15 +69,15 @@ def start(quick: bool) -> Path:
     """The network that knows recorded games only."""
     artefact = pool(quick) / "recorded"
     if not (artefact / "model.json").exists():
-        games = connect_four.recorded(pool(quick) / "games", 400 if quick else POSITIONS)
-        connect_four.learn_from(games, artefact)
+        games = example().recorded(pool(quick) / "games", 400 if quick else POSITIONS)
+        example().learn_from(games, artefact)
     return artefact
 
 
 @cache
 def final(quick: bool) -> Final:
     """What it became by games against itself, as int8."""
-    words = (*connect_four.TRAIN, "--env-kwargs", f"opponent=pool:{pool(quick)}", "--from", start(quick))
+    words = (*example().TRAIN, "--env-kwargs", f"opponent=pool:{pool(quick)}", "--from", start(quick))
     run, _ = trained(f"{'quick-' * quick}connect-four", *words, "--steps", 2_000 if quick else STEPS)
     brief = ("--select-episodes", 200, "--max-episodes", 1000, "--workers", 1)
     return Final(run, compressed(run, "--keep", 0.8, "--passes", "fold", "int8", *brief))
@@ -87,17 +93,17 @@ def artefact_of(name: str, quick: bool) -> Path | None:
 def player(name: str, quick: bool, seed: int) -> Any:
     """Of a row of the table."""
     if name == CHANCE:
-        return connect_four.opponent_named("random", np.random.default_rng(seed))
+        return example().opponent_named("random", np.random.default_rng(seed))
     if name.startswith("search of "):
-        return connect_four.searching(int(name.split()[-1]), seed).step
+        return example().searching(int(name.split()[-1]), seed).step
     if name.startswith("search in Python of "):
-        return connect_four.searching_in_python(int(name.split()[-1]), seed).step
+        return example().searching_in_python(int(name.split()[-1]), seed).step
     artefact = artefact_of(name, quick)
     assert artefact is not None
-    policy = connect_four.opened_policy(artefact)
+    policy = example().opened_policy(artefact)
     if " + " in name:
-        return connect_four.guided(policy, int(name.split()[-1]), seed).step
-    return connect_four.alone(policy)
+        return example().guided(policy, int(name.split()[-1]), seed).step
+    return example().alone(policy)
 
 
 def meet(first: str, second: str, context: Context) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def meet(first: str, second: str, context: Context) -> dict[str, Any]:
 
     def ten(part: Sequence[int]) -> dict[str, list[Any]]:
         players = [player(name, context.quick, 1 + at + 2 * part[0]) for at, name in enumerate((first, second))]
-        duel = connect_four.duel(players[0], players[1], part)
+        duel = example().duel(players[0], players[1], part)
         return {"score": duel.score.tolist(), "first_ms": [duel.ms[0]], "second_ms": [duel.ms[1]]}
 
     words = ("connect-four", *digests, first, second)

@@ -12,7 +12,6 @@ from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.cases.domains.parts import in_parts, into_docs, size_of
 from benchmarks.record import ROOT, Record
 from benchmarks.tables import header
-from examples import doudizhu
 from nimbleq.compress.certify import verify_certificate
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.files import read_json
@@ -23,8 +22,15 @@ from nimbleq.rl.training.evaluate import interval95
 SECONDS, DECKS, PART = 7_200.0, 2_000, 100
 """An hour of two cores, as processor time; decks, and how many of them are saved at once."""
 RANDOM_FLOOR, RULE_FLOOR = 0.95, 0.60
-OTHERS = {"rule": ("RLCard's rule player", doudizhu.by_rule), "random": ("chance", doudizhu.at_random)}
+OTHERS = {"rule": "RLCard's rule player", "random": "chance"}
 HEADER = header("who plays", "against", "as the landlord", "as both peasants", "both seats (95 % interval)", "decks")
+
+
+def example() -> Any:
+    """``examples/doudizhu.py``, which imports RLCard."""
+    from examples import doudizhu
+
+    return doudizhu
 
 
 def folder(context: Context) -> Any:
@@ -35,8 +41,8 @@ def folder(context: Context) -> Any:
 def train(context: Context) -> dict[str, Any]:
     """Goes on where it was stopped; ``--within`` of the runner ends a turn."""
     place = folder(context)
-    state = learn(doudizhu.TRAINING, doudizhu.dealt, place / "checkpoint", 2.0 if context.quick else SECONDS)
-    policy = doudizhu.make_small(state.graph(), place / "artefacts", most=0 if context.quick else 1_000)
+    state = learn(example().TRAINING, example().dealt, place / "checkpoint", 2.0 if context.quick else SECONDS)
+    policy = example().make_small(state.graph(), place / "artefacts", most=0 if context.quick else 1_000)
     path = place / "artefacts" / "small" / "certificate.json"
     proof = read_json(path) if path.exists() else {"keep": 0.0, "certified": False}
     return {
@@ -54,14 +60,14 @@ def meet(who: str, other: str, context: Context) -> dict[str, Any]:
         if not small.exists():
             raise CellError("the network is not trained yet")
         name += f"-{load_artefact(small).digest[:16]}"
-        ours = doudizhu.running(Runtime(small))
+        ours = example().running(Runtime(small))
     else:
-        ours = doudizhu.by_rule
-    theirs = OTHERS[other][1]
+        ours = example().by_rule
+    theirs = {"rule": example().by_rule, "random": example().at_random}[other]
     decks = range(4 if context.quick else DECKS)
 
     def some(part: Sequence[int]) -> dict[str, list[Any]]:
-        return {"won": doudizhu.duel(ours, theirs, part).tolist()}
+        return {"won": example().duel(ours, theirs, part).tolist()}
 
     return in_parts(name, [decks[start : start + PART] for start in range(0, len(decks), PART)], some)
 
@@ -80,10 +86,10 @@ def row(name: str, cell: dict[str, Any]) -> str:
     who, other = name.split(" : ")
     won = np.array(cell["won"], float)
     low, high = interval95(won.mean(axis=1))
-    player = "network, int8" if who == "network" else OTHERS[who][0]
+    player = "network, int8" if who == "network" else OTHERS[who]
     landlord, peasants = won.mean(axis=0)
     both = f"{won.mean():.1%} ({low:.1%} to {high:.1%})"
-    return f"| {player} | {OTHERS[other][0]} | {landlord:.1%} | {peasants:.1%} | {both} | {len(won):,} |"
+    return f"| {player} | {OTHERS[other]} | {landlord:.1%} | {peasants:.1%} | {both} | {len(won):,} |"
 
 
 def short(record: Record, names: Sequence[str] | None = None) -> str:
