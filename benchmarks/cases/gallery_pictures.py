@@ -87,10 +87,10 @@ def _returns(small: Artefact) -> bytes:
     teacher, student = (np.asarray(certificate["returns"][name], float) for name in ("teacher", "student"))
     edges = np.histogram_bin_edges(np.concatenate([teacher, student]), BINS)
     counts = [np.histogram(values, edges)[0] for values in (teacher, student)]
-    frame = Frame(WIDTH, HIGH, top=40)
+    frame = Frame(WIDTH, HIGH, top=56)
     x = Scale(*padded(edges.tolist()), *frame.x)
     y = Scale(0.0, 1.1 * float(max(count.max() for count in counts)), *frame.y, whole=True)
-    parts = [axes(frame, x, y, x_label="return", y_label="episodes", x_format=units.trimmed)]
+    parts = [axes(frame, x, y, x_label="return", y_label="episodes", x_format=units.trimmed, y_format=units.count)]
     for place, class_ in enumerate(("band", "cell action1")):
         for low, high, count in zip(edges, edges[1:], counts[place], strict=False):
             left, wide = x(float(low)), x(float(high)) - x(float(low))
