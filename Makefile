@@ -1,4 +1,4 @@
-# make demo | test | test-long | test-targets | test-tpu | test-ray | lint | bench | bench-train | bench-compress | bench-distributed | bench-domains | install: each installs what it needs into .venv first.
+# make demo | test | test-long | test-targets | test-tpu | test-ray | lint | bench | bench-train | bench-compress | bench-distributed | bench-domains | bench-robot | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains docs clean
+.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains bench-robot docs clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -107,6 +107,20 @@ bench-domains: install
 	  --editable ".[dev,medicine,trading,driving,games]"
 	$(BIN)/python -m pytest tests/domains
 	$(BIN)/python -m benchmarks.run sepsis diagnosis trading order_book driving connect_four doudizhu minatar $(ARGS)
+	$(MAKE) bench-robot
+
+# A Crazyflie in crazyflow, which excludes the jax of the extra xla: in an environment of its own; about an hour.
+ROBOT := $(VENV)/robot
+bench-robot: $(ROBOT)/.installed
+	OMP_NUM_THREADS=1 $(ROBOT)/bin/python -m pytest tests/domains/test_robot.py tests/test_examples.py::test_robot
+	$(ROBOT)/bin/python -m benchmarks.run robot $(ARGS)
+
+$(ROBOT)/.installed: $(STAMP)
+	test -x $(ROBOT)/bin/python || $(PYTHON) -m venv $(ROBOT)
+	$(ROBOT)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" "setuptools>=77" "numpy>=2.0"
+	$(ROBOT)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[robot]" \
+	  pytest pytest-timeout hypothesis
+	touch $@
 
 # Actors on environments that sleep, beside RLlib and torchrl, which get environments of their own; wants a quiet machine,
 # 5 GB of memory and about an hour. ARGS="--only nimbleq".

@@ -10,6 +10,7 @@ DOMAINS = {
     "sepsis": "treating sepsis: survival computed exactly, for the small policy, too",
     "diagnosis": "ordering costly tests beside logistic regression on all of them",
     "trading": "an index day by day, walk-forward, beside buy-and-hold and momentum",
+    "robot": "a Crazyflie in crazyflow beside its built-in controller, in an environment of its own",
     "driving": "roads of highway-env beside Stable-Baselines3's recipe, cars by rule and chance",
     "connect_four": "a network alone and in a tree search, beside OpenSpiel's: Elo per millisecond",
     "doudizhu": "a network that values each legal play, beside RLCard's rule player and chance",
