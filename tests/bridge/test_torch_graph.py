@@ -606,7 +606,7 @@ def test_rounding_inside_is_refused_by_name(how: Callable[[Tensor], Tensor], dty
 
 UNSUPPORTED: dict[str, tuple[Any, ObsSpec, str]] = {
     "ceil mode": (nn.Sequential(nn.Sequential(nn.MaxPool2d(2, ceil_mode=True))), IMAGE, r"in 0\.0, Max.*ceil_mode"),
-    "unknown layer": (nn.Sequential(nn.Linear(6, 2), nn.Tanh()), VECTOR, r"tanh \(in 1, Tanh\)"),
+    "unknown layer": (nn.Sequential(nn.Linear(6, 2), nn.Softplus()), VECTOR, r"exp \(in 1, Softplus\)"),
     "gelu": (nn.Sequential(nn.Linear(6, 2), nn.GELU()), VECTOR, r"gelu \(in 1, GELU\)"),
     "recurrent": (vector_net(lambda net, x: net.out(torch.sigmoid(x))), VECTOR, "sigmoid"),
     "unknown function": (vector_net(lambda net, x: torch.sin(net.out(x))), VECTOR, "sin"),

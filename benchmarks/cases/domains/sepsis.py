@@ -33,7 +33,14 @@ def measure(seed: int, context: Context) -> dict[str, Any]:
     medicine.compress(run.path, ward)
     exact = medicine.judged(run.path, ward)
     small, teacher = size_of(run.artefact("small")), size_of(run.teacher)
-    return {**exact, "seed": seed, "small": small, "teacher_size": teacher, "train_seconds": said["train_seconds"]}
+    return {
+        "survival": exact["returns"],
+        "kept": exact["kept"],
+        "seed": seed,
+        "small": small,
+        "teacher_size": teacher,
+        "train_seconds": said["train_seconds"],
+    }
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
