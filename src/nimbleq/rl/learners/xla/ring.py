@@ -70,9 +70,11 @@ class Ring(NamedTuple):
 def empty_ring(config: TrainConfig, spec: EnvSpec) -> Ring:
     """Room for ``replay.capacity`` steps."""
     shape = config.replay.capacity // config.envs, config.envs
-    obs = jnp.zeros((*shape, *spec.obs.shape), spec.obs.dtype)
-    flags = jnp.zeros(shape, bool)
-    return Ring(obs, obs, jnp.zeros(shape, jnp.int32), jnp.zeros(shape), flags, flags, jnp.zeros((), jnp.int32))
+    # Arrays of their own, each: a program takes over the memory of what it changes.
+    obs, next_obs = (jnp.zeros((*shape, *spec.obs.shape), spec.obs.dtype) for _ in range(2))
+    terminated, truncated = (jnp.zeros(shape, bool) for _ in range(2))
+    none = jnp.zeros((), jnp.int32)
+    return Ring(obs, next_obs, jnp.zeros(shape, jnp.int32), jnp.zeros(shape), terminated, truncated, none)
 
 
 class RingReplay:
