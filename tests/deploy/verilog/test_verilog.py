@@ -53,6 +53,10 @@ def files_of(graph: Graph, options: VerilogOptions) -> dict[str, bytes]:
         for graph, options, marks in zip(
             [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), pytest.mark.long] * 2, strict=True
         )
+    ]
+    + [
+        pytest.param(int_mlp(100, 80, 3), VerilogOptions(reuse=reuse), id=f"many, {reuse}", marks=pytest.mark.targets)
+        for reuse in (2, 64)
     ],
 )
 def test_simulated_integers_are_the_interpreters(graph: Graph, options: VerilogOptions, tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ $tables
     reg [$count:0] count;      // inputs taken, or sums sent, since the state began
     reg [$group:0] group;      // of outputs
     reg [$address:0] address;  // of weights
-    reg signed [$read:0] x [0:$last_input];
-    reg signed [$held:0] sums [0:$last_lane];
+    reg [$inputs_held:0] x;    // the first in the lowest bits
+    reg [$biases:0] sums;
     wire [$row:0] row = weights(address);
     wire [$biases:0] start = bias(state == LOAD ? 0 : group + 1);
-    wire signed [$held:0] sum = sums[0];
+    wire signed [$read:0] first = x[$read:0];
+    wire signed [$held:0] sum = sums[$held:0];
 $rounding
     integer i;
     always @(posedge clk) begin
@@ -39,32 +40,31 @@ $rounding
             count <= 0;
         end else if (state == LOAD) begin
             if (in_valid) begin
-                for (i = 0; i < $last_input; i = i + 1) x[i] <= x[i + 1];
-                x[$last_input] <= in;
+                x <= {in, x} >> $read_bits;
                 count <= count == $last_input ? 0 : count + 1;
                 if (count == $last_input) state <= ADD;
             end
-            for (i = 0; i < $lanes; i = i + 1) sums[i] <= start[i * $held_bits +: $held_bits];
+            sums <= start;
             group <= 0;
             address <= 0;
         end else if (state == ADD) begin
-            for (i = 0; i < $last_input; i = i + 1) x[i] <= x[i + 1];
-            x[$last_input] <= x[0];
+            x <= {x[$read:0], x} >> $read_bits;
             for (i = 0; i < $lanes; i = i + 1)
-                sums[i] <= sums[i] + $$signed(row[i * $weight_bits +: $weight_bits]) * x[0];
+                sums[i * $held_bits +: $held_bits] <= $$signed(sums[i * $held_bits +: $held_bits])
+                    + $$signed(row[i * $weight_bits +: $weight_bits]) * first;
             address <= address + 1;
             count <= count == $last_input ? 0 : count + 1;
             if (count == $last_input) state <= SEND;
         end else begin
             out_valid <= 1'b1;
             out <= $result;
-            for (i = 0; i < $last_lane; i = i + 1) sums[i] <= sums[i + 1];
+            sums <= sums >> $held_bits;
             count <= count + 1;
             if (group * $lanes + count == $last_output) begin
                 count <= 0;
                 state <= LOAD;
             end else if (count == $last_lane) begin
-                for (i = 0; i < $lanes; i = i + 1) sums[i] <= start[i * $held_bits +: $held_bits];
+                sums <= start;
                 group <= group + 1;
                 count <= 0;
                 state <= ADD;
@@ -138,7 +138,7 @@ def folded_modules(core: Core, chain: Sequence[Stage], name: str) -> str:
 
 def _layer(stage: Stage, name: str) -> str:
     inputs, outputs, lanes, groups = len(stage.rows[0]), len(stage.rows), stage.lanes, stage.groups
-    held, made = width(*stage.sums), width(*stage.made)
+    held, made, read = width(*stage.sums), width(*stage.made), width(*stage.source)
     weight = width(min(map(min, stage.rows)), max(map(max, stage.rows)))
     rows = [*stage.rows, *[(0,) * inputs] * (groups * lanes - outputs)]
     bias = [*stage.bias, *[0] * (groups * lanes - outputs)]
@@ -152,7 +152,7 @@ def _layer(stage: Stage, name: str) -> str:
         tables, result = tables + more, "result"
     return _LAYER.substitute(
         what=stage.name, name=name, inputs=inputs, outputs=outputs, lanes=lanes, last_input=inputs - 1,
-        last_output=outputs - 1, last_lane=lanes - 1, read=width(*stage.source) - 1, made=made - 1, held=held - 1,
+        last_output=outputs - 1, last_lane=lanes - 1, read=read - 1, read_bits=read, inputs_held=inputs * read - 1, made=made - 1, held=held - 1,
         held_bits=held, weight_bits=weight, row=weight * lanes - 1, biases=held * lanes - 1, result=result,
         tables="\n".join(f"    {line}" for line in tables), rounding=rounding,
         count=max(inputs, lanes).bit_length() - 1, group=groups.bit_length() - 1, address=len(words).bit_length() - 1,
