@@ -156,7 +156,7 @@ def searching_in_python(simulations: int, seed: int) -> Any:
     return mcts.MCTSBot(GAME, UCT_C, simulations, mcts.RandomRolloutEvaluator(1, rng), random_state=rng)
 
 
-class NetworkEvaluator(mcts.Evaluator):  # type: ignore[misc]  # (untyped)
+class NetworkEvaluator(mcts.Evaluator):
     """Values and priors of positions from a Q-network, in place of random playouts."""
 
     def __init__(self, policy: Runtime) -> None:
