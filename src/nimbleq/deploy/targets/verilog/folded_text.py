@@ -152,7 +152,8 @@ def _layer(stage: Stage, name: str) -> str:
         tables, result = tables + more, "result"
     return _LAYER.substitute(
         what=stage.name, name=name, inputs=inputs, outputs=outputs, lanes=lanes, last_input=inputs - 1,
-        last_output=outputs - 1, last_lane=lanes - 1, read=read - 1, read_bits=read, inputs_held=inputs * read - 1, made=made - 1, held=held - 1,
+        last_output=outputs - 1, last_lane=lanes - 1, read=read - 1, read_bits=read, inputs_held=inputs * read - 1,
+        made=made - 1, held=held - 1,
         held_bits=held, weight_bits=weight, row=weight * lanes - 1, biases=held * lanes - 1, result=result,
         tables="\n".join(f"    {line}" for line in tables), rounding=rounding,
         count=max(inputs, lanes).bit_length() - 1, group=groups.bit_length() - 1, address=len(words).bit_length() - 1,
