@@ -189,3 +189,13 @@ def test_what_cannot_be_searched_is_one_line(inline: Any, tmp_path: Path) -> Non
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "study.db").write_text("not a database, " * 100)
     assert "study.db is no search" in one_line(inline(*words, "--trials", "1"))
+
+
+@pytest.mark.long
+def test_a_network_that_remembers_is_tuned(inline: Any, tmp_path: Path) -> None:
+    space = {"learner.lr": {"low": 1e-3, "high": 1e-2}, "network.memory": {"choices": [4]}}
+    (tmp_path / "space.json").write_text(json.dumps(space))
+    words = ("--space", tmp_path / "space.json", "--out", tmp_path / "out", "--trials", "1", "--json")
+    done = inline("tune", *SMALL, *words)
+    assert done.code == 0, done.err
+    assert done.json["complete"] == 1

@@ -17,14 +17,16 @@ import numpy as np
 
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, DivergedError
+from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.nets.network import greedy_policy
 from nimbleq.rl.rules import check_settings
-from nimbleq.rl.training.best import load_best
+from nimbleq.rl.training.best import best_graphs, load_best
 from nimbleq.rl.training.evaluate import Evaluator
 from nimbleq.rl.training.train import train
 from nimbleq.rl.tuning.space import Choices, Plain, Space, applied
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
+from nimbleq.types import Policy
 
 if TYPE_CHECKING:
     import optuna
@@ -158,7 +160,10 @@ class _Watch:
 def _return_of(config: TrainConfig, run: RunDir) -> float:
     """Mean return of fresh greedy episodes of the best network; they are not those that judge a policy later."""
     with Evaluator(config.env) as evaluate:
-        policy = greedy_policy(load_best(config, evaluate.spec, run.best), evaluate.spec.branches)
+        if config.network.memory:
+            policy: Policy = GraphPolicy(best_graphs(config, evaluate.spec, run.best).policy)
+        else:
+            policy = greedy_policy(load_best(config, evaluate.spec, run.best), evaluate.spec.branches)
         seeds = episode_seeds("select", config.seed, config.evaluation.final_episodes)
         return float(evaluate(policy, seeds.tolist()).returns.mean())
 
