@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chinese import chinese_page, in_chinese
-from benchmarks.record import ROOT
+from benchmarks.record import MISSING, ROOT
 
 README = ROOT / "README.md"
 
@@ -49,6 +49,16 @@ def time_text(seconds: float) -> str:
 def header(*columns: str) -> str:
     """The first two lines of a Markdown table."""
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def owed(missed: Sequence[str]) -> list[str]:
+    """Lines below a table: the floors that its figures miss."""
+    return ["", f"Owed and missed: {'; '.join(missed)}."] if missed else []
+
+
+def unmeasured(missing: Sequence[str]) -> list[str]:
+    """Lines below a table: the cells that it cannot show."""
+    return ["", f"Cells {MISSING}: {', '.join(missing)}."] if missing else []
 
 
 def into_readme(name: str, table: str) -> None:

@@ -21,7 +21,7 @@ from benchmarks.case import Case, Cell, Context
 from benchmarks.process import measure as in_process
 from benchmarks.record import Record
 from benchmarks.statistics import RESAMPLES, median
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.types import Array
 
 ACTORS = (1, 2, 4, 8, 16, 32)
@@ -141,7 +141,7 @@ def table(record: Record, names: Sequence[str]) -> str:
         ]
     else:
         lines += ["", f"{KILLED}: {record.why(KILLED)}."]
-    return "\n".join([*lines, "", record.footnote(), ""])
+    return "\n".join([*lines, *owed(missed(record)), "", record.footnote(), ""])
 
 
 def missed(record: Record) -> list[str]:

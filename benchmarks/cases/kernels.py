@@ -21,7 +21,7 @@ from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.cases.sparse import taking_turns
 from benchmarks.networks import int_mlp, mlp
 from benchmarks.process import nimbleq
-from benchmarks.record import ROOT, Record
+from benchmarks.record import MISSING, ROOT, Record
 from benchmarks.statistics import PAIRS
 from benchmarks.tables import header
 from nimbleq.compress.quantize.post_training import quantize
@@ -169,7 +169,8 @@ def table(record: Record, names: Sequence[str]) -> str:
         header("network", "zeros by layer", "float32", "int8"),
         *record.rows([name for name in names if name.startswith(TRAINED)], skipped, 4), "",
         "What one core does at most in a nanosecond.", "",
-        header("what", "a nanosecond"), *(f"| {name} | {value:.3g} |" for name, value in top.items()), "",
+        header("what", "a nanosecond"), *(f"| {name} | {value:.3g} |" for name, value in top.items()),
+        *([] if top else [f"| {CEILING} | {MISSING} |"]), "",
     ])  # fmt: skip
 
 

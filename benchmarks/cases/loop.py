@@ -15,7 +15,7 @@ from benchmarks.case import Case, Cell, CellError, Context
 from benchmarks.networks import int_mlp
 from benchmarks.realtime.watch import beside_a_busy_core
 from benchmarks.record import Record
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.loop import emit_loop
@@ -130,7 +130,7 @@ def table(record: Record, names: Sequence[str]) -> str:
         *summary, "",
         header("round", "decisions", "missed", "missed by the empty loop", "decision p50 / p99.9 / worst",
                "jitter p50 / p99.9", "of the empty loop"),
-        *record.rows(names, row, 7), "",
+        *record.rows(names, row, 7), *owed(missed(record)), "",
     ])  # fmt: skip
 
 

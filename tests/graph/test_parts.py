@@ -119,5 +119,5 @@ def test_pixels_are_scaled_by_what_their_space_reaches() -> None:
 def test_packed_observations_come_back_bit_for_bit() -> None:
     packing, obs = Packing(SPEC.obs), observations(20)
     packed = packing.pack(obs)
-    assert packed.shape == (20, 3 * 120 + 81 + 4 * (64 + 3))
+    assert packed.shape == (20, 3 * 120 + 11 + 4 * (64 + 3))
     assert np.array_equal(packing.unpack(packed), obs)

@@ -17,7 +17,7 @@ from benchmarks.cases.domains.elo_plot import write_plot
 from benchmarks.cases.domains.parts import compressed, in_parts, into_docs, size_of, trained
 from benchmarks.elo import intervals, ratings
 from benchmarks.record import Record
-from benchmarks.tables import header
+from benchmarks.tables import header, unmeasured
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
@@ -188,7 +188,8 @@ def floor_row(name: str, cell: dict[str, Any]) -> str:
 
 def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
-    return f"{short(record)}\n\n{record.footnote()}\n"
+    missing = [name for name in names if not record.finished(name)]
+    return "\n".join([short(record), *unmeasured(missing), "", record.footnote(), ""])
 
 
 def missed(record: Record) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks.cases.domains.robot_plot import write_plot
 from benchmarks.process import inline
 from benchmarks.record import Record
 from benchmarks.statistics import Share
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.deploy.runtime import Runtime
 
 TASKS = ("FigureOfEight", "BehindThePillar")
@@ -114,7 +114,7 @@ def short(record: Record) -> str:
 
 def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
-    return f"{short(record)}\n\n{record.footnote()}\n"
+    return "\n".join([short(record), *owed(missed(record)), "", record.footnote(), ""])
 
 
 def draw(record: Record, results: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nimbleq.config import EnvConfig, ReplayConfig
 from nimbleq.rl.envs.vector import VectorEnv
 from nimbleq.rl.masks import nth_legal
+from nimbleq.rl.replay.packing import Packing
 from nimbleq.rl.replay.ring import Replay
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
@@ -106,7 +107,8 @@ def test_the_ring_holds_the_oracles_last_transitions(
     slots = {number % capacity: transition for number, transition in enumerate(expected)}  # later ones replace
     for slot, transition in slots.items():
         for (name, kept), wanted in zip(replay.store._asdict().items(), transition[1:], strict=True):
-            assert kept[slot].tolist() == pytest.approx(wanted, abs=1e-5), (name, slot)
+            row = Packing(obs).unpack(kept[slot][None])[0] if name.endswith("obs") else kept[slot]
+            assert row.tolist() == pytest.approx(wanted, abs=1e-5), (name, slot)
     if len(replay) > 0:
         batch = replay.sample(np.random.default_rng(seed), 32)
         for row, slot in enumerate(batch.index.tolist()):

@@ -43,11 +43,12 @@ def engine_for(config: TrainConfig, spec: EnvSpec | None) -> Engine[Any, Any]:
     wanted = config.learner.engine
     if wanted == AUTO:
         rows = [row for row in ENGINES.values() if _misses(row, config) is None] or list(ENGINES.values())
-        reasons = {row.name: _why_not(row, config, spec) for row in rows}
-        found = next((row for row in rows if reasons[row.name] is None), None)
-        if found is None:
-            raise ConfigError(str(reasons[rows[-1].name]))
-        return found
+        reason = None
+        for row in rows:  # one after the other: to ask a row may load what it computes with
+            reason = _why_not(row, config, spec)
+            if reason is None:
+                return row
+        raise ConfigError(str(reason))
     if wanted not in ENGINES:
         raise ConfigError(f"there is no learner.engine {wanted!r}; choose from {', '.join(choices())}")
     reason = _why_not(ENGINES[wanted], config, spec)

@@ -79,7 +79,7 @@ NQ_INLINE int nq_nonzero_f32(const float *x, const int count, float *value, int3
     for (; i < count; ++i) {
         value[n] = x[i];
         row[n] = i;
-        n += x[i] != 0.0f;
+        n += !(x[i] >= 0.0f && x[i] <= 0.0f); /* NaN, too */
     }
     return n;
 }
