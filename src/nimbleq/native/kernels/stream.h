@@ -70,7 +70,7 @@ static float *nq_stream_forward(const nq_stream *net, const float *weights, cons
         for (int j = 0; j < out; ++j) work[j] = bias[j];
         for (int i = 0; i < in; ++i) {
             const float value = x[i], *row = weights + i * out;
-            if (value != 0.0f)
+            if (!(value >= 0.0f && value <= 0.0f))
                 for (int j = 0; j < out; ++j) work[j] += value * row[j];
         }
         if (l == net->layers - 1) break;
@@ -122,7 +122,7 @@ static void nq_stream_backward(
             for (int i = 0; i < in; ++i) {
                 const float value = below[i], *row = weights + i * out;
                 float *trace = traces + i * out, sum = 0.0f;
-                if (value != 0.0f)
+                if (!(value >= 0.0f && value <= 0.0f))
                     for (int j = 0; j < out; ++j) trace[j] += value * other[j];
                 if (l > 0)
                     for (int j = 0; j < out; ++j) sum += row[j] * other[j];

@@ -53,7 +53,11 @@ def linear(layer: Layer) -> list[str]:
 
 def _there(layer: Layer) -> str:
     """The condition that input ``k`` is not zero, where most are."""
-    return f" if ({layer.x}[k] != 0)" if layer.source in layer.layout.bits else ""
+    if layer.source not in layer.layout.bits:
+        return ""
+    value = f"{layer.x}[k]"
+    real = as_float(layer, value) == value  # != would warn of floats; NaN is not left out
+    return f" if (!({value} >= 0.0f && {value} <= 0.0f))" if real else f" if ({value} != 0)"
 
 
 def _of_bits(layer: Layer) -> list[str]:
