@@ -170,8 +170,8 @@ def test_weights_of_every_format_are_tried() -> None:
 QUICK = {"c", "onnx"}
 ROWS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets]) for name in TARGETS]
 """The others, which take toolchains of their own, in `make test-targets` only."""
-LONG = {"Conv2d": pytest.mark.long}
-"""What takes half a minute to compile."""
+LONG = dict.fromkeys(("Conv2d", "Linear", "ObliqueTree", "AxisTree"), pytest.mark.long)
+"""What takes ten seconds or more to compile."""
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind in OPS])

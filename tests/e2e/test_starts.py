@@ -115,6 +115,7 @@ def test_what_is_no_better_than_random_play_is_not_compressed(
     assert (run / "artefacts" / "teacher").is_dir(), "what was trained is kept"
 
 
+@pytest.mark.long
 def test_two_commands_in_one_run(inline: Any, cli: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ("train", *WORDS, "--steps", "100000000", "--out", run, "--checkpoint-seconds", "0.1")
@@ -208,6 +209,7 @@ def read_only(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=800, check=False)
 
 
+@pytest.mark.long
 def test_a_run_that_cannot_be_written_is_still_read(inline: Any, run: Path) -> None:
     build = run / "build"
     assert inline("export", run, "--to", "c", "--out", build).code == 0

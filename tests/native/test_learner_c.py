@@ -66,7 +66,7 @@ def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
             assert run(program) == pytest.approx(plain, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("folder", LINES)
+@pytest.mark.parametrize("folder", [pytest.param(each, marks=LONG.get(each, ())) for each in LINES])
 def test_sanitizers_are_silent(folder: str, tmp_path: Path) -> None:
     """Unoptimised: unrolled code under sanitizers takes minutes to compile."""
     run(build(folder, tmp_path, "x86-64", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))

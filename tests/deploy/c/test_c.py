@@ -114,6 +114,7 @@ def seven_bits(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("compiler", "flags"), BUILDS)
 def test_bytes_times_bytes_agree_with_the_interpreter(compiler: str, flags: Sequence[str], tmp_path: Path) -> None:
     graphs = [

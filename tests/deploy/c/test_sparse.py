@@ -129,6 +129,7 @@ def sparse_middle(graph: Graph, left: float, height: int) -> Graph:
     return replace(graph, weights=graph.weights | {"w1": weight}).with_storage({"w1": how})
 
 
+@pytest.mark.long
 def test_vector_code_leaves_out_blocks_of_zeros_where_that_pays(tmp_path: Path) -> None:
     nets = [net(*widths) for net in (mlp, int_mlp) for widths in ((7, 70, 93, 5), (3, 33, 89, 2))]
     pays = [sparse_middle(net, left, height) for net in nets for left, height in ((0.02, 1), (0.08, 4), (0.0, 4))]

@@ -51,7 +51,7 @@ def tree_policy(kind: type[ops.Op], depth: int, leaves: Leaves, seed: int = 0) -
 @pytest.mark.parametrize(
     ("kind", "depth", "leaves", "masked"),
     [
-        (ops.ObliqueTree, 2, "actions", False),
+        pytest.param(ops.ObliqueTree, 2, "actions", False, marks=pytest.mark.long),
         (ops.ObliqueTree, 2, "rows", True),
         pytest.param(ops.ObliqueTree, 5, "rows", False, marks=pytest.mark.targets),
         pytest.param(ops.AxisTree, 4, "actions", True, marks=pytest.mark.long),

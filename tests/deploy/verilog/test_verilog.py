@@ -51,7 +51,7 @@ def files_of(graph: Graph, options: VerilogOptions) -> dict[str, bytes]:
     [
         pytest.param(graph, options, id=str(options), marks=marks)
         for graph, options, marks in zip(
-            [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), pytest.mark.long] * 2, strict=True
+            [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), *[pytest.mark.long] * 2, ()], strict=True
         )
     ]
     + [
