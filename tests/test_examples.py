@@ -55,6 +55,7 @@ BRIEFLY = ("--recipe", "linear", "--no-scratch", "--select-episodes", "60", "--w
 """Options of ``nimbleq compress``."""
 
 
+@pytest.mark.long
 def test_order_book(tmp_path: Path) -> None:
     printed = run("order_book.py", tmp_path / "run", "2000", *BRIEFLY)
     earned = [float(line.split("earn ")[1].split()[0]) for line in printed.splitlines() if "µs earn" in line]

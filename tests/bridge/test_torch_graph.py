@@ -357,6 +357,7 @@ def test_raw_images(names: list[str]) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(graphs_with_obs("float"))
+@pytest.mark.long
 def test_random_graphs_survive_the_way_through_torch(case: tuple[Graph, Array]) -> None:
     graph, obs = case
     expected = interpret(graph, obs)["q"]

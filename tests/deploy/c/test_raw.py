@@ -223,6 +223,7 @@ def test_plain_interfaces_need_nothing() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
+@pytest.mark.long
 def test_random_dicts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     names = st.text("abz_ .9", min_size=1, max_size=4)
     parts = st.sampled_from([space for name, space in SPACES.items() if name not in ("dict", "tuple")])
