@@ -37,9 +37,14 @@ def stamp() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
         "versions": {"nimbleq": VERSION, "python": platform.python_version(), **_versions()},
-        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_unplaced, sys.argv[1:])]),
         "commit": _commit(),
     }
+
+
+def _unplaced(word: str) -> str:
+    """A word of a command without the folders of this machine."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 class Record:

@@ -57,18 +57,21 @@ def test_what_is_refused(inline: Any, tmp_path: Path) -> None:
 
 
 def test_a_run_becomes_an_entry_without_what_does_not_belong(inline: Any, tmp_path: Path) -> None:
-    run, zoo = tmp_path / "run", tmp_path / "zoo"
+    run, zoo = tmp_path / "cartpole", tmp_path / "zoo"
     shutil.copytree(ZOO / "cartpole", run)
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "state.safetensors").write_bytes(bytes(100))
     shutil.copytree(run / "artefacts" / "small", run / "artefacts" / "other")
     (run / "metrics.jsonl").write_text("{}")
+    said = run / "results" / "small" / "compress.json"
+    said.write_text(said.read_text().replace("runs/cartpole", str(run)))  # as where it was made
     (run / "artefacts" / "small" / "notes.txt").write_text("mine")
     done = inline("zoo", "mine", "--add", run, "--folder", zoo, "--json")
     assert done.code == 0, done.err
     assert done.json["size_bytes"] == 7
     assert files_of(zoo / "mine") == files_of(ZOO / "cartpole")
     assert "something at" in one_line(inline("zoo", "mine", "--add", run, "--folder", zoo))
+    assert str(tmp_path) not in "".join(path.read_text() for path in (zoo / "mine").rglob("*.json"))
     assert "--add needs the name" in one_line(inline("zoo", "--add", run, "--folder", zoo))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from nimbleq.errors import ConfigError, FileError
 from nimbleq.figures import shown
 from nimbleq.files import read_json, write_folder
 from nimbleq.graph.artefact import Artefact, load_artefact
+from nimbleq.graph.artefact_files import PROVENANCE, sealed, unsealed
 from nimbleq.rundir import TEACHER, RunDir, check_name, open_run
 from nimbleq.verbs.common import Output, run_env
 
@@ -161,11 +164,26 @@ def added(name: str, run: RunDir, folder: Path, console: Console) -> dict[str, A
 
 
 def _keep(run: RunDir, new: Path) -> None:
-    """Copy what belongs into the zoo."""
+    """Copy what belongs into the zoo, without the names of folders of this machine."""
+    named = {str(run.path.resolve()), str((run.load_result("train") or {}).get("run", run.path))}
+    places = {each for each in named if Path(each).is_absolute()}
     for path in _kept(run):
         place = new / path.relative_to(run.path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        if path.name == PROVENANCE:
+            said = json.dumps(unsealed(path.parent, PROVENANCE))
+            place.write_bytes(sealed(json.loads(_moved(said, places))))
+        elif path.is_relative_to(run.result("train").parent):
+            place.write_text(_moved(path.read_text(), places))
+        else:
+            shutil.copyfile(path, place)
+
+
+def _moved(text: str, places: Set[str]) -> str:
+    """JSON in which a run at one of ``places`` is called ``runs/ITS NAME``, also inside a command."""
+    for place in places:
+        text = re.sub(rf"(?<=[\s\"=']){re.escape(place)}(?=[\s\"'/])", f"runs/{Path(place).name}", text)
+    return text
 
 
 def _kept(run: RunDir) -> Iterator[Path]:
