@@ -85,10 +85,20 @@ def saved_config(run: RunDir) -> TrainConfig:
     Raises:
         FileError: it was imported, not trained, or its ``config.json`` is damaged.
     """
-    saved = _read_config(run).get("train")
+    saved = trained_config(run)
     if saved is None:
         raise FileError(f"{run.path} was imported, not trained: there is nothing to resume")
-    return cast(TrainConfig, _from_file(TrainConfig, saved, run))
+    return saved
+
+
+def trained_config(run: RunDir) -> TrainConfig | None:
+    """The settings a run was trained with; None: it was imported.
+
+    Raises:
+        FileError: its ``config.json`` is damaged.
+    """
+    saved = _read_config(run).get("train")
+    return None if saved is None else cast(TrainConfig, _from_file(TrainConfig, saved, run))
 
 
 def _from_file(kind: type, value: Any, run: RunDir) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ import tyro
 from nimbleq.console import Console, size_text
 from nimbleq.deploy.targets import STANDARD, TARGETS
 from nimbleq.graph.artefact import load_artefact
-from nimbleq.verbs.common import Output, artefact_and_run
+from nimbleq.rundir import RunDir
+from nimbleq.verbs.common import Output, artefact_and_run, trained_config
 
 To = Annotated[
     tuple[str, ...],
@@ -68,12 +69,27 @@ Args = with_target_options()
 
 def main(args: Common, console: Console) -> tuple[dict[str, Any], bool]:
     """Write and list the files."""
-    path, _ = artefact_and_run(args.artefact)
-    options = {name: getattr(args, _field(name)) for name, row in TARGETS.items() if fields(row.options)}
+    path, run = artefact_and_run(args.artefact)
+    options = {
+        name: _as_trained(getattr(args, _field(name)), run) for name, row in TARGETS.items() if fields(row.options)
+    }
     limits = {} if args.max_flash is None and args.max_ram is None else _within(path, args, console)
     if limits.get("exceeded"):
         return {"artefact": str(path), "out": None, "targets": [], "files": {}, **limits}, False
     return export_artefact(path, args.to, args.out, console, args.name, options) | limits, True
+
+
+def _as_trained(options: Any, run: RunDir | None) -> Any:
+    """Options of a target whose learner goes on as ``run`` learnt, where they do not say how."""
+    config = None if run is None or not getattr(options, "learn", False) else trained_config(run)
+    if config is None or config.algorithm != "stream":
+        return options
+    known = {
+        "gamma": config.learner.gamma, "decay": config.stream.trace_decay, "step": config.learner.lr,
+        "bound": config.stream.overshoot,
+    }  # fmt: skip
+    missing = {name: value for name, value in known.items() if getattr(options.learning, name) is None}
+    return replace(options, learning=replace(options.learning, **missing))
 
 
 def _within(path: Path, args: Common, console: Console) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A policy that learns on where it runs: the emitted C gives the bits of the learner that trained it."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ CONFIG = with_changes(
     TrainConfig(EnvConfig("CartPole-v1"), NetworkConfig(hidden=(8, 6)), algorithm="stream", envs=1), {"learner.lr": 1.0}
 )
 SPEC = EnvSpec(ObsSpec((3,)), 4)
+LEARNING = LearnOptions(CONFIG.learner.gamma, CONFIG.stream.trace_decay, CONFIG.learner.lr, CONFIG.stream.overshoot)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ class Emitted:
         compiler = find_compiler()
         if compiler is None:
             pytest.skip("no C compiler")
-        files = emit_learn(graph, "policy", LearnOptions(observations=40))
+        files = emit_learn(graph, "policy", replace(LEARNING, observations=40))
         library = compile_library(files, folder / "learn.so", compiler, flags)
         self.library = ctypes.CDLL(str(library))
         self.library.policy_learn_update.restype = ctypes.c_float
@@ -107,7 +109,7 @@ def test_a_loop_of_its_own_explores_and_refuses(learner, tmp_path):
 
 
 def test_masks_reach_it(learner):
-    files = emit_learn(with_mask(learner.graph()), "policy", LearnOptions())
+    files = emit_learn(with_mask(learner.graph()), "policy", LEARNING)
     assert "const uint8_t *next_legal" in files["policy_learn.h"]
 
 
@@ -118,7 +120,7 @@ def test_it_is_freestanding_and_without_warnings(learner, tmp_path):
     if compiler is None:
         pytest.skip("no gcc")
     for graph in (learner.graph(), with_mask(learner.graph())):
-        files = emit_learn(graph, "policy", LearnOptions())
+        files = emit_learn(graph, "policy", LEARNING)
         for name, text in files.items():
             (tmp_path / name).write_text(text)
         flags = ["-std=c99", "-ffreestanding", "-nostdlib", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-c"]
@@ -129,10 +131,12 @@ def test_it_is_freestanding_and_without_warnings(learner, tmp_path):
 
 def test_the_target_writes_it_when_asked(learner):
     source = Source(learner.graph())
-    assert "policy_learn.c" in C.emit(source, "policy", COptions(learn=True))
+    assert "policy_learn.c" in C.emit(source, "policy", COptions(learn=True, learning=LEARNING))
     assert "policy_learn.c" not in C.emit(source, "policy", COptions())
     with pytest.raises(ConfigError, match="gamma"):
-        emit_learn(learner.graph(), "policy", LearnOptions(gamma=2))
+        emit_learn(learner.graph(), "policy", replace(LEARNING, gamma=2))
+    with pytest.raises(ConfigError, match=r"give --c\.learning\.bound, too"):
+        emit_learn(learner.graph(), "policy", replace(LEARNING, bound=None))
 
 
 def test_what_it_cannot_learn_is_refused():

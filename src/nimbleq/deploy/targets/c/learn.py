@@ -6,7 +6,9 @@ the policy: no allocation, no libm, no replay; a step costs about four decisions
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +26,7 @@ class LearnOptions:
     """How the emitted learner learns; see `nimbleq.config.StreamConfig`.
 
     Attributes:
-        gamma: discount of a step.
+        gamma: discount of a step (none given: as the run of the artefact learnt; likewise the next three).
         decay: λ of the traces.
         step: step size where no bound is met.
         bound: κ.
@@ -32,10 +34,10 @@ class LearnOptions:
         observations: that the statistics of the policy stand for: fewer are sooner forgotten.
     """
 
-    gamma: float = 0.99
-    decay: float = 0.8
-    step: float = 1.0
-    bound: float = 2.0
+    gamma: float | None = None
+    decay: float | None = None
+    step: float | None = None
+    bound: float | None = None
     epsilon: float = 0.01
     observations: int = 100_000
 
@@ -121,23 +123,30 @@ def _refused(what: str) -> UnsupportedOpError:
     )
 
 
+_HOLDS: Mapping[str, Callable[[float], bool]] = {
+    "gamma": lambda value: 0 <= value <= 1,
+    "decay": lambda value: 0 <= value <= 1,
+    "step": lambda value: value > 0,
+    "bound": lambda value: value > 0,
+    "epsilon": lambda value: 0 <= value <= 1,
+    "observations": lambda value: 0 <= value <= 1 << 24,
+}
+"""Option → whether a learner can have that value."""
+
+
 def emit_learn(graph: Graph, name: str, options: LearnOptions) -> dict[str, str]:
     """``{"<name>_learn.c": text, "<name>_learn.h": text}``.
 
     Raises:
         UnsupportedOpError: see `start_of`.
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or neither given nor known from a run.
     """
-    for field, holds in (
-        ("gamma", 0 <= options.gamma <= 1),
-        ("decay", 0 <= options.decay <= 1),
-        ("step", options.step > 0),
-        ("bound", options.bound > 0),
-        ("epsilon", 0 <= options.epsilon <= 1),
-        ("observations", 0 <= options.observations <= 1 << 24),
-    ):
-        if not holds:
-            raise ConfigError(f"--c.learning.{field} cannot be {getattr(options, field)}")
+    for field, holds in _HOLDS.items():
+        value = getattr(options, field)
+        if value is None:
+            raise ConfigError(f"no run of --preset stream says how this policy learnt: give --c.learning.{field}, too")
+        if not holds(value):
+            raise ConfigError(f"--c.learning.{field} cannot be {value}")
     start = start_of(graph)
     made = {"c": _source(graph, start, options), "h": _header(graph, start)}
     return {
@@ -220,10 +229,11 @@ def _source(graph: Graph, start: Start, options: LearnOptions) -> str:
     keep = f"    for (int a = 0; a < {actions}; ++a) learner->legal[a] = {legal}[a];\n" if graph.masked else ""
     keep_next = keep.replace("= legal[a]", "= next_legal[a]")
     numbers = ", ".join(map(str, widths))
+    how = cast(tuple[float, ...], (start.clip, options.gamma, options.decay, options.step, options.bound))
     settings = ", ".join(
         [
             f"nq_widths, {len(widths) - 1}, {int(start.normalises)}, {int(start.layer_norm)}",
-            *map(c_text.number, (start.clip, options.gamma, options.decay, options.step, options.bound)),
+            *map(c_text.number, how),
         ]
     )
     return f"""/* Stream Q(lambda): see nq_learn.h. */
