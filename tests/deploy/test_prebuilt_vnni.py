@@ -100,11 +100,9 @@ def agrees(engine: ctypes.CDLL, graph: Graph) -> None:
     assert result.mismatches == 0, result
 
 
-@pytest.mark.parametrize("kind", OPS)
+@pytest.mark.parametrize("kind", sorted(OPS.keys() - {"BranchArgMax", "GRU"}))  # these are refused: test_coverage
 def test_every_op(engine: ctypes.CDLL, kind: str) -> None:
     for graph in policies(kind):
-        if kind in ("BranchArgMax", "GRU"):
-            pytest.skip("the prebuilt engine has neither dimensions nor memories")
         agrees(engine, graph)
 
 
