@@ -157,3 +157,9 @@ def test_objects_of_known_libraries_are_records(tmp_path: Path) -> None:
     assert isinstance(read, Record)
     assert str(read.name) == "gymnasium.spaces.box.Box"
     assert read.state["_shape"] == (3,)
+
+
+@pytest.mark.parametrize("rest", [b"\x03\x04", b"\x03\x04\n.", b"\x03\x04 id\nN."])
+def test_a_zip_archive_is_no_pickle_whatever_follows(tmp_path: Path, rest: bytes) -> None:
+    with pytest.raises(FileError, match="is not a pickle, but a zip archive"):
+        read_pickle(written(tmp_path, b"PK" + rest))

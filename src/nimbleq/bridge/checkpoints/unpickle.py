@@ -32,6 +32,7 @@ from nimbleq.errors import FileError
 from nimbleq.files import read_bytes
 
 _MAX_BYTES = 64 << 20
+_ZIP = b"PK\x03\x04"
 _BAD = (
     ValueError,
     TypeError,
@@ -61,6 +62,8 @@ def read_pickle(path: Path) -> Any:
     data = read_bytes(path)
     if len(data) > _MAX_BYTES:
         raise FileError(f"{path} has {len(data):,} bytes, more than any file of this kind")
+    if data.startswith(_ZIP):  # its first letter would be the opcode PERSID
+        raise FileError(f"{path} is not a pickle, but a zip archive")
     machine = _Machine(path)
     try:
         with warnings.catch_warnings():
