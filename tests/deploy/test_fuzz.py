@@ -97,32 +97,36 @@ def test_random_graphs_on_every_fast_target(numbers: Numbers, obs: Observation, 
 
 
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+MEMCHECK = ("valgrind", "--quiet", "--error-exitcode=9")
 
 
 @pytest.mark.parametrize(
-    ("compiler", "flags"),
+    ("compiler", "flags", "under"),
     [
-        ("gcc", (*SANITIZED, "-march=native")),
-        ("gcc", (*SANITIZED, "-DNQ_SCALAR")),
-        ("clang", ("-O2", "-march=native", "-Wcomma", "-Wunreachable-code")),
-        ("clang", (*SANITIZED, "-DNQ_SCALAR")),
+        ("gcc", (*SANITIZED, "-march=native"), ()),
+        ("gcc", (*SANITIZED, "-DNQ_SCALAR"), ()),
+        ("clang", ("-O2", "-march=native", "-Wcomma", "-Wunreachable-code"), ()),
+        ("clang", (*SANITIZED, "-DNQ_SCALAR"), ()),
+        ("gcc", ("-O2", "-g", "-mavx2", "-mfma", "-mbmi2"), MEMCHECK),
+        ("gcc", ("-O2", "-g", "-DNQ_SCALAR"), MEMCHECK),
     ],
-    ids=["gcc vectors", "gcc plain", "clang vectors", "clang plain"],
+    ids=["gcc vectors", "gcc plain", "clang vectors", "clang plain", "valgrind vectors", "valgrind plain"],
 )
 @pytest.mark.parametrize("numbers", ["int", "float"])
 def test_random_graphs_without_warnings_and_sanitized(
-    numbers: Numbers, compiler: str, flags: tuple[str, ...], tmp_path: Path
+    numbers: Numbers, compiler: str, flags: tuple[str, ...], under: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Every warning is an error, and so is what AddressSanitizer and UBSan find in a program of its own."""
-    if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}")
+    """Every warning is an error, and so is what AddressSanitizer, UBSan and valgrind find in a program of its own."""
+    for program in (compiler, *under[:1]):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(graphs(numbers), st.integers(0, 2**32 - 1))
     def campaign(graph: Graph, seed: int) -> None:
         graph = held_anyhow(graph, np.random.default_rng(seed))
         obs = random_obs(np.random.default_rng(seed), graph, 20)
-        action, q = answers(graph, obs, tmp_path, (*WARNINGS, *flags), compiler)
+        action, q = answers(graph, obs, tmp_path, (*WARNINGS, *flags), compiler, under)
         wanted = interpret(graph, obs)
         if numbers == "int":
             np.testing.assert_array_equal(action, wanted[ACTION])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,6 +37,20 @@ def test_it_gives_the_same_answers(graph: Graph, tmp_path: Path) -> None:
     golden = make_golden(graph, random_obs(np.random.default_rng(0), graph, 40))
     result = verify(graph, golden, runs, observations=2000)
     assert (result.checked, result.mismatches) == (2040, 0), result
+
+
+@pytest.mark.targets
+def test_the_build_script_compiles_for_another_processor(tmp_path: Path) -> None:
+    compiler, reader = "arm-none-eabi-gcc", "arm-none-eabi-readelf"
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    for name, data in RUST.emit(Source(int_mlp(4, 8, 3)), "net", RUST.options()).items():
+        (tmp_path / Path(name).name).write_bytes(data)
+    subprocess.run(["rustc", "--edition", "2021", "build.rs"], cwd=tmp_path, check=True)
+    wanted = {"CC": compiler, "CFLAGS": "-mcpu=cortex-m4 -mthumb", "AR": "arm-none-eabi-ar", "OUT_DIR": str(tmp_path)}
+    subprocess.run([tmp_path / "build"], cwd=tmp_path, env={**os.environ, **wanted}, check=True, capture_output=True)
+    said = subprocess.run([reader, "-A", "libnet_c.a"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "Tag_CPU_arch: v7E-M" in said
 
 
 @pytest.mark.targets

@@ -21,7 +21,7 @@ from nimbleq.deploy.targets.c.isa import AVX2, PORTABLE
 from nimbleq.deploy.targets.c.text import KERNELS
 from nimbleq.deploy.toolchain import compile_library
 from nimbleq.errors import ConfigError
-from nimbleq.graph.artefact import network_interface
+from nimbleq.graph.artefact import load_artefact, network_interface
 from nimbleq.graph.cost import cost
 from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.graph import ACTION, Graph, Q
@@ -38,6 +38,7 @@ WARNINGS = (
     "-Wstrict-prototypes", "-Wunused-macros", "-Wredundant-decls", "-Wvla", "-Wunused-function",
     "-Wbad-function-cast", "-Wmissing-declarations",
 )  # fmt: skip
+ZOO = Path(__file__).parents[3] / "zoo"
 X87 = ("-m32", "-mno-sse", "-mfpmath=387")
 
 
@@ -58,6 +59,7 @@ def policies() -> list[Graph]:
         pictures_and_numbers(),
         random_graph(np.random.default_rng(3), numbers="float"),
         random_graph(np.random.default_rng(4), numbers="int", obs="image"),
+        *(load_artefact(ZOO / name / "artefacts" / "small").graph for name in ("cartpole", "lunarlander")),
     ]
 
 
@@ -117,6 +119,15 @@ def test_only_the_compilers_own_headers_are_included() -> None:
             assert included <= {"float.h", "limits.h", "stddef.h", "stdint.h"}
         both = emit_c(graph, isas=(AVX2, PORTABLE))["policy.c"]
         assert "mem" not in re.findall(r"\b(mem)(?:cpy|set|move)\b", re.sub(r"/\*.*?\*/", "", both, flags=re.S))
+
+
+def test_a_file_holds_only_functions_that_it_calls() -> None:
+    for graph in [*policies(), int_mlp(4, 2)]:
+        for isa in (AVX2, PORTABLE):
+            text = re.sub(r"/\*.*?\*/", "", emit_c(graph, isas=(isa,))["policy.c"], flags=re.S)
+            helpers = re.findall(r"^(?:static|POLICY_INLINE) [^(;{=]*?(policy_\w+)\(", text, re.M)
+            assert "policy_trunk" in helpers
+            assert [name for name in helpers if len(re.findall(rf"\b{name}\b", text)) < 2] == []
 
 
 def test_nothing_is_linked(tmp_path: Path) -> None:
@@ -201,9 +212,9 @@ def test_names_of_layers_become_c_names(tmp_path: Path) -> None:
 
 
 def answers(
-    graph: Graph, obs: np.ndarray, folder: Path, flags: Sequence[str], compiler: str = "gcc"
+    graph: Graph, obs: np.ndarray, folder: Path, flags: Sequence[str], compiler: str = "gcc", under: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Actions and bits of the action values of ``obs [N, *O]`` from a program built with ``flags``."""
+    """Actions and action values of ``obs [N, *O]`` from a program built with ``flags``, run by ``under``."""
     for file, text in emit_c(graph, "net").items():
         (folder / file).write_text(text)
     (folder / "main.c").write_text(driver(graph, len(obs)))
@@ -214,7 +225,8 @@ def answers(
     if done.returncode and "bits/" in done.stderr:
         pytest.skip("needs gcc-multilib")
     assert done.returncode == 0, done.stderr[:2000]
-    ran = subprocess.run([str(folder / "run")], input=obs.tobytes(), capture_output=True, check=True)
+    ran = subprocess.run([*under, str(folder / "run")], input=obs.tobytes(), capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
     table = np.frombuffer(ran.stdout, np.int32).reshape(len(obs), 1 + graph.actions)
     return table[:, 0], table[:, 1:].copy().view(np.float32)
 

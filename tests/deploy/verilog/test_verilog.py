@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,20 @@ def test_the_testbench_finds_a_changed_bit(options: VerilogOptions, tmp_path: Pa
     assert broken != text
     with pytest.raises(CompileError, match="testbench"):
         check_testbench(files | {"policy.v": broken.encode()}, "policy", tmp_path)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_nothing_is_named_before_it_is_declared(options: VerilogOptions) -> None:
+    """Verilator and Icarus take it; some vendors' simulators don't."""
+    for module in files_of(with_mask(int_mlp(4, 7, 3)), options)["policy.v"].decode().split("endmodule"):
+        text = re.sub(r"//.*", "", module)
+        kind = r"\b(?:reg|wire|integer|localparam|function)\b(?: signed)?(?: \[[^\]]*\])? "
+        for name in re.findall(rf"{kind}(\w+)", text):
+            first = re.search(rf"(?<![.\w]){name}\b", text)
+            declared = re.search(rf"{kind}{name}\b", text)
+            assert first is not None
+            assert declared is not None
+            assert declared.start() <= first.start() < declared.end(), name
 
 
 def test_a_pipeline_of_more_levels_has_fewer_registers() -> None:

@@ -89,11 +89,7 @@ void loop() {{
 
 
 def _selftest_sketch(name: str) -> str:
-    return f"""#include <{name}.h>
-
-extern "C" {{
-#include <{name}_selftest.h>
-}}
+    return f"""#include <{name}_selftest.h>
 
 void setup() {{
   static char line[{name.upper()}_SELFTEST_LINE];

@@ -82,6 +82,7 @@ static int nq_grey(const uint8_t *screen, const int at)
 }
 """
         total, near = rows.total * columns.total, margin(rows, columns)
+        between = f"from_tie >= -{near} && from_tie <= {near}" if near else "from_tie == 0"
         inside = f"&& left + j < {width}" if (columns.first + across > width).any() else ""
         below = f" && top + i < {self.frames.height}" if (rows.first + down > self.frames.height).any() else ""
         return [
@@ -128,7 +129,7 @@ static uint8_t nq_mean(const nq_raw *raw, const int y, const int x)
             sum += (int32_t)nq_larger(raw, (top + i) * {width} + left + j)
                 * ((int32_t)nq_row_parts[y * {down} + i] * nq_column_parts[x * {across} + j]);
     const int32_t level = sum / {total}, from_tie = 2 * (sum % {total}) - {total};
-    if (from_tie >= -{near} && from_tie <= {near}) return nq_mean_as_opencv(raw, y, x);
+    if ({between}) return nq_mean_as_opencv(raw, y, x);
     return (uint8_t)(level + (from_tie > 0));
 }}
 """,

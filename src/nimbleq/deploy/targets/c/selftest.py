@@ -127,10 +127,18 @@ def _header(name: str) -> str:
     return f"""#ifndef NIMBLEQ_{upper}_SELFTEST_H
 #define NIMBLEQ_{upper}_SELFTEST_H
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 #define {upper}_SELFTEST_LINE {LINE}
 
 /* Try the golden vectors: how many the policy answers otherwise than the reference; says so in `line`. */
 int {name}_selftest(char *line);
+
+#ifdef __cplusplus
+}}
+#endif
 
 #endif
 """

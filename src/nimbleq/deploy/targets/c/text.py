@@ -115,6 +115,34 @@ def chosen(used: Set[str], folders: Sequence[tuple[str, str, str]]) -> str:
     return "\n".join([*lines, "#else", *(_file(name) for name in wanted), "#endif", ""])
 
 
+def used(kernels: str, code: str) -> str:
+    """Of ``kernels``, in blocks with a blank line between, those that ``code`` or a kept one names."""
+    kept: list[str] = []
+    names = _names(code)
+    for block in reversed(kernels.split("\n\n")):
+        if not (defined := _defined(block)) or names & defined:
+            kept.append(block)
+            names |= _names(block)
+    return "\n\n".join(reversed(kept)).rstrip("\n") + "\n"
+
+
+def _names(text: str) -> set[str]:
+    return set(re.findall(r"\b(?:nq|NQ)_\w+", _uncommented(text)))
+
+
+def _defined(block: str) -> set[str]:
+    """Names of its function, types or constants; none of what only checks the compiler."""
+    text = _uncommented(block)
+    functions = re.findall(r"^(?:static|NQ_INLINE)\b[^(;{]*?(nq_\w+)\(", text, re.M)
+    types = re.findall(r"^(?:typedef [^{;\[]*?|\} )(nq_\w+)(?: __attribute__.*)?;", text, re.M)
+    constants = re.findall(r"NQ_\w+", "".join(re.findall(r"^enum \{(.*?)\}", text, re.M)))
+    return {*functions, *types, *constants}
+
+
+def _uncommented(text: str) -> str:
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+
+
 def macros(text: str) -> str:
     """Definitions of the macros of `native/kernels/avx2/macros.h` that ``text`` mentions."""
     blocks = _file("avx2/macros").split("\n\n")

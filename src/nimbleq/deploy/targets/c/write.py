@@ -19,8 +19,8 @@ def write(plan: Plan, name: str, marked: bool = False) -> str:
     if not plan.graph.obs_type.qtype.is_integer:
         used.add(_finite(plan))
     forms = [(dot.condition, dot.include, dot.folder) for dot in plan.isa.dots]
-    kernels = c_text.kernels(used - DOT_KERNELS) + c_text.chosen(used & DOT_KERNELS, forms)
     code = _functions(plan, marked)
+    kernels = c_text.used(c_text.kernels(used - DOT_KERNELS), code) + c_text.chosen(used & DOT_KERNELS, forms)
     aligned, flash = plan.isa.alignment > ALIGNMENT, plan.isa.flash
     arrays = [c_text.array(each.name, each.values, aligned, flash and not each.near) for each in plan.constants]
     notes = [f"/* {c_text.comment_safe(each.note)} */\n" if each.note else "" for each in plan.constants]

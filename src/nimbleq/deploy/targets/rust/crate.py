@@ -92,7 +92,7 @@ impl Default for Policy {{
     }
 
 
-_BUILD = """//! Compiles the policy: the C compiler is $CC, else cc; the archiver $AR, else ar.
+_BUILD = """//! Compiles the policy: the C compiler is $CC, else cc, with what $CFLAGS says; the archiver $AR, else ar.
 use std::{env, path::Path, process::Command};
 
 fn run(command: &mut Command) {
@@ -104,16 +104,21 @@ fn main() {
     let out = env::var("OUT_DIR").unwrap();
     let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
     let ar = env::var("AR").unwrap_or_else(|_| "ar".into());
+    let flags = env::var("CFLAGS").unwrap_or_default();
     let mut archive = Command::new(ar);
     archive.arg("crs").arg(Path::new(&out).join("libNAME_c.a"));
     for source in NAMES {
         let object = Path::new(&out).join(format!("{source}.o"));
         let file = format!("{source}.c");
-        run(Command::new(&cc).args(["-std=c99", "-O2", "-c", &file, "-o"]).arg(&object));
+        let mut compile = Command::new(&cc);
+        run(compile.args(["-std=c99", "-O2"]).args(flags.split_whitespace()).args(["-c", &file, "-o"]).arg(&object));
         archive.arg(object);
         println!("cargo:rerun-if-changed={file}");
     }
     run(&mut archive);
+    for name in ["CC", "CFLAGS", "AR"] {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
     println!("cargo:rustc-link-search=native={out}");
     println!("cargo:rustc-link-lib=static=NAME_c");
 }

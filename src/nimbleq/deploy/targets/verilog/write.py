@@ -73,10 +73,11 @@ def pipeline_module(core: Core, made: Pipeline, name: str) -> str:
     joined = ", ".join(f"v_{i}" for i in reversed(range(len(made.values))))
     valid = f"{{valid[{last - 2}:0], in_valid}}" if last > 1 else "in_valid"
     body = [
-        *wires,
-        "",
         *registers,
         f"reg [{last - 1}:0] valid;",
+        "",
+        *wires,
+        "",
         "always @(posedge clk) begin",
         f"    valid <= rst ? {last}'d0 : {valid};",
         *(f"    {move}" for move in moves),

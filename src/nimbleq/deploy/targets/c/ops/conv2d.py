@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nimbleq.deploy.targets.c.ops.dots import dot_of
-from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.layer import Layer, coordinate
 from nimbleq.deploy.targets.c.ops.readers import Stored
 from nimbleq.deploy.targets.c.ops.sparse import is_sparse, sparse_conv2d
 from nimbleq.deploy.targets.c.ops.sums import (
@@ -50,8 +50,8 @@ def conv2d(layer: Layer) -> list[str]:
         f"        {'float' if real else 'uint32_t'} sum = {start};",
         f"        for (int a = 0; a < {kh}; ++a)",
         f"        for (int b = 0; b < {kw}; ++b) {{",
-        f"            const int h = r * {op.stride[0]} + a - {op.padding[0]};",
-        f"            const int v = s * {op.stride[1]} + b - {op.padding[1]};",
+        f"            const int h = {coordinate('r', 'a', op, 0)};",
+        f"            const int v = {coordinate('s', 'b', op, 1)};",
         *(f"            {line}" for line in _border(layer, w, run if dot else group_in, real)),
         f"            const {layer.source_element} *const pixel = {place};",
         *(f"            {line}" for line in row),
@@ -96,8 +96,8 @@ def _of_bits(layer: Layer) -> list[str]:
         f"    for (int o = 0; o < {out}; ++o) {sums}[o] = {bias(layer)};",
         f"    for (int a = 0; a < {kh}; ++a)",
         f"    for (int b = 0; b < {kw}; ++b) {{",
-        f"        const int h = r * {op.stride[0]} + a - {op.padding[0]};",
-        f"        const int v = s * {op.stride[1]} + b - {op.padding[1]};",
+        f"        const int h = {coordinate('r', 'a', op, 0)};",
+        f"        const int v = {coordinate('s', 'b', op, 1)};",
         *([f"        if (h < 0 || h >= {height} || v < 0 || v >= {width}) continue;"] if any(op.padding) else []),
         f"        const {layer.source_element} *const pixel = {layer.x} + (h * {width} + v) * {channels};",
         f"        for (int i = 0; i < {channels}; ++i) if (pixel[i] != 0) {{",

@@ -12,6 +12,7 @@ from nimbleq.deploy.targets.c.layout import Layout, is_image
 from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored, plain_reader
 from nimbleq.deploy.targets.c.steps import Step
 from nimbleq.errors import UnsupportedOpError
+from nimbleq.graph import ops
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array
 
@@ -157,8 +158,10 @@ class Layer:
         values = self.weight(weight) if values is None else values
         reader = plain_reader(values, number, self.layout.unpacked) or READERS[type(number)](number)
         shown = not reader.plain and values.size <= SHOWN
-        note = f"{number}, packed: {', '.join(f'{value:g}' for value in values.reshape(-1))}" if shown else ""
-        return Stored(self.constant(label, reader.array(values, number), note), values.size, reader)
+        elements = reader.array(values, number)
+        how = f"{number}, packed" if elements.size < values.size else str(number)
+        note = f"{how}: {', '.join(f'{value:g}' for value in values.reshape(-1))}" if shown else ""
+        return Stored(self.constant(label, elements, note), values.size, reader)
 
     def per_channel(self, label: str, weight: str) -> Stored:
         """Defines a ``(1,)`` or per-first-axis parameter so that element ``i`` uses entry ``i % count``."""
@@ -204,6 +207,12 @@ def loop(count: int, parameters: Sequence[Stored | None], body: Callable[[str], 
         f"        {body('c')}",
         "    }",
     ]
+
+
+def coordinate(out: str, inside: str, op: ops.Conv2d | ops.Pool, axis: int) -> str:
+    """C expression of a row or column of the image, from that of the result and that inside of the window."""
+    start = out if op.stride[axis] == 1 else f"{out} * {op.stride[axis]}"
+    return f"{start} + {inside} - {op.padding[axis]}" if op.padding[axis] else f"{start} + {inside}"
 
 
 def as_stored(values: Array) -> Array:

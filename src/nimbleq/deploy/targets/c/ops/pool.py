@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.layer import Layer, coordinate
 
 
 def pool(layer: Layer) -> list[str]:
@@ -15,6 +15,7 @@ def pool(layer: Layer) -> list[str]:
         "average": ("float sum = 0.0f;", "sum += v;", f"sum / {op.kernel[0] * op.kernel[1]}.0f"),
         "sum": ("int32_t sum = 0;", "sum += v;", "sum"),
     }[op.function]
+    outside = f"h < 0 || h >= {height} || w < 0 || w >= {width}"
     return [
         f"for (int r = 0; r < {rows}; ++r)",
         f"    for (int s = 0; s < {cols}; ++s)",
@@ -22,9 +23,9 @@ def pool(layer: Layer) -> list[str]:
         f"            {start}",
         f"            for (int a = 0; a < {op.kernel[0]}; ++a)",
         f"                for (int b = 0; b < {op.kernel[1]}; ++b) {{",
-        f"                    const int h = r * {op.stride[0]} + a - {op.padding[0]};",
-        f"                    const int w = s * {op.stride[1]} + b - {op.padding[1]};",
-        f"                    if (h < 0 || h >= {height} || w < 0 || w >= {width}) continue;",
+        f"                    const int h = {coordinate('r', 'a', op, 0)};",
+        f"                    const int w = {coordinate('s', 'b', op, 1)};",
+        *([f"                    if ({outside}) continue;"] if any(op.padding) else []),
         f"                    const {layer.source_element} v = {layer.x}[(h * {width} + w) * {channels} + c];",
         f"                    {update}",
         "                }",

@@ -141,11 +141,11 @@ class Stored:
 
     def at(self, index: str) -> str:
         """C expression of one weight; of the only one, where there is one."""
-        return self.reader.read.format(w=self.name, i=index if self.count > 1 else "0")
+        return self.reader.read.format(w=self.name, i=self._place(index))
 
     def place_at(self, index: str) -> str:
         """C expression of its `Reader.place`; empty where weights are not stored as powers of two."""
-        return self.reader.place.format(w=self.name, i=index if self.count > 1 else "0")
+        return self.reader.place.format(w=self.name, i=self._place(index))
 
     @property
     def singly(self) -> str:
@@ -169,4 +169,10 @@ class Stored:
 
     def times_at(self, x: str, index: str) -> str:
         """C expression, uint32, of the integer ``x`` times one weight."""
-        return self.reader.product.format(x=x, weight=self.at(index), w=self.name, i=index if self.count > 1 else "0")
+        return self.reader.product.format(x=x, weight=self.at(index), w=self.name, i=self._place(index))
+
+    def _place(self, index: str) -> str:
+        """C expression of a place; kernels take it without a sign."""
+        if self.count == 1 or "{w}, {i}" not in self.reader.read:
+            return index if self.count > 1 else "0"
+        return f"(uint32_t){index}" if index.isidentifier() or index.startswith("(") else f"(uint32_t)({index})"

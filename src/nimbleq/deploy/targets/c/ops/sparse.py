@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nimbleq.deploy.targets.c.ops.layer import Layer
+from nimbleq.deploy.targets.c.ops.layer import Layer, coordinate
 from nimbleq.deploy.targets.c.ops.readers import Stored
 from nimbleq.deploy.targets.c.ops.sums import (
     activated,
@@ -163,8 +163,8 @@ def sparse_conv2d(layer: Layer) -> list[str]:
     _, group_in, _, kw = layer.weight(op.weight).shape
     group = "" if op.groups == 1 else f" + o / {out // op.groups} * {group_in}"
     place = (
-        f"const int h = r * {op.stride[0]} + k / {kw * group_in} - {op.padding[0]};",
-        f"const int v = s * {op.stride[1]} + k / {group_in} % {kw} - {op.padding[1]};",
+        f"const int h = {coordinate('r', f'k / {kw * group_in}', op, 0)};",
+        f"const int v = {coordinate('s', f'k / {group_in} % {kw}', op, 1)};",
     )
     inside = f"{layer.x}[(h * {width} + v) * {channels} + k % {group_in}{group}]"
     if any(op.padding):
