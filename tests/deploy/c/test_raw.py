@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from nimbleq.deploy.export import export
 from nimbleq.deploy.runtime import Runtime
+from nimbleq.deploy.target import Source
+from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.raw import emit_raw
 from nimbleq.deploy.targets.c.raw_call import RawPolicy
@@ -299,3 +301,21 @@ def test_the_self_test_takes_observations_as_the_environment_gives_them(
     assert done.stdout.endswith(" golden vectors, 0 mismatches\n")
     assert " 0 golden" not in done.stdout
     assert (build / "arduino/src/policy_raw.c").exists()
+    if name in ("dict", "index from -3"):
+        assert example_says(build) == "action"
+
+
+def example_says(build: Path) -> str:
+    """The first word that the example says."""
+    sources = ["example.c", "policy.c", "policy_raw.c"]
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-std=c99", *WARNINGS, *sources, "-o", "example"], cwd=build, check=True)
+    return subprocess.run([build / "example"], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def test_the_example_takes_screens(tmp_path: Path) -> None:
+    interface = Interface(Box((2, 21, 16), "uint8", 0, 255, "CHW"), ACTIONS, frames=Frames())
+    source = Source(linear(interface), interface=interface)
+    for name, data in TARGETS["c"].emit(source, "policy", TARGETS["c"].options()).items():
+        (tmp_path / name).write_bytes(data)
+    assert example_says(tmp_path) == "action"

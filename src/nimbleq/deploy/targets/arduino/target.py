@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from nimbleq.deploy.target import Files, GuardRun, NoOptions, RawRun, Run, Source, Target
 from nimbleq.deploy.targets.c.emit import emit_c
+from nimbleq.deploy.targets.c.example import given_mask, members
 from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.isa import portable
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.ops.dots import DSP
-from nimbleq.deploy.targets.c.raw import emit_raw
+from nimbleq.deploy.targets.c.raw import action_type, emit_raw, has_action, has_raw
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.targets.cross.processor import Processor
 from nimbleq.deploy.targets.cross.processors import PROCESSORS
 from nimbleq.deploy.targets.cross.row import holds, label, run, run_guard, run_raw
+from nimbleq.graph.graph import Graph
+from nimbleq.graph.interface import Interface
 from nimbleq.version import VERSION
 
 BOARDS = ("avr", "cortex-m4")
@@ -65,6 +69,8 @@ includes={name}.h
 
 def _sketch(source: Source, name: str) -> str:
     """Decides ten times a second and says what."""
+    if source.guard is None and source.interface is not None and has_raw(source.interface):
+        return _sketch_of_the_environment(source.graph, name, source.interface)
     graph, upper = source.graph, name.upper()
     mask = f"static uint8_t mask[{upper}_ACTIONS] = {{1}};  // not 0 where an action is legal\n" if graph.masked else ""
     call = f"{name}_act_masked(obs, mask)" if graph.masked else f"{name}_act(obs)"
@@ -83,6 +89,39 @@ void setup() {{
 
 void loop() {{
   Serial.println({call});
+  delay(100);
+}}
+"""
+
+
+def _sketch_of_the_environment(graph: Graph, name: str, interface: Interface) -> str:
+    """The same with what the environment gives, and the index of the action."""
+    parts = members(graph, interface)
+    arrays = "".join(f"{part.array}\n" for part in parts if part.array)
+    filled = "".join(f"  raw.{part.name} = {part.value};\n" for part in parts)
+    ones, mask, given = ", ".join("1" * graph.actions), "", ""
+    if given_mask(graph, interface):
+        mask, given = (
+            f"static uint8_t mask[{graph.actions}] = {{{ones}}};  // not 0 where an action is legal\n",
+            ", mask",
+        )
+    action, out = "", ""
+    if has_action(interface):
+        width = max(prod(interface.action_shape), 1)
+        action, out = f"static {action_type(interface)} action[{width}];  // as the environment takes it\n", ", action"
+    return f"""#include <{name}_raw.h>
+
+// What the environment gives: fill it in.
+{arrays}{mask}{action}static {name}_state state;
+
+void setup() {{
+  Serial.begin(115200);
+  {name}_reset(&state);  // an episode begins
+}}
+
+void loop() {{
+  {name}_raw raw;
+{filled}  Serial.println({name}_act_raw(&state, &raw{given}{out}));
   delay(100);
 }}
 """

@@ -62,7 +62,7 @@ def _emit(source: Source, name: str, options: COptions) -> Files:
         texts |= emit_loop(source.graph, name)
     if options.learn:
         texts |= emit_learn(source.graph, name, options.learning)
-    texts[f"{EXAMPLE}.c"] = example(source.graph, name)
+    texts[f"{EXAMPLE}.c"] = example(source.graph, name, source.interface)
     return {file: text.encode() for file, text in texts.items()}
 
 
