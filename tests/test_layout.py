@@ -5,12 +5,16 @@ rows of a `Table`.
 """
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from nimbleq.cli import EXTRAS
 
 SRC = Path(__file__).parents[1] / "src" / "nimbleq"
 
@@ -211,3 +215,22 @@ def test_the_public_surface_is_narrow() -> None:
     assert len(nimbleq.__all__) <= 15
     for name in nimbleq.__all__:
         assert getattr(nimbleq, name).__doc__ or name == "__version__"
+
+
+def test_every_optional_package_that_is_imported_names_its_extra() -> None:
+    project = tomllib.loads((SRC.parents[1] / "pyproject.toml").read_text())["project"]
+    always = {re.split(r"[>=\[]", each)[0] for each in project["dependencies"]}
+    modules = {name for path in sorted(SRC.rglob("*.py")) for name in _imported(path)}
+    optional = {name for name in modules - always - {"nimbleq"} if name not in sys.stdlib_module_names}
+    assert optional <= set(EXTRAS), "add it to nimbleq.cli.EXTRAS"
+    assert set(EXTRAS.values()) <= set(project["optional-dependencies"])
+
+
+def _imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found

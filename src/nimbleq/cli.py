@@ -68,9 +68,13 @@ VERBS = {
     "doctor": Verb("show what is installed and which engines work here"),
 }
 
-EXTRAS = {"torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
-    "optuna": "tune", "sqlalchemy": "tune", "kserve": "serve", "grpc_interceptor": "serve", "uvloop": "serve",
-    "prometheus_client": "serve", "iceoryx2": "shm"}  # fmt: skip
+EXTRAS = {
+    "torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
+    "optuna": "tune", "sqlalchemy": "tune", "kserve": "serve", "fastapi": "serve", "grpc": "serve",
+    "grpc_interceptor": "serve", "prometheus_client": "serve", "timing_asgi": "serve", "uvloop": "serve",
+    "watchfiles": "serve", "iceoryx2": "shm", "ray": "ray", "jax": "xla", "openvino": "openvino",
+    "wandb": "wandb", "PIL": "watch", "ale_py": "atari", "google": "onnx",
+}  # fmt: skip
 """Optional package → the extra that installs it."""
 
 TRACEBACK = "NIMBLEQ_TRACEBACK"
