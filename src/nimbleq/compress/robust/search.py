@@ -52,7 +52,8 @@ class Limits:
 
     Attributes:
         seconds: of time.
-        boxes: of work.
+        boxes: of work; the compiled engine gives up sooner where the share of the volume that is settled by then
+            foretells that many more would be needed.
         careful: a witness must hold beyond any rounding of any float32 engine; else in real arithmetic.
     """
 

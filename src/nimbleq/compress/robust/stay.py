@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from nimbleq.compress.robust.native import engine
+from nimbleq.compress.robust.native import engine, lower_bounds
 from nimbleq.compress.robust.observe import observed
 from nimbleq.compress.robust.search import SAT, UNKNOWN, UNSAT, Answer, Limits, Question
 from nimbleq.compress.robust.subject import Subject, subject_of
@@ -25,9 +25,10 @@ from nimbleq.types import Array, Tick, no_tick
 
 STAYS, CHANGES, OPEN = 1, -1, 0
 """Verdicts about a state: proven for the whole box; an observation in the box gets another action; not decided."""
-_BOXES = (1, 32, 1_024, 1 << 40)
+_BOXES = (32, 1_024, 1 << 40)
 """Boxes that one state may take, pass by pass: the easy ones first."""
 _CHUNK = 64
+_PLAIN_CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,9 @@ def stays(graph: Graph, states: States, deviation: Array, radius: float, limits:
         return {UNSAT: STAYS, SAT: CHANGES}.get(found.verdict, OPEN)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        parts = np.array_split(np.arange(len(states)), max(1, len(states) // _PLAIN_CHUNK))
+        plain = partial(_plainly_stay, subject, states, chosen, low, high, deadline)
+        verdict[np.concatenate(list(pool.map(plain, parts)))] = STAYS
         for boxes in _BOXES:
             remaining = np.flatnonzero(verdict == OPEN)
             for part in np.array_split(remaining, max(1, len(remaining) // _CHUNK)):
@@ -110,6 +114,32 @@ def stays(graph: Graph, states: States, deviation: Array, radius: float, limits:
             if boxes >= limits.boxes or time.monotonic() > deadline:
                 break
     return Stay(chosen, verdict)
+
+
+def _plainly_stay(
+    subject: Subject, states: States, chosen: Array, low: Array, high: Array, deadline: float, part: Array
+) -> Array:
+    """Those of the states ``part`` that one bound of the whole box settles, for all states of an action at once."""
+    settled, count = [part[:0]], subject.graph.actions
+    for action in np.unique(chosen[part]).tolist():
+        if time.monotonic() > deadline:
+            break
+        own = part[chosen[part] == action]
+        rows = -np.eye(count)
+        rows[:, action] += 1.0
+        found = lower_bounds(subject.network, low[own], high[own], rows)
+        rivals = np.ones((len(own), count), bool) if states.mask is None else states.mask[own].astype(bool)
+        rivals[:, action] = False
+        settled.append(own[(~rivals | (found > _ties(subject, action))).all(axis=1)])
+    return np.concatenate(settled)
+
+
+def _ties(subject: Subject, action: int) -> Array:
+    """``float64[A]`` what another action's value may be short of that of ``action``, and still not be taken.
+
+    Ties go to the lowest index; in float they count as a change.
+    """
+    return np.where(subject.whole & (np.arange(subject.graph.actions) > action), -1.0, 0.0)
 
 
 def _acts(subject: Subject, obs: Array, states: States, index: int) -> int:
@@ -131,15 +161,11 @@ def _inputs(subject: Subject, low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def flip(subject: Subject, low: Array, high: Array, action: int, legal: Array) -> Question | None:
-    """Can another legal action be taken in the box? None if there is none.
-
-    Ties go to the lowest index; in float they count as a change.
-    """
+    """Can another legal action be taken in the box? None if there is none."""
     others = [other for other in np.flatnonzero(legal).tolist() if other != action]
     if not others:
         return None
     rows = np.zeros((len(others), len(legal)))
     rows[:, action] = 1.0
     rows[np.arange(len(others)), others] = -1.0
-    bounds = np.array([-1.0 if subject.whole and other > action else 0.0 for other in others])
-    return Question(low, high, rows, bounds, np.arange(len(others)))
+    return Question(low, high, rows, _ties(subject, action)[others], np.arange(len(others)))

@@ -54,7 +54,7 @@ static void step_lines(const Network *net, const Work *work, const Ascent *ascen
             double *average = &ascent->average[k][i];
             *average = decay * *average + (1 - decay) * gradient * gradient;
             const double moved = slope + rate * gradient / (sqrt(*average / correction) + 1e-30);
-            const double chosen = fmin(fmax(moved, f->slope), 1.0);
+            const double chosen = smaller(larger(moved, f->slope), 1.0);
             at->below[i] = chosen * f->scale[i];
             at->below_at[i] = f->low - chosen * f->low + chosen * f->zero[i] - (f->rounds && chosen > 0 ? 0.5 : 0.0);
         }

@@ -218,10 +218,10 @@ static void narrow(const Network *net, Work *work, size_t k, const double *low, 
             const size_t i = work->unit[done + u];
             const double slack = work->slack[k][i], bias = layer->bias[i];
             const double *slopes = work->factor[0] + 2 * u * net->stride;
-            sum_low[i] = fmax(sum_low[i], work->total[2 * u] + least(net->inputs, slopes, low, high) + bias - slack);
+            sum_low[i] = larger(sum_low[i], work->total[2 * u] + least(net->inputs, slopes, low, high) + bias - slack);
             slopes += net->stride;
             sum_high[i] =
-                fmin(sum_high[i], bias - work->total[2 * u + 1] - least(net->inputs, slopes, low, high) + slack);
+                smaller(sum_high[i], bias - work->total[2 * u + 1] - least(net->inputs, slopes, low, high) + slack);
         }
     }
 }
@@ -247,7 +247,7 @@ static void relax_box(const Network *net, Work *work, const double *low, const d
         for (size_t i = 0; i < layer->size; i++) {
             if (layer->integer)
                 a[i] = ceil(a[i]), b[i] = floor(b[i]);
-            b[i] = fmax(a[i], b[i]);
+            b[i] = larger(a[i], b[i]);
         }
         relax(layer, a, b, work->lines[k]);
         memcpy(value_low[k + 1], work->lines[k].low, layer->size * sizeof(double));

@@ -38,6 +38,17 @@ typedef struct {
     bool integer, exact;
 } Network;
 
+/* Without the library's care for NaN: then they are one instruction. With NaN no bound is above 0 and no point holds. */
+static inline double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static inline double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static inline size_t padded(size_t count)
 {
     return (count + LANES - 1) / LANES * LANES;
@@ -78,7 +89,7 @@ static inline double apply(const Layer *f, size_t i, double sum)
         level = floor(sum * f->scale[i] + 0.5);
     else
         level = (double)(((int64_t)sum * f->multiplier[i] + (INT64_C(1) << (f->shift[i] - 1))) >> f->shift[i]);
-    return fmin(fmax(level + f->zero[i], f->low), f->high);
+    return smaller(larger(level + f->zero[i], f->low), f->high);
 }
 
 #endif

@@ -15,7 +15,7 @@ static inline void relax_piece(const Layer *f, size_t i, double low, double high
     const double start = low * scale + zero, end = high * scale + zero;
     const double first = clamped(f, start), last = clamped(f, end), middle = 0.5 * (start + end);
     const bool low_corner = start < L && end > L, high_corner = end > H && start < H;
-    const double chord = end > start ? (last - first) / fmax(end - start, 1e-300) : 0.0;
+    const double chord = end > start ? (last - first) / larger(end - start, 1e-300) : 0.0;
     const double flat = start < L ? f->slope : end > H ? 0.0 : 1.0; /* where there is no corner inside */
     double above, below;
     if (high_corner)
@@ -49,8 +49,8 @@ static inline void relax_norm(const Layer *f, const double *low, const double *h
     double least_square = 0.0, most_square = 0.0;
     for (size_t i = 0; i < f->size; i++) {
         const double a = low[i] * low[i], b = high[i] * high[i];
-        least_square += low[i] > 0 || high[i] < 0 ? fmin(a, b) : 0.0;
-        most_square += fmax(a, b);
+        least_square += low[i] > 0 || high[i] < 0 ? smaller(a, b) : 0.0;
+        most_square += larger(a, b);
     }
     const double count = (double)f->size, limit = sqrt(count);
     const double most = 1.0 / sqrt(least_square / count + f->eps), least = 1.0 / sqrt(most_square / count + f->eps);
@@ -60,7 +60,7 @@ static inline void relax_norm(const Layer *f, const double *low, const double *h
         const double width = high[i] > low[i] ? high[i] - low[i] : 1.0;
         out.above[i] = (top - at_low) / width, out.below[i] = (at_high - bottom) / width;
         out.above_at[i] = at_low - out.above[i] * low[i], out.below_at[i] = bottom - out.below[i] * low[i];
-        out.low[i] = fmax(bottom, -limit), out.high[i] = fmin(top, limit);
+        out.low[i] = larger(bottom, -limit), out.high[i] = smaller(top, limit);
     }
 }
 

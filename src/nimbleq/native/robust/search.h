@@ -7,6 +7,8 @@
 #include "ascent.h"
 
 #define POINTS 16 /* an integer box with so few is decided by trying each, which takes as long as its bounds */
+#define LOOK 128 /* boxes after which, and then each time they have doubled, it is asked whether there is any hope */
+#define HOPE 8.0 /* times as many boxes as allowed, as the share of the volume that is settled foretells: none */
 #define GAP 4.0 /* of the lines, beside the slope of the bound: 0 takes 450 boxes where this takes 105 */
 
 typedef enum { UNSAT, SAT, UNKNOWN, NO_MEMORY } Verdict;
@@ -28,7 +30,7 @@ typedef struct {
     int64_t boxes;
 } Answer;
 
-/* Boxes still to be bounded: [low, high, bounds of all sums, which cases are possible] each. */
+/* Boxes still to be bounded: [low, high, bounds of all sums, which cases are possible, share of the volume] each. */
 typedef struct {
     double *records;
     size_t length, room, width;
@@ -83,7 +85,7 @@ static void forward(const Network *net, const double *point, double **values, do
             }
             const double norm = sqrt(square / (double)f->size + f->eps);
             moved = sqrt(moved / (double)f->size);
-            const double least = fmax(norm - moved, sqrt(f->eps));
+            const double least = larger(norm - moved, sqrt(f->eps));
             for (size_t i = 0; i < f->size; i++) {
                 value[i] /= norm;
                 if (error != NULL)
@@ -94,7 +96,7 @@ static void forward(const Network *net, const double *point, double **values, do
         for (size_t i = 0; i < f->size; i++) {
             const double sum = value[i], made = apply(f, i, sum);
             if (error != NULL)
-                error[i] = f->rounds ? fmax(apply(f, i, sum + error[i]) - made, made - apply(f, i, sum - error[i]))
+                error[i] = f->rounds ? larger(apply(f, i, sum + error[i]) - made, made - apply(f, i, sum - error[i]))
                                      : error[i] * f->scale[i];
             value[i] = made;
         }
@@ -118,7 +120,7 @@ static bool judged(const Network *net, const Question *q, const double *point, d
                     excess += factor * values[layer][unit] + (careful ? fabs(factor) * errors[layer][unit] : 0.0);
             }
             double *worst = &largest[q->row_case[r]];
-            *worst = fmax(*worst, excess);
+            *worst = larger(*worst, excess);
         }
         bool holds = false;
         for (size_t c = 0; c < q->cases; c++)
@@ -177,13 +179,13 @@ static double mixture(size_t inputs, size_t count, const double *const *slopes, 
 /* What the network can be given: an integer, or a float32 number, within the box if there is any. */
 static inline double snapped(const Network *net, double x, double low, double high)
 {
-    return fmin(fmax(net->integer ? rint(x) : (double)(float)x, low), high);
+    return smaller(larger(net->integer ? rint(x) : (double)(float)x, low), high);
 }
 
 /* Width of an input that is not halved any more. */
 static inline double finest(const Network *net, double low, double high)
 {
-    return net->exact ? 0.0 : fmax(0x1p-24 * fmax(fabs(low), fabs(high)), 1e-30);
+    return net->exact ? 0.0 : larger(0x1p-24 * larger(fabs(low), fabs(high)), 1e-30);
 }
 
 /* Arrays of one search besides Work; all doubles in one piece of memory. */
@@ -300,12 +302,14 @@ static int halved(const Network *net, const Work *work, const Scratch *s, Stack 
         left = floor(left), right = left + 1;
     else if ((double)(float)left > low[at] && (double)(float)left < high[at])
         left = right = (double)(float)left;
+    const double points = net->integer ? 1.0 : 0.0, share = (left - low[at] + points) / (high[at] - low[at] + points);
     for (int turn = 0; turn < 2; turn++) {
         const bool lower_half = (turn == 0) == (s->chosen[at] <= 0); /* pushed last: the half with the corner */
         double *child = pushed(stack);
         if (child == NULL)
             return -1;
         memcpy(child, s->record, stack->width * sizeof(double));
+        child[stack->width - 1] *= lower_half ? share : 1.0 - share;
         if (lower_half)
             child[net->stride + at] = left;
         else
@@ -388,25 +392,36 @@ static void search(const Network *net, const Question *q, Work *work, Ascent *as
     memcpy(first + net->stride, q->high, net->inputs * sizeof(double));
     for (size_t c = 0; c < q->cases; c++)
         first[2 * net->stride + 2 * net->sums + c] = 1;
+    first[stack->width - 1] = 1.0;
+    double settled = 0.0; /* share of the volume */
+    int64_t look = LOOK;
     while (stack->length > 0) {
         memcpy(s->record, stack->records + --stack->length * stack->width, stack->width * sizeof(double));
         const double *low = s->record, *high = s->record + net->stride;
         relax_box(net, work, low, high, sum_low, sum_high, answer->boxes == 0, s->low, s->high);
         answer->boxes++;
         bound_rows(net, q, work, s->slopes, s->at);
-        if (!cases_left(net, q, work, ascent, s, low, high, open_cases))
+        const double share = s->record[stack->width - 1];
+        if (!cases_left(net, q, work, ascent, s, low, high, open_cases)) {
+            settled += share;
             continue;
+        }
         const bool few = by_points && points_in(net, s) <= POINTS;
         if (few ? tried(net, q, s, open_cases, answer) : witnessed(net, q, s, open_cases, answer)) {
             answer->verdict = SAT;
             return;
         }
-        if (few)
-            continue; /* no point of it is a witness */
-        if (answer->boxes >= q->most_boxes || now() > deadline) {
+        if (few) { /* no point of it is a witness */
+            settled += share;
+            continue;
+        }
+        const bool hopeless =
+            answer->boxes >= look && (double)answer->boxes > HOPE * settled * (double)q->most_boxes;
+        if (hopeless || answer->boxes >= q->most_boxes || now() > deadline) {
             answer->verdict = UNKNOWN;
             return;
         }
+        look = answer->boxes >= look ? 2 * look : look;
         const int pushed_both = halved(net, work, s, stack);
         if (pushed_both < 0) {
             answer->verdict = NO_MEMORY;

@@ -79,7 +79,7 @@ static Memory *new_memory(const Network *net)
 /* Answer a question; the verdict is NO_MEMORY when there is too little. */
 static void answer_question(const Network *net, const Question *q, Memory *m, Answer *answer)
 {
-    Stack stack = {.width = 2 * net->stride + 2 * net->sums + q->cases};
+    Stack stack = {.width = 2 * net->stride + 2 * net->sums + q->cases + 1};
     const size_t n = net->stride, floats = stack.width + 5 * n + q->count * (n + 5) + q->cases;
     double *doubles = calloc(floats, sizeof *doubles);
     const double **rows = calloc(q->count + 1, sizeof *rows);
