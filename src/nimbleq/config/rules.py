@@ -9,6 +9,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from nimbleq.config.names import Q
 from nimbleq.config.settings import TrainConfig
 from nimbleq.errors import ConfigError
 
@@ -19,14 +20,16 @@ _AT_LEAST_1 = (
     "learner.lr_updates", "explore.hold", "pqn.rollout", "pqn.epochs",
     "evaluation.every", "evaluation.episodes", "evaluation.final_episodes", "evaluation.average_updates",
     "policy.lr_updates", "distributed.chunk", "distributed.learners", "transfer.frozen_layers",
-    "transfer.frozen_updates", "transfer.patience",
+    "transfer.frozen_updates", "transfer.patience", "evolve.episodes", "evolve.features",
 )  # fmt: skip
 _AT_LEAST_0 = (
+    "evolve.generations",
     "learn_start", "checkpoint_seconds", "network.noisy_sigma", "replay.alpha", "learner.lr_end", "policy.lr_end",
     "learner.adam_eps", "learner.max_grad_norm", "learner.reward_clip", "learner.munchausen_alpha", "explore.updates",
     "distributed.actors", "transfer.offline_updates", "network.memory", "replay.burn_in",
 )  # fmt: skip
 _POSITIVE = (
+    "evolve.sigma",
     "network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale", "policy.lr",
     "policy.temperature", "transfer.temperature", "stream.overshoot",
 )  # fmt: skip
@@ -102,6 +105,10 @@ def _of_networks(config: TrainConfig) -> Iterator[_Rule]:
         yield _Rule("envs", config.envs == 1, "1 with stream, which learns from one step at a time")
         yield _Rule("policy.network", not config.policy.network, "left out with stream")
         yield _Rule("transfer.source", not config.transfer.source, "left out with stream")
+    alone = network.head == Q and not config.policy.network and not network.memory
+    wanted = "0 but with the head q, which acts by itself and remembers nothing"
+    yield _Rule("evolve.generations", alone or not config.evolve.generations, wanted)
+    yield _Rule("evolve.population", config.evolve.population >= 4, "at least 4")
     if config.algorithm == "pqn":
         yield _Rule("learner.munchausen", not config.learner.munchausen, "off with pqn")
 

@@ -335,6 +335,25 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class EvolveConfig:
+    """Direct search of the last layer on returns, by CMA-ES, when learning has ended: what of it is worth most.
+
+    Attributes:
+        generations: of candidates (0: the network stays as it was learnt).
+        population: candidates of a generation.
+        episodes: that each of them plays, on the same seeds.
+        features: principal components of the last hidden layer that the search may weigh anew, for each action.
+        sigma: first step size, in median action gaps for a standard deviation of a component.
+    """
+
+    generations: int = 0
+    population: int = 14
+    episodes: int = 16
+    features: int = 8
+    sigma: float = 0.2
+
+
+@dataclass(frozen=True)
 class DistributedConfig:
     """Training in several processes, on one machine or on many; Ray runs them.
 
@@ -392,6 +411,7 @@ class TrainConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    evolve: EvolveConfig = field(default_factory=EvolveConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     algorithm: Literal["dqn", "pqn", "stream"] = "dqn"
     seed: int = 0

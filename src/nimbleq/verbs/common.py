@@ -203,6 +203,13 @@ def q_meaning(learner: LearnerConfig) -> str:
     return f"expected discounted return{cut}, discount {learner.gamma:g} per step{soft}"
 
 
+EVOLVED_MEANING = (
+    "only order the actions: a direct search of the last layer on returns has moved the discounted returns that were "
+    "learnt"
+)
+"""What the action values mean after `nimbleq.rl.training.evolve`."""
+
+
 COMPRESSED_MEANING = (
     "only order the actions: compression may have moved all values of a state by the same amount, and the "
     "teacher's discounted returns are only imitated"

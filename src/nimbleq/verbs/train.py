@@ -23,7 +23,7 @@ from nimbleq.native import missing_extensions
 from nimbleq.rl.training.checkpoint import has_checkpoint
 from nimbleq.rundir import RunDir
 from nimbleq.verbs.arguments import whole_number
-from nimbleq.verbs.common import RUN_FORMAT, Output, read_settings, save_teacher, saved_config
+from nimbleq.verbs.common import EVOLVED_MEANING, RUN_FORMAT, Output, read_settings, save_teacher, saved_config
 from nimbleq.verbs.policy_value import judged
 from nimbleq.version import VERSION
 from nimbleq.wandb_log import check_wandb, remembered_log
@@ -202,7 +202,8 @@ def train_run(
     with console.progress(f"train {config.env.id}") as tick:
         trained = train(config, run, tick, resume=resume, log_to=log_to, say=console.say)
     with Evaluator(config.env) as evaluate:
-        teacher = save_teacher(run, config, trained.graph, trained.value_graph, evaluate)
+        facts = {"q_meaning": EVOLVED_MEANING} if trained.evolved else {}
+        teacher = save_teacher(run, config, trained.graph, trained.value_graph, evaluate, **facts)
         beside = {} if trained.value_graph is None else {"policy_value": judged(config, trained, evaluate, console)}
     named = {"run": str(run.path), "env": config.env.id, "teacher_digest": teacher.digest}
     result = {**named, **trained.summary(), **beside}

@@ -86,7 +86,7 @@ def train(
     outcome = settled(state.race, state.counters.best_transferred, state.counters.steps, run)
     if outcome is not None:
         say(outcome.why)
-    return played(state, outcome)
+    return played(state, outcome, tick)
 
 
 def _session(
