@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -25,13 +26,14 @@ def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.exe
         python: which one.
 
     Returns:
-        The last line that it prints, and ``process_seconds`` of the whole process.
+        The last line that it prints, and of the whole process ``process_seconds``, and ``processor_seconds`` of it and
+        the processes that it started.
 
     Raises:
         CellError: another exit status, or the last line is no JSON object.
     """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    began = time.monotonic()
+    began, spent = time.monotonic(), _processor_seconds()
     done = subprocess.run([python, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     seconds = time.monotonic() - began
     if done.returncode not in accepted:
@@ -44,7 +46,13 @@ def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.exe
         value = None
     if not isinstance(value, dict):
         raise CellError(f"python {' '.join(words[:3])} … printed no JSON object at its end")
-    return value | {"process_seconds": seconds}
+    return value | {"process_seconds": seconds, "processor_seconds": _processor_seconds() - spent}
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def nimbleq(*words: str, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def compressed(teacher: str, method: str, seed: int, context: Context) -> dict[s
     return {
         "size_bytes": size, "macs": macs, **facts, **{key: result[key] for key in kept},
         **_returns(Path(result["artefact"])), "tried": len(result["candidates"]), "seconds": result["process_seconds"],
+        "processor_seconds": result["processor_seconds"],
     }  # fmt: skip
 
 
@@ -79,4 +80,8 @@ def from_scratch(teacher: str, seed: int, context: Context) -> dict[str, Any]:
         "-m", "benchmarks.peers.compressors", "played", "--run", str(run_of(teacher, seed, context)), "--other",
         str(out), "--episodes", "200",
     )  # fmt: skip
-    return {**facts, "hidden": [int(width) for width in widths], "seconds": trained["process_seconds"]}
+    spent = facts["processor_seconds"] + trained["processor_seconds"]
+    return {
+        **facts, "hidden": [int(width) for width in widths], "seconds": trained["process_seconds"],
+        "processor_seconds": spent,
+    }  # fmt: skip

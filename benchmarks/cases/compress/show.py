@@ -122,6 +122,12 @@ def _row(line: Line, teacher: Line) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _spent(lines: Sequence[Line]) -> list[str]:
+    """What the cells of a teacher cost, of those that say so."""
+    spent = [cell["processor_seconds"] for line in lines for cell in line.cells.values() if "processor_seconds" in cell]
+    return [f"{len(spent)} cells took {sum(spent) / 60:.0f} minutes of processor.\n"] if spent else []
+
+
 def _seeds(names: Sequence[str]) -> list[int]:
     return sorted({int(name.rpartition(" seed")[2]) for name in names})
 
@@ -134,6 +140,7 @@ def table(record: Record, names: Sequence[str]) -> str:
         keep = row.compress[row.compress.index("--keep") + 1]
         parts += [f"## {row.title}\n", f"Keep asked: {float(keep):.0%}. `nimbleq train {' '.join(row.train)}`\n"]
         rows = [_row(line, every[0]) for line in every if line.cells]
+        parts += _spent(every[1:])
         parts += [*([header(*_COLUMNS), *rows] if rows else []), _missing(record, name, names)]
     return "\n".join([*parts, record.footnote(), ""])
 
