@@ -66,6 +66,7 @@ class Trained:
             "solved": self.solved,
             "learner": self.learner,
             **({} if self.transfer is None else {"transfer": self.transfer._asdict()}),
+            **({"evolved": True} if self.evolved else {}),
         }
 
 
