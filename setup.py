@@ -43,7 +43,7 @@ CHOOSING = [
 ]
 """Run on every processor as they are."""
 COMPUTING = [
-    extension("_learner", "learner", "module", "layout", "step"),
+    extension("_learner", "learner", "module", "layout", "step", "crew", flags=("-pthread",)),
     extension("_distill", "distill", "module", "layout", "step"),
     extension("_replay", "replay", "module", "tree", "frames_type", "rows", "bits"),
     extension("_stream", "stream", "module", flags=("-ffp-contract=off",)),  # the same rounding as what is exported

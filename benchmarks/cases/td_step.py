@@ -110,6 +110,7 @@ def engines(setup: Setup) -> dict[str, Callable[[], None]]:
         TorchLearner(config, spec, 0),
         NativeLearner(config, spec, 0),
     )
+    native.threads = torch.get_num_threads()
     compiled.online.compile()
     compiled.target.compile()
     if setup.dense:

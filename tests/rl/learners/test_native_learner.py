@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, with_changes
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.rl.learners import native as native_learner
+from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native import NativeLearner, native_available
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.spec import EnvSpec
@@ -216,6 +218,45 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit() -> None:
     second.update_many(part(batches, slice(50, None)))
     its = second.arrays()
     assert all(np.array_equal(value, its[name]) for name, value in straight.arrays().items())
+
+
+LARGE = {"network.hidden": (200, 190), "network.layer_norm": True}
+"""So many multiply-adds that an update is shared by threads."""
+
+
+@pytest.mark.parametrize("option", ["plain", "clipped", "polyak", "munchausen", "c51_soft", "everything"])
+@pytest.mark.parametrize("size", [100, 64])
+def test_threads_change_no_bit(option: str, size: int) -> None:
+    config, spec = with_changes(CONFIG, {**OPTIONS[option], **LARGE, "learner.batch_size": size}), spec_of()
+    batches = stacked_batches(20, size, spec)
+    alone, shared = NativeLearner(config, spec, seed=0), NativeLearner(config, spec, seed=0)
+    alone.threads, shared.threads = 1, 3
+    assert np.array_equal(alone.update_many(batches), shared.update_many(batches))
+    its = shared.arrays()
+    assert all(np.array_equal(value, its[name]) for name, value in alone.arrays().items())
+    assert all(np.isfinite(value).all() for value in its.values())
+
+
+def test_threads_share_imitation_and_noise_and_survive_a_fork() -> None:
+    config = with_changes(CONFIG, {**LARGE, "network.noisy": True, "learner.max_grad_norm": 0.1})
+    spec, found = spec_of(), []
+    obs = np.random.default_rng(0).normal(size=(130, *spec.obs.shape)).astype(np.float32)
+    goal = Imitation(np.full((130, spec.actions), 1 / spec.actions, np.float32), np.ones(130, np.float32), 1.0)
+    for threads in (1, 2):
+        learner = NativeLearner(config, spec, seed=0)
+        learner.threads = threads
+        learner.update_many(stacked_batches(20, 130, spec))
+        for _ in range(20):
+            learner.imitate(obs, goal)
+        found.append(learner.arrays())
+    assert all(np.array_equal(value, found[1][name]) for name, value in found[0].items())
+    child = os.fork()
+    if child == 0:  # it has none of the threads
+        learner.update_many(stacked_batches(20, 130, spec))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(ValueError, match="1 to 8 threads"):
+        learner.threads = 9
 
 
 def test_state_moves_between_engines() -> None:

@@ -25,16 +25,16 @@ static void backward(Learner *self, size_t count)
         const Layer *layer = &self->layer[l], *below = layer - 1;
         const float *weight = self->acts + layer->weight;
         if (!layer->head) { /* the head's weights lie this way already */
-            transpose(weight, self->transposed, layer->in, layer->out, layer->in);
-            weight = self->transposed;
+            transpose(weight, self->own.transposed, layer->in, layer->out, layer->in);
+            weight = self->own.transposed;
         }
-        row_bits(layer->delta, count, layer->out, stride, self->bits);
+        row_bits(layer->delta, count, layer->out, stride, self->own.bits);
         product(&(Product){
             .rows = count, .inner = layer->out, .columns = layer->in,
             .a = layer->delta, .a_stride = stride * BLOCK,
             .b = weight, .b_stride = layer->out * BLOCK,
             .c = below->delta, .c_stride = stride * BLOCK,
-            .bits = self->bits, .bits_stride = stride,
+            .bits = self->own.bits, .bits_stride = stride,
         });
         relu_backward(layer->input, below->delta, count, layer->in, stride);
         if (self->options.layer_norm)

@@ -65,14 +65,14 @@ static void forward(Learner *self, const float *param, const float *obs, size_t 
     pack_obs(self, obs, count);
     for (size_t l = 0; l + 1 < self->layers; l++) {
         Layer *layer = &self->layer[l], *next = layer + 1;
-        row_bits(layer->input, count, layer->in, stride, self->bits);
+        row_bits(layer->input, count, layer->in, stride, self->own.bits);
         float *z = self->options.layer_norm ? layer->normal : next->input;
         product(&(Product){
             .rows = count, .inner = layer->in, .columns = layer->out,
             .a = layer->input, .a_stride = stride * BLOCK,
             .b = param + layer->weight, .b_stride = layer->in * BLOCK,
             .c = z, .c_stride = stride * BLOCK,
-            .bias = param + layer->bias, .bits = self->bits, .bits_stride = stride,
+            .bias = param + layer->bias, .bits = self->own.bits, .bits_stride = stride,
         });
         if (self->options.layer_norm)
             norm_forward(z, layer->inverse_std, count, layer->out, stride);

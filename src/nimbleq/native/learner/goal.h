@@ -120,18 +120,17 @@ static void find_goal(Learner *self, const float *target, const Batch *batch, si
 {
     const Options *options = &self->options;
     const size_t actions = options->actions, stride = self->capacity;
-    const size_t bytes = actions * stride * sizeof(float);
     const bool selects = options->double_q && self->target != self->param;
     if (options->munchausen)
         find_bonus(self, target, batch, size);
     if (selects) {
         forward(self, self->acts, batch->next_obs, size);
-        memcpy(self->selector, find_values(self, self->q, size), bytes);
+        copy_rows(self->selector, find_values(self, self->q, size), actions, size, stride);
     }
     forward(self, target, batch->next_obs, size);
     const float *values = find_values(self, self->q, size);
     if (!selects)
-        memcpy(self->selector, values, bytes);
+        copy_rows(self->selector, values, actions, size, stride);
     if (batch->next_mask != NULL)
         forbid(self->selector, batch->next_mask, actions, size, stride);
     for (size_t s = 0; s < size; s += LANES) {

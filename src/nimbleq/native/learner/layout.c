@@ -5,6 +5,9 @@
 #include "learner.h"
 #include "matrix.h"
 
+/* Multiply-adds, some tens of microseconds, below which threads wait longer for each other than they work. */
+#define WORTH_SHARING ((size_t)1 << 21)
+
 static size_t round_up(size_t count) { return blocks_of(count) * BLOCK; }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -52,14 +55,18 @@ static void place_work(Learner *self, Cursor *cursor, size_t capacity)
     self->policy = take(cursor, options->actions * capacity);
     self->bonus = take(cursor, capacity);
     self->goal = take(cursor, options->atoms * capacity);
-    self->chosen = take(cursor, options->atoms * LANES);
-    self->transposed = take(cursor, self->widest * larger(self->widest, capacity));
-    self->scratch = take(cursor, (1 + options->noisy) * self->widest * BLOCK);
     self->noisy_online = options->noisy ? take(cursor, self->mean_count) : NULL;
     self->noisy_target = options->noisy ? take(cursor, self->mean_count) : NULL;
-    self->factors = options->noisy ? take(cursor, 3 * self->widest) : NULL;
     self->grad = options->max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
-    self->bits = (uint64_t *)take(cursor, self->widest * capacity / BLOCK * (sizeof(uint64_t) / sizeof(float)));
+    for (size_t part = 0; part < learner_parts(self, capacity); part++) {
+        Scratch *own = &self->scratch[part];
+        own->chosen = take(cursor, options->atoms * LANES);
+        own->transposed = take(cursor, self->widest * larger(self->widest, capacity));
+        own->weights = take(cursor, (1 + options->noisy) * self->widest * BLOCK);
+        own->factors = options->noisy ? take(cursor, 3 * self->widest) : NULL;
+        own->bits = (uint64_t *)take(cursor, self->widest * capacity / BLOCK * (sizeof(uint64_t) / sizeof(float)));
+    }
+    self->own = self->scratch[0];
     for (size_t l = 0; l < self->layers; l++) {
         Layer *layer = &self->layer[l];
         layer->input = take(cursor, round_up(layer->in) * capacity);
@@ -69,11 +76,15 @@ static void place_work(Learner *self, Cursor *cursor, size_t capacity)
     }
 }
 
-bool learner_reserve(Learner *self, size_t batch)
+size_t learner_parts(const Learner *self, size_t size)
 {
-    const size_t capacity = round_up(batch);
-    if (capacity <= self->capacity)
-        return true;
+    const size_t most = size * self->mean_count < WORTH_SHARING ? 1 : size / LANES;
+    return most < 1 ? 1 : most < self->threads ? most : self->threads;
+}
+
+/* A workspace for `capacity` samples; on false nothing has changed. */
+static bool make_room(Learner *self, size_t capacity)
+{
     Learner counted = *self;
     Cursor cursor = {NULL, 0};
     place_work(&counted, &cursor, capacity);
@@ -88,11 +99,27 @@ bool learner_reserve(Learner *self, size_t batch)
     return true;
 }
 
+bool learner_reserve(Learner *self, size_t batch)
+{
+    return batch <= self->capacity || make_room(self, round_up(batch));
+}
+
+bool learner_share(Learner *self, size_t threads)
+{
+    const size_t before = self->threads;
+    self->threads = threads;
+    if (make_room(self, self->capacity))
+        return true;
+    self->threads = before;
+    return false;
+}
+
 bool learner_create(Learner *self, const Options *options, size_t batch)
 {
     memset(self, 0, sizeof *self);
     self->options = *options;
     self->layers = options->hidden_layers + 1;
+    self->threads = crew_processors();
     size_t in = options->obs;
     for (size_t l = 0; l < self->layers; l++) {
         const bool head = l + 1 == self->layers;

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crew.h"
+
 #define MAX_LAYERS 64
 
 typedef enum { TARGET_NONE, TARGET_HARD, TARGET_POLYAK } Target;
@@ -41,6 +43,21 @@ typedef struct {
     float *inverse_std; /* [B] of LayerNorm */
 } Layer;
 
+/* What each thread of an update writes for itself. */
+typedef struct {
+    float *chosen;     /* outputs of the actions that were taken, [N][LANES] */
+    float *transposed; /* weights of a layer, or what its weight gradient has on the left */
+    float *weights;    /* gradients of a block of weights, and of their deviations */
+    float *factors;    /* of a noisy layer */
+    uint64_t *bits;    /* of the left operand of a product */
+} Scratch;
+
+/* Whether sharing pays just now: other programs may have taken the processors. Seconds of some updates each way. */
+typedef struct {
+    size_t turn;
+    double alone, shared;
+} Pace;
+
 typedef struct {
     Options options;
     size_t layers;
@@ -67,14 +84,12 @@ typedef struct {
     float *policy;     /* [A][capacity] probability of each next action */
     float *bonus;      /* Munchausen's, [capacity]; zeros without */
     float *goal;       /* what the head learns, [N][capacity] */
-    float *chosen;     /* outputs of the actions that were taken, [N][LANES] */
-    float *transposed; /* weights of a layer, or what its weight gradient has on the left */
-    float *scratch;    /* gradients of a block of weights, and of their deviations */
     const float *acts; /* the online network as it is now: self->param, or with noise */
     float *noisy_online, *noisy_target; /* [mean_count] of noisy layers */
-    float *factors;    /* of a noisy layer */
     float *grad;       /* gradients of all parameters, where their norm is clipped */
-    uint64_t *bits;    /* of the left operand of a product */
+    Scratch own, scratch[CREW_MOST]; /* of this thread; of every one */
+    size_t threads;    /* that large updates may be shared by; the result does not depend on it */
+    Pace pace;
 } Learner;
 
 /* A batch of B transitions, C-contiguous; see nimbleq.types.Batch. */
@@ -103,6 +118,12 @@ void learner_free(Learner *self);
 
 /* Makes room for batches of `batch` samples; keeps a larger workspace. False: out of memory, nothing changed. */
 bool learner_reserve(Learner *self, size_t batch);
+
+/* Lets large updates be shared by up to `threads` <= CREW_MOST threads. False as above. */
+bool learner_share(Learner *self, size_t threads);
+
+/* By how many threads an update of `size` samples is shared. */
+size_t learner_parts(const Learner *self, size_t size);
 
 /* q[count, A] of the online network for obs[count, O]. */
 void learner_q(Learner *self, const float *obs, size_t count, float *q);

@@ -315,6 +315,25 @@ static int set_frozen(LearnerObject *self, PyObject *value, void *Py_UNUSED(clos
     return 0;
 }
 
+static PyObject *get_threads(LearnerObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->learner.threads);
+}
+
+static int set_threads(LearnerObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    const Py_ssize_t threads = value == NULL ? -1 : PyNumber_AsSsize_t(value, PyExc_OverflowError);
+    if (threads < 1 || threads > CREW_MOST) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "1 to %d threads", CREW_MOST);
+        return -1;
+    }
+    if (learner_share(&self->learner, (size_t)threads))
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
 static PyMethodDef methods[] = {
     {"update_many", (PyCFunction)(void (*)(void))learner_update_many, METH_FASTCALL,
      "Gradient steps on stacked batches [U, B, ...]; returns |TD error| float32[U, B]."},
@@ -328,6 +347,8 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getset[] = {
     {"updates", (getter)get_updates, (setter)set_updates, "Gradient steps done.", NULL},
     {"frozen", (getter)get_frozen, (setter)set_frozen, "Layers, from the first on, that no step changes.", NULL},
+    {"threads", (getter)get_threads, (setter)set_threads,
+     "Those that large updates are shared by; results do not depend on it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot slots[] = {

@@ -29,7 +29,7 @@ typedef struct {
     const float *in, *in_of_values, *out;
 } Factors;
 
-/* Copies the factors `noise` of layer `l` into self->factors. */
+/* Copies the factors `noise` of layer `l` into self->own.factors. */
 static Factors factors_of(const Learner *self, const float *noise, size_t l)
 {
     for (size_t k = 0; k < l; k++)
@@ -37,7 +37,7 @@ static Factors factors_of(const Learner *self, const float *noise, size_t l)
     const Layer *layer = &self->layer[l];
     const size_t in = blocks_of(layer->in) * BLOCK, out = blocks_of(layer->out) * BLOCK;
     const bool two = layer->head && self->options.dueling;
-    float *to = self->factors;
+    float *to = self->own.factors;
     memset(to, 0, (2 * in + out) * sizeof *to);
     memcpy(to, noise, layer->in * sizeof *to);
     memcpy(to + in, two ? noise + layer->in : noise, layer->in * sizeof *to);

@@ -5,6 +5,14 @@
 #include "exponential.h"
 #include "learner.h"
 
+/* to[rows] = from[rows], of `count` samples. */
+static void copy_rows(float *to, const float *from, size_t rows, size_t count, size_t stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t s = 0; s < count; s += LANES)
+            store(to + r * stride + s, load(from + r * stride + s));
+}
+
 /* The greatest of `count` values. */
 INLINE vf greatest(const float *x, size_t count, size_t stride)
 {

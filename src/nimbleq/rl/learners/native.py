@@ -62,9 +62,10 @@ def _extension() -> ModuleType | None:
 
 
 class NativeLearner:
-    """`nimbleq.rl.learners.learner.Learner` in C on one thread: float32 vectors, fully connected layers.
+    """`nimbleq.rl.learners.learner.Learner` in C: float32 vectors, fully connected layers.
 
-    The same batches give the same bits. Calls must not overlap (they share a workspace).
+    The same batches give the same bits, on any number of threads: large updates are shared by those that the process
+    may run on, as long as that is faster. Calls must not overlap (they share a workspace).
 
     Raises:
         ConfigError: `native_available` gives a reason.
@@ -124,6 +125,16 @@ class NativeLearner:
         for group in (self._online, self._target):
             for key, view in group.items():
                 view.write(initial[key])
+
+    @property
+    def threads(self) -> int:
+        """How many threads, 1 to 8, may share a large update."""
+        count: int = self._core.threads
+        return count
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._core.threads = count
 
     def q(self, obs: Array) -> Array:
         """Online Q-values: ``obs[B, O] → float32[B, A]``."""
