@@ -62,7 +62,7 @@ class Consumption:
         return self.ua_per_mhz * self.volts / 1e3
 
     def __str__(self) -> str:
-        return f"{self.part}, {self.ua_per_mhz:g} µA/MHz at {self.volts:g} V, one cycle an instruction"
+        return f"{self.part}, {self.ua_per_mhz:g} µA/MHz at {self.volts:g} V"
 
 
 @dataclass(frozen=True, kw_only=True)

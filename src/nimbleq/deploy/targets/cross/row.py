@@ -345,9 +345,10 @@ def _footprint(processor: Processor, graph: Graph, guard: Guard | None, obs: Arr
         stack, instructions = _measured(processor, graph, guard, files, name, obs, folder)
     part = processor.consumption
     energy = None if instructions is None or part is None else instructions * part.nj_per_cycle
+    counted = "" if processor.unit == "cycles" else ", one cycle an instruction"
     return Footprint(
         processor.name, text, data, data + bss, stack, instructions, processor.unit,
-        f"{compiler.name} {optimized(processor.flags)}", energy, "" if part is None else str(part),
+        f"{compiler.name} {optimized(processor.flags)}", energy, "" if part is None else f"{part}{counted}",
     )  # fmt: skip
 
 
