@@ -36,13 +36,14 @@ TOOLCHAINS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu 
   gcc-i686-linux-gnu libc6-dev-i386-cross gcc-arm-none-eabi gcc-avr avr-libc arduino-core-avr clang lld rustc nodejs \
   chromium libsimde-dev qemu-user qemu-system-arm simavr verilator valgrind cmake
 
-# Every op on every target, each processor and toolchain at length, and random graphs (FUZZ of each kind).
+# Every op on every target, each processor and toolchain at length, and random graphs (FUZZ of each kind);
+# ARGS=tests/deploy/cross: a part of it.
 FUZZ ?= 20
 test-targets: install
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get install -qq -y --no-install-recommends \
 	  $(TOOLCHAINS) >/dev/null; else echo "what is missing is skipped; install all of it with: apt install $(TOOLCHAINS)"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,cross]"
-	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" tests/deploy
+	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" $(or $(ARGS),tests/deploy)
 
 # Actors and learners on Ray: two nodes on one machine, and kills of everything.
 test-ray: install
