@@ -147,11 +147,15 @@ def test_random_interfaces_on_every_target() -> None:
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
-        st.dictionaries(NAMES, PARTS, min_size=1, max_size=3), st.sampled_from([0, -3, 7]), st.sampled_from(COMMANDS)
+        st.dictionaries(NAMES, PARTS, min_size=1, max_size=3),
+        st.sampled_from([0, -3, 7]),
+        st.sampled_from(COMMANDS),
+        st.sampled_from([None, "obs:legal", "info:legal"]),
     )
-    def campaign(parts: dict[str, spaces.Space[Any]], start: int, commands: Array | None) -> None:
+    def campaign(parts: dict[str, spaces.Space[Any]], start: int, commands: Array | None, mask: str | None) -> None:
         start = start if commands is None else 0
-        interface = Interface(space_of(spaces.Dict(parts)), 3, action_start=start, commands=commands)
+        parts = parts | ({"legal": spaces.MultiBinary(3)} if mask == "obs:legal" else {})
+        interface = Interface(space_of(spaces.Dict(parts)), 3, action_start=start, commands=commands, mask=mask)
         source, wrong = Source(linear(interface), interface=interface), dict[str, int]()
         with tempfile.TemporaryDirectory() as scratch:
             for name in HERE:

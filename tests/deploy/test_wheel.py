@@ -77,9 +77,18 @@ def test_it_takes_the_best_that_this_processor_can_run(installed: Path) -> None:
         assert said[name] == "/".join([*best, name])
 
 
-def test_it_runs_on_a_processor_without_avx(installed: Path) -> None:
+@pytest.mark.parametrize("processor", ["Nehalem", "Westmere", "SandyBridge"])
+def test_it_runs_on_a_processor_without_avx2(processor: str, installed: Path) -> None:
     if shutil.which("qemu-x86_64") is None:
         pytest.skip("needs qemu-user")
-    said = run(installed, "qemu-x86_64", "-cpu", "Nehalem")
+    said = run(installed, "qemu-x86_64", "-cpu", processor)
     assert said.pop("none") == "portable"
     assert said == {name: name for name in EXTENSIONS}
+
+
+def test_it_takes_the_middle_one_on_a_processor_of_2013(installed: Path) -> None:
+    if shutil.which("qemu-x86_64") is None:
+        pytest.skip("needs qemu-user")
+    said = run(installed, "qemu-x86_64", "-cpu", "Haswell")
+    assert said["x86_64_v3"] == "avx2"
+    assert said["_learner"] == "x86_64_v3/_learner"
