@@ -10,8 +10,8 @@ from nimbleq.report.read import Record, RunData
 HEADINGS = ("target", "compiled by", "flash", "static RAM", "stack", "one decision", "energy, estimated")
 WORDS = (
     "Flash is code, constants and starting values, with what the code needs of the compiler's library. An emulator "
-    "counts instructions, which say nothing about time. Energy is an estimate, not measured: cycles, or instructions as "
-    "one cycle each, times what a data sheet says of a cycle."
+    "counts instructions, which say nothing about time. Energy is an estimate, not measured: cycles, or instructions "
+    "as one cycle each, times what a data sheet says of a cycle."
 )
 
 
