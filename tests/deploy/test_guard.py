@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from nimbleq.deploy.targets.c.guard import emit_guard
 from nimbleq.deploy.targets.c.guard_call import CGuard
 from nimbleq.deploy.targets.c.isa import PORTABLE
 from nimbleq.deploy.toolchain import compile_library, find_compiler
-from nimbleq.errors import ConfigError
+from nimbleq.errors import ConfigError, FileError
+from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.envelope import Witness
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.guard import Envelope, Guard, misguided
+from nimbleq.graph.guard import VECTORS, Envelope, Guard, misguided
+from nimbleq.graph.guard_codec import guard_from_dict, guard_to_dict
 from nimbleq.graph.guard_state import GuardedPolicy, GuardState
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.graph.rewrites.mask import with_mask
@@ -69,6 +72,7 @@ KINDS: dict[str, Guard] = {
     "backup": Guard(0, ENVELOPE, backup=network(5)),
     "larger": Guard(2, ENVELOPE, larger=mlp(F, 32, A, seed=3), margin=2.5),
     "forbidden": Guard(2, ENVELOPE, forbidden=(0,), backup=network(5), larger=network(7), margin=1.5, hold=1),
+    "partners": Guard(1, replace(ENVELOPE, repeats=[4, 0, 3, 0], partner=[1, 2, 1, 3], still=[0.05, 0, 0.1, 0])),
     "no envelope": Guard(1),
 }
 
@@ -235,6 +239,46 @@ def test_rules_one_by_one() -> None:
     assert state.counters()["fallback"] == 5
 
 
+def test_an_entry_is_stuck_while_its_partner_moves() -> None:
+    envelope = Envelope([-9, -9], [9, 9], [9, 9], [0, 0], [1, 1], [0.5, 0])
+    state, row, here = GuardState(Guard(1, envelope), mlp(2, 4, 2)), np.zeros(1, np.int64), np.ones(1, bool)
+    walk = [(0, 0), (0, 0.5), (0, 1.125), (0.25, 3), (0.25, 3), (0.25, 2)]
+    found = [int(state.step(row, np.array([obs], np.float32), here)[1][0]) for obs in walk]
+    assert found == [0, 0, 0b10000, 0, 0, 0b10000]
+
+
+def test_partners_are_stored_and_older_envelopes_as_before(tmp_path: Path) -> None:
+    graph, obs = network(), swing(0)
+    for kind, version in (("action", 3), ("partners", 4)):
+        made = save_artefact(tmp_path / kind, graph, obs, {}, guard=KINDS[kind])
+        model = json.loads((tmp_path / kind / "model.json").read_text())
+        assert model["format"] == version
+        assert ("partner" in model["guard"]["envelope"]) == (version == 4)
+        assert made.guard is not None
+        for name in VECTORS:
+            assert np.array_equal(getattr(made.guard.envelope, name), getattr(KINDS[kind].envelope, name))
+    half = guard_to_dict(KINDS["partners"])
+    del half["envelope"]["still"]
+    with pytest.raises(FileError, match="still"):
+        guard_from_dict(half, {})
+
+
+def test_partners_are_learnt() -> None:
+    """Place and speed change in each period until they rest; a switch changes now and then."""
+    speed = np.append((1, 0.75, 0.5, 0.25, 0.0625), np.zeros(40))
+    flown = np.stack([np.cumsum(speed), speed, np.arange(45) % 6 < 3], axis=1).astype(np.float32)
+    witness = Witness(mlp(3, 4, 2)).begin(1)
+    for obs in flown:
+        witness(obs[None], np.zeros(1, np.int64))
+    envelope = witness.envelope(0.0)
+    assert envelope.repeats.tolist() == [0, 0, 3]
+    assert envelope.partner.tolist() == [1, 0, 2]
+    assert envelope.still.tolist() == [0.0625, 0, 0]
+    state, row, here = GuardState(Guard(1, envelope), mlp(3, 4, 2)), np.zeros(1, np.int64), np.ones(1, bool)
+    for obs, want in ((flown[0], 0), (flown[1], 0), ((flown[1][0], flown[2][1], 1), 0b10000)):
+        assert state.step(row, np.array([obs], np.float32), here)[1][0] == want
+
+
 def test_what_does_not_fit_is_refused() -> None:
     graph = mlp(F, 8, A)
     assert "0..2" in misguided(Guard(3), graph)
@@ -245,6 +289,8 @@ def test_what_does_not_fit_is_refused() -> None:
         Guard(0, larger=graph)
     with pytest.raises(ConfigError, match="finite"):
         Envelope([0], [np.inf], [1], [0])
+    with pytest.raises(ConfigError, match=r"partners in 0\.\.0"):
+        Envelope([0], [1], [1], [0], [1], [0])
     with pytest.raises(ConfigError, match="of its own"):
         Runtime(graph, fallback_action=0, guard=Guard(0))
 

@@ -47,7 +47,7 @@ from nimbleq.graph.formats import FORMATS
 from nimbleq.graph.golden import Golden, make_golden, read_golden, write_golden
 from nimbleq.graph.graph import ACTION, MASK, NEXT_STATE, STATE, Graph, Q
 from nimbleq.graph.guard import Guard, misguided
-from nimbleq.graph.guard_codec import PREFIX, guard_from_dict, guard_to_dict, guard_weights
+from nimbleq.graph.guard_codec import PREFIX, guard_from_dict, guard_to_dict, guard_weights, has_partners
 from nimbleq.graph.interface import Interface
 from nimbleq.graph.interface_codec import from_dict, to_dict
 from nimbleq.graph.tensor import FLOAT32, INT32, UINT8, Float32, TensorType
@@ -128,7 +128,7 @@ def save_artefact(
     guarding = {} if guard is None else {"guard": guard_to_dict(guard)}
     if guard is not None:
         arrays |= guard_weights(guard)
-    version = 3 if guarding else 2 if graph.storage or graph.masked or extra else 1
+    version = 4 if has_partners(guard) else 3 if guarding else 2 if graph.storage or graph.masked or extra else 1
     if not (np.isfinite(golden.q).all() and np.isfinite(golden.obs).all()):
         raise FileError(f"cannot write {path}: golden observations or their action values hold NaN or infinity")
     contents = {

@@ -11,9 +11,10 @@ from nimbleq.errors import FileError
 from nimbleq.files import read_bytes, sha256
 from nimbleq.version import VERSION
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout; it rises when an older nimbleq cannot read what a newer one writes. 2: the interface,
-masks, and weights of any format and encoding. 3: the guard. A file has the oldest version that can read it."""
+masks, and weights of any format and encoding. 3: the guard. 4: partners
+in its envelope. A file has the oldest version that can read it."""
 MODEL, WEIGHTS, GOLDEN = "model.json", "weights.safetensors", "golden.npz"
 PROVENANCE, CERTIFICATE = "provenance.json", "certificate.json"
 HASHED = (MODEL, WEIGHTS, GOLDEN)

@@ -10,7 +10,7 @@ gives the same actions:
     not_finite  an entry is NaN or infinite
     range       an entry is outside of ``[low, high]``
     rate        an entry moved more than ``rate`` per period since the last observation that was let through
-    stuck       an entry came back unchanged ``repeats`` times in a row
+    stuck       an entry came back unchanged ``repeats`` times in a row, or while its partner moved more than ``still``
     illegal     the mask allows no action
     latched     ``latch`` periods in a row were faulty: the fallback stays until a reset
 
@@ -20,7 +20,7 @@ policy's margin (best minus second-best action value) is below ``margin``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +37,13 @@ MAX_AGE = 1 << 20
 """Periods since the last good observation are counted up to here."""
 
 
+VECTORS = {
+    "low": np.float32, "high": np.float32, "rate": np.float32, "repeats": np.int32, "partner": np.int32,
+    "still": np.float32,
+}  # fmt: skip
+"""Of an `Envelope`, with their types."""
+
+
 @dataclass(frozen=True, eq=False)
 class Envelope:
     """What observations look like when everything works, per entry of the network's input.
@@ -45,24 +52,38 @@ class Envelope:
         low, high: ``float32[F]`` the range, ends included.
         rate: ``float32[F]`` the largest change in one period.
         repeats: ``int32[F]`` how often in a row an entry may not come back unchanged; 0: any number of times.
+        partner: ``int32[F]`` index of the entry whose movement shows that this one should have changed; its own: none
+            does (so it is where this is empty).
+        still: ``float32[F]`` the largest change of the partner in a period in which the entry does not change.
     """
 
     low: Array
     high: Array
     rate: Array
     repeats: Array
+    partner: Array = field(default_factory=lambda: np.empty(0))
+    still: Array = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for name, dtype in (("low", np.float32), ("high", np.float32), ("rate", np.float32), ("repeats", np.int32)):
+        size = np.size(self.low)
+        if np.size(self.partner) == np.size(self.still) == 0:
+            object.__setattr__(self, "partner", np.arange(size))
+            object.__setattr__(self, "still", np.zeros(size))
+        for name, dtype in VECTORS.items():
             values = np.array(getattr(self, name), dtype).reshape(-1)
             values.flags.writeable = False
             object.__setattr__(self, name, values)
-        sizes = {len(values) for values in (self.low, self.high, self.rate, self.repeats)}
-        finite = all(np.isfinite(values).all() for values in (self.low, self.high, self.rate))
-        if len(sizes) != 1 or not finite:
-            raise ConfigError("an envelope is four vectors of one length, all finite")
-        if (self.low > self.high).any() or (self.rate < 0).any() or (self.repeats < 0).any():
-            raise ConfigError("an envelope has low ≤ high, and rates and repeats of at least 0")
+        if any(len(getattr(self, name)) != size or not np.isfinite(getattr(self, name)).all() for name in VECTORS):
+            raise ConfigError("an envelope is six vectors of one length, all finite")
+        if (self.low > self.high).any() or any((getattr(self, name) < 0).any() for name in list(VECTORS)[2:]):
+            raise ConfigError("an envelope has low ≤ high, and all else at least 0")
+        if (self.partner >= size).any():
+            raise ConfigError(f"an envelope of {size} entries has partners in 0..{size - 1}")
+
+    @property
+    def paired(self) -> Array:
+        """``bool[F]`` the entries that have a partner."""
+        return np.asarray(self.partner != np.arange(len(self.low)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +151,7 @@ def describe_guard(guard: Guard) -> list[str]:
     """The guard in words, one fact per line: for the header of emitted code, and for people."""
     lines = []
     if guard.envelope is not None:
-        watched = int((guard.envelope.repeats > 0).sum())
+        watched = int(((guard.envelope.repeats > 0) | guard.envelope.paired).sum())
         lines.append(
             f"envelope: range and rate of {len(guard.envelope.low)} entries; {watched} of them may not get stuck"
         )

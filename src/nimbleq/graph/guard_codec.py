@@ -12,14 +12,15 @@ import numpy as np
 from nimbleq.errors import ConfigError, FileError
 from nimbleq.graph.codec import decode, decode_packed, decode_weights, encode, weight_arrays
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.guard import Envelope, Guard
+from nimbleq.graph.guard import VECTORS, Envelope, Guard
 from nimbleq.graph.space_codec import items, number, record, whole
 from nimbleq.types import Array
 
 PREFIX = "guard."
 """Of the names of a guard's weights: ``guard.larger.w0``."""
 _NETWORKS = ("backup", "larger")
-_VECTORS = ("low", "high", "rate", "repeats")
+_NEWER = ("partner", "still")
+"""Vectors of an envelope that are written where an entry has a partner."""
 
 
 def guard_to_dict(guard: Guard) -> dict[str, Any]:
@@ -31,9 +32,19 @@ def guard_to_dict(guard: Guard) -> dict[str, Any]:
         "latch": guard.latch,
         "forbidden": list(guard.forbidden),
         "margin": guard.margin,
-        "envelope": None if envelope is None else {name: getattr(envelope, name).tolist() for name in _VECTORS},
+        "envelope": None if envelope is None else _envelope_to_dict(envelope),
         **{name: None if getattr(guard, name) is None else encode(getattr(guard, name)) for name in _NETWORKS},
     }
+
+
+def has_partners(guard: Guard | None) -> bool:
+    """A nimbleq before format 4 cannot read it."""
+    return guard is not None and guard.envelope is not None and bool(guard.envelope.paired.any())
+
+
+def _envelope_to_dict(envelope: Envelope) -> dict[str, Any]:
+    old = not envelope.paired.any()
+    return {name: getattr(envelope, name).tolist() for name in VECTORS if not (old and name in _NEWER)}
 
 
 def guard_weights(guard: Guard) -> dict[str, Array]:
@@ -88,13 +99,16 @@ def _periods(value: Any, where: str) -> int:
 def _envelope(content: Any) -> Envelope | None:
     if content is None:
         return None
-    record(content, "guard.envelope", set(_VECTORS))
     where = "guard.envelope"
-    low, high, rate = ([number(one, where) for one in items(content[name], where)] for name in _VECTORS[:3])
-    repeats = [_periods(one, where) for one in items(content["repeats"], where)]
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused by the envelope
-        first, last, most = (np.array(values, np.float64).astype(np.float32) for values in (low, high, rate))
-    return Envelope(first, last, most, np.array(repeats, np.int32))
+    newer = isinstance(content, dict) and not content.keys().isdisjoint(_NEWER)
+    record(content, where, set(VECTORS) - (set() if newer else set(_NEWER)))
+    vectors = {}
+    for name, values in content.items():
+        read = number if VECTORS[name] is np.float32 else _periods
+        numbers = np.array([read(one, where) for one in items(values, where)], np.float64)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused by the envelope
+            vectors[name] = numbers.astype(VECTORS[name])
+    return Envelope(**vectors)
 
 
 def _network(content: Any, name: str, arrays: Mapping[str, Array]) -> Graph | None:

@@ -165,9 +165,12 @@ class GuardState:
         with np.errstate(over="ignore"):
             moved, limit = np.abs(obs - self.last[rows]), envelope.rate * age.astype(np.float32)
         fast = ((age > 0) & (moved > limit)).any(axis=1)
-        same = self.any_seen[rows, None] & (obs == self.seen[rows])
+        seen = self.seen[rows]
+        same = self.any_seen[rows, None] & (obs == seen)
         run = np.where(same, np.minimum(self.run[rows] + 1, MAX_AGE), 0)
-        stuck = ((envelope.repeats > 0) & (run >= envelope.repeats)).any(axis=1)
+        with np.errstate(over="ignore"):
+            beside = np.abs(obs - seen)[:, envelope.partner]
+        stuck = (((envelope.repeats > 0) & (run >= envelope.repeats)) | (same & (beside > envelope.still))).any(axis=1)
         self.run[rows], self.seen[rows], self.any_seen[rows] = run, obs, True
         bits = ((beyond, "range"), (fast, "rate"), (stuck, "stuck"))
         return np.asarray(sum(np.where(found, _BIT[name], 0) for found, name in bits))

@@ -14,7 +14,7 @@ from nimbleq.deploy.targets.c.isa import ISAS, Isa
 from nimbleq.deploy.targets.c.layout import c_type
 from nimbleq.deploy.targets.c.raw import action_type, has_action, has_raw
 from nimbleq.graph.graph import Graph
-from nimbleq.graph.guard import COUNTERS, FAULTS, MAX_AGE, Guard, describe_guard
+from nimbleq.graph.guard import COUNTERS, FAULTS, MAX_AGE, VECTORS, Guard, describe_guard
 from nimbleq.graph.interface import Interface
 
 
@@ -41,7 +41,7 @@ def guard_bytes(graph: Graph, guard: Guard) -> int:
     """What the guard takes of memory that holds constants, too: its state, its envelope and the legal actions."""
     size, actions, envelope = graph.obs_type.size, graph.actions, guard.envelope is not None
     state = 4 * (len(COUNTERS) + 4) + 2 + actions
-    vectors = 7 if envelope else 1 if guard.backup is not None else 0  # low, high, rate, repeats; last, seen, run
+    vectors = len(VECTORS) + 3 if envelope else 1 if guard.backup is not None else 0  # and last, seen, run
     return state + actions + 4 * size * vectors
 
 
@@ -152,9 +152,8 @@ def _source(graph: Graph, guard: Guard, raw: Interface | None, flash: bool) -> s
     includes = "".join(f'#include "nq_{part}.h"\n' for part in parts)
     constants = c_text.FLASH_MACRO if flash else ""
     if envelope is not None:
-        vectors = (("low", envelope.low), ("high", envelope.high), ("rate", envelope.rate))
+        vectors = [(name, getattr(envelope, name)) for name in VECTORS]
         constants += "".join(c_text.array(f"nq_guard_{what}", values, False, flash) for what, values in vectors)
-        constants += c_text.array("nq_guard_repeats", envelope.repeats, False, flash)
     allowed = guard.allowed(actions).astype("uint8")
     constants += c_text.array("nq_guard_allowed", allowed, False, flash)
     new_mask = ""
@@ -248,21 +247,27 @@ int nq_guard_act(nq_guard *guard, const {element} *obs{mask})
 
 
 def _outside(graph: Graph) -> str:
+    size = graph.obs_type.size
     return f"""
 /* Faults of the envelope; the runs of equal values are brought up to date. */
 static uint32_t nq_guard_outside(nq_guard *guard, const float *obs)
 {{
     uint32_t faults = 0;
-    for (int i = 0; i < {graph.obs_type.size}; ++i) {{
+    for (int i = 0; i < {size}; ++i) {{
         const float x = obs[i], last = guard->last[i], seen = guard->seen[i];
         const float moved = x > last ? x - last : last - x, limit = nq_guard_rate[i] * (float)guard->age;
         if (x < nq_guard_low[i] || x > nq_guard_high[i]) faults |= NQ_FAULT_RANGE;
         if (guard->age > 0 && moved > limit) faults |= NQ_FAULT_RATE;
         if (!guard->any_seen || x < seen || x > seen) guard->run[i] = 0;
-        else if (guard->run[i] < {MAX_AGE}) ++guard->run[i];
+        else {{
+            const int32_t j = nq_guard_partner[i];
+            const float beside = obs[j] > guard->seen[j] ? obs[j] - guard->seen[j] : guard->seen[j] - obs[j];
+            if (guard->run[i] < {MAX_AGE}) ++guard->run[i];
+            if (beside > nq_guard_still[i]) faults |= NQ_FAULT_STUCK;
+        }}
         if (nq_guard_repeats[i] > 0 && guard->run[i] >= nq_guard_repeats[i]) faults |= NQ_FAULT_STUCK;
-        guard->seen[i] = x;
     }}
+    for (int i = 0; i < {size}; ++i) guard->seen[i] = obs[i];
     guard->any_seen = 1;
     return faults;
 }}
