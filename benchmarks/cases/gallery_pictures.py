@@ -1,4 +1,4 @@
-"""A picture of a policy: three moments of an episode that it plays, or else the returns that its certificate saw."""
+"""A picture of a policy: three moments of an episode that it plays, or else returns, of its certificate or computed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy as np
 
 from benchmarks.cases.train_curves import standalone
 from nimbleq.errors import EnvError
+from nimbleq.files import read_json
 from nimbleq.graph.artefact import Artefact, load_artefact
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.report import units
-from nimbleq.report.svg import Frame, Scale, axes, legend, padded, rect, svg
+from nimbleq.report.svg import Frame, Scale, axes, legend, marker, padded, rect, svg, text
 from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rundir import RunDir
 from nimbleq.seeds import episode_seeds
 from nimbleq.types import Array
 from nimbleq.verbs.common import run_env
 from nimbleq.verbs.watch import without_screen
+from nimbleq.verbs.zoo import EXACT
 
 HEIGHT = 120  # pixels of a frame
 MOMENTS = (0.15, 0.5, 0.85)  # of an episode
@@ -41,7 +43,9 @@ def picture_of(run: Path) -> tuple[str, bytes | None]:
         frames = []
     if frames:
         return f"{name}.png", _strip(frames)
-    return f"{name}.svg", _returns(small) if small.certificate else None
+    if small.certificate:
+        return f"{name}.svg", _returns(small)
+    return f"{name}.svg", _computed(read_json(known.path / EXACT)["returns"])
 
 
 def _frames(env: Any, small: Artefact) -> list[Array]:
@@ -101,3 +105,17 @@ def _returns(small: Artefact) -> bytes:
     )  # fmt: skip
     words = "Returns of teacher and small policy on the same episodes"
     return standalone(svg(WIDTH, HIGH, words, *parts, key), WIDTH)
+
+
+def _computed(returns: dict[str, float]) -> bytes:
+    """What policies are worth, each a dot on a line, as an SVG."""
+    ranked = sorted(returns.items(), key=lambda one: one[1])
+    frame = Frame(WIDTH, HIGH, left=90)
+    x, step = Scale(*padded(returns.values()), *frame.x), (frame.y[0] - frame.y[1]) / len(ranked)
+    parts = [axes(frame, x, None, x_label="return", x_format=units.trimmed)]
+    for place, (name, value) in enumerate(ranked):
+        y = frame.y[0] - (place + 0.5) * step
+        parts.append(text(frame.left - 8, y + 4, name, anchor="end"))
+        parts.append(marker("circle", x(value), y, 5, "scratch" if name == "small" else "check"))
+    words = "; ".join(f"{name} {value:.4f}" for name, value in ranked)
+    return standalone(svg(WIDTH, HIGH, f"Returns, computed: {words}", *parts), WIDTH)

@@ -18,6 +18,7 @@ from nimbleq.rl.envs.gymnasium import make_env
 from nimbleq.rl.envs.vector import VectorEnv
 
 ENV = "examples.crazyflie:FigureOfEight"
+pytestmark = pytest.mark.filterwarnings("ignore:Attaching a spec:UserWarning")  # MuJoCo's, of crazyflow's own drone
 
 
 def test_commands_tilt_and_lift() -> None:
