@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -230,6 +231,75 @@ def test_the_loop_in_c(masked: bool, tmp_path: Path) -> None:
     assert missing == (60 - skipped) // 7 + skipped
     assert 55 <= acts <= 60
     assert timed
+
+
+BUSY = """#define _GNU_SOURCE
+#include "policy_loop.h"
+#include <stdio.h>
+#include <time.h>
+
+static int reads;
+static int64_t last, longest;
+
+static int64_t now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
+static int sense(void *own, float *obs)
+{
+    (void)own;
+    for (int i = 0; i < 4; ++i) obs[i] = 0.1f;
+    if (++reads == 5)
+        for (const int64_t until = now() + 400000000; now() < until;) {}
+    return 1;
+}
+
+static void act(void *own, int action)
+{
+    const int64_t at = now();
+    (void)own;
+    (void)action;
+    if (last > 0 && at - last > longest) longest = at - last;
+    last = at;
+}
+
+int main(void)
+{
+    static policy_guard guard;
+    static policy_loop_report report;
+    policy_machine machine = {sense, act, 0};
+    policy_loop_settings settings = {40000000, 20000000, 20, 10, CORE, 0};
+    policy_guard_init(&guard);
+    if (policy_loop(&guard, &machine, &settings, &report) == POLICY_LOOP_NO_PRIORITY) return 3;
+    printf("%d\\n", (int)(longest / 1000000));
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+def test_the_watchdog_interrupts_what_computes_on_its_core(tmp_path: Path) -> None:
+    texts = (
+        emit_c(mlp(4, 8, 3), "policy")
+        | emit_guard(mlp(4, 8, 3), "policy", Guard(1))
+        | emit_loop(mlp(4, 8, 3), "policy")
+    )
+    core = str(min(os.sched_getaffinity(0)))
+    for file, text in (texts | {"main.c": BUSY.replace("CORE", core)}).items():
+        (tmp_path / file).write_text(text)
+    sources = [*(file for file in texts if file.endswith(".c")), "main.c"]
+    assert COMPILER is not None
+    subprocess.run(
+        [COMPILER, "-std=c99", "-O1", *WARNINGS, *sources, "-lpthread", "-o", "loop"], cwd=tmp_path, check=True
+    )
+    done = subprocess.run([tmp_path / "loop"], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode == 3:
+        pytest.skip("needs the right to SCHED_FIFO")
+    assert done.returncode == 0
+    assert int(done.stdout) < 200  # without, the 400 ms in which nobody acts
 
 
 def test_a_guarded_runtime_is_what_a_loop_takes() -> None:

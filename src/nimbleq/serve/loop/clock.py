@@ -101,17 +101,17 @@ def take_core(core: int) -> None:
         raise ConfigError(f"--core {core} cannot be had: this process may run on {', '.join(map(str, have))}") from None
 
 
-def take_priority(priority: int) -> None:
-    """Schedule the calling thread with SCHED_FIFO.
+def take_priority(priority: int, above: int = 0) -> None:
+    """Schedule the calling thread with SCHED_FIFO, ``above`` that: its new threads inherit it.
 
     Raises:
         ConfigError: the priority is out of range, or it is not permitted.
     """
     low, high = (f(os.SCHED_FIFO) for f in (os.sched_get_priority_min, os.sched_get_priority_max))
-    if not low <= priority <= high:
-        raise ConfigError(f"--priority must be {low} … {high}, not {priority}")
+    if not low <= priority < high:
+        raise ConfigError(f"--priority must be {low} … {high - 1}, not {priority}: the watchdog takes one more")
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority + above))
     except OSError as error:
         raise ConfigError(
             f"--priority {priority} (SCHED_FIFO) is not permitted here ({error.strerror}): run as root, give the "

@@ -89,7 +89,7 @@ def run_loop(
     if settings.core is not None:
         take_core(settings.core)
     if settings.priority is not None:
-        take_priority(settings.priority)
+        take_priority(settings.priority, above=1)  # of the watchdog, which has to interrupt what takes too long
     mask_of, finished = getattr(machine, "mask", None), getattr(machine, "finished", None)
     sleep, meter, period = Sleeper(), Meter.here(), settings.period_ns
     before, tally.why_no_joules = meter.read(), meter.why_not
@@ -103,6 +103,8 @@ def run_loop(
     start = tally.started_ns = now_ns() + max(2 * period, 2_000_000)
     watchdog = Watchdog(machine, start, period, settings.deadline_ns)
     watchdog.start(stream.standby(), stream.standby(held=False))
+    if settings.priority is not None:
+        take_priority(settings.priority)
     index, last = 0, start - period
     limit = sys.maxsize if settings.periods is None else settings.periods
     try:

@@ -53,7 +53,7 @@ typedef struct {{
     int64_t period_ns;
     int64_t deadline_ns;                /* of a period, after which a decision is late */
     uint64_t periods;                   /* 0: until *stop */
-    int priority;                       /* of SCHED_FIFO, 1..99; 0: as the process was started */
+    int priority;                       /* of SCHED_FIFO, 1..98 (the watchdog takes one more); 0: no change */
     int core;                           /* that the loop runs on; -1: any */
     volatile sig_atomic_t *stop;        /* not 0 ends the loop; may be NULL */
 }} nq_loop_settings;
@@ -225,6 +225,14 @@ static void *nq_watch(void *given)
     }}
 }}
 
+static int nq_prioritize(int priority)
+{{
+    struct sched_param scheduling = {{0}};
+    scheduling.sched_priority = priority;
+    return pthread_setschedparam(pthread_self(), SCHED_FIFO, &scheduling) == 0;
+}}
+
+/* The core, and the priority of the watchdog, which inherits both: it has to interrupt what takes too long. */
 static int nq_schedule(const nq_loop_settings *settings)
 {{
 #ifdef __linux__
@@ -238,11 +246,7 @@ static int nq_schedule(const nq_loop_settings *settings)
 #else
     if (settings->core >= 0) return NQ_LOOP_NO_CORE;
 #endif
-    if (settings->priority > 0) {{
-        struct sched_param scheduling = {{0}};
-        scheduling.sched_priority = settings->priority;
-        if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &scheduling) != 0) return NQ_LOOP_NO_PRIORITY;
-    }}
+    if (settings->priority > 0 && !nq_prioritize(settings->priority + 1)) return NQ_LOOP_NO_PRIORITY;
     return NQ_LOOP_OK;
 }}
 
@@ -339,6 +343,7 @@ int nq_loop(nq_guard *guard, const nq_machine *machine, const nq_loop_settings *
         pthread_mutex_destroy(&work.lock);
         return NQ_LOOP_NO_THREAD;
     }}
+    if (settings->priority > 0) (void)nq_prioritize(settings->priority);
     nq_turn(&work, guard, machine, settings, report);
     (void)nq_wake(before);
     pthread_mutex_lock(&work.lock);
