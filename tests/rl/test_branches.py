@@ -163,7 +163,9 @@ def test_settings_that_do_not_fit_are_refused_in_one_line():
     ):
         with pytest.raises(ConfigError, match=words):
             engine_for(with_changes(config, changes), SPEC)
-    with pytest.raises(ConfigError, match=r"of one dimension: .* must be q or c51 or qr or iqn, not branching"):
+    with pytest.raises(
+        ConfigError, match=r"of one dimension: .* must be q or c51 or hl-gauss or qr or iqn, not branching"
+    ):
         engine_for(config, EnvSpec(ObsSpec((2,)), 3))
     for changes in ({"learner.munchausen": True, "learner.double": False}, {"policy.network": "8"}):
         with pytest.raises(ConfigError, match=r"network\.head branching"):

@@ -29,9 +29,8 @@ _AT_LEAST_0 = (
     "distributed.actors", "transfer.offline_updates", "network.memory", "replay.burn_in",
 )  # fmt: skip
 _POSITIVE = (
-    "evolve.sigma",
-    "network.obs_clip", "learner.lr", "learner.munchausen_tau", "learner.reward_scale", "policy.lr",
-    "policy.temperature", "transfer.temperature", "stream.overshoot",
+    "evolve.sigma", "network.obs_clip", "network.smoothing", "learner.lr", "learner.munchausen_tau",
+    "learner.reward_scale", "policy.lr", "policy.temperature", "transfer.temperature", "stream.overshoot",
 )  # fmt: skip
 _SHARES = (
     "replay.beta_start", "replay.beta_end", "learner.gamma", "explore.start", "explore.end", "pqn.trace_decay",

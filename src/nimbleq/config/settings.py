@@ -61,12 +61,14 @@ class NetworkConfig:
         dueling: separate value and advantage outputs [1511.06581].
         noisy: factorised Gaussian noise on the fully connected layers explores in place of ε [1706.10295].
         noisy_sigma: σ₀, its initial size.
-        head: what is learnt of the return: ``q`` its mean, ``c51`` a histogram [1707.06887], ``qr`` fixed quantiles
-            [1710.10044], ``iqn`` quantiles at random fractions [1806.06923], ``branching`` the mean in each
-            dimension of actions that have several [1711.08946].
-        atoms: bins of ``c51``, quantiles of ``qr``, random fractions per update of ``iqn``.
-        v_min: lowest bin of ``c51``, in scaled rewards.
-        v_max: its highest bin.
+        head: what is learnt of the return: ``q`` its mean, ``c51`` a histogram [1707.06887], ``hl-gauss`` its mean by
+            classification into the bins of a histogram [2403.03950], ``qr`` fixed quantiles [1710.10044], ``iqn``
+            quantiles at random fractions [1806.06923], ``branching`` the mean in each dimension of actions that
+            have several [1711.08946].
+        atoms: bins of ``c51`` and ``hl-gauss``, quantiles of ``qr``, random fractions per update of ``iqn``.
+        v_min: lowest bin of ``c51`` and ``hl-gauss``, in scaled rewards.
+        v_max: their highest bin.
+        smoothing: standard deviation of what ``hl-gauss`` is taught, in bins.
         cosines: features that ``iqn`` makes of a fraction.
         policy_fractions: evenly spread fractions that ``iqn`` averages to act, and when it is exported.
         normalize_obs: subtract the running mean, divide by the running deviation and clip at ``obs_clip`` deviations
@@ -94,6 +96,7 @@ class NetworkConfig:
     atoms: int = 51
     v_min: float = -10.0
     v_max: float = 10.0
+    smoothing: float = 0.75
     cosines: int = 64
     policy_fractions: int = 32
     normalize_obs: bool = True
@@ -152,7 +155,8 @@ class LearnerConfig:
             ``polyak`` moves the target by ``tau`` after each update.
         target_every: updates between hard copies.
         tau: Polyak step.
-        loss: on the TD error, before importance weights (``c51``, ``qr`` and ``iqn`` heads bring their own).
+        loss: on the TD error, before importance weights (``c51``, ``hl-gauss``, ``qr`` and ``iqn`` bring
+            their own).
         munchausen: add the scaled log-policy to the reward and bootstrap softly [2007.14430]; with ``double`` the
             online net gives the next policy.
         munchausen_alpha: α, weight of the log-policy.

@@ -93,7 +93,7 @@ MIXED = EnvSpec(ObsSpec((103,), pictures=(ObsSpec((1, 10, 10), "uint8"),)), 2)
 @pytest.mark.parametrize(
     ("engine", "changes", "spec", "reason"),
     [
-        ("native", {"network.head": "iqn"}, VECTOR, "no iqn head, only q, c51, qr"),
+        ("native", {"network.head": "iqn"}, VECTOR, "no iqn head, only q, c51, qr, hl-gauss"),
         ("native", {}, PICTURE, "uint8"),
         ("device", {"algorithm": "pqn"}, None, "replay"),
         ("device", {}, MIXED, "not both"),

@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "clipped": {"learner.max_grad_norm": 0.05, "learner.target": "polyak"},
     "linear": {"network.hidden": ()},
     "c51": {"network.head": "c51", "network.atoms": 7, "network.dueling": True},
+    "hl-gauss": {"network.head": "hl-gauss", "network.atoms": 9},
     "qr": {"network.head": "qr", "network.atoms": 5, "network.dueling": True},
 }
 

@@ -62,6 +62,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "learner.munchausen_tau": 0.3,
         "learner.max_grad_norm": 0.5,
     },
+    "hl-gauss": {"network.head": "hl-gauss", "network.atoms": 21, "network.v_min": -4.0, "network.v_max": 4.0},
+    "hl-gauss_soft": {
+        "network.head": "hl-gauss",
+        "network.atoms": 11,
+        "network.smoothing": 1.5,
+        "network.dueling": True,
+        "network.layer_norm": True,
+        "learner.munchausen": True,
+        "learner.munchausen_tau": 0.3,
+        "learner.target": "polyak",
+    },
     "qr": {"network.head": "qr", "network.atoms": 9, "network.dueling": True},
     "qr_soft": {"network.head": "qr", "network.atoms": 1, "learner.munchausen": True, "learner.munchausen_tau": 0.3},
     "everything": {
@@ -180,8 +191,9 @@ def test_any_width_and_batch(obs: int, actions: int) -> None:
         {"learner.munchausen": True, "learner.munchausen_tau": 0.5},
         {"learner.munchausen": True, "learner.munchausen_tau": 0.5, "network.head": "c51", "network.atoms": 7},
         {"network.head": "qr", "network.atoms": 5},
+        {"network.head": "hl-gauss", "network.atoms": 7},
     ],
-    ids=["single", "double", "munchausen", "c51", "qr"],
+    ids=["single", "double", "munchausen", "c51", "qr", "hl-gauss"],
 )
 def test_action_masks_agree_with_torch(target: str, more: dict[str, Any]) -> None:
     changes = {"learner.target": target, "network.layer_norm": True, "network.dueling": True, **more}

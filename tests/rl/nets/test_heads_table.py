@@ -82,7 +82,7 @@ def test_the_command_line_takes_it_and_says_what_it_needs(
     out = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert "{q,c51,qr,iqn,branching,ensemble}" in capsys.readouterr().out
+    assert "{q,c51,hl-gauss,qr,iqn,branching,ensemble}" in capsys.readouterr().out
     assert cli.main(["train", "--network.head", "ensemble", "--network.atoms", "2", "--out", out]) == 2
     assert capsys.readouterr().err == "nimbleq: an ensemble has at least 3 network.atoms\n"
     assert cli.main(["train", "--network.head", "ensembel", "--out", out]) == 2
@@ -96,9 +96,12 @@ def test_the_command_line_takes_it_and_says_what_it_needs(
         ({"network.head": "iqn", "network.atoms": 0}, r"network\.atoms must be at least 1, not 0"),
         (
             {"network.head": "ensemble", "algorithm": "pqn"},
-            r"network\.head must be q or branching, which is what pqn learns",
+            r"network\.head must be q or hl-gauss or branching, which is what pqn learns",
         ),
-        ({"network.head": "none"}, r"no network\.head 'none'; choose from q, c51, qr, iqn, branching, ensemble"),
+        (
+            {"network.head": "none"},
+            r"no network\.head 'none'; choose from q, c51, hl-gauss, qr, iqn, branching, ensemble",
+        ),
     ],
 )
 def test_settings_that_a_head_cannot_have_are_refused(changes: dict[str, object], words: str) -> None:

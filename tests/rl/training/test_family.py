@@ -1,6 +1,8 @@
 """The family by hand: C51's projection, quantile Huber, Munchausen; and chains whose returns are known."""
 
 import math
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from nimbleq.rl.learners.engines import make_learner
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.learners.torch_state import network_with
 from nimbleq.rl.nets import losses
-from nimbleq.rl.nets.heads import c51, iqn, qr
+from nimbleq.rl.nets.heads import histogram, iqn, qr
 from nimbleq.rl.nets.heads.head import Sample
 from nimbleq.rl.nets.heads.iqn import cosine_features
 from nimbleq.rl.nets.heads.quantiles import midpoints
@@ -64,6 +66,18 @@ def test_cross_entropy_and_divergence_by_hand() -> None:
     assert losses.cross_entropy(log_probs, target).item() == pytest.approx(math.log(2))
     assert losses.kl_divergence(log_probs, target).item() == pytest.approx(math.log(2))
     assert losses.kl_divergence(log_probs, log_probs.exp()).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_gaussian_in_bins_by_hand() -> None:
+    """Bins of 0.5 from −1 to 2, σ = 0.375; the mass between two edges by the normal distribution's own function."""
+    support, values = torch.linspace(-1, 2, 7), [0.0, 0.7, 1.5, 9.0, -1.0]
+    found = losses.gaussian_histogram(torch.tensor(values), support, 0.75)
+    for row, value in zip(found.tolist(), values, strict=True):
+        normal = NormalDist(min(max(value, -1.0), 2.0), 0.375)
+        below = [normal.cdf(-1.25 + 0.5 * at) for at in range(8)]
+        assert row == pytest.approx([(b - a) / (below[-1] - below[0]) for a, b in pairwise(below)], abs=1e-6)
+    assert (found @ support)[:2].tolist() == pytest.approx(values[:2], abs=0.01), "its mean is the value"
+    assert found[3].argmax() == 6, "what lies outside counts as the end"
 
 
 def test_quantile_huber_by_hand() -> None:
@@ -127,6 +141,7 @@ CHAIN = {
 }
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "c51": {"network.atoms": 41, "network.v_min": -1.0, "network.v_max": 3.0},
+    "hl-gauss": {"network.atoms": 51, "network.v_min": -2.0, "network.v_max": 3.0},
     "qr": {"network.atoms": 16, "network.dueling": True},
     "iqn": {"network.atoms": 16, "network.cosines": 16, "learner.double": False},
 }
@@ -156,7 +171,8 @@ def chain_batch() -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("head", "engine"), [*((head, "torch") for head in DISTRIBUTIONS), ("c51", "auto"), ("qr", "auto")]
+    ("head", "engine"),
+    [*((head, "torch") for head in DISTRIBUTIONS), *((head, "auto") for head in ("c51", "hl-gauss", "qr"))],
 )
 def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: str, engine: str) -> None:
     """Z(1, 0) is 0 or 2, Z(0, 0) is 0 or γ·2 = 1, half each; Z(·, 1) is −1."""
@@ -167,9 +183,11 @@ def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: 
         learner.update(chain_batch())
     obs, network = torch.eye(2), network_with(learner.weights(), spec, config.network)
     assert learner.q(obs.numpy()) == pytest.approx(np.array([[0.5, -1.0], [1.0, -1.0]]), abs=0.08)
+    if head == "hl-gauss":
+        return  # its histogram is not the return's
     with torch.no_grad():
         if head == "c51":
-            probs = c51.log_probs(network, obs).exp()
+            probs = histogram.log_probs(network, obs).exp()
             at = {value: round((value + 1) * 10) for value in (-1, 0, 1, 2)}
             assert probs[0, 0, [at[0], at[1]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
             assert probs[1, 0, [at[0], at[2]]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)

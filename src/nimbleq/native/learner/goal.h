@@ -74,14 +74,14 @@ static void find_bonus(Learner *self, const float *target, const Batch *batch, s
     }
 }
 
-/* Reward and what follows it: goal[N] = r + discount sum_a policy_a (z[a][N] + gain_a). */
-INLINE void mix(const Options *options, const float *z, const float *policy, const float *gain, float *goal, size_t stride,
-                vf reward, vf discount)
+/* Reward and what follows it: goal[N] = r + discount sum_a policy_a (z[a][N] + gain_a), `count` of them. */
+INLINE void mix(const Options *options, const float *z, size_t count, const float *policy, const float *gain, float *goal,
+                size_t stride, vf reward, vf discount)
 {
-    for (size_t n = 0; n < options->atoms; n++) {
+    for (size_t n = 0; n < count; n++) {
         vf following = splat(0);
         for (size_t a = 0; a < options->actions; a++)
-            following += load(policy + a * stride) * (load(z + (a * options->atoms + n) * stride) + load(gain + a * stride));
+            following += load(policy + a * stride) * (load(z + (a * count + n) * stride) + load(gain + a * stride));
         store(goal + n * stride, reward + discount * following);
     }
 }
@@ -115,6 +115,23 @@ INLINE void project(const Options *options, const float *probs, const float *pol
     }
 }
 
+/* goal[N] of one sample: a Gaussian around `value` cut into the bins, whose ends it does not leave [2403.03950 section 3.1]. */
+INLINE void smooth(const Options *options, float value, float *goal, size_t stride)
+{
+    const float low = (float)options->v_min, high = (float)options->v_max, width = (float)bin_width(options);
+    const float inverse = 1 / (1.41421356f * (float)options->smoothing * width);
+    value = value < low ? low : value > high ? high : value; /* NaN stays, and reaches the loss */
+    const float first = erff((bin(options, 0) - width / 2 - value) * inverse);
+    float below = first;
+    for (size_t n = 0; n < options->atoms; n++) {
+        const float above = erff((bin(options, n) + width / 2 - value) * inverse);
+        goal[n * stride] = above - below;
+        below = above;
+    }
+    for (size_t n = 0; n < options->atoms; n++)
+        goal[n * stride] /= below - first;
+}
+
 /* self->goal of a batch, from the target network `target`. */
 static void find_goal(Learner *self, const float *target, const Batch *batch, size_t size)
 {
@@ -143,11 +160,16 @@ static void find_goal(Learner *self, const float *target, const Batch *batch, si
             continue;
         }
         (options->munchausen ? soft_policy : greedy_policy)(options, selector, policy, stride);
-        if (options->head != HEAD_C51)
-            mix(options, q, policy, selector, goal, stride, reward, lanes.discount);
-        else
+        if (options->head == HEAD_C51) {
             for (size_t i = 0; i < LANES && s + i < size; i++)
                 project(options, q + i, policy + i, selector + i, goal + i, stride, reward[i], lanes.discount[i]);
+            continue;
+        }
+        const bool smooths = options->head == HEAD_HL_GAUSS;
+        mix(options, smooths ? values + s : q, smooths ? 1 : options->atoms, policy, selector, goal, stride, reward,
+            lanes.discount);
+        for (size_t i = 0; smooths && i < LANES && s + i < size; i++)
+            smooth(options, goal[i], goal + i, stride);
     }
 }
 

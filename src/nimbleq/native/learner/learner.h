@@ -14,7 +14,7 @@
 #define MAX_LAYERS 64
 
 typedef enum { TARGET_NONE, TARGET_HARD, TARGET_POLYAK } Target;
-typedef enum { HEAD_Q, HEAD_C51, HEAD_QR } Head;
+typedef enum { HEAD_Q, HEAD_C51, HEAD_QR, HEAD_HL_GAUSS } Head;
 
 /* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
 typedef struct {
@@ -25,7 +25,8 @@ typedef struct {
     size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
     int64_t target_every, lr_updates;
     double obs_clip, tau, lr, lr_end, adam_eps, max_grad_norm, reward_scale;
-    double v_min, v_max; /* the first and the last bin of HEAD_C51 */
+    double v_min, v_max; /* the first and the last bin of HEAD_C51 and HEAD_HL_GAUSS */
+    double smoothing;    /* bins of one standard deviation of what HEAD_HL_GAUSS is taught */
     double munchausen_alpha, munchausen_tau, munchausen_clip;
 } Options;
 

@@ -82,12 +82,13 @@ INLINE vf td_gradient(const Options *options, const float *goal, float *chosen, 
     return vabs(td);
 }
 
-/* chosen[N]: logits, become the gradient of the cross-entropy; the KL divergence [1707.06887 alg. 1; 1710.02298]. */
-INLINE vf c51_gradient(const Options *options, const float *goal, float *chosen, size_t stride, vf gain)
+/* chosen[N]: logits, become the gradient of the cross-entropy with `goal`; the KL divergence of HEAD_C51 [1707.06887 alg. 1;
+ * 1710.02298], the difference of the means of HEAD_HL_GAUSS [2403.03950]. */
+INLINE vf histogram_gradient(const Options *options, const float *goal, float *chosen, size_t stride, vf gain)
 {
     const size_t atoms = options->atoms;
     const vf best = greatest(chosen, atoms, LANES);
-    vf total = splat(0), mass = splat(0), divergence = splat(0);
+    vf total = splat(0), mass = splat(0), divergence = splat(0), difference = splat(0);
     for (size_t n = 0; n < atoms; n++)
         total += vexp(load(chosen + n * LANES) - best);
     const vf log_total = vlog(total);
@@ -98,8 +99,11 @@ INLINE vf c51_gradient(const Options *options, const float *goal, float *chosen,
     }
     for (size_t n = 0; n < atoms; n++) {
         const vf q = vexp(load(chosen + n * LANES) - best) / total;
+        difference += (q - load(goal + n * stride)) * bin(options, n);
         store(chosen + n * LANES, (q * mass - load(goal + n * stride)) * gain);
     }
+    if (options->head == HEAD_HL_GAUSS)
+        return vabs(difference);
     return choose(divergence < 0.0f, splat(0), divergence);
 }
 
@@ -136,7 +140,7 @@ static void loss_gradient(const Options *options, const Batch *batch, size_t fir
         store(chosen + n * LANES, taken);
     }
     const vf gain = lanes.weight * (1.0f / (float)size);
-    const vf error = options->head == HEAD_C51  ? c51_gradient(options, goal, chosen, stride, gain)
+    const vf error = histogram(options)          ? histogram_gradient(options, goal, chosen, stride, gain)
                      : options->head == HEAD_QR ? qr_gradient(options, goal, chosen, stride, gain)
                                                 : td_gradient(options, goal, chosen, stride, gain);
     spread_gradient(options, lanes.action, chosen, q, stride);
@@ -156,7 +160,7 @@ INLINE vf given_lanes(const Imitation *towards, size_t actions, size_t first, si
 }
 
 /* Adds the gradient of the mean of weight * KL(p || softmax(values / tau)) over legal actions to `gradient`, of the outputs
- * [A N (+ N)], from sample `first` on. `outputs` [A N]: those of the head, probabilities of HEAD_C51; slopes: [A]. */
+ * [A N (+ N)], from sample `first` on. `outputs` [A N]: those of the head, probabilities of bins; slopes: [A]. */
 static void imitation_gradient(const Options *options, const Imitation *towards, size_t first, size_t size,
                                const float *values, const float *outputs, float *slopes, float *gradient, size_t stride)
 {
@@ -187,8 +191,8 @@ static void imitation_gradient(const Options *options, const Imitation *towards,
         vf sum = splat(0);
         for (size_t a = 0; a < actions; a++) {
             const size_t at = (a * atoms + n) * stride;
-            vf slope = load(slopes + a * stride) * (options->head == HEAD_C51 ? 1.0f : 1.0f / (float)atoms);
-            if (options->head == HEAD_C51)
+            vf slope = load(slopes + a * stride) * (histogram(options) ? 1.0f : 1.0f / (float)atoms);
+            if (histogram(options))
                 slope *= load(outputs + at) * (bin(options, n) - load(values + a * stride));
             store(gradient + at, load(gradient + at) + slope);
             sum += slope;

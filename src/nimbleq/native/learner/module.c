@@ -39,20 +39,21 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
                             "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
                             "max_grad_norm", "reward_scale", "head", "atoms", "v_min", "v_max", "munchausen", "munchausen_alpha",
-                            "munchausen_tau", "munchausen_clip", "noisy", NULL};
+                            "munchausen_tau", "munchausen_clip", "noisy", "smoothing", NULL};
     Options o = {0};
     Py_ssize_t obs, actions, batch, atoms;
     PyObject *hidden;
     int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddp", names, &obs, &actions, &PyTuple_Type, &hidden,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpd", names, &obs, &actions, &PyTuple_Type, &hidden,
                                      &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
-                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy))
+                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing))
         return NULL;
-    if (head < HEAD_Q || head > HEAD_QR || atoms < 1 + (head == HEAD_C51) || (head == HEAD_Q && atoms > 1)) {
-        PyErr_SetString(PyExc_ValueError, "head is 0, 1 or 2, with 1 output, at least 2 and at least 1");
+    const bool bins = head == HEAD_C51 || head == HEAD_HL_GAUSS;
+    if (head < HEAD_Q || head > HEAD_HL_GAUSS || atoms < 1 + bins || (head == HEAD_Q && atoms > 1)) {
+        PyErr_SetString(PyExc_ValueError, "head is 0 with 1 output, 2 with at least 1, or 1 or 3 with at least 2");
         return NULL;
     }
     if (obs < 1 || actions < 1 || batch < 1 || target_every < 1 || lr_updates < 1 || target < TARGET_NONE ||

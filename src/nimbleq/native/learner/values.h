@@ -24,6 +24,9 @@ INLINE vf greatest(const float *x, size_t count, size_t stride)
     return best;
 }
 
+/* Whether the outputs are logits of bins. */
+INLINE bool histogram(const Options *options) { return options->head == HEAD_C51 || options->head == HEAD_HL_GAUSS; }
+
 INLINE double bin_width(const Options *options)
 {
     return (options->v_max - options->v_min) / (double)(options->atoms - 1);
@@ -59,7 +62,7 @@ INLINE vf mean_of(const float *x, size_t count, size_t stride)
     return total * (1.0f / (float)count);
 }
 
-/* Action values [A][capacity] of the outputs q[A N][capacity]: self->values, or q itself of HEAD_Q. The outputs of HEAD_C51
+/* Action values [A][capacity] of the outputs q[A N][capacity]: self->values, or q itself of HEAD_Q. Logits of bins
  * become probabilities. */
 static float *find_values(Learner *self, float *q, size_t count)
 {
@@ -70,8 +73,8 @@ static float *find_values(Learner *self, float *q, size_t count)
     for (size_t a = 0; a < options->actions; a++)
         for (size_t s = 0; s < count; s += LANES) {
             float *outputs = q + a * step + s;
-            const vf value = options->head == HEAD_C51 ? expectation(options, outputs, stride)
-                                                       : mean_of(outputs, options->atoms, stride);
+            const vf value = histogram(options) ? expectation(options, outputs, stride)
+                                                : mean_of(outputs, options->atoms, stride);
             store(self->values + a * stride + s, value);
         }
     return self->values;

@@ -28,7 +28,7 @@ from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch, ObsSpec
 
 _TARGETS = ("none", "hard", "polyak")  # the numbers of `Target` in native/learner/learner.h
-_HEADS = ("q", "c51", "qr")  # the numbers of `Head` there
+_HEADS = ("q", "c51", "qr", "hl-gauss")  # the numbers of `Head` there
 _MAX_HIDDEN = 63
 _INSTEAD = "; use --learner.engine torch"
 
@@ -108,6 +108,7 @@ class NativeLearner:
             munchausen_tau=learner.munchausen_tau,
             munchausen_clip=learner.munchausen_clip,
             noisy=network.noisy,
+            smoothing=network.smoothing,
         )
         self._noise = Noise(spec, network, seed) if network.noisy else None
         self._state = np.frombuffer(self._core, np.float32)

@@ -8,6 +8,8 @@ time limits. A policy over the next actions is a pair: their probabilities, and 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -93,6 +95,24 @@ def bellman_projection(reward: Tensor, discount: Tensor, probs: Tensor, support:
     projected.scatter_add_(1, below.long(), mass * (1 - above))
     projected.scatter_add_(1, below.long() + 1, mass * above)
     return projected
+
+
+def gaussian_histogram(value: Tensor, support: Tensor, smoothing: float) -> Tensor:
+    """A Gaussian around each value, cut into bins and normalised [2403.03950 §3.1, HL-Gauss].
+
+    Args:
+        value: ``[B]``; what lies outside the support counts as its end.
+        support: ``[N]`` centres of the bins, ascending, evenly spaced.
+        smoothing: standard deviation, in bins.
+
+    Returns:
+        ``[B, N]`` probabilities, whose expectation is the value, up to what the ends cut off.
+    """
+    step = support[1] - support[0]
+    edges = torch.cat((support - step / 2, support[-1:] + step / 2))  # [N + 1]
+    near = value.clamp(support[0], support[-1])
+    below = torch.erf((edges - near[:, None]) / (math.sqrt(2) * smoothing * step))  # twice the mass below, less one
+    return below.diff(dim=1) / (below[:, -1:] - below[:, :1])
 
 
 def cross_entropy(log_probs: Tensor, target: Tensor) -> Tensor:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nimbleq.config import NetworkConfig
-from nimbleq.graph import ops
-from nimbleq.graph.graph import Q
-from nimbleq.rl.nets.builder import GraphBuilder
-from nimbleq.rl.nets.heads.head import Errors, Head, Sample
+from nimbleq.rl.nets.heads.head import Errors, Sample
+from nimbleq.rl.nets.heads.histogram import histogram_head, log_probs
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from nimbleq.config import LearnerConfig
     from nimbleq.rl.nets.heads.headed import HeadedNetwork
-
-
-def log_probs(network: HeadedNetwork, obs: Tensor) -> Tensor:
-    """Log-probabilities of the bins, ``[B, A, N]``."""
-    import torch
-
-    return torch.log_softmax(network.outputs(network.features(obs)), dim=2)
 
 
 def _loss(
@@ -47,28 +34,4 @@ def _loss(
     return Errors(losses.cross_entropy(chosen, td_target), surprise)
 
 
-def _q(network: HeadedNetwork, features: Tensor) -> Tensor:
-    import torch
-
-    return torch.softmax(network.outputs(features), dim=2) @ network.get_buffer("support")
-
-
-def _graph(build: GraphBuilder, features: str, actions: int, config: NetworkConfig) -> None:
-    weight, bias = build.joined(actions, config.atoms, config.dueling)
-    logits = build.linear(features, "logits", weight.reshape(-1, weight.shape[2]), bias.reshape(-1))
-    support = build.store("support", np.linspace(config.v_min, config.v_max, config.atoms))
-    build.add(ops.Expectation(support), Q, logits)
-
-
-def _add_layers(network: HeadedNetwork, width: int) -> None:
-    import torch
-
-    config = network.config
-    network.register_buffer("support", torch.linspace(config.v_min, config.v_max, config.atoms), persistent=False)
-
-
-def _why_not(config: NetworkConfig) -> str | None:
-    return None if config.atoms >= 2 else f"the setting network.atoms must be at least 2 with c51, not {config.atoms}"
-
-
-HEAD = Head("c51", _loss, _q, _graph, lambda config: config.atoms, _add_layers, why_not=_why_not)
+HEAD = histogram_head("c51", _loss)

@@ -24,14 +24,10 @@ def _loss(
     """MSE or Huber of ``Q(s, a) − (r + discount·V(s'))``; the surprise is ``|TD error|``."""
     import torch
 
-    from nimbleq.rl.nets import losses
-    from nimbleq.rl.nets.heads.td_target import next_policy, reward_of
+    from nimbleq.rl.nets.heads.td_target import expected_target
 
     with torch.no_grad():
-        next_q = target(sample.next_obs)  # [B, A]
-        policy = next_policy(online, target, sample, config, next_q)
-        reward = reward_of(sample, config, target)
-        td_target = losses.bellman_values(reward, sample.discount, next_q[..., None], policy).squeeze(1)  # [B]
+        td_target = expected_target(online, target, sample, config)  # [B]
     return _regressed(online, sample, td_target, config)
 
 

@@ -19,6 +19,7 @@ HEADS: Table[Head] = Table(
     {
         "q": "nimbleq.rl.nets.heads.q:HEAD",
         "c51": "nimbleq.rl.nets.heads.c51:HEAD",
+        "hl-gauss": "nimbleq.rl.nets.heads.hl_gauss:HEAD",
         "qr": "nimbleq.rl.nets.heads.qr:HEAD",
         "iqn": "nimbleq.rl.nets.heads.iqn:HEAD",
         "branching": "nimbleq.rl.nets.heads.branching:HEAD",

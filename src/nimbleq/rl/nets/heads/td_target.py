@@ -22,6 +22,14 @@ def next_policy(
     return losses.soft(selector_q, config.munchausen_tau) if config.munchausen else losses.greedy(selector_q)
 
 
+def expected_target(online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig) -> Tensor:
+    """``r + discount·V(s')`` of heads that learn a mean: ``[B]``."""
+    next_q = target(sample.next_obs)  # [B, A]
+    policy = next_policy(online, target, sample, config, next_q)
+    reward = reward_of(sample, config, target)
+    return losses.bellman_values(reward, sample.discount, next_q[..., None], policy).squeeze(1)
+
+
 def reward_of(sample: Sample, config: LearnerConfig, target: HeadedNetwork) -> Tensor:
     """``r``, with Munchausen ``r + α·max(τ·log π(a|s), l₀)``, π over the actions that are legal in s: ``[B]``."""
     if not config.munchausen:
