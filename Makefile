@@ -1,4 +1,4 @@
-# make demo | test | test-long | test-targets | test-tpu | test-ray | lint | bench | bench-train | bench-compress | bench-distributed | bench-domains | bench-robot | install: each installs what it needs into .venv first.
+# make demo | test | test-long | test-targets | test-tpu | test-ray | lint | bench | bench-train | bench-compress | bench-distributed | bench-pqn | bench-domains | bench-robot | install: each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ TORCH  ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch==2.13.0,torch==2
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 
-.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-domains bench-robot docs clean
+.PHONY: install demo test test-long test-targets test-tpu test-ray lint bench bench-deploy bench-train bench-compress bench-distributed bench-pqn bench-domains bench-robot docs clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard src/nimbleq/native/*.[ch] src/nimbleq/native/*/*.[ch])
@@ -129,6 +129,17 @@ bench-distributed: $(VENV)/rllib/.installed $(VENV)/torchrl/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,ray]"
 	NIMBLEQ_RLLIB_PYTHON=$(VENV)/rllib/bin/python NIMBLEQ_TORCHRL_PYTHON=$(VENV)/torchrl/bin/python \
 	  $(BIN)/python -m benchmarks.run distributed $(ARGS)
+
+# PQN on MinAtar beside rejax, which gets an environment of its own: its gymnax asks for an older Gymnasium. The speeds
+# take ten minutes, a run of 10⁷ steps goes on where it was stopped; ARGS="--only speed".
+bench-pqn: $(VENV)/rejax/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[minatar]" --no-build-isolation
+	NIMBLEQ_REJAX_PYTHON=$(VENV)/rejax/bin/python $(BIN)/python -m benchmarks.run pqn $(ARGS)
+
+$(VENV)/rejax/.installed: $(STAMP)
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 rejax==0.1.3
+	touch $@
 
 $(VENV)/rllib/.installed: PEER := ray[rllib]==2.60.0
 $(VENV)/torchrl/.installed: PEER := torchrl==0.14.0 ray==2.60.0 gymnasium==1.4.0

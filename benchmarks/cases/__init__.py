@@ -39,6 +39,7 @@ CASES = {
     "guard": "what a guard does under faults, what Simplex brings, how the field monitor errs",
     "robust": "verdicts on the policies of VNN-COMP, and maps of states",
     "family": "every preset learns",
+    "pqn": "PQN on MinAtar beside rejax: steps a second, returns after 10⁷ steps",
     "xla": "PQN on CartPole in PyTorch and in JAX: the same learning result",
     "compress": "every way of compressing, on three teachers, beside other tools",
     "last_bytes": "the smallest linear policy that is certified, over several seeds",

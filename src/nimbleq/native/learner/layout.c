@@ -43,6 +43,7 @@ static void place_state(Learner *self, Cursor *cursor)
     self->moment2 = take(cursor, n);
     self->mean = take(cursor, obs);
     self->inverse_std = take(cursor, obs);
+    self->mask = self->options.sparse ? take(cursor, n) : NULL;
 }
 
 static void place_work(Learner *self, Cursor *cursor, size_t capacity)

@@ -19,7 +19,7 @@ typedef enum { HEAD_Q, HEAD_C51, HEAD_QR, HEAD_HL_GAUSS } Head;
 /* Architecture and hyperparameters, fixed for the learner's life. Meanings as in nimbleq.config. */
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
-    bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen, noisy;
+    bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen, noisy, sparse;
     Target target;
     Head head;
     size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
@@ -73,6 +73,7 @@ typedef struct {
     float *param, *target;     /* target == param without a target network */
     float *moment1, *moment2;  /* Adam's */
     float *mean, *inverse_std; /* of the observations, [O] and zeros up to a BLOCK */
+    float *mask; /* of `sparse`: 0 where a parameter, which is 0, never moves, else 1; padding is 0; NULL: all move */
 
     /* Workspace; nothing in it outlives a call. */
     float *work;

@@ -71,9 +71,19 @@ static Batch batch_from(const Batch *batch, const Options *options, size_t first
     return rest;
 }
 
-/* The rows [rows, width] of gradients at offset `at` move their parameters, unless the norm has to be known first. */
-static void take_gradient(const Update *update, size_t at, const float *grad, size_t rows, size_t width)
+/* No gradient where no weight is. */
+static void mask_gradient(const float *mask, float *grad, size_t rows, size_t width)
 {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < width; i += LANES)
+            store(grad + r * BLOCK + i, load(grad + r * BLOCK + i) * load(mask + r * BLOCK + i));
+}
+
+/* The rows [rows, width] of gradients at offset `at` move their parameters, unless the norm has to be known first. */
+static void take_gradient(const Update *update, size_t at, float *grad, size_t rows, size_t width)
+{
+    if (update->self->mask != NULL)
+        mask_gradient(update->self->mask + at, grad, rows, width);
     if (!update->clips)
         adam_rows(&update->arrays, at, grad, rows, width, &update->step);
 }

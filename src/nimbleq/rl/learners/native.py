@@ -20,6 +20,7 @@ from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native_layout import Layout, View
 from nimbleq.rl.learners.native_noise import Noise
+from nimbleq.rl.learners.sparse_masks import PREFIX, initial_masks
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.initial import initial_weights
@@ -41,8 +42,8 @@ def native_available(
         return f"the native learner has no {network.torso} torso, only fully connected layers"
     if network.head not in _HEADS:
         return f"the native learner has no {network.head} head, only {', '.join(_HEADS)}"
-    if network.sparsity:
-        return "the native learner has no sparse weights"
+    if network.sparsity and network.sparsity_mode != "static":
+        return f"the native learner has static sparse weights only, not {network.sparsity_mode} ones"
     if obs is not None and obs.pictures:
         return "the native learner takes no pictures"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
@@ -109,6 +110,7 @@ class NativeLearner:
             munchausen_clip=learner.munchausen_clip,
             noisy=network.noisy,
             smoothing=network.smoothing,
+            sparse=network.sparsity > 0,
         )
         self._noise = Noise(spec, network, seed) if network.noisy else None
         self._state = np.frombuffer(self._core, np.float32)
@@ -118,11 +120,12 @@ class NativeLearner:
         self._size = layout.used  # floats of one network's parameters, padding included
         self._target = layout.parameters(network, spec) if learner.target != "none" else {}
         self._adam_m, self._adam_v = (layout.parameters(network, spec) for _ in range(2))
+        stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
         if network.normalize_obs:
-            stats = {f"prepare.{name}": layout.vector(spec.obs.shape[0]) for name in ("mean", "inverse_std")}
             self._online |= stats
             self._target |= stats if self._target else {}  # both networks normalise with the same statistics
         initial = initial_weights(spec, network, seed)
+        self._masks = self._sparse(layout, initial, seed) if network.sparsity else {}
         for group in (self._online, self._target):
             for key, view in group.items():
                 view.write(initial[key])
@@ -136,6 +139,18 @@ class NativeLearner:
     @threads.setter
     def threads(self, count: int) -> None:
         self._core.threads = count
+
+    def _sparse(self, layout: Layout, initial: dict[str, Array], seed: int) -> dict[str, View]:
+        """The masks, which come last in the state; ``initial`` weights become sparse."""
+        _, network, spec = self._layout_of
+        views = layout.parameters(network, spec)
+        shapes = {name: array.shape for name, array in initial.items() if array.ndim >= 2}
+        masks = initial_masks(shapes, network.sparsity, seed)
+        for name, view in views.items():
+            view.write(masks[name].kept if name in masks else np.ones(view.shape))
+        for name, mask in masks.items():
+            initial[name] = initial[name] * mask.factor
+        return {name: views[name] for name in masks}
 
     def q(self, obs: Array) -> Array:
         """Online Q-values: ``obs[B, O] → float32[B, A]``."""
@@ -210,6 +225,8 @@ class NativeLearner:
         state = {key: view.read() for key, view in self._named()}
         if self._noise is not None:
             state["rng"] = self._noise.state()
+        for name in self._masks:
+            state[f"{PREFIX}{name}"] = state[f"{PREFIX}{name}"].astype(np.uint8)
         return state | {"updates": np.array([self.updates], np.int64)}
 
     def load_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -236,7 +253,7 @@ class NativeLearner:
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """See `nimbleq.rl.learners.learner.Learner`."""
         for key, view in self._online.items():
-            view.write(weights[key])
+            view.write(weights[key] * self._masks[key].read() if key in self._masks else weights[key])
 
     def graph(self, weights: Mapping[str, Array] | None = None) -> Graph:
         """See `nimbleq.rl.learners.learner.Learner`."""
@@ -267,6 +284,8 @@ class NativeLearner:
         for prefix, group in groups.items():
             for key, view in group.items():
                 yield f"{prefix}.{key}", view
+        for key, view in self._masks.items():
+            yield f"{PREFIX}{key}", view
 
 
 def _stacked(batch: Batch) -> Batch:

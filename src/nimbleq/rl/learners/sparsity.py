@@ -2,43 +2,26 @@
 
 ``static``: random masks, drawn once. ``dynamic``: every `EVERY` updates the smallest weights of a layer are dropped and
 as many others grow from 0 where the gradient is largest (RigL [1911.11134]; its older form, SET, is 1707.04780), fewer
-and fewer of them over `UNTIL` updates. Layers get densities in proportion to (inputs + outputs) / (inputs · outputs),
-the Erdős–Rényi rule of both, so that small ones stay dense.
+and fewer of them over `UNTIL` updates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import cos, pi, sqrt
+from math import cos, pi
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
+from nimbleq.rl.learners.sparse_masks import PREFIX, initial_masks
 from nimbleq.types import Array
 
 EVERY = 500
 UNTIL = 50_000
 MOVED = 0.3
 """Share of a layer's weights that moves at first."""
-PREFIX = "mask."
-"""Of the names of masks in checkpoints."""
-
-
-def densities(shapes: Mapping[str, tuple[int, ...]], sparsity: float) -> dict[str, float]:
-    """Share of the weights that each layer keeps, so that ``1 − sparsity`` of all stay: Erdős–Rényi, at most 1 each."""
-    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    raw = {name: sum(shape) / sizes[name] for name, shape in shapes.items()}
-    full: set[str] = set()
-    while True:
-        left = (1 - sparsity) * sum(sizes.values()) - sum(sizes[name] for name in full)
-        rest = [name for name in shapes if name not in full]
-        scale = max(left, 0.0) / max(sum(raw[name] * sizes[name] for name in rest), 1e-12)
-        more = {name for name in rest if scale * raw[name] > 1}
-        if not more:
-            return {name: 1.0 if name in full else scale * raw[name] for name in shapes}
-        full |= more
 
 
 class Sparsity:
@@ -52,14 +35,11 @@ class Sparsity:
         self.dynamic = config.sparsity_mode == "dynamic"
         self.parameters = {name: each for name, each in network.named_parameters() if each.ndim >= 2}
         shapes = {name: tuple(each.shape) for name, each in self.parameters.items()}
-        rng, self.masks = np.random.default_rng([seed, 0x5A]), dict[str, Tensor]()
-        for name, density in densities(shapes, config.sparsity).items():
-            size = self.parameters[name].numel()
-            mask = np.zeros(size, bool)
-            mask[rng.permutation(size)[: max(1, round(density * size))]] = True
-            self.masks[name] = torch.from_numpy(mask.reshape(shapes[name]))
-            with torch.no_grad():  # as much variance as with all weights
-                self.parameters[name].mul_(self.masks[name] / sqrt(max(density, 1 / size)))
+        masks = initial_masks(shapes, config.sparsity, seed)
+        self.masks = {name: torch.from_numpy(mask.kept) for name, mask in masks.items()}
+        with torch.no_grad():
+            for name, mask in masks.items():
+                self.parameters[name].mul_(torch.from_numpy(mask.factor))
 
     def before_step(self, update: int, optimizer: torch.optim.Optimizer) -> None:
         """With gradients of all weights: move masks when it is time, then no gradient where no weight is."""
