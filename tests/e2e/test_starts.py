@@ -22,7 +22,10 @@ from tests.e2e.test_unfinished import WORDS, metrics, started, wait_for
 
 REFUSED = [
     (("--network.head", "iqn", "--learner.engine", "native"), "no iqn head"),
-    (("--network.sparsity", "0.5", "--learner.engine", "native"), "no sparse weights"),
+    (
+        ("--network.sparsity", "0.5", "--network.sparsity-mode", "dynamic", "--learner.engine", "native"),
+        "static sparse weights only",
+    ),
     (("--max-episode-steps", "0"), "max_episode_steps"),
     (("--max-episode-steps", "100000", "--env-kwargs", "sutton_barto_reward=True", "--workers", "9"), "workers"),
     (("--network.torso", "nature"), ""),
@@ -48,7 +51,7 @@ def test_what_was_there_before_a_refused_start_stays(inline: Any, tmp_path: Path
     out = tmp_path / "new"
     out.mkdir()
     (out / "notes").write_text("mine")
-    one_line(inline("train", *BRIEF, "--network.sparsity", "0.5", "--learner.engine", "native", "--out", out))
+    one_line(inline("train", *BRIEF, "--network.head", "iqn", "--learner.engine", "native", "--out", out))
     assert files_of(out) == {"notes": b"mine"}
     assert inline("train", *BRIEF, "--out", out).code == 0, "the corrected command runs"
     assert (out / "notes").read_text() == "mine"
