@@ -63,7 +63,14 @@ def _policy(path: Path) -> Graph:
         from nimbleq.bridge.onnx import read_onnx
 
         return read_onnx(path)
-    return load_artefact(artefact_and_run(path)[0]).graph
+    graph = load_artefact(artefact_and_run(path)[0]).graph
+    _check_single(graph, path)
+    return graph
+
+
+def _check_single(graph: Graph, path: Path) -> None:
+    if graph.units:
+        raise ConfigError(f"{path} remembers observations, and what is proven here is of single ones")
 
 
 def _decide(args: Args, box: Path, console: Console) -> tuple[dict[str, Any], bool]:
@@ -92,6 +99,7 @@ def _map(args: Args, path: Path, run: RunDir | None, console: Console) -> dict[s
     from nimbleq.compress.robust.search import Limits
 
     small = load_artefact(path)
+    _check_single(small.graph, path)
     visited = _visited(small, run, args.states)
     deviation = deviations(visited.obs)
     start = time.perf_counter()

@@ -20,7 +20,7 @@ from nimbleq.errors import ConfigError, EnvError, FileError
 from nimbleq.files import write_bytes
 from nimbleq.graph.artefact import Artefact, load_artefact
 from nimbleq.graph.guard_state import GuardedEpisodes, GuardState
-from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.interpret import GraphPolicy, Remembering
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.engines import make_env_batch
 from nimbleq.rundir import RunDir
@@ -134,6 +134,8 @@ def _play(batch: EnvBatch, artefact: Artefact, seeds: Array, played: _Playing) -
     for seed in seeds.tolist():
         if state is not None:
             state.reset()
+        if artefact.graph.units:  # no guard goes with it
+            policy = partial(Remembering(artefact.graph, 1), episode=index)
         obs, total, length, over = batch.reset(0, seed)[None], 0.0, 0, False
         yield batch.picture(0)
         while not over:

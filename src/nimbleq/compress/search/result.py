@@ -76,7 +76,7 @@ class Compression:
         best: the chosen candidate; when nothing was certified, the best that was tried (see ``certificate``).
         certificate: of ``best``.
         candidates: all that was tried, smallest first.
-        linear: the linear policy, always tried, as a baseline.
+        linear: the linear policy, always tried, as a baseline; None of a teacher that remembers.
         golden_obs: ``[K, *O]`` states that ``best`` visits.
         teacher_size_bytes, teacher_macs: cost of the teacher.
         teacher_return_mean: on the seeds of the certificate.
@@ -85,7 +85,7 @@ class Compression:
     best: Candidate
     certificate: Certificate
     candidates: tuple[Candidate, ...]
-    linear: Candidate
+    linear: Candidate | None
     golden_obs: Array
     teacher_size_bytes: int
     teacher_macs: int
@@ -108,7 +108,7 @@ class Compression:
             "episodes": self.certificate.verdict.episodes,
             "return_range": list(self.certificate.claim.return_range.ends),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "baselines": {"linear": self.linear.to_dict(), "scratch": None},
+            "baselines": {"linear": None if self.linear is None else self.linear.to_dict(), "scratch": None},
         }
 
 

@@ -157,8 +157,11 @@ class _Search:
         if known is not None:
             self.returns.known.update(zip(self.seeds.tolist(), known.teacher.tolist(), strict=False))
 
-    def _linear(self) -> Candidate:
-        """The linear policy that the result shows: one of the candidates, that of an earlier search, or a new one."""
+    def _linear(self) -> Candidate | None:
+        """The linear policy that the result shows: one of the candidates, that of an earlier search, or a new one; none
+        of a teacher that remembers, as single observations do not say what it would do."""
+        if self.teacher.units:
+            return None
         found = next((c for c in self.tried if is_linear(c.graph)), None)
         known = self.control.played(_CONTROL.name) if self.control and found is None else None
         found = found or (known.candidate if known else self._try(_CONTROL))

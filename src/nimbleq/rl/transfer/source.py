@@ -30,7 +30,7 @@ def open_source(config: TrainConfig, run: RunDir) -> Source | None:
     The first time it is copied into ``run``, so that the run can be resumed when the original has gone.
 
     Raises:
-        ConfigError: there is no policy at that place.
+        ConfigError: there is no policy at that place, or it remembers.
         FileError: it is damaged.
     """
     place = config.transfer.source
@@ -38,7 +38,8 @@ def open_source(config: TrainConfig, run: RunDir) -> Source | None:
         return None
     if not (run.source / MODEL).exists():
         path = _artefact_at(Path(place))
-        load_artefact(path)
+        if load_artefact(path).graph.units:
+            raise ConfigError(f"{path} remembers observations, and a policy that starts from it would not")
         fresh = run.source.with_name(f".{run.source.name}")
         try:
             shutil.rmtree(fresh, ignore_errors=True)
