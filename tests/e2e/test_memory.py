@@ -26,7 +26,7 @@ REFUSED = {
     "robust": (("robust", "SMALL"), "remembers observations, and what is proven here is of single ones"),
     "bench": (("bench", "SMALL"), "remembers observations, and single decisions are timed here"),
     "serve": (("serve", "SMALL", "--port", "0"), "remembers observations, and a server's requests are not one episode"),
-    "guard": (("guard", "SMALL", "--fallback", "0"), "the policy remembers"),
+    "guard": (("guard", "SMALL", "--fallback", "0"), "this policy remembers"),
     "transfer": (("train", *ENV, "--from", "RUN", "--out", "NEW"), "remembers observations"),
     **{
         target: (("export", "SMALL", "--to", target, "--out", "NEW"), f"which {target} cannot: give --to c onnx")
