@@ -45,8 +45,8 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     PyObject *hidden;
     int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy, sparse;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdp", names, &obs, &actions, &PyTuple_Type, &hidden,
-                                     &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdp", names, &obs, &actions, &PyTuple_Type,
+                                     &hidden, &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
                                      &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing, &sparse))
