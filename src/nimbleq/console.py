@@ -70,16 +70,19 @@ class Console:
 
 
 class Pace:
-    """Current speed: work done before this process started does not count."""
+    """Current speed: work done before this process started does not count. Where less is done, a new stage begins."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
         self.before: float | None = None
+        self.latest = 0.0
 
     def rate(self, done: float) -> float:
-        """Units a second since the first call."""
-        if self.before is None:
+        """Units a second since the first call of this stage."""
+        if self.before is None or done < self.latest:
+            self.start = time.monotonic() if self.before is not None else self.start
             self.before = done
+        self.latest = done
         return (done - self.before) / max(time.monotonic() - self.start, 1e-9)
 
     def left(self, done: float, total: float) -> str:

@@ -170,3 +170,12 @@ def test_steps_of_earlier_sittings_do_not_make_training_look_fast(monkeypatch: p
     assert pace.rate(1_000_000) == 0
     assert pace.rate(1_001_000) == pytest.approx(100)
     assert pace.left(1_001_000, 1_011_000) == "100 s left"
+
+
+def test_a_new_stage_has_a_pace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 10.0, 60.0, 60.0, 62.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    pace = Pace()
+    assert pace.rate(800_000) == 0
+    assert pace.rate(1) == 0
+    assert pace.rate(2) == pytest.approx(0.5)
