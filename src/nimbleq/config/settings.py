@@ -343,7 +343,8 @@ class EvolveConfig:
     """Direct search of the last layer on returns, by CMA-ES, when learning has ended: what of it is worth most.
 
     Attributes:
-        generations: of candidates (0: the network stays as it was learnt).
+        generations: of candidates, at most: it ends once fresh episodes average ``evaluation.stop_return`` (0: the
+            network stays as it was learnt).
         population: candidates of a generation.
         episodes: that each of them plays, on the same seeds.
         features: principal components of the last hidden layer that the search may weigh anew, for each action.

@@ -302,16 +302,16 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "evaluation.stop_return": 240.0,
         "evaluation.average_updates": 300,
     },
-    ("LunarLander-v3", "strong"): {  # returns rise from 250 to 270 while steps become small; the search adds about 10
+    ("LunarLander-v3", "strong"): {  # returns rise from 250 to 265 while steps become small; the search does the rest
         "replay.n_step": 5,
         "learner.lr": 3e-3,
         "learner.lr_end": 2e-5,
         "learner.lr_updates": 45_000,
         "evaluation.every": 2_000,
-        "evaluation.stop_return": 270.0,
+        "evaluation.stop_return": 276.0,  # of 200 episodes: 100 fresh ones then return 270 nearly always
         "evaluation.final_episodes": 200,
-        "evolve.generations": 30,
-        "steps": 800_000,
+        "evolve.generations": 90,
+        "steps": 560_000,
     },
     ("CartPole-v1", "strong"): {"evaluation.stop_return": 500.0, "evaluation.average_updates": 100},
     ("CartPole-v1", "stream"): {  # four inputs want fewer zeros

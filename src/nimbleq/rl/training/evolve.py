@@ -27,10 +27,8 @@ _FIRST_SEED = 1 << 24  # of the ``check`` stream: checks during training use tho
 _STATE_EPISODES, _STATES = 16, 4_000
 _RISK = 0.1
 """A candidate is worth its mean return less this many standard deviations."""
-_JUDGED = 200
-"""Episodes of the environment as it is, which decide whether the change is kept."""
-_LATE = 4
-"""Means of the search that are judged: the last ones, evenly over its second half."""
+_JUDGED, _EVERY = 200, 10
+"""Episodes of the environment as it is that judge the mean of the search, and generations between two judgements."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,30 +122,51 @@ class Heads:
 def evolve_policy(graph: Graph, config: TrainConfig, tick: Tick = no_tick) -> Graph:
     """The policy of a run after the search that its settings ask for; two processes play where training uses two."""
     workers = 2 if config.evaluation.beside and len(os.sched_getaffinity(0)) > 1 else 1
+    enough = np.inf if config.evaluation.stop_return is None else config.evaluation.stop_return
     with Evaluator(config.env, workers) as evaluate:
-        return evolved(graph, evaluate, config.evolve, config.seed, tick)
+        return evolved(graph, evaluate, config.evolve, config.seed, enough, tick)
 
 
-def evolved(graph: Graph, evaluate: Evaluator, config: EvolveConfig, seed: int, tick: Tick = no_tick) -> Graph:
+def evolved(
+    graph: Graph,
+    evaluate: Evaluator,
+    config: EvolveConfig,
+    seed: int,
+    enough: float = np.inf,
+    tick: Tick = no_tick,
+) -> Graph:
     """``graph`` with the last layer that returns most; ``graph`` itself where none returns more.
 
     Args:
         graph: float policy without a mask.
-        evaluate: of its environment: the search plays it in low fidelity where there is one, the judgement as it is.
+        evaluate: of its environment: the search plays it in low fidelity where there is one, judgements as it is.
         seed: of candidates and episodes.
+        enough: a mean return at which the search ends.
 
     Raises:
         ConfigError: see `Components.of`.
     """
-    whole, seeds = fold(graph), _Seeds(seed)
+    whole, seeds, rng = fold(graph), _Seeds(seed), np.random.default_rng(seed)
     met = evaluate(GraphPolicy(whole), seeds(_STATE_EPISODES), epsilon=0.02, keep_obs=_STATES)
     assert met.obs is not None
     parts = Components.of(whole, met.obs, config.features)
-    means = _search(whole, parts, evaluate, config, np.random.default_rng(seed), seeds, tick)
-    late = means[np.linspace(len(means) // 2, len(means) - 1, min(_LATE, len(means))).astype(np.int64)]
-    returns = _returns(whole, parts, np.concatenate([0 * late[:1], late]), evaluate, seeds(_JUDGED))
-    best = int(returns.mean(axis=1).argmax())
-    return graph if best == 0 else parts.changed(whole, late[best - 1])
+    search = Cma.start(np.zeros(parts.dimension(graph.actions)), config.sigma)
+
+    def judged() -> float:
+        return float(_returns(whole, parts, search.mean[None], evaluate, seeds(_JUDGED)).mean())
+
+    best, most = search.mean, judged()
+    for generation in range(1, config.generations + 1):
+        if most >= enough:
+            break
+        candidates = search.ask(config.population, rng)
+        returns = _returns(whole, parts, candidates, evaluate.low_fidelity, seeds(config.episodes))
+        search = search.tell(candidates, returns.mean(axis=1) - _RISK * returns.std(axis=1))
+        if generation % _EVERY == 0 or generation == config.generations:
+            mean = judged()
+            best, most = (search.mean, mean) if mean > most else (best, most)
+        tick(generation, config.generations, f"last layer: return {returns.mean():.0f}, best {most:.0f}")
+    return parts.changed(whole, best) if best.any() else graph
 
 
 @dataclass
@@ -160,26 +179,6 @@ class _Seeds:
     def __call__(self, count: int) -> list[int]:
         self.next += count
         return episode_seeds("check", self.nonce, count, start=self.next - count).tolist()  # type: ignore[no-any-return]
-
-
-def _search(
-    graph: Graph,
-    parts: Components,
-    evaluate: Evaluator,
-    config: EvolveConfig,
-    rng: np.random.Generator,
-    seeds: _Seeds,
-    tick: Tick,
-) -> Array:
-    """``float64[generations, n]`` the mean of the search after each generation."""
-    search, means = Cma.start(np.zeros(parts.dimension(graph.actions)), config.sigma), list[Array]()
-    for generation in range(config.generations):
-        candidates = search.ask(config.population, rng)
-        returns = _returns(graph, parts, candidates, evaluate.low_fidelity, seeds(config.episodes))
-        search = search.tell(candidates, returns.mean(axis=1) - _RISK * returns.std(axis=1))
-        means.append(search.mean)
-        tick(generation + 1, config.generations, f"last layer: return {returns.mean():.0f}")
-    return np.array(means)
 
 
 def _returns(graph: Graph, parts: Components, vectors: Array, evaluate: Evaluate, seeds: list[int]) -> Array:
