@@ -37,10 +37,8 @@ static void audit(long decisions)
 
 static void span(void)
 {
-    sink = policy_act(observations[0]);
-    syscall(SYS_getppid);
-    for (long i = 0; i < COUNT; ++i) {
-        sink = policy_act(observations[i]);
+    for (long i = -1; i < COUNT; ++i) { /* the first turn begins the count: what is before the loop is not in it */
+        sink = policy_act(observations[i < 0 ? 0 : i]);
         syscall(SYS_getppid);
     }
 }
