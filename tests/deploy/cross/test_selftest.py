@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ import pytest
 from nimbleq import cli
 from nimbleq.deploy.export import export
 from nimbleq.deploy.identity import mark, marks
+from nimbleq.deploy.target import Source
 from nimbleq.deploy.targets import TARGETS
 from nimbleq.deploy.targets.cross.emulator import BOARD
 from nimbleq.deploy.targets.cross.processor import program
 from nimbleq.graph.artefact import load_artefact, save_artefact
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.guard import Guard
+from nimbleq.graph.interface import Interface
 from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.graph.space import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from tests.deploy.c.test_freestanding import WARNINGS
 from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.deploy.test_guard import ENVELOPE
@@ -167,6 +171,29 @@ def test_the_arduino_sketch_builds_and_runs(guard: Guard | None, tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=30)
     assert b"16 %sgolden vectors, 0 mismatches" % (b"guarded " if guard else b"") in done.stdout + done.stderr
     assert len(marks((tmp_path / "sketch.elf").read_bytes())) == 1
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("mask", ["obs:legal", "info:legal"])
+def test_the_sketch_takes_what_the_environment_gives(mask: str, tmp_path: Path) -> None:
+    needs("avr-g++")
+    if not ARDUINO.exists():
+        pytest.skip("needs arduino-core-avr")
+    parts: dict[str, Any] = {"speed": Box((2,), "float32", -9, 9), "gear": Discrete(3, -1)}
+    parts["digits"] = MultiDiscrete((3, 2), (1, 2), (2,))
+    parts |= {"legal": MultiBinary((3,))} if mask == "obs:legal" else {}
+    interface = Interface(Dict(tuple(parts.items())), 3, action_start=4, mask=mask)
+    source = Source(with_mask(int_mlp(interface.obs.shape[0], 8, 3)), interface=interface)
+    for file, data in TARGETS["arduino"].emit(source, "policy", TARGETS["arduino"].options()).items():
+        (tmp_path / Path(file).name).write_bytes(data)
+    sketch = (tmp_path / "decide.ino").read_text()
+    assert "policy_act_raw(&state, &raw" in sketch
+    (tmp_path / "sketch.cpp").write_text("#include <Arduino.h>\n" + sketch)
+    core, variant = ARDUINO / "cores" / "arduino", ARDUINO / "variants" / "mega"
+    flags = ["-mmcu=atmega2560", "-Os", "-DF_CPU=16000000L", "-DARDUINO=10808", f"-I{core}", f"-I{variant}", "-I."]
+    subprocess.run(
+        ["avr-g++", "-std=gnu++11", "-fsyntax-only", "-Wall", "-Werror", *flags, "sketch.cpp"], cwd=tmp_path, check=True
+    )
 
 
 ZEPHYR = """cmake_minimum_required(VERSION 3.13)
