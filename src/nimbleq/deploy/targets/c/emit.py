@@ -52,7 +52,8 @@ def emit_c(
             the first layer passes over the zeros in it.
         isas: instruction sets to write code for; the compiler takes the first that it has.
         digest: of the artefact, for the mark by which `nimbleq identify` knows a binary; empty: no mark.
-        skips: whether inputs of a layer that are zero are passed over; without, every observation takes the same steps.
+        skips: whether inputs of a layer that are zero are passed over; without, vector code takes the same steps for
+            every observation.
 
     Returns:
         ``{"<name>.c": text, "<name>.h": text}``; see the header's text for the functions.

@@ -35,7 +35,8 @@ class COptions:
     """How C is written.
 
     Attributes:
-        constant_time: the same instructions for every observation: inputs of a layer that are zero are not passed over.
+        constant_time: the same instructions for every observation in vector code: inputs of a layer that are zero are
+            not passed over. In plain C the compiler may make branches of clamps.
         loop: write NAME_loop.c, too: sense, decide and act at a fixed rate on POSIX; the artefact needs a guard.
         learn: write NAME_learn.c, too: the policy goes on learning where it runs.
         learning: how.
