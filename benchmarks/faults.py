@@ -68,7 +68,7 @@ class Bench:
     """Attributes:
     periods: of all trials, one after the other, with what the reference's guard makes of them.
     faulty: ``bool[N]`` a fault was there.
-    stuck: ``bool[N]`` it was a stuck sensor, which is seen when it stays longer than it did in visited states.
+    stuck: ``bool[N]`` it was a stuck sensor, which is seen when it stays as it never did in visited states.
     should: ``int64[N]`` the action without the fault.
     """
 
@@ -128,10 +128,13 @@ class Bench:
         right, fallback = action == should, (faults != 0) & (action == self.periods.action[part])
         differs = (action != self.periods.action[part]) | (faults != self.periods.faults[part])
         before, unseen = self.periods.begins[part], bad & ~right & ~fallback
+        still = unseen & self.stuck[part]
+        by_fault = np.bincount(np.cumsum(before)[still], minlength=1)
         return {
             "faults": int(self._started[part].sum()), "periods": len(action), "faulty": int(bad.sum()),
             "right": int((bad & right).sum()), "fallback": int((bad & ~right & fallback).sum()),
-            "still": int((unseen & self.stuck[part]).sum()), "neither": int((unseen & ~self.stuck[part]).sum()),
+            "still": int(still.sum()), "still_faults": int((by_fault > 0).sum()), "longest": int(by_fault.max()),
+            "neither": int((unseen & ~self.stuck[part]).sum()),
             "differs": int(differs.sum()), "runs": int(before.sum()),
         }  # fmt: skip
 
