@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.case import Case, Cell, Context
 from benchmarks.process import nimbleq
 from benchmarks.record import Record
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 
 SEEDS = (0, 1, 2, 3, 4)
 HEADER = header(
@@ -85,7 +85,7 @@ def row(_: str, cell: dict[str, Any]) -> str:
 
 def table(record: Record, names: Sequence[str]) -> str:
     """Markdown."""
-    return "\n".join([HEADER, *record.rows(names, row, 14), "", record.footnote(), ""])
+    return "\n".join([HEADER, *record.rows(names, row, 14), *owed(missed(record)), "", record.footnote(), ""])
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
