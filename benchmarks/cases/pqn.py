@@ -27,7 +27,7 @@ from benchmarks.pqn_recipe import EPISODES, LIMIT, PQN
 from benchmarks.process import measure as in_process
 from benchmarks.record import ROOT, Record
 from benchmarks.statistics import PAIRS, interleaved, interval95, mean, median, ratio
-from benchmarks.tables import header, owed, quotient_text
+from benchmarks.tables import header, owed, quotient_text, unmeasured
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 RUNS = ROOT / "runs" / "pqn"
@@ -182,11 +182,13 @@ def table(record: Record, names: Sequence[str]) -> str:
     ]  # fmt: skip
     lines += [_row(record, game) for game in GAMES]
     going = [f"{name} ({record.why(name)})" for name in names if name in record.cells and not record.finished(name)]
+    missing = [name for name in names if name not in record.cells]
     return "\n".join(
         [
             *lines,
             *owed(missed(record)),
             *(["", f"Not finished: {'; '.join(going)}."] if going else []),
+            *unmeasured(missing),
             "",
         ]
     )
