@@ -16,7 +16,7 @@ from benchmarks.process import nimbleq
 from benchmarks.record import ROOT, Record
 from benchmarks.server import free_port, server
 from benchmarks.statistics import Share
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.compress.certify.monitor import Monitor, Promise
 from nimbleq.compress.quantize.post_training import quantize
 from nimbleq.compress.states import action_gap, actions, q_values, visit
@@ -307,7 +307,8 @@ def table(record: Record, names: Sequence[str]) -> str:
         f"The field monitor: certified mean {FLOOR:g}, highest return {HIGH:g}. False alarms within 2,000 episodes "
         "whose mean is exactly what was certified, and the median episodes from a fall of the mean to the alarm; "
         "before the fall the mean is 5 above.", "",
-        header("returns", "false alarms", *falls), *record.rows(of(WATCH), watch, 2 + len(falls)), "",
+        header("returns", "false alarms", *falls), *record.rows(of(WATCH), watch, 2 + len(falls)),
+        *owed(missed(record)), "",
     ])  # fmt: skip
 
 

@@ -293,14 +293,15 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "evaluation.stop_return": 220.0,
         "evaluation.average_updates": 1_000,
     },
-    ("LunarLander-v3", "wide"): {  # smaller steps, and small ones by the middle of the run
-        "replay.n_step": 3,
+    ("LunarLander-v3", "wide"): {  # larger steps at first, small ones from the middle of the run on
+        "replay.n_step": 5,
         "learner.target": "none",
+        "learner.lr": 2e-3,
         "learner.lr_end": 1e-4,
-        "learner.lr_updates": 25_000,
+        "learner.lr_updates": 20_000,
         "evaluation.every": 1_000,
         "evaluation.stop_return": 240.0,
-        "evaluation.average_updates": 300,
+        "evaluation.average_updates": 500,
     },
     ("LunarLander-v3", "strong"): {  # returns rise from 250 to 265 while steps become small; the search does the rest
         "replay.n_step": 5,
