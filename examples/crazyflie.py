@@ -26,7 +26,7 @@ DRONE, DYNAMICS = crazyflow.Drone.cf2x_L250, crazyflow.Dynamics.first_principles
 PHYSICS_HZ, HOLD = 500, 10
 """Steps of the simulation a second, and for how many of them a command is held."""
 DECISION_HZ = PHYSICS_HZ // HOLD
-TILT, LIFT = 0.15, 0.15
+TILT, LIFT = 0.3, 0.3
 """Radians of a roll or pitch command, and how far a thrust command is from what carries the drone."""
 ACTIONS = 27
 STILL = 13  # of the 27: level, with the thrust that carries it

@@ -50,7 +50,7 @@ OWN = {
     "BehindThePillar": shlex.split("--learner.gamma 0.99 --replay.n-step 5"),
 }
 """What a task's training has of its own: the way to a place is longer than the way back to a curve."""
-STEPS = {"FigureOfEight": 1_500_000, "BehindThePillar": 1_500_000}
+STEPS = {"FigureOfEight": 1_000_000, "BehindThePillar": 1_000_000}
 COMPRESS = shlex.split("--keep 0.95 --recipe distill --max-bytes 1000 --select-episodes 64 --workers 1")
 RANGE = {"FigureOfEight": "-1,500", "BehindThePillar": "-1,300"}
 """Task → between which returns lie: a step pays at most 1, a crash takes 1."""
