@@ -39,8 +39,8 @@ from nimbleq.types import Array
 
 OBSERVATIONS = 100_000
 POLICY = "LunarLander-v3, teacher and policy"
-WIDTHS = Widths(weight=4, bias=4, bias_shift=4)
-"""Of the numbers as they are stored; the circuit only knows their values."""
+WIDTHS = Widths(weight=4, bias=12, bias_shift=0)
+"""Wide enough for what any search finds: the circuit only knows the values, not how they are stored."""
 Known = dict[str, dict[str, Any]]
 
 
