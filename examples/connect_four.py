@@ -39,8 +39,8 @@ from nimbleq.types import Array
 GAME = pyspiel.load_game("connect_four")
 ROWS, COLUMNS = 6, 7
 UCT_C = 2.0  # of OpenSpiel's example
-PRIOR_C = 2.0  # weight of the network's prior in the search
-TEMPERATURE = 0.1  # of that prior, in values
+PRIOR_C = 1.5  # weight of the network's prior in the search
+TEMPERATURE = 0.2  # of that prior, in values
 SLIP = 0.1  # share of random moves of an opponent from the pool
 RECORDED_SIMULATIONS, PART = 500, 2_000  # simulations a recorded move; positions in a file of them
 NETWORK = NetworkConfig(torso=TorsoName("board"), torso_width=2, hidden=(128,), layer_norm=False)
@@ -173,16 +173,20 @@ class NetworkEvaluator(mcts.Evaluator):
             self._known[key] = q[state.legal_actions()].astype(np.float64)
         return self._known[key]
 
-    def evaluate(self, state: Any) -> Array:
-        """Expected results of both players."""
-        best = float(np.clip(self._values(state).max(), -1, 1))
-        return np.array([best, -best] if state.current_player() == 0 else [-best, best])
-
-    def prior(self, state: Any) -> list[tuple[int, float]]:
+    def _prior(self, state: Any) -> Array:
         """``softmax(Q/τ)`` of the legal moves."""
         q = self._values(state)
         share = np.exp((q - q.max()) / TEMPERATURE)
-        return list(zip(state.legal_actions(), (share / share.sum()).tolist(), strict=True))
+        return np.asarray(share / share.sum())
+
+    def evaluate(self, state: Any) -> Array:
+        """Expected results of both players, the mover playing by the prior: the best of noisy values is too high."""
+        mean = float(np.clip(self._prior(state) @ self._values(state), -1, 1))
+        return np.array([mean, -mean] if state.current_player() == 0 else [-mean, mean])
+
+    def prior(self, state: Any) -> list[tuple[int, float]]:
+        """Of the legal moves."""
+        return list(zip(state.legal_actions(), self._prior(state).tolist(), strict=True))
 
 
 def guided(policy: Runtime, simulations: int, seed: int) -> Any:
@@ -236,7 +240,7 @@ def record(positions: int, simulations: int, seed: int) -> Games:
     return Games(obs, value, weight)
 
 
-def learn_from(games: Games, artefact: Path, epochs: int = 8, seed: int = 0) -> None:
+def learn_from(games: Games, artefact: Path, epochs: int = 40, seed: int = 0) -> None:
     """Fits a network to what the search found, boards as they are and mirrored, and saves it."""
     spec = spec_of(EnvConfig(ENV))
     network, rng = initial_network(spec, NETWORK, seed), np.random.default_rng(seed)
