@@ -347,8 +347,9 @@ class EvolveConfig:
             network stays as it was learnt).
         population: candidates of a generation.
         episodes: that each of them plays, on the same seeds.
-        features: principal components of the last hidden layer that the search may weigh anew, for each action.
-        sigma: first step size, in median action gaps for a standard deviation of a component.
+        features: of the observation that the search may weigh anew for each action; above so many, their first
+            principal components.
+        sigma: first step size, in median action gaps for a standard deviation of a feature.
     """
 
     generations: int = 0

@@ -41,7 +41,7 @@ def test_a_change_is_what_the_candidates_play(poor: tuple[Graph, Array]) -> None
     graph, obs = fold(poor[0]), poor[1]
     parts = Components.of(graph, obs, 5)
     vector = np.random.default_rng(1).normal(0, 1, (2, parts.dimension(2)))
-    assert vector.shape == (2, 6)
+    assert vector.shape == (2, 5), "four features and a bias"
     weight, bias = parts.change(vector, 2)
     heads = Heads(graph, parts, weight.astype(np.float32), bias.astype(np.float32), 3)
     played = heads(obs, episode=np.arange(500) % 6)
@@ -51,10 +51,19 @@ def test_a_change_is_what_the_candidates_play(poor: tuple[Graph, Array]) -> None
         assert (played[rows] == GraphPolicy(changed)(obs[rows])).mean() > 0.99, "float32 rounds in another order"
     moved = interpret(changed, obs)[Q] - interpret(graph, obs)[Q]
     assert abs(moved[:, 1]).max() < 1e-5, "argmax does not see what all actions have in common"
-    wanted = parts.unit**2 * (vector[1] ** 2).sum()
-    assert np.isclose((moved[:, 0].astype(float) ** 2).mean(), wanted, rtol=1e-3), "components have variance 1"
     mask = np.array([[False, True]] * 500)
     assert heads(obs, mask, episode=np.zeros(500, int)).tolist() == [1] * 500
+
+
+def test_a_change_moves_the_values_with_a_feature(poor: tuple[Graph, Array]) -> None:
+    graph, obs = fold(poor[0]), poor[1]
+    parts, before = Components.of(graph, obs, 4), interpret(graph, obs)[Q]
+    for feature in range(4):
+        changed = parts.changed(graph, np.eye(5)[feature])
+        moved = (interpret(changed, obs)[Q] - before)[:, 0].astype(float)
+        assert np.isclose(moved.std(), parts.unit, rtol=1e-3)
+        assert np.corrcoef(moved, obs[:, feature])[0, 1] > 0.7
+    assert Components.of(graph, obs, 3).dimension(2) == 4, "three principal components and a bias"
 
 
 def test_it_returns_more(poor: tuple[Graph, Array]) -> None:

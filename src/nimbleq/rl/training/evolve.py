@@ -1,8 +1,8 @@
 """Direct search of a network's last layer on returns, by CMA-ES [1604.00772], when learning has ended.
 
 A network that has learnt what matters still weighs it as the Bellman equation asks, not as the return does. The search
-adds to the values of each action but one a weighted sum of the first principal components of the last hidden layer: few
-numbers to find, and a change of the last layer alone.
+adds to the values of each action but one a weighted sum of the observation's features, as the last hidden layer tells
+them: few numbers to find, and a change of the last layer alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from nimbleq.types import Array, Evaluate, Tick, no_tick
 
 _FIRST_SEED = 1 << 24  # of the ``check`` stream: checks during training use those before
 _STATE_EPISODES, _STATES = 16, 4_000
+_DAMPING = 1e-3
+"""Of least squares, in mean variances of a hidden unit."""
 _RISK = 0.1
 """A candidate is worth its mean return less this many standard deviations."""
 _JUDGED, _EVERY = 200, 10
@@ -40,7 +42,7 @@ class Components:
         bias: of its ``[A]``.
         hidden: name of the tensor that it reads.
         centre: ``float64[H]``, subtracted before.
-        axes: ``float64[k, H]``: ``axes @ (hidden − centre)`` has variance 1 in each entry.
+        axes: ``float64[k, H]``: ``axes @ (hidden − centre)`` tells a feature in each entry, with variance 1.
         unit: median action gap.
     """
 
@@ -64,13 +66,16 @@ class Components:
         made = trace(graph, obs)
         hidden = made[node.inputs[0]].astype(np.float64)
         centre = hidden.mean(axis=0)
-        _, values, axes = np.linalg.svd(hidden - centre, full_matrices=False)
-        deviation = values / len(hidden) ** 0.5
-        used = min(count, int(np.count_nonzero(deviation > 1e-6 * deviation[0])))
+        inner = hidden - centre
+        square = inner.T @ inner
+        damped = square + _DAMPING * np.trace(square) / len(square) * np.eye(len(square))
+        axes = np.linalg.solve(damped, inner.T @ _features(obs, count)).T
+        spread = (inner @ axes.T).std(axis=0)
+        known = spread > 1e-6
         top = np.partition(made[Q].astype(np.float64), -2, axis=1)
         gap = float(np.median(top[:, -1] - top[:, -2]))
         return cls(
-            node.op.weight, node.op.bias, node.inputs[0], centre, axes[:used] / deviation[:used, None], max(gap, 1e-12)
+            node.op.weight, node.op.bias, node.inputs[0], centre, axes[known] / spread[known, None], max(gap, 1e-12)
         )  # fmt: skip
 
     def dimension(self, actions: int) -> int:
@@ -91,6 +96,18 @@ class Components:
             self.weight: (graph.weights[self.weight] + weight).astype(np.float32),
             self.bias: (graph.weights[self.bias] + bias).astype(np.float32),
         })  # fmt: skip
+
+
+def _features(obs: Array, count: int) -> Array:
+    """``float64[K, k]`` the features of ``obs [K, *O]`` that vary, in deviations; above ``count`` of them, their first
+    principal components."""
+    flat = obs.reshape(len(obs), -1).astype(np.float64)
+    flat = flat[:, flat.std(axis=0) > 1e-9]
+    told = (flat - flat.mean(axis=0)) / flat.std(axis=0)
+    if told.shape[1] > count:
+        _, _, directions = np.linalg.svd(told, full_matrices=False)
+        told = told @ directions[:count].T
+    return told / np.maximum(told.std(axis=0), 1e-12)
 
 
 @dataclass(frozen=True, eq=False)
