@@ -107,7 +107,7 @@ def _features(obs: Array, count: int) -> Array:
     if told.shape[1] > count:
         _, _, directions = np.linalg.svd(told, full_matrices=False)
         told = told @ directions[:count].T
-    return told / np.maximum(told.std(axis=0), 1e-12)
+    return np.asarray(told / np.maximum(told.std(axis=0), 1e-12))
 
 
 @dataclass(frozen=True, eq=False)
