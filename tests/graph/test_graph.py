@@ -48,6 +48,13 @@ def test_weights_are_read_only_copies() -> None:
     assert graph.with_weights({}).weights["w"] is graph.weights["w"]
 
 
+def test_a_number_of_numpy_is_a_weight_without_axes() -> None:
+    """Formats decode such a weight into a number."""
+    made = Graph({"obs": TensorType((3,))}, (Node(ops.Affine("w", "w"), ("obs",), "y"),), ("y",), {"w": np.float32(2)})
+    assert made.weights["w"].shape == ()
+    assert not made.weights["w"].flags.writeable
+
+
 def test_formats_and_shapes_have_bounds() -> None:
     assert (INT32.low, UINT8.high) == (-(2**31), 255)
     for bits, signed in ((1, True), (33, True), (32, False)):

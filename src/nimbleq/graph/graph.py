@@ -66,7 +66,8 @@ class Graph:
     def __post_init__(self) -> None:
         weights = {}
         for name, array in self.weights.items():
-            ours = not array.flags.writeable and array.base is None and array.flags.c_contiguous
+            scalar = not isinstance(array, np.ndarray)  # what numpy makes of an array without axes
+            ours = not scalar and not array.flags.writeable and array.base is None and array.flags.c_contiguous
             weights[name] = array if ours else np.array(array, order="C")
             weights[name].flags.writeable = False
         object.__setattr__(self, "inputs", MappingProxyType(dict(self.inputs)))
