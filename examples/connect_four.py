@@ -240,7 +240,7 @@ def record(positions: int, simulations: int, seed: int) -> Games:
     return Games(obs, value, weight)
 
 
-def learn_from(games: Games, artefact: Path, epochs: int = 40, seed: int = 0) -> None:
+def learn_from(games: Games, artefact: Path, epochs: int = 80, seed: int = 0) -> None:
     """Fits a network to what the search found, boards as they are and mirrored, and saves it."""
     spec = spec_of(EnvConfig(ENV))
     network, rng = initial_network(spec, NETWORK, seed), np.random.default_rng(seed)
