@@ -57,11 +57,14 @@ def measured(cell: Cell, record: Record, results: Path, quick: bool) -> dict[str
     """The cell's values, or ``{"error": …}``."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            return cell.measure(Context(record.cells, Path(scratch), results, quick))
+            values = cell.measure(Context(record.cells, Path(scratch), results, quick))
         except ImportError as error:
             return {"error": f"needs an extra of pyproject.toml: {error}"}
         except (CellError, NimbleqError) as error:
             return {"error": str(error)}
+    if "error" in values:
+        raise TypeError(f"{cell.name}: a value named 'error' would make the cell a failed one")
+    return values
 
 
 @dataclass(frozen=True)

@@ -167,11 +167,11 @@ class Race(gymnasium.Env[Any, Any]):
 class Earned(NamedTuple):
     """Attributes:
     mean: ticks a race.
-    error: standard error of the mean.
+    deviation: standard error of the mean.
     """
 
     mean: float
-    error: float
+    deviation: float
 
 
 def earned(act: Callable[[Any], int], latency_us: float, races: int = 5_000, seed: int = 1) -> Earned:
@@ -201,7 +201,7 @@ def main(out: str = "runs/order_book", steps: str = "100000", *options: str) -> 
     policy = Runtime(folder / "artefacts" / "small")
     for latency_us in (0.1, 1.0, 10.0, 100.0):
         found = earned(policy.act, latency_us, races=2_000)
-        print(f"decisions after {latency_us:5.1f} µs earn {found.mean:+.3f} ± {found.error:.3f} ticks a race")
+        print(f"decisions after {latency_us:5.1f} µs earn {found.mean:+.3f} ± {found.deviation:.3f} ticks a race")
 
 
 if __name__ == "__main__":

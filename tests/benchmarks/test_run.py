@@ -73,6 +73,12 @@ def test_a_stop_loses_only_the_cell_that_is_measured(tmp_path: Path) -> None:
     assert measured == ["b seed0"]
 
 
+def test_a_value_cannot_be_mistaken_for_a_failure(tmp_path: Path) -> None:
+    cell = Cell("a seed0", lambda _: {"mean": 3.0, "error": 0.1})
+    with pytest.raises(TypeError, match="a seed0: a value named 'error'"):
+        run(Case("counting", lambda _: [cell], _table), Options(tmp_path))
+
+
 def test_a_failure_is_shown_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured: list[str] = []
     assert run(counting(measured, failing=["a seed0"]), Options(tmp_path)) == ["a seed0: no such peer"]

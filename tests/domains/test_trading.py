@@ -134,6 +134,6 @@ def test_a_late_decision_earns_less_and_a_very_late_one_loses() -> None:
         return 0 if abs(obs[0]) < 1 else order_book.BUY_ACTION if obs[0] > 0 else order_book.SELL_ACTION
 
     at_once, late, last = (order_book.earned(follow, time, 1_500) for time in (1.0, 15.0, 500.0))
-    assert at_once.mean - 3 * at_once.error > late.mean + 3 * late.error
-    assert last.mean + 3 * last.error < 0
+    assert at_once.mean - 3 * at_once.deviation > late.mean + 3 * late.deviation
+    assert last.mean + 3 * last.deviation < 0
     assert order_book.earned(lambda obs: 0, 1.0, 50) == (0, 0)

@@ -85,8 +85,8 @@ def parity(road: str, context: Context) -> dict[str, Any]:
         pool.step(np.full(16, driving.FASTER))
         ours += [total for total, _ in pool.finished]
     pool.close()
-    error = (theirs.var(ddof=1) / len(theirs) + np.var(ours, ddof=1) / len(ours)) ** 0.5
-    return {"highway_env": float(theirs.mean()), "envpool": float(np.mean(ours)), "error": float(error)}
+    deviation = (theirs.var(ddof=1) / len(theirs) + np.var(ours, ddof=1) / len(ours)) ** 0.5
+    return {"highway_env": float(theirs.mean()), "envpool": float(np.mean(ours)), "deviation": float(deviation)}
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
@@ -132,7 +132,7 @@ def same(record: Record) -> list[str]:
             lines.append(f"{name} {record.why(name)}.")
         else:
             cell = record.cells[name]
-            apart = (cell["envpool"] - cell["highway_env"]) / cell["error"]
+            apart = (cell["envpool"] - cell["highway_env"]) / cell["deviation"]
             lines.append(
                 f"{road}, always faster: {cell['highway_env']:.2f} in highway-env, {cell['envpool']:.2f} in envpool, "
                 f"{apart:+.1f} standard errors apart."

@@ -69,7 +69,7 @@ def name_of(latency_us: float) -> str:
 
 def earned_text(values: dict[str, Any]) -> str:
     """Mean ± two standard errors."""
-    return f"{values['mean']:+.3f} ± {2 * values['error']:.3f}"
+    return f"{values['mean']:+.3f} ± {2 * values['deviation']:.3f}"
 
 
 def short(record: Record) -> str:
