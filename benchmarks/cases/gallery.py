@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from benchmarks.case import Case, Cell, Context
@@ -54,7 +55,8 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
 
 def row(name: str, cell: dict[str, Any]) -> str:
     """A line of the table."""
-    picture = f"![{cell['env']}](../benchmarks/results/gallery/{cell['picture']})"
+    place = normpath(f"../benchmarks/results/gallery/{cell['picture']}")
+    picture = f"![{cell['env']}]({place})"
     small, teacher = cell["return_mean"], cell["teacher_return_mean"]
     returns = f"{shown(small, teacher)}, {shown(teacher, small)}"
     size = f"{size_text(cell['size_bytes'])}, {size_text(cell['teacher_size_bytes'])}"
