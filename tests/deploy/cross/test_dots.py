@@ -22,7 +22,7 @@ from nimbleq.graph.graph import Graph
 from tests.deploy.nets import int_conv, int_mlp, mlp
 from tests.strategies import random_obs
 
-ROWS = [(NEON, "aarch64", ("-march=armv8.2-a+dotprod",)), (DSP, "cortex-m4", ())]
+ROWS = [(NEON, "aarch64", ("-mcpu=generic+dotprod",)), (DSP, "cortex-m4", ())]
 
 
 def graphs() -> list[Graph]:

@@ -83,7 +83,8 @@ def test_flash_ram_stack_and_instructions_are_measured(row: Processor) -> None:
     assert other.stack_bytes - one.stack_bytes >= 2 * 64 - 40
     assert one.stack_bytes < 300
     macs = 8 * 64 + 64 * 64 + 64 * 4 - 8 * 4
-    assert 0.2 * macs < other.instructions - one.instructions < 20 * macs
+    most = 50 if row.unit == "cycles" else 20  # an AVR: 25 for a product from flash, and 64-bit sums to requantize
+    assert 0.2 * macs < other.instructions - one.instructions < most * macs
     if row.consumption is None:
         assert (one.energy_nj, one.energy_by) == (None, "")
     else:

@@ -31,7 +31,7 @@ PROCESSORS = (
         board=LINUX,
         emulator=qemu_user("aarch64"),
         dots=(NEON,),
-        more=(("-march=armv8.2-a+dotprod",),),
+        more=(("-mcpu=generic+dotprod",),),
     ),
     Processor(
         name="riscv64",

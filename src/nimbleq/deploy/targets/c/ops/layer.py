@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nimbleq.deploy.targets.c.layout import Layout, is_image
-from nimbleq.deploy.targets.c.ops.readers import KERNELS, READERS, Stored, plain_reader
+from nimbleq.deploy.targets.c.ops.readers import BYTES_PRODUCT, KERNELS, READERS, Stored, plain_reader
 from nimbleq.deploy.targets.c.steps import Step
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
@@ -157,6 +157,8 @@ class Layer:
             raise UnsupportedOpError(self.op.kind, "c", f"no kernel reads {number} weights: choose another format")
         values = self.weight(weight) if values is None else values
         reader = plain_reader(values, number, self.layout.unpacked) or READERS[type(number)](number)
+        if reader.plain and reader.element == "int8_t" and self.source_element in ("uint8_t", "int8_t"):
+            reader = replace(reader, product=BYTES_PRODUCT)
         shown = not reader.plain and values.size <= SHOWN
         elements = reader.array(values, number)
         how = f"{number}, packed" if elements.size < values.size else str(number)
