@@ -130,7 +130,7 @@ bench-distributed: $(VENV)/rllib/.installed $(VENV)/torchrl/.installed
 	NIMBLEQ_RLLIB_PYTHON=$(VENV)/rllib/bin/python NIMBLEQ_TORCHRL_PYTHON=$(VENV)/torchrl/bin/python \
 	  $(BIN)/python -m benchmarks.run distributed $(ARGS)
 
-# PQN on MinAtar beside rejax, which gets an environment of its own: its gymnax asks for an older Gymnasium. The speeds
+# PQN on MinAtar beside rejax, which gets an environment of its own: it does not know gymnax 1.0 yet. The speeds
 # take ten minutes, a run of 10⁷ steps goes on where it was stopped; ARGS="--only speed".
 bench-pqn: $(VENV)/rejax/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[minatar]" --no-build-isolation
@@ -138,7 +138,7 @@ bench-pqn: $(VENV)/rejax/.installed
 
 $(VENV)/rejax/.installed: $(STAMP)
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 rejax==0.1.3
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 rejax==0.1.3 gymnax==0.0.9
 	touch $@
 
 $(VENV)/rllib/.installed: PEER := ray[rllib]==2.60.0
