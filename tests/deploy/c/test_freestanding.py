@@ -50,9 +50,17 @@ def needs(program: str) -> str:
     return found
 
 
+def packed(graph: Graph) -> Graph:
+    """Its matrices as integers of 5 bits."""
+    number = FORMATS["int5"]
+    held = {name: np.rint(w).clip(-15, 15).astype(np.int8) for name, w in graph.weights.items() if w.ndim > 1}
+    return replace(graph, weights={**graph.weights, **held}, storage=dict.fromkeys(held, Storage(number)))
+
+
 def policies() -> list[Graph]:
     return [
         mlp(3, 17, 5),
+        packed(mlp(3, 9, 5)),
         with_mask(int_mlp(4, 40, 3, high=127)),
         int_mlp(7, 24, 3, shift=12),
         int_conv(5, (1, 1)),

@@ -18,6 +18,9 @@ def real_weights(layer: Layer) -> bool:
 def real_weight(layer: Layer, expression: str) -> str:
     """A weight of a layer that computes in float32, as float."""
     is_integer = layer.layout.graph.stored(layer.op.weight).format.is_integer
+    if is_integer and expression.startswith("nq_"):  # GCC warns of a cast from a call to another kind of number
+        layer.use("real")
+        return f"nq_real({expression})"
     return f"(float){expression}" if is_integer else expression
 
 
