@@ -197,12 +197,17 @@ def test_weights_that_bring_nothing_become_zero(balance, balance_teacher) -> Non
     codes = Codes(np.array([[0, 0, 0, 0], [1, 1, 7, 3]]), np.array([0, 0]), np.array([2, 2, 6, 5]))
     assert balance(codes, range(50)).returns.mean() == 60
     assert len(without_one(codes)) == 4
-    sparser = _sparser(codes, Regret.of(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16)
+    judge, play = Regret.of(met, q_values(balance_teacher, met.obs)), Returns(balance, 0)
+    sparser = _sparser(codes, codes, judge, play, 16)
     assert sparser is not None
     assert np.count_nonzero(sparser.weight) < 4
     assert balance(sparser, range(50)).returns.mean() > 58
     nothing = replace(codes, weight=np.zeros_like(codes.weight))
-    assert _sparser(nothing, Regret.of(met, q_values(balance_teacher, met.obs)), Returns(balance, 0), 16) is None
+    assert _sparser(nothing, codes, judge, play, 16) is None
+    worse = replace(codes, weight=np.array([[0, 0, 0, 0], [1, 1, 0, 0]]))
+    assert balance(worse, range(50)).returns.mean() < 55
+    assert _sparser(worse, worse, judge, play, 16) is not None
+    assert _sparser(worse, codes, judge, play, 16) is None, "each round is judged beside what the first one had"
 
 
 @pytest.mark.parametrize(

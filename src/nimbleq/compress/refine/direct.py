@@ -69,13 +69,14 @@ def direct_search(
         moved = neighbours(best, widths)
         some = rng.permutation(len(moved))[: 2 * config.population]
         best = halved([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
+    sparsest = best
     for _ in range(config.zeros):
         tick(1, 1, "setting weights to zero")
-        sparser = _sparser(best, judge, play, _LONGER * config.episodes)
+        sparser = _sparser(sparsest, best, judge, play, _LONGER * config.episodes)
         if sparser is None:
             break
-        best = sparser
-    return best
+        sparsest = sparser
+    return sparsest
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +170,9 @@ def _search_returns(
     return [codes for _, codes in sorted(pool.values(), key=lambda entry: -entry[0])]
 
 
-def _sparser(codes: Codes, judge: Regret, play: Returns, episodes: int) -> Codes | None:
-    """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less; None where none does.
+def _sparser(codes: Codes, best: Codes, judge: Regret, play: Returns, episodes: int) -> Codes | None:
+    """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less than ``best``, from which all
+    rounds begin: what each round may lose must not add up. None where none does.
 
     Weights become zero in the order in which the regret grows least, one at a time or many together.
     """
@@ -186,11 +188,11 @@ def _sparser(codes: Codes, judge: Regret, play: Returns, episodes: int) -> Codes
             tried[one.key] = one
     candidates = sorted(tried.values(), key=lambda one: np.count_nonzero(one.weight))
     half = max(1, episodes // 2)
-    first = play([codes, *candidates], half)
+    first = play([best, *candidates], half)
     left = np.flatnonzero(_no_worse(first, _HOPELESS))
     if not left.size:
         return None
-    more = play([codes, *(candidates[index] for index in left)], max(1, episodes - half))
+    more = play([best, *(candidates[index] for index in left)], max(1, episodes - half))
     same = left[_no_worse(np.concatenate([first[[0, *(left + 1)]], more], axis=1), _SLACK)]
     return candidates[int(same[0])] if same.size else None
 
