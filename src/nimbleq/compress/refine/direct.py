@@ -171,9 +171,9 @@ def _search_returns(
 
 
 def _sparser(codes: Codes, best: Codes, judge: Regret, play: Returns, episodes: int) -> Codes | None:
-    """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less than ``best``, from which all
-    rounds begin: what each round may lose must not add up. None where none does.
+    """The sparsest of a few forms of ``codes`` with more zeros that seems to return no less than ``best``, or None.
 
+    All rounds are judged beside that policy, the one before the first zero: what each may lose must not add up.
     Weights become zero in the order in which the regret grows least, one at a time or many together.
     """
     singles = without_one(codes)
