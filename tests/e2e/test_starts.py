@@ -23,7 +23,16 @@ from tests.e2e.test_unfinished import WORDS, metrics, started, wait_for
 REFUSED = [
     (("--network.head", "iqn", "--learner.engine", "native"), "no iqn head"),
     (
-        ("--network.sparsity", "0.5", "--network.sparsity-mode", "dynamic", "--learner.engine", "native"),
+        (
+            "--network.sparsity",
+            "0.5",
+            "--network.sparsity-mode",
+            "dynamic",
+            "--evaluation.network",
+            "online",
+            "--learner.engine",
+            "native",
+        ),
         "static sparse weights only",
     ),
     (("--max-episode-steps", "0"), "max_episode_steps"),

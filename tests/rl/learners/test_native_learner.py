@@ -237,7 +237,7 @@ LARGE = {"network.hidden": (200, 190), "network.layer_norm": True}
 """So many multiply-adds that an update is shared by threads."""
 
 
-@pytest.mark.parametrize("option", ["plain", "clipped", "polyak", "munchausen", "c51_soft", "everything"])
+@pytest.mark.parametrize("option", ["plain", "clipped", "polyak", "munchausen", "c51_soft", "sparse", "hl-gauss"])
 @pytest.mark.parametrize("size", [100, 64])
 def test_threads_change_no_bit(option: str, size: int) -> None:
     config, spec = with_changes(CONFIG, {**OPTIONS[option], **LARGE, "learner.batch_size": size}), spec_of()
@@ -342,7 +342,8 @@ def test_reasons_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native_available(network, ObsSpec((4,))) is None
     assert "torso" in str(native_available(replace(network, torso="nature")))
     assert "iqn" in str(native_available(replace(network, head="iqn")))
-    assert "sparse" in str(native_available(replace(network, sparsity=0.5)))
+    assert native_available(replace(network, sparsity=0.5)) is None
+    assert "dynamic" in str(native_available(replace(network, sparsity=0.5, sparsity_mode="dynamic")))
     assert native_available(replace(network, head="c51"), learner=LearnerConfig(munchausen=True)) is None
     assert "uint8" in str(native_available(network, ObsSpec((84, 84, 4), "uint8")))
     assert "63" in str(native_available(replace(network, hidden=(8,) * 64)))
