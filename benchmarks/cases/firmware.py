@@ -68,8 +68,8 @@ def processors() -> dict[str, Processor]:
     return {
         **{name: known[name] for name in BOARDS},
         "cortex-m4, plain C": replace(known["cortex-m4"], dots=()),
-        "aarch64, sdot": replace(arm, flags=(*arm.flags, *arm.more[0])),
-        "aarch64, plain C": replace(arm, flags=(*arm.flags, *arm.more[0]), dots=()),
+        "aarch64, sdot": replace(arm, flags=(*arm.flags, *arm.compiler.more[0])),
+        "aarch64, plain C": replace(arm, flags=(*arm.flags, *arm.compiler.more[0]), dots=()),
     }
 
 

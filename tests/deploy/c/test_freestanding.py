@@ -180,7 +180,7 @@ def test_portable_weights_are_stored_without_padding() -> None:
     for graph in (mlp(3, 17, 5), int_mlp(3, 5, 2), int_conv(3)):
         text = emit_c(graph, isas=(PORTABLE,))["policy.c"]
         stored = sum(
-            int(count) * {"float": 4, "int8_t": 1, "int32_t": 4}[kind]
+            int(count) * {"float": 4, "int8_t": 1, "uint8_t": 1, "int32_t": 4}[kind]
             for kind, count in re.findall(r"static const (\w+) policy_\w+\[(\d+)\]", text)
         )
         assert stored == cost(graph).size_bytes
@@ -195,7 +195,7 @@ def test_constants_are_named_after_their_layers_and_sizes_stand_on_top() -> None
         layers = {re.sub(r"\W+", "_", node.output) for node in graph.nodes}
         for _, name, _ in constants:
             assert any(name.startswith(f"{layer}_") for layer in layers), name
-        size = sum(int(n) * {"float": 4, "int8_t": 1, "int32_t": 4}[kind] for kind, _, n in constants)
+        size = sum(int(n) * {"float": 4, "int8_t": 1, "uint8_t": 1, "int32_t": 4}[kind] for kind, _, n in constants)
         ram = re.search(r"constants (\d+) bytes; RAM (\d+) bytes", text.split("#include")[0])
         assert ram is not None
         assert int(ram[1]) == size

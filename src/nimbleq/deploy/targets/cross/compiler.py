@@ -26,6 +26,7 @@ class Compiler:
     flags: of the processor.
     install: what to do where it is missing.
     size: programs that tell the sizes of sections, the first one found is taken.
+    more: flags of other compilations that are run too, for those of the processor's kind that have more instructions.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Compiler:
     flags: tuple[str, ...]
     install: str
     size: tuple[str, ...]
+    more: tuple[tuple[str, ...], ...] = ()
 
     @property
     def here(self) -> bool:

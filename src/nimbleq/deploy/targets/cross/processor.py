@@ -82,7 +82,6 @@ class Processor:
     near_bytes: of constants that its pointers reach in flash, which it reads by other instructions; 0: it does not.
     unpacked: bytes that a small weight may take more where that spares the code that unpacks it; for flash.
     consumption: of a part with this processor, for estimates; None: no figure.
-    more: flags of other compilations that are run too, for those of its kind that have more instructions.
     """
 
     name: str
@@ -99,7 +98,6 @@ class Processor:
     near_bytes: int = 0
     unpacked: int = 0
     consumption: Consumption | None = None
-    more: tuple[tuple[str, ...], ...] = ()
 
     @property
     def isa(self) -> Isa:

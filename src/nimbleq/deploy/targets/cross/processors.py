@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nimbleq.deploy.targets.c.ops.dots import DSP, NEON
 from nimbleq.deploy.targets.cross.compiler import gcc, zig
 from nimbleq.deploy.targets.cross.emulator import qemu_arm, qemu_user, simavr
@@ -24,14 +26,16 @@ PROCESSORS = (
         name="aarch64",
         purpose="64-bit ARM",
         compilers=(
-            gcc("aarch64-linux-gnu", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
-            zig("aarch64-linux-musl"),
+            replace(
+                gcc("aarch64-linux-gnu", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+                more=(("-march=armv8.2-a+dotprod",),),
+            ),
+            replace(zig("aarch64-linux-musl"), more=(("-mcpu=generic+dotprod",),)),
         ),
         flags=("-O2",),
         board=LINUX,
         emulator=qemu_user("aarch64"),
         dots=(NEON,),
-        more=(("-mcpu=generic+dotprod",),),
     ),
     Processor(
         name="riscv64",

@@ -54,7 +54,7 @@ def row(processor: Processor) -> Target:
         if f"{name}_dot_".encode() not in own[f"{name}.c"]:
             return runs
         texts = {file: data for file, data in own.items() if file != f"{name}.o"}
-        for flags in processor.more:
+        for flags in processor.compiler.more:
             other = replace(processor, flags=(*processor.flags, *flags))
             place = folder / "-".join(flags)
             place.mkdir()
