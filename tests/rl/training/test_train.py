@@ -146,7 +146,7 @@ def test_ctrl_c_while_a_check_is_played(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
     """It stops at once, not when thousands of episodes are over; the check is played anew, and no bit differs."""
-    changes = {"evaluation.beside": beside, "evaluation.episodes": 8_000, "evaluation.every": 90}
+    changes = {"evaluation.beside": beside, "evaluation.episodes": 40_000, "evaluation.every": 90}
     config = with_changes(small, changes)
     whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
     train(config, whole)
