@@ -72,7 +72,12 @@ def test_a_changed_guard_is_found_out(tmp_path: Path) -> None:
     graph, guard = network(), KINDS["hold"]
     texts = emit_c(graph, "policy", isas=(PORTABLE,)) | emit_guard(graph, "policy", guard)
     periods = Periods.of(np.random.default_rng(0), graph, guard, OBS, 1_000)
-    changes = (("", ""), ("guard->bad < 2", "guard->bad < 3"), ("x > last ?", "x < last ?"), ("last[i] = obs[i]", "last[i] = 0"))
+    changes = (
+        ("", ""),
+        ("guard->bad < 2", "guard->bad < 3"),
+        ("x > last ?", "x < last ?"),
+        ("last[i] = obs[i]", "last[i] = 0"),
+    )
     for index, (old, new) in enumerate(changes):
         assert old in texts["policy_guard.c"]
         library, changed = tmp_path / f"{index}.so", texts["policy_guard.c"].replace(old, new)
