@@ -17,6 +17,9 @@ from benchmarks.case import CellError
 from benchmarks.record import ROOT
 from nimbleq.cli import main
 
+STOPPED = (130, 143)
+"""What ``nimbleq`` exits with after Ctrl-C and SIGTERM."""
+
 
 def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.executable) -> dict[str, Any]:
     """Run ``python WORDS``.
@@ -31,11 +34,14 @@ def measure(*words: str, accepted: tuple[int, ...] = (0,), python: str = sys.exe
 
     Raises:
         CellError: another exit status, or the last line is no JSON object.
+        KeyboardInterrupt: it was stopped, which is no failure.
     """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     began, spent = time.monotonic(), _processor_seconds()
     done = subprocess.run([python, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     seconds = time.monotonic() - began
+    if done.returncode in STOPPED:
+        raise KeyboardInterrupt
     if done.returncode not in accepted:
         lines = done.stderr.strip().splitlines()
         raise CellError(": ".join([f"exit {done.returncode}", *lines[-1:]]))
@@ -65,11 +71,14 @@ def inline(*words: object, accepted: tuple[int, ...] = (0,)) -> dict[str, Any]:
 
     Raises:
         CellError: another exit code than those accepted.
+        KeyboardInterrupt: it was stopped, which is no failure.
     """
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         code = main([*map(str, words), "--json"])
     said: dict[str, Any] = json.loads(out.getvalue() or "{}")
+    if code in STOPPED:
+        raise KeyboardInterrupt
     if code not in accepted:
         raise CellError(f"nimbleq {words[0]}: {said.get('error', f'exit {code}')}")
     return said

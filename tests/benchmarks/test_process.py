@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import process
 from benchmarks.case import CellError
 from benchmarks.process import curve_of, measure, nimbleq
 
@@ -36,6 +37,14 @@ def test_a_failure_is_one_line(code: str, why: str) -> None:
     with pytest.raises(CellError, match=why) as raised:
         measure("-c", code)
     assert "\n" not in str(raised.value)
+
+
+def test_a_stop_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measure("-c", "import os; os._exit(130)")
+    monkeypatch.setattr(process, "main", lambda words: 143)
+    with pytest.raises(KeyboardInterrupt):
+        process.inline("train")
 
 
 def test_other_exit_statuses_count_when_they_are_accepted() -> None:
