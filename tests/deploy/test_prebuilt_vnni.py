@@ -58,8 +58,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("vnni")
     sums = re.sub(r"\b_mm512_", "simde_mm512_", (ENGINE / "sums.h").read_text())
     (folder / "sums.h").write_text(re.sub(r"\b__m512i\b", "simde__m512i", sums))
-    for name in ("kernels.h", "program.h"):
-        (folder / name).write_text((ENGINE / name).read_text().replace('"../', f'"{ENGINE.parent}/'))
+    for header in ENGINE.glob("*.h"):
+        if header.name != "sums.h":
+            (folder / header.name).write_text(header.read_text().replace('"../', f'"{ENGINE.parent}/'))
     own = [line for line in (ENGINE / "vnni.c").read_text().splitlines() if line.startswith('#include "../kernels')]
     text = HEAD + "\n".join([*own, '#include "kernels.h"']).replace('"../', f'"{ENGINE.parent}/')
     (folder / "vnni.c").write_text(text)
