@@ -10,36 +10,17 @@ from typing import TYPE_CHECKING
 
 from nimbleq.rl.nets.heads.head import Errors, Sample
 from nimbleq.rl.nets.heads.histogram import histogram_head, log_probs
+from nimbleq.rl.nets.heads.mean import mean_losses
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from nimbleq.config import LearnerConfig
     from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
-def _loss(
-    online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
-) -> Errors:
-    """Cross-entropy with the Gaussian around ``r + discount·V(s')``; the surprise is the difference of the means."""
-    import torch
-
-    from nimbleq.rl.nets.heads.td_target import expected_target
-
-    with torch.no_grad():
-        td_target = expected_target(online, target, sample, config)  # [B]
-    return _classified(online, sample, td_target)
-
-
-def _return_loss(
-    online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
-) -> Errors:
-    """The same towards rewards that are whole returns: s' is not looked at."""
-    return _classified(online, sample, sample.reward)
-
-
-def _classified(online: HeadedNetwork, sample: Sample, td_target: Tensor) -> Errors:
+def _classified(online: HeadedNetwork, sample: Sample, td_target: Tensor, config: LearnerConfig) -> Errors:
+    """Cross-entropy with the Gaussian around ``td_target``; the surprise is the difference of the means."""
     from nimbleq.rl.nets import losses
 
     support = online.get_buffer("support")
@@ -49,4 +30,4 @@ def _classified(online: HeadedNetwork, sample: Sample, td_target: Tensor) -> Err
     return Errors(losses.cross_entropy(chosen, wanted), surprise)
 
 
-HEAD = histogram_head("hl-gauss", _loss, _return_loss)
+HEAD = histogram_head("hl-gauss", *mean_losses(_classified))

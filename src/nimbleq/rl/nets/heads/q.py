@@ -9,36 +9,17 @@ from nimbleq.graph import ops
 from nimbleq.graph.graph import Q
 from nimbleq.rl.nets.builder import GraphBuilder
 from nimbleq.rl.nets.heads.head import Errors, Head, Sample
+from nimbleq.rl.nets.heads.mean import mean_losses
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from nimbleq.config import LearnerConfig
     from nimbleq.rl.nets.heads.headed import HeadedNetwork
 
 
-def _loss(
-    online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
-) -> Errors:
-    """MSE or Huber of ``Q(s, a) − (r + discount·V(s'))``; the surprise is ``|TD error|``."""
-    import torch
-
-    from nimbleq.rl.nets.heads.td_target import expected_target
-
-    with torch.no_grad():
-        td_target = expected_target(online, target, sample, config)  # [B]
-    return _regressed(online, sample, td_target, config)
-
-
-def _return_loss(
-    online: HeadedNetwork, target: HeadedNetwork, sample: Sample, config: LearnerConfig, generator: torch.Generator
-) -> Errors:
-    """The same towards rewards that are whole returns: s' is not looked at."""
-    return _regressed(online, sample, sample.reward, config)
-
-
 def _regressed(online: HeadedNetwork, sample: Sample, td_target: Tensor, config: LearnerConfig) -> Errors:
+    """MSE or Huber of ``Q(s, a) − td_target``; the surprise is ``|TD error|``."""
     from nimbleq.rl.nets import losses
 
     td_error = losses.chosen(online(sample.obs), sample.action) - td_target
@@ -62,4 +43,5 @@ def _graph(build: GraphBuilder, features: str, actions: int, config: NetworkConf
     build.add(ops.Dueling(), Q, value, advantage)
 
 
-HEAD = Head("q", _loss, _q, _graph, return_loss=_return_loss)
+_LOSS, _RETURN_LOSS = mean_losses(_regressed)
+HEAD = Head("q", _LOSS, _q, _graph, return_loss=_RETURN_LOSS)
