@@ -53,6 +53,8 @@ from nimbleq.version import VERSION
 
 SPEED_SECONDS = 45.0
 """Of training for its rate: filling the replay and compiling come first, then two rates are measured."""
+SAY_SECONDS = 5.0
+"""Between two lines of progress of ``learn``."""
 STOP = {"ALE/Pong-v5": 18.0}
 """Game → mean return at which ``learn`` ends when nobody says."""
 SMOKE: dict[str, Any] = {
@@ -202,10 +204,15 @@ def speed(job: Job) -> bool:
 def learn(job: Job) -> bool:
     """Train for so many minutes, or go on; True once the return is reached (without one: when the steps are done)."""
     config = with_changes(job.config, {"evaluation.stop_return": job.stop, "checkpoint_seconds": 300.0})
-    deadline = time.monotonic() + 60 * job.minutes
+    began = said = time.monotonic()
 
     def tick(done: float, total: float, note: str = "") -> None:
-        if time.monotonic() > deadline:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= SAY_SECONDS:
+            said = now
+            print(f"{now - began:.0f} s: {done:,.0f} steps{note and '; ' + note}", flush=True)
+        if now - began > 60 * job.minutes:
             raise KeyboardInterrupt
 
     try:

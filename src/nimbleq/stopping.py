@@ -49,6 +49,16 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """Both signals wait. A process that is started meanwhile gets none before it says how it takes them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
     """Both signals only set a flag, so that nothing is interrupted; yields the reader of the flag.
 
@@ -90,6 +100,7 @@ def ignore_stop_signals() -> None:
     """Ignore SIGINT and SIGTERM, in a process that its parent ends: signals to the group are for the parent."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # of `held_back`: what it starts gets them again
 
 
 def _in_main_thread() -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,6 +19,7 @@ from gymnasium import spaces
 
 from nimbleq.config import TrainConfig, to_dict, with_changes
 from nimbleq.errors import ConfigError, EnvError, FileError
+from nimbleq.rl.training import check as check_module
 from nimbleq.rl.training import state as state_module
 from nimbleq.rl.training.check import Checker, EvalJob
 from nimbleq.rl.training.checkpoint import load_checkpoint
@@ -171,6 +174,24 @@ def test_ctrl_c_while_a_check_is_played(
     assert load_checkpoint(parts.checkpoint)[1]["counters"]["best_return"] is None, "the check was not over"
     train(config, parts, resume=True)
     assert_same_run(whole, parts)
+
+
+def test_checks_in_a_fresh_process_change_nothing(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for engines on a GPU, which a fork could not use."""
+    forked, fresh = RunDir(tmp_path / "forked"), RunDir(tmp_path / "fresh")
+    train(small, forked)
+    methods = []
+
+    def spawn(config: TrainConfig) -> Any:
+        methods.append(config)
+        return multiprocessing.get_context("spawn")
+
+    monkeypatch.setattr(check_module, "_context", spawn)
+    train(small, fresh)
+    assert methods, "the context is asked for"
+    assert_same_run(forked, fresh)
 
 
 def test_seconds_are_a_budget_over_all_sittings(small: TrainConfig, tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def host_replay(config: TrainConfig, spec: EnvSpec, learner: Learner) -> Replay:
     return Replay(config.replay, config.learner.gamma, config.envs, spec.obs, masks)
 
 
+def never(config: TrainConfig) -> bool:
+    """Most engines compute on the host."""
+    return False
+
+
 def nothing_held(learner: Learner) -> None:
     """Most learners hold nothing."""
 
@@ -115,6 +120,8 @@ class Engine(Generic[L, R]):
         remembers: it trains networks with a memory, and only those; their checks play the graph.
         settings: dotted names of the settings that only this engine reads.
         checks: the engine, on the CPU, that plays the greedy checks of its runs.
+        on_gpu: it computes on a GPU, and plays the greedy checks of its runs there: the host's cores are for the
+            environments, and a forked process could not use it.
         imitates: its learners are `nimbleq.rl.learners.imitation.Imitator`.
         program: plays and learns without the host; None where it cannot, so the loops of the host do.
         shares: it shares the batches of an update among ``--learners`` processes.
@@ -132,6 +139,7 @@ class Engine(Generic[L, R]):
     remembers: bool = False
     settings: tuple[str, ...] = ()
     checks: str = "auto"
+    on_gpu: Callable[[TrainConfig], bool] = never
     imitates: bool = False
     program: Callable[[TrainConfig, L, Environments, R | None], Program | None] = no_program
     shares: bool = False

@@ -80,10 +80,18 @@ def _misses(row: Engine[Any, Any], config: TrainConfig) -> str | None:
 
 
 def checking_engine(config: TrainConfig, spec: EnvSpec) -> Engine[Any, Any]:
-    """The engine that plays the greedy checks of a run: on the CPU, whatever trains it."""
+    """The engine that plays the greedy checks of a run: on the CPU, unless they are played where it is trained."""
     row = ENGINES.get(config.learner.engine)
+    if row is not None and row.on_gpu(config):
+        return row
     changes = {"learner.engine": AUTO if row is None else row.checks, "distributed.learners": 1}
     return engine_for(with_changes(config, changes), spec)
+
+
+def for_playing(config: TrainConfig) -> TrainConfig:
+    """The settings of a learner that only plays: as exactly as what is saved, and with nothing compiled first."""
+    playing: TrainConfig = with_changes(config, {"learner.precision": "float32", "learner.compile": False})
+    return playing
 
 
 def check_engine(config: TrainConfig) -> None:

@@ -64,7 +64,7 @@ class Weights:
 
     def parameters(self) -> Array:
         """A copy of the parameters end to end, ``float32[P]``; a device is waited for."""
-        return as_array(torch.nn.utils.parameters_to_vector(self.online.parameters()))
+        return as_array(torch.cat([parameter.detach().reshape(-1) for parameter in self.online.parameters()]))
 
     def unpack(self, parameters: Array) -> dict[str, Array]:
         """`weights` with ``parameters: float32[P]`` in place of the network's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from nimbleq.rl.replay.ring import Replay
@@ -38,4 +38,12 @@ class ReplayBuffer(Protocol):
 
     def arrays(self) -> dict[str, Array]:
         """State beside the transitions, see `Replay.arrays`."""
+        ...
+
+
+class Collecting(Protocol):
+    """A replay that can `ReplayBuffer.settle` beside the next `ReplayBuffer.add`, in another thread."""
+
+    def collect(self) -> Callable[[], None]:
+        """Take what was added so far; the call finishes it, without what is added in between."""
         ...

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
@@ -24,12 +24,16 @@ from nimbleq.config import TrainConfig
 from nimbleq.errors import EnvError, NimbleqError
 from nimbleq.graph.interpret import GraphPolicy
 from nimbleq.rl.envs.engines import env_engine
+from nimbleq.rl.learners.engines import ENGINES, for_playing
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.policy_value.pair import checking_engine
 from nimbleq.rl.training.evaluate import Evaluator, check_return
 from nimbleq.seeds import episode_seeds
-from nimbleq.stopping import ignore_stop_signals
+from nimbleq.stopping import held_back, ignore_stop_signals
 from nimbleq.types import Array, Policy
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkContext, SpawnContext
 
 _PATIENCE = 0.1  # seconds between two looks at Ctrl-C while waiting
 
@@ -72,7 +76,8 @@ class EvalResult:
 class Checker:
     """Plays one `EvalJob` at a time: in a process of its own where there is a core for it, otherwise in `start`.
 
-    A context manager. Make it early: the process is forked with all memory that the parent has by then.
+    A context manager. Make it early: the process is forked with all memory that the parent has by then. What plays on a
+    GPU plays in a fresh process, which a fork could not.
 
     Args:
         config: of the run.
@@ -87,10 +92,12 @@ class Checker:
         self._process: BaseProcess | None = None
         forks = hasattr(os, "fork") and env_engine(config.env).forks
         if config.evaluation.beside and forks and len(os.sched_getaffinity(0)) > 1:
-            context = multiprocessing.get_context("fork")
+            context = _context(config)
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(config, theirs, self._pipe, os.getpid()), daemon=True)
-            with warnings.catch_warnings():
+            inherited = self._pipe if context.get_start_method() == "fork" else None
+            arguments = config, theirs, inherited, os.getpid()
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            with warnings.catch_warnings(), held_back():
                 warnings.filterwarnings(
                     "ignore", r"os\.fork\(\) was called", RuntimeWarning
                 )  # JAX, which it never uses
@@ -167,6 +174,12 @@ class Checker:
             self._player.evaluate.close()
 
 
+def _context(config: TrainConfig) -> ForkContext | SpawnContext:
+    row = ENGINES.get(config.learner.engine)
+    on_gpu = row is not None and row.on_gpu(config)
+    return multiprocessing.get_context("spawn") if on_gpu else multiprocessing.get_context("fork")
+
+
 class _Player:
     """Plays checks in the process it is in."""
 
@@ -174,7 +187,7 @@ class _Player:
         self.config, self.interrupted = config, interrupted
         self.evaluate = Evaluator(config.env)
         engine = checking_engine(config, self.evaluate.spec)
-        self.learner: Learner = engine.make(config, self.evaluate.spec, config.seed)
+        self.learner: Learner = engine.make(for_playing(config), self.evaluate.spec, config.seed)
         self.remembers = engine.remembers
 
     def play(self, check: EvalJob) -> EvalResult:
@@ -203,11 +216,12 @@ class _Player:
         return self.learner.act(obs, mask)
 
 
-def _serve(config: TrainConfig, pipe: Connection, parents: Connection, parent: int) -> None:
+def _serve(config: TrainConfig, pipe: Connection, inherited: Connection | None, parent: int) -> None:
     """What the process does: receive checks, send results or errors, until the other end is closed."""
     gc.freeze()  # the garbage of the parent is not ours to collect: its threads are not here, so waiting for them hangs
     ignore_stop_signals()
-    parents.close()  # or the end of the parent would go unnoticed
+    if inherited is not None:
+        inherited.close()  # the parent's end: or the parent's own end would go unnoticed
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # threads of the parent do not live on in a fork: more than one would wait for them
     player: _Player | None = None

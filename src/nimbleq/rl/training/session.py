@@ -17,6 +17,7 @@ from nimbleq.rl.envs.vector_engine import Environments
 from nimbleq.rl.learners.engine import Measure
 from nimbleq.rl.learners.learner import Learner
 from nimbleq.rl.ramp import ramp
+from nimbleq.rl.replay.buffer import Collecting
 from nimbleq.rl.rewards import clipped
 from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.race import SCRATCH, TRANSFER
@@ -134,6 +135,10 @@ class Session:
         """From now on what was stored can be drawn."""
         if self.state.replay is not None:
             self.state.replay.settle()
+
+    def collect(self) -> Callable[[], None]:
+        """Take what was stored so far; from the call on it can be drawn, and more may be stored meanwhile."""
+        return cast(Collecting, self.state.replay).collect()  # engines that overlap have such a replay
 
     def learn(self, epsilon: float) -> None:
         """Learn from the replay, if that is due."""

@@ -118,7 +118,8 @@ def _worked(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> bo
 def _work(session: Session, tick: Tick, interrupted: Callable[[], bool]) -> None:
     """Train to the end, or until it is stopped, and save."""
     state = session.state
-    with session.log, training_threads(state.learner.parameters().size):
+    size = 0 if state.engine.on_gpu(state.config) else state.learner.parameters().size
+    with session.log, training_threads(size):
         try:
             if state.config.distributed.learners > 1:
                 session.save()  # where all start again if one of them dies
@@ -171,8 +172,9 @@ def _learn_while_playing(session: Session, tick: Tick, interrupted: Callable[[],
         while not session.over:
             epsilon = session.epsilon()
             action = session.explore(epsilon)
-            session.settle()
+            settle = session.collect()
             playing = player.submit(_play_and_store, session, action)
+            settle()
             session.learn(epsilon)
             session.count([playing.result()])
             session.average_weights()

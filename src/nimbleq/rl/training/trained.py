@@ -8,7 +8,7 @@ from typing import Any
 
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interpret import GraphPolicy
-from nimbleq.rl.learners.engines import checking_engine
+from nimbleq.rl.learners.engines import checking_engine, for_playing
 from nimbleq.rl.learners.learner import training_threads
 from nimbleq.rl.policy_value.graphs import graphs_of
 from nimbleq.rl.spec import EnvSpec
@@ -104,7 +104,7 @@ def _policy(state: TrainState, graph: Graph, paired: bool) -> Policy:
     if paired or graph.units:
         return GraphPolicy(graph)
     config, spec = state.config, state.envs.spec
-    player = checking_engine(config, spec).make(config, spec, config.seed)
+    player = checking_engine(config, spec).make(for_playing(config), spec, config.seed)
     player.set_weights(state.best)
     policy: Policy = player.act
     return policy

@@ -32,6 +32,12 @@ def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
     return missing_device(config.learner)
 
 
+def _on_gpu(config: TrainConfig) -> bool:
+    from nimbleq.rl.learners.device.transfer import choose_device
+
+    return choose_device(config.learner).type == "cuda"
+
+
 def _make(config: TrainConfig, spec: EnvSpec, seed: int) -> DeviceLearner:
     from nimbleq.rl.learners.device.learner import DeviceLearner
 
@@ -62,5 +68,6 @@ ENGINE: Engine[DeviceLearner, DeviceReplay] = Engine(
     _replay,
     _updates,
     overlaps=True,
+    on_gpu=_on_gpu,
     settings=("learner.device", "learner.precision", "learner.compile"),
 )

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nimbleq.bridge.optimizers import make_optimizer
-from nimbleq.config import LearnerConfig, TrainConfig
+from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig
 from nimbleq.rl.learners import torch_state as learner_state
+from nimbleq.rl.learners.device.blocked import BlockedConv2d, with_blocks
 from nimbleq.rl.learners.device.capture import Captured
 from nimbleq.rl.learners.device.replay import DeviceReplay, Draw
 from nimbleq.rl.learners.device.transfer import choose_device, to_device, to_host
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets import losses
 from nimbleq.rl.nets.heads.head import Errors, Sample
-from nimbleq.rl.nets.network import QNetwork, initial_network
+from nimbleq.rl.nets.network import QNetwork, Scale, initial_network
 from nimbleq.rl.nets.noisy import noise, noisy_layers
 from nimbleq.rl.ramp import ramp
 from nimbleq.rl.spec import EnvSpec
@@ -35,10 +36,26 @@ class HalfNetwork(QNetwork):
     Q-values of different actions differ by less than bfloat16 resolves, so they must not be rounded to it.
     """
 
+    def __init__(self, spec: EnvSpec, config: NetworkConfig) -> None:
+        super().__init__(spec, config)
+        with_blocks(self)
+
     def features(self, obs: Tensor) -> Tensor:
         """See `QNetwork`."""
         with torch.autocast(obs.device.type, torch.bfloat16):
             return super().features(obs).float()
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """See `QNetwork`; bytes enter the first convolution as they are, its weights are scaled in their place."""
+        layers = list(self.torso) if isinstance(self.torso, nn.Sequential) else []
+        takes_bytes = bool(layers) and isinstance(layers[0], BlockedConv2d) and isinstance(self.prepare, Scale)
+        if obs.dtype != torch.uint8 or not takes_bytes:
+            return super().seen(obs)
+        first, *others = layers
+        features = first(obs, self.prepare.factor)
+        for layer in others:
+            features = layer(features)
+        return cast(Tensor, self.body(features))
 
 
 class DeviceLearner(learner_state.Weights):
@@ -66,6 +83,8 @@ class DeviceLearner(learner_state.Weights):
         self.target = self.online if self.config.target == "none" else target.requires_grad_(False)
         for network in {self.online, self.target}:
             network.to(self.device)
+            if self.config.precision == "bf16":  # tensor cores want channels last in memory
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parameters = list(self.online.parameters())
         self.generator = torch.Generator("cuda" if self.device.type == "cuda" else "cpu").manual_seed(seed)
         self.count = torch.zeros((), dtype=torch.float64, device=self.device)  # updates, where the device sees them

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,20 @@ class Draw(NamedTuple):
     weight: Tensor
     index: Tensor  # type: ignore[assignment]
     masks: tuple[Tensor, ...] = ()
+
+
+class _Rows(NamedTuple):
+    """Transitions on their way to the device.
+
+    Attributes:
+        slots: ``int64[K]`` where they lie.
+        stored: by field, ``[K, …]``.
+        size: transitions that there are with them.
+    """
+
+    slots: Array
+    stored: dict[str, Array]
+    size: int
 
 
 class DeviceReplay:
@@ -94,26 +109,37 @@ class DeviceReplay:
 
     def settle(self) -> None:
         """Send to the device what was added."""
-        for ids, planes in self._planes:
+        self.collect()()
+
+    def collect(self) -> Callable[[], None]:
+        """See `Collecting`: from here on, the call sends copies."""
+        planes, self._planes = self._planes, []
+        first = max(self.uploaded, self.host.added - self.host.capacity)
+        rows = self._rows(np.arange(first, self.host.added) % self.host.capacity)
+        self.uploaded = self.host.added
+        return partial(self._send, planes, rows)
+
+    def _rows(self, slots: Array) -> _Rows:
+        stored = {name: source[slots] for name, source in self.host.store._asdict().items() if source.size}
+        return _Rows(slots, stored, len(self.host))
+
+    def _send(self, planes: list[tuple[Array, Array]], rows: _Rows) -> None:
+        for ids, pixels in planes:
             assert self.frames is not None, "only images have planes"
-            self.frames.write(ids, planes)
-        self._planes.clear()
-        if self.host.added > self.uploaded:
-            first = max(self.uploaded, self.host.added - self.host.capacity)
-            self._upload(np.arange(first, self.host.added) % self.host.capacity)
-            self.uploaded = self.host.added
+            self.frames.write(ids, pixels)
+        if rows.slots.size:
+            self._upload(rows)
 
     def settled(self) -> Replay:
         """The host's half with everything that was added: what is written to a checkpoint, and filled from one."""
         self.settle()
         return self.host
 
-    def _upload(self, slots: Array) -> None:
-        index = to_device(slots, self.device)
-        for name, source in self.host.store._asdict().items():
-            if source.size:
-                self.store[name][index] = to_device(source[slots], self.device)
-        self.size.fill_(len(self.host))
+    def _upload(self, rows: _Rows) -> None:
+        index = to_device(rows.slots, self.device)
+        for name, source in rows.stored.items():
+            self.store[name][index] = to_device(source, self.device)
+        self.size.fill_(rows.size)
         if self.priorities is not None:
             self.priorities.add(index)
 
@@ -128,7 +154,7 @@ class DeviceReplay:
             for ids in np.split(alive, range(_UPLOAD, len(alive), _UPLOAD)):
                 self.frames.write(ids, self.host.frames.pixels(ids))
             self.host.frames.stored = lambda ids, planes: self._planes.append((ids, planes))
-        self._upload(np.arange(len(self.host)))
+        self._upload(self._rows(np.arange(len(self.host))))
         self.uploaded = self.host.added
         if self.priorities is not None and arrays:
             self.priorities.load_arrays(part(arrays, "priorities"))
