@@ -189,6 +189,7 @@ class _Player:
         engine = checking_engine(config, self.evaluate.spec)
         self.learner: Learner = engine.make(for_playing(config), self.evaluate.spec, config.seed)
         self.remembers = engine.remembers
+        self.at_once = engine.on_gpu(config)
 
     def play(self, check: EvalJob) -> EvalResult:
         """A check that reaches ``stop_return`` is confirmed by a larger one: policies swing between checks."""
@@ -199,10 +200,12 @@ class _Player:
         def seeds(first: int, count: int) -> Array:
             return episode_seeds("check", self.config.seed, count, start=check.seeds_from + first)
 
-        mean, played = check_return(self._returns, seeds(0, settings.episodes), check.best)
+        mean, played = check_return(self._returns, seeds(0, settings.episodes), check.best, self.at_once)
         if stop is None or mean < stop:
             return EvalResult(mean, settings.episodes, False)
-        confirmed, more = check_return(self._returns, seeds(settings.episodes, settings.final_episodes), stop)
+        confirmed, more = check_return(
+            self._returns, seeds(settings.episodes, settings.final_episodes), stop, self.at_once
+        )
         solved = more == settings.final_episodes and confirmed >= stop
         mean = (mean * played + confirmed * more) / (played + more)
         return EvalResult(mean, settings.episodes + settings.final_episodes, solved)

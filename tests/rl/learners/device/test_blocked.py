@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nimbleq.config import NetworkConfig, TrainConfig, with_changes
-from nimbleq.rl.learners.device.blocked import BlockedConv2d, with_blocks
+from nimbleq.rl.learners.device.blocked import BlockedConv2d, _blocks, with_blocks
 from nimbleq.rl.learners.device.learner import DeviceLearner
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.spec import EnvSpec
@@ -29,6 +29,16 @@ def test_the_same_outputs_and_gradients(channels: int, kernel: int, stride: int,
         torch.autograd.grad(wanted, inputs, cotangent), torch.autograd.grad(got, inputs, cotangent), strict=True
     ):
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_blocks_are_the_pixels_of_a_block_by_channel(side: int, dtype: torch.dtype) -> None:
+    x = torch.randint(0, 256, (2, 3, 4 * side, 5 * side + 1), generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x[:, :, :, : 5 * side]
+    blocks = _blocks(x, side)
+    assert torch.equal(blocks.float(), torch.nn.functional.pixel_unshuffle(x.float(), side))
+    assert blocks.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
