@@ -53,7 +53,9 @@ def _speed(cell: dict[str, Any]) -> str:
 def _learn(cell: dict[str, Any]) -> str:
     if not cell["finished"]:
         counters = cell["counters"]
-        return f"not solved: {counters['steps']:,} steps in {number(counters['seconds'])} s, stopped by the time limit"
+        steps, seconds = f"{counters['steps']:,}", number(counters["seconds"])
+        best = f"best greedy return {counters['best_return']:.1f} after {counters['best_steps']:,}"
+        return f"not solved: {steps} steps in {seconds} s, stopped by the time limit; {best}"
     verdict = "solved" if cell["solved"] else "not solved"
     seconds = number(cell["train_seconds"])
     return f"{verdict}: return {cell['return_mean']:.1f} after {cell['steps']:,} steps in {seconds} s"

@@ -271,17 +271,16 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "learner.batch_size": 512,
         "learner.precision": "bf16",
         "learner.target_every": 250,
-        "learner.lr": 5e-4,
-        "learner.lr_end": 1e-4,
-        "learner.lr_updates": 50_000,
+        "learner.lr": 4e-4,
+        "learner.lr_end": 4e-4,
         "learner.adam_eps": 0.01 / 512,  # by the size of the batch, as in [1803.02811]
         "explore.updates": 10_000,
         "evaluation.every": 8_000,
         "evaluation.episodes": 8,
         "evaluation.final_episodes": 30,
         "steps": 10_000_000,
-        "envs": 64,
-        "updates_per_step": 4,
+        "envs": 128,
+        "updates_per_step": 8,
     },
 }
 """What an algorithm changes beside its `ALGORITHMS` entry where observations are images."""

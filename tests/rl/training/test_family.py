@@ -61,6 +61,15 @@ def test_c51_projection_mixes_actions_with_their_gains_and_keeps_the_mean() -> N
     assert torch.allclose(target @ support, mean, atol=1e-4)
 
 
+def test_what_is_added_up_in_order_on_a_gpu_is_the_same() -> None:
+    rng = torch.Generator().manual_seed(1)
+    place = torch.cat([torch.rand(8, 12, generator=rng) * 6, torch.randint(0, 7, (8, 3), generator=rng).float()], 1)
+    mass = torch.rand(8, 15, generator=rng)
+    wanted = losses._spread(place, mass, 7)
+    assert torch.allclose(losses._spread_in_order(place, mass, 7), wanted, atol=1e-5)
+    assert torch.allclose(wanted.sum(1), mass.sum(1), atol=1e-5)
+
+
 def test_cross_entropy_and_divergence_by_hand() -> None:
     log_probs, target = one([0.5, 0.25, 0.25]).log(), one([1.0, 0.0, 0.0])
     assert losses.cross_entropy(log_probs, target).item() == pytest.approx(math.log(2))

@@ -89,12 +89,23 @@ def bellman_projection(reward: Tensor, discount: Tensor, probs: Tensor, support:
     mass = (probability[..., None] * probs).flatten(1)  # [B, A·N]
     moved = reward[:, None, None] + discount[:, None, None] * (support + gain[..., None])  # [B, A, N]
     place = ((moved.flatten(1) - support[0]) / step).clamp(0, count - 1)
+    return _spread_in_order(place, mass, count) if place.is_cuda else _spread(place, mass, count)
+
+
+def _spread(place: Tensor, mass: Tensor, count: int) -> Tensor:
+    """``mass: [B, M]`` at the places ``[B, M]`` between 0 and count − 1 → on the whole numbers, ``[B, count]``."""
     below = place.floor().clamp(max=count - 2)
     above = place - below  # share of the atom above
-    projected = torch.zeros(len(reward), count, device=reward.device)
-    projected.scatter_add_(1, below.long(), mass * (1 - above))
-    projected.scatter_add_(1, below.long() + 1, mass * above)
-    return projected
+    spread = torch.zeros(len(place), count, device=place.device)
+    spread.scatter_add_(1, below.long(), mass * (1 - above))
+    spread.scatter_add_(1, below.long() + 1, mass * above)
+    return spread
+
+
+def _spread_in_order(place: Tensor, mass: Tensor, count: int) -> Tensor:
+    """`_spread`, added up in the same order every time, which a scatter on a GPU does not do."""
+    apart = (place[..., None] - torch.arange(count, device=place.device)).abs()
+    return torch.einsum("bm,bmn->bn", mass, (1 - apart).clamp_min(0))
 
 
 def gaussian_histogram(value: Tensor, support: Tensor, smoothing: float) -> Tensor:
