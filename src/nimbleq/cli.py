@@ -71,7 +71,7 @@ VERBS = {
 EXTRAS = {
     "torch": "train", "gymnasium": "train", "tensorboard": "train", "onnx": "onnx", "onnxruntime": "onnx",
     "optuna": "tune", "sqlalchemy": "tune", "kserve": "serve", "fastapi": "serve", "grpc": "serve",
-    "grpc_interceptor": "serve", "prometheus_client": "serve", "timing_asgi": "serve", "uvloop": "serve",
+    "grpc_interceptor": "serve", "prometheus_client": "serve", "uvicorn": "serve", "uvloop": "serve",
     "watchfiles": "serve", "iceoryx2": "shm", "ray": "ray", "jax": "xla", "openvino": "openvino",
     "wandb": "wandb", "PIL": "watch", "ale_py": "atari", "google": "onnx",
 }  # fmt: skip

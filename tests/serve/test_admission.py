@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-pytest.importorskip("prometheus_client", reason="needs nimbleq[serve]")
+if find_spec("kserve") is None:
+    pytest.skip("needs nimbleq[serve]", allow_module_level=True)
 
 from nimbleq.serve.admission import Admission
 from nimbleq.serve.gate import Gate

@@ -70,6 +70,19 @@ def test_nothing_is_begun_that_would_come_too_late() -> None:
         Ticket(now, now + 1.0).check(seconds=0.95)
 
 
+def test_an_idle_server_refuses_nothing_that_is_in_time() -> None:
+    gate, now = Gate(4), time.monotonic()
+    gate.usual = 100.0
+    gate.check(Ticket(now, now + 10.0))
+    with pytest.raises(RefusedError) as late:
+        gate.check(Ticket(now - 2.0, now - 1.0))
+    assert late.value.why is Why.EXPIRED
+    gate.depth = 1
+    with pytest.raises(RefusedError, match="takes about 100000 ms") as full:
+        gate.check(Ticket(now, now + 10.0))
+    assert full.value.why is Why.FULL
+
+
 def test_a_slow_decision_is_forgotten() -> None:
     gate = Gate(4)
     gate.usual = 10.0

@@ -19,48 +19,74 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 64 << 20
 """Of one request."""
+CLOSE = (b"connection", b"close")
+"""The header that ends a connection."""
 _HEADERS = frozenset(name.encode() for name in HEADERS)
 _BY_STATUS = {why.status: why for why in (Why.INVALID, Why.CONFLICT, Why.EXPIRED)}
 
 
 class Admission:
-    """ASGI middleware: decisions pass the gate, everything else (health, metrics, metadata) passes at once."""
+    """ASGI middleware: decisions pass the gate, everything else (health, metrics, metadata) passes at once.
+
+    Attributes:
+        gate: that they pass.
+    """
 
     def __init__(self, app: App, gate: Gate, names: Callable[[], Any]) -> None:
-        self._app, self._gate, self._names = app, gate, names
+        self._app, self.gate, self._names = app, gate, names
+
+    def check(self, scope: Message) -> None:
+        """Refuse a decision as soon as its headers are known, or stamp it with its `Ticket`.
+
+        Raises:
+            RefusedError: see `Gate.check`.
+        """
+        if not _decides(scope):
+            return
+        arrived = monotonic()
+        given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
+        ticket = Ticket(arrived, deadline_of(of_headers(given), arrived))
+        self.gate.check(ticket)
+        scope["ticket"] = ticket
+
+    def refused(self, scope: Message, error: RefusedError) -> list[Message]:
+        """The response of a refused request, which is counted."""
+        metrics.refused(self._model(scope), "http", error.why)
+        body = b'{"error": %b}' % json.dumps(str(error)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if error.why is Why.STOPPING:
+            headers.append(CLOSE)
+        return [
+            {"type": "http.response.start", "status": error.why.status, "headers": headers},
+            {"type": "http.response.body", "body": body},
+        ]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        path = scope.get("path", "")
-        if scope["type"] != "http" or scope["method"] != "POST" or not path.endswith(("/infer", ":predict")):
+        if not _decides(scope):
             await self._app(scope, receive, send)
             return
-        arrived = monotonic()
-        asked = path.split("/models/")[-1].split("/")[0]
-        model = asked if asked in self._names() else ""
         messages: list[Message] = []
         try:
-            await self._answer(scope, receive, arrived, messages)
+            if "ticket" not in scope:
+                self.check(scope)
+            ticket: Ticket = scope["ticket"]
+            await self._answer(scope, ticket, receive, messages)
         except RefusedError as error:
-            metrics.refused(model, "http", error.why)
-            messages = refusal(error)
+            messages = self.refused(scope, error)
         except Exception:  # Starlette has put its answer there, and passes it on to be logged
             await _send(send, messages)
             raise
         else:
             status = messages[0]["status"] if messages else 200
             if status == 200:
-                metrics.answered(model, "http", arrived)
+                metrics.answered(self._model(scope), "http", ticket.arrived)
             elif status in _BY_STATUS:
-                metrics.refused(model, "http", _BY_STATUS[status])
+                metrics.refused(self._model(scope), "http", _BY_STATUS[status])
         await _send(send, messages)
 
-    async def _answer(self, scope: Message, receive: Receive, arrived: float, messages: list[Message]) -> None:
+    async def _answer(self, scope: Message, ticket: Ticket, receive: Receive, messages: list[Message]) -> None:
         """Put what the application answers into ``messages``: it is held back until it is known to be in time."""
-        given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
-        ticket = Ticket(arrived, deadline_of(of_headers(given), arrived))
-        self._gate.check_open()
-        body = await _whole(receive)  # before its turn: a slow sender holds up nobody
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
@@ -68,14 +94,32 @@ class Admission:
         async def keep(message: Message) -> None:
             messages.append(message)
 
-        async with self._gate.turn(ticket):
-            token = TICKET.set(ticket)
-            try:
-                await self._app(scope, replay, keep)
-            finally:
-                TICKET.reset(token)
+        try:
+            body = await _whole(receive)  # before its turn: a slow sender holds up nobody
+            async with self.gate.turn(ticket):
+                token = TICKET.set(ticket)
+                try:
+                    await self._app(scope, replay, keep)
+                finally:
+                    TICKET.reset(token)
+        finally:
+            del scope["ticket"]  # so that the rest of a refused body gets it no place
+            self.gate.leave(ticket)
         if messages and messages[0]["status"] == 200:
             ticket.check("comes too late")
+
+    def _model(self, scope: Message) -> str:
+        """For the counts; empty where there is no such one."""
+        asked = scope["path"].split("/models/")[-1].split("/")[0]
+        return asked if asked in self._names() else ""
+
+
+def _decides(scope: Message) -> bool:
+    """Whether it asks for a decision."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"]
+    return path.endswith(("/infer", ":predict"))
 
 
 async def _send(send: Send, messages: Iterable[Message]) -> None:
@@ -96,15 +140,3 @@ async def _whole(receive: Receive) -> bytes:
             raise RefusedError(Why.INVALID, f"the request is larger than {MOST_BYTES >> 20} MiB")
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def refusal(error: RefusedError) -> list[Message]:
-    """The response of a refused request."""
-    body = json.dumps({"error": str(error)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if error.why is Why.STOPPING:
-        headers.append((b"connection", b"close"))
-    return [
-        {"type": "http.response.start", "status": error.why.status, "headers": headers},
-        {"type": "http.response.body", "body": body},
-    ]

@@ -33,10 +33,12 @@ class Ticket:
     Attributes:
         arrived: when the server got it (`time.monotonic`).
         deadline: when its answer is worthless, on the same clock.
+        queued: whether it has a place in the queue.
     """
 
     arrived: float
     deadline: float = NEVER
+    queued: bool = False
 
     def check(self, what: str = "was not computed", seconds: float = 0.0) -> None:
         """Refuse it if an answer ``seconds`` from now would not reach the client before the deadline."""
@@ -70,21 +72,41 @@ class Gate:
         self.limit, self.depth, self.stopping, self.usual = limit, 0, False, 0.0
         self._turn = asyncio.Lock()
 
+    def check(self, ticket: Ticket) -> None:
+        """Refuse what would not get a place in the queue now.
+
+        Raises:
+            RefusedError: the server stops, the queue is full, or the deadline passed or would pass in it.
+        """
+        if self.stopping:
+            raise RefusedError(Why.STOPPING, "the server is stopping: ask another one")
+        if self.depth >= self.limit:
+            raise RefusedError(Why.FULL, f"the queue of {self.limit} requests is full: try again later")
+        ticket.check()
+        wait, left = self.depth * self.usual, ticket.deadline - time.monotonic()
+        if wait > WAITING * left:
+            text = f"the queue takes about {wait * 1e3:.0f} ms of {left * 1e3:.0f} until the deadline: try again later"
+            raise RefusedError(Why.FULL, text)
+
+    def enter(self, ticket: Ticket) -> None:
+        """Give it a place in the queue, or refuse it (see `check`)."""
+        self.check(ticket)
+        ticket.queued, self.depth = True, self.depth + 1
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take its place back, if it has one."""
+        self.depth -= ticket.queued
+        ticket.queued = False
+
     @asynccontextmanager
     async def turn(self, ticket: Ticket) -> AsyncIterator[None]:
         """Wait for the turn of ``ticket``; the body answers it.
 
         Raises:
-            RefusedError: the server stops, the queue is full, or the deadline passed while it waited.
+            RefusedError: it gets no place (see `check`), or its deadline passed while it waited.
         """
-        self.check_open()
-        if self.depth >= self.limit:
-            raise RefusedError(Why.FULL, f"the queue of {self.limit} requests is full: try again later")
-        wait, left = self.depth * self.usual, ticket.deadline - time.monotonic()
-        if wait > WAITING * max(left, 0.0):
-            text = f"the queue takes about {wait * 1e3:.0f} ms of {left * 1e3:.0f} until the deadline: try again later"
-            raise RefusedError(Why.FULL, text)
-        self.depth += 1
+        if not ticket.queued:
+            self.enter(ticket)
         try:
             async with self._turn:
                 began = time.monotonic()
@@ -94,12 +116,7 @@ class Gate:
                 yield
                 self.usual += SHARE * (time.monotonic() - began)
         finally:
-            self.depth -= 1
-
-    def check_open(self) -> None:
-        """Refuse what comes after the stop."""
-        if self.stopping:
-            raise RefusedError(Why.STOPPING, "the server is stopping: ask another one")
+            self.leave(ticket)
 
     async def drained(self) -> None:
         """Wait until everything that was let in is answered."""

@@ -10,16 +10,18 @@ import signal
 import socket
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import uvloop
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import StatusCode
 from grpc_interceptor.exceptions import GrpcException
-from kserve import ModelServer
+from kserve import ModelServer, model_server
 from kserve.model_server import app
-from timing_asgi import TimingMiddleware
+from kserve.protocol.rest.server import RESTServer
 from watchfiles import awatch
 
 from nimbleq.errors import ConfigError, FileError
@@ -29,6 +31,7 @@ from nimbleq.serve.admission import Admission
 from nimbleq.serve.gate import Gate
 from nimbleq.serve.http import GRPC, KNOWN_ERRORS, Extension, GatedPlane, Policies
 from nimbleq.serve.policy import Served
+from nimbleq.serve.protocol import RefusingProtocol
 from nimbleq.serve.returns import MonitorOf, add_route, no_monitor
 
 Say = Callable[[str], None]
@@ -72,7 +75,7 @@ def serve(
     )  # fmt: skip
     server.dataplane = GatedPlane(policies, gate)
     server.model_repository_extension = Extension(policies)
-    _put_in_front(gate, policies)
+    model_server.RESTServer = partial(GatedRest, admission=Admission(app, gate, policies.get_models))
     app.add_exception_handler(GrpcException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     stopped = asyncio.Event()
@@ -89,18 +92,20 @@ def serve(
             signal.signal(number, handler)
 
 
-def _put_in_front(gate: Gate, policies: Policies) -> None:
-    """The gate before all of KServe's and Starlette's layers: a refusal costs a fraction of an answer.
+class GatedRest(RESTServer):  # type: ignore[misc]
+    """KServe's HTTP server behind the gate: a refusal costs an eighth of an answer.
 
-    Among them is a clock for a log that is off here, whose system calls took a fifth of the server's time.
+    Args:
+        admission: before all layers of KServe and Starlette.
+        words, named: KServe's.
     """
-    build = app.build_middleware_stack
 
-    def built() -> Admission:
-        app.user_middleware = [one for one in app.user_middleware if one.cls is not TimingMiddleware]
-        return Admission(build(), gate, policies.get_models)
+    def __init__(self, *words: Any, admission: Admission, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.config.app, self.config.http = admission, partial(RefusingProtocol, admission=admission)
 
-    app.build_middleware_stack = built
+    def _add_middlewares(self, app: FastAPI) -> None:
+        """None: KServe's is a clock for a log that is off here, whose system calls took a fifth of the time."""
 
 
 def check_free(port: int | None) -> None:
@@ -197,5 +202,6 @@ _LOGGING: dict[str, Any] = {
     "loggers": {
         name: {"handlers": ["unknown"], "level": level, "propagate": False}
         for name, level in (("kserve", "ERROR"), ("kserve.trace", "ERROR"), ("uvicorn", "ERROR"))
-    },
+    }
+    | {"uvicorn.access": {"propagate": False}},  # else uvicorn prepares a line for each response, and drops it
 }
