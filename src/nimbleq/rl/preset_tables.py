@@ -271,8 +271,9 @@ ON_IMAGES: Mapping[str, Mapping[str, Any]] = {
         "learner.batch_size": 512,
         "learner.precision": "bf16",
         "learner.target_every": 250,
-        "learner.lr": 4e-4,
+        "learner.lr": 1e-4,  # larger first steps can silence a convolution for good
         "learner.lr_end": 4e-4,
+        "learner.lr_updates": 10_000,
         "learner.adam_eps": 0.01 / 512,  # by the size of the batch, as in [1803.02811]
         "explore.updates": 10_000,
         "evaluation.every": 8_000,
