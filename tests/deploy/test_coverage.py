@@ -174,25 +174,30 @@ LONG = dict.fromkeys(("Conv2d", "Linear", "ObliqueTree", "AxisTree"), pytest.mar
 """What takes ten seconds or more to compile."""
 
 
+OBSERVATIONS = {"avr": 6, "arduino": 6}
+"""Target → how many random observations it answers; 60 where its processor is not an emulated 8-bit one."""
+
+
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind in OPS])
 @pytest.mark.parametrize("target", ROWS)
 def test_every_op_on_every_target(target: str, kind: str, tmp_path: Path) -> None:
     row = TARGETS[target]
     if why := row.cannot_emit() or row.cannot_open():
         pytest.skip(why)
+    count = OBSERVATIONS.get(target, 60)
     for index, graph in enumerate(policies(kind)):
         if target in CANNOT and CANNOT[target](graph):
             with pytest.raises(UnsupportedOpError, match=rf"{target} cannot express the op \w.*: \w+"):
                 row.emit(Source(graph), "policy", row.options())
             continue
-        golden = make_golden(graph, random_obs(np.random.default_rng(index), graph, 60))
+        golden = make_golden(graph, random_obs(np.random.default_rng(index), graph, count))
         folder = tmp_path / str(index)
         folder.mkdir()
         runs = row.open(Source(graph), row.emit(Source(graph), "policy", row.options()), "policy", folder)
         rounding = () if row.exact else runs.keys()
         reported = runs.keys() if target == "onnx-qdq" else ()  # a level may be off by one
-        result = verify(graph, golden, runs, observations=60, rounding=rounding, certified=reported)
-        assert result.checked == 120 * len(runs) > 0
+        result = verify(graph, golden, runs, observations=count, rounding=rounding, certified=reported)
+        assert result.checked == 2 * count * len(runs) > 0
         assert result.mismatches == 0, result
 
 

@@ -20,7 +20,7 @@ from nimbleq.deploy.targets.cross.processors import PROCESSORS
 from nimbleq.deploy.targets.cross.row import row as made
 from nimbleq.deploy.toolchain import CompileError, NoCompilerError, find_compiler
 from nimbleq.deploy.verify import verify, verify_build
-from nimbleq.errors import ConfigError, FileError
+from nimbleq.errors import ConfigError, FileError, UnsupportedOpError
 from nimbleq.graph.artefact import save_artefact
 from nimbleq.graph.golden import make_golden
 from nimbleq.graph.graph import Graph
@@ -224,3 +224,10 @@ def test_a_compiler_that_comes_later_is_used(monkeypatch: pytest.MonkeyPatch) ->
         without.setattr(emulator, "find_compiler", lambda: None)
         assert emulator.qemu_counter() is None
     assert emulator.qemu_counter() is not None
+
+
+def test_an_avr_has_to_hold_the_action_values_beside_the_policy() -> None:
+    """Activations of 10 kB would fit into its 16 kB alone; a program that asks for 2,500 floats would run wild."""
+    graph, row = mlp(2, 1, 2_500), TARGETS["avr"]
+    with pytest.raises(UnsupportedOpError, match=r"avr .*takes 21,040 bytes of RAM"):
+        row.emit(Source(graph), "policy", row.options())

@@ -24,7 +24,7 @@ from nimbleq.deploy.targets.cross.emulator import qemu_counter
 from nimbleq.deploy.targets.cross.processor import Processor, optimized, program
 from nimbleq.errors import UnsupportedOpError
 from nimbleq.graph import ops
-from nimbleq.graph.graph import Graph
+from nimbleq.graph.graph import Graph, Q
 from nimbleq.graph.guard import Guard
 from nimbleq.graph.interface import Interface
 from nimbleq.types import Array
@@ -34,7 +34,7 @@ MAIN, PROGRAM = "selftest.c", "selftest.elf"
 REPEATS, CYCLE_REPEATS = 100, 3
 """Decisions per observation when instructions of the whole program are counted, and when the board has a clock."""
 SPARE_BYTES = 1_024
-"""Of RAM, for an observation, the stack and the program around a policy."""
+"""Of RAM, for the stack and the program around a policy."""
 OBSERVATIONS = 8
 """Observations over which the instructions of a decision are averaged."""
 
@@ -110,8 +110,9 @@ def _networks(graph: Graph, guard: Guard | None) -> list[Graph]:
 
 
 def ram_bytes(processor: Processor, graph: Graph, guard: Guard | None = None) -> int:
-    """What the policy takes of memory, with `SPARE_BYTES` for its program."""
+    """What the policy takes of memory, with an observation, the action values and `SPARE_BYTES` for its program."""
     total = SPARE_BYTES if guard is None else guard_bytes(graph, guard) + SPARE_BYTES
+    total += sum(each.nbytes for each in graph.inputs.values()) + 4 * graph.types[Q].size
     for network in _networks(graph, guard):
         made = plan(network, processor.isa)
         total += made.arena_bytes
