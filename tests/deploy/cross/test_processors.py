@@ -231,3 +231,14 @@ def test_an_avr_has_to_hold_the_action_values_beside_the_policy() -> None:
     graph, row = mlp(2, 1, 2_500), TARGETS["avr"]
     with pytest.raises(UnsupportedOpError, match=r"avr .*takes 21,040 bytes of RAM"):
         row.emit(Source(graph), "policy", row.options())
+
+
+def test_an_arduino_library_runs_on_the_boards_that_hold_it(tmp_path: Path) -> None:
+    skip_without("avr")
+    skip_without("cortex-m4")
+    arduino = TARGETS["arduino"]
+    for graph, boards in ((mlp(2, 1, 3), 2), (mlp(2, 1, 2_500), 1)):
+        place = tmp_path / str(boards)
+        place.mkdir()
+        runs = arduino.open(Source(graph), arduino.emit(Source(graph), "policy", arduino.options()), "policy", place)
+        assert len(runs) == boards, list(runs)

@@ -22,7 +22,7 @@ from nimbleq.deploy.targets.c.raw import action_type, emit_raw, has_action, has_
 from nimbleq.deploy.targets.c.selftest import selftest
 from nimbleq.deploy.targets.cross.processor import Processor
 from nimbleq.deploy.targets.cross.processors import PROCESSORS
-from nimbleq.deploy.targets.cross.row import holds, label, run, run_guard, run_raw
+from nimbleq.deploy.targets.cross.row import fits, holds, label, run, run_guard, run_raw
 from nimbleq.graph.graph import Graph
 from nimbleq.graph.interface import Interface
 from nimbleq.version import VERSION
@@ -151,9 +151,10 @@ endif()
 """
 
 
-def _boards() -> list[Processor]:
-    """Two that people put Arduino on, of those that can be compiled for and run here."""
-    return [processor for processor in PROCESSORS if processor.name in BOARDS and processor.lacks() is None]
+def _boards(source: Source) -> list[Processor]:
+    """Two that people put Arduino on, of those that can be compiled for and run here and that the policy fits."""
+    here = [processor for processor in PROCESSORS if processor.name in BOARDS and processor.lacks() is None]
+    return [processor for processor in here if fits(processor, source.graph, source.guard)]
 
 
 def _own(files: Files) -> dict[str, bytes]:
@@ -163,7 +164,7 @@ def _own(files: Files) -> dict[str, bytes]:
 def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, Run]:
     """The library's own files in a program for each board."""
     runs = {}
-    for board in _boards():
+    for board in _boards(source):
         place = folder / board.name
         place.mkdir()
         runs[f"arduino: {label(board)}"] = run(board, source.graph, _own(files), name, place)
@@ -173,7 +174,7 @@ def _open(source: Source, files: Files, name: str, folder: Path) -> Mapping[str,
 def _guard(source: Source, files: Files, name: str, folder: Path) -> Mapping[str, GuardRun]:
     """The guard on each board."""
     runs = {}
-    for board in _boards():
+    for board in _boards(source):
         place = folder / f"{board.name}-guard"
         place.mkdir()
         runs[f"arduino: {label(board)} guard"] = run_guard(board, source.graph, _own(files), name, place)
@@ -185,7 +186,7 @@ def _open_raw(source: Source, files: Files, name: str, folder: Path) -> Mapping[
     runs, own = dict[str, RawRun](), _own(files)
     if source.interface is None or f"{name}_raw.c" not in own:
         return {}
-    for board in _boards():
+    for board in _boards(source):
         if (b"double" in own[f"{name}_raw.c"] and not board.wide) or not holds(board, source.interface):
             continue
         place = folder / f"{board.name}-raw"

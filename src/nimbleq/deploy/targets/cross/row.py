@@ -133,6 +133,16 @@ def _check_memory(processor: Processor, graph: Graph, guard: Guard | None) -> No
         raise UnsupportedOpError(f"of a policy with {held:,} bytes of constants", processor.name, hint)
 
 
+def fits(processor: Processor, graph: Graph, guard: Guard | None = None) -> bool:
+    """Whether the processor can hold a policy and compute what it computes."""
+    try:
+        _check_double(processor, graph)
+        _check_memory(processor, graph, guard)
+    except UnsupportedOpError:
+        return False
+    return True
+
+
 def holds(processor: Processor, interface: Interface) -> bool:
     """Whether a program for it holds an observation: boards that cannot read have no place for screens."""
     return interface.frames is None or processor.board.baked is None
