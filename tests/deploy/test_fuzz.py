@@ -38,8 +38,10 @@ from tests.deploy.c.test_sparse import thinned
 from tests.graph.test_formats import held
 from tests.strategies import Numbers, Observation, graphs, random_obs
 
-pytestmark = pytest.mark.targets
 EXAMPLES = int(os.environ.get("NIMBLEQ_FUZZ", "3"))
+SECONDS = 120
+"""An example may take at most: it is compiled for every target and run on it."""
+pytestmark = [pytest.mark.targets, pytest.mark.timeout(900 + SECONDS * EXAMPLES)]
 OTHERS = {"arduino", "verilog", "executorch", "onnx-qdq"}
 """Arduino's files are those of two others; Verilog has its own; torch takes ten seconds to lower a graph; QDQ is off
 by a level."""
