@@ -249,23 +249,43 @@ def answers(
 
 
 def driver(graph: Graph, count: int) -> str:
+    """A program that also fails where an answer depends on what the memory of the policy held before."""
     element = "uint8_t" if graph.obs_type.qtype == UINT8 else "float"
     return f"""#include "net.h"
 #include <stdio.h>
+#include <string.h>
+static unsigned char room[NET_WORKSPACE_BYTES + 64];
 int main(void)
 {{
+    unsigned char *const used = room + (64 - (uintptr_t)room % 64) % 64;
     static {element} obs[NET_OBS_SIZE];
-    float q[NET_ACTIONS];
+    float q[NET_ACTIONS], again[NET_ACTIONS];
     for (int i = 0; i < {count}; ++i) {{
         if (fread(obs, sizeof obs, 1, stdin) != 1) return 1;
         const int32_t action = net_act(obs);
         net_q(obs, q);
+        memset(room, 0xff, sizeof room);
+        if (net_act_with(used, obs) != action) return 2;
+        memset(room, 0x5a, sizeof room);
+        net_q_with(used, obs, again);
+        if (memcmp(q, again, sizeof q) != 0) return 3;
         fwrite(&action, sizeof action, 1, stdout);
         fwrite(q, sizeof q, 1, stdout);
     }}
     return 0;
 }}
 """
+
+
+@pytest.mark.parametrize("seed", [127697, 21309])
+def test_an_odd_number_of_bytes_and_whatever_stands_behind_them(seed: int, tmp_path: Path) -> None:
+    """75 and 105 bytes of convolutions: the byte after them meets a lane of two zero weights, which is not zero."""
+    graph = random_graph(np.random.default_rng(seed), numbers="int", obs="image" if seed == 127697 else "any")
+    obs = random_obs(np.random.default_rng(1), graph, 20)
+    action, q = answers(graph, obs, tmp_path, ("-O2", "-march=native"))
+    wanted = interpret(graph, obs)
+    np.testing.assert_array_equal(action, wanted[ACTION])
+    np.testing.assert_array_equal(q, wanted[Q])
 
 
 FLAGS = [

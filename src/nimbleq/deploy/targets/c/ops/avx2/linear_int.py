@@ -97,18 +97,16 @@ class _Dense:
         return [f"const int count = {kernel}({self.x}, {n_in}, {value}, {row});"]
 
     def wide(self, even: int) -> list[str]:
-        """Lines that widen the inputs to int16, up to ``even`` of them: ``value``; one too many has weights of zero."""
+        """Lines that widen the inputs to int16: ``value``. Up to ``even`` can be read; behind words stands anything."""
         layer, n_in = self.layer, self.weight.shape[1]
         if self.is_words:
             return [f"const int16_t *const value = {self.x};"]
         value = layer.buffer("value", "int16_t", -(-n_in // 16) * 16)
+        beyond = [f"{value}[{i}] = 0;" for i in range(n_in, even)]
         if layer.source_element in WIDEN and layer.layout.in_arena(layer.source):
             layer.use("avx2/widen8")
-            return [f"{WIDEN[layer.source_element]}({self.x}, {n_in}, {value});"]
-        return [
-            f"for (int i = 0; i < {n_in}; ++i) {value}[i] = (int16_t){self.x}[i];",
-            *(f"{value}[{i}] = 0;" for i in range(n_in, even)),
-        ]
+            return [f"{WIDEN[layer.source_element]}({self.x}, {n_in}, {value});", *beyond]
+        return [f"for (int i = 0; i < {n_in}; ++i) {value}[i] = (int16_t){self.x}[i];", *beyond]
 
     def scales(self, how: Store, width: int) -> list[str]:
         """Multipliers, shifts and roundings of ``width`` outputs; nothing where sums are stored as they are."""
@@ -229,7 +227,8 @@ def _bytes(dense: _Dense, sparse: bool) -> list[str]:
         lines = [*dense.values("int16_t", "nq_nonzero_u8"), "const int32_t sum = nq_sum_i16(value, count);"]
         return lines + dense.tiles("nq_linear_tile_i8(value, row, count, sum, 1", weights, 32)
     weights = weights.reshape(even // 2, 2, -1, 2, 2, 4, 2).transpose(0, 2, 4, 3, 5, 1, 6).reshape(even // 2, -1, 2)
-    lines = [*dense.wide(even), f"const int32_t sum = nq_sum_i16(value, {n_in});"]
+    # The sum of all that is multiplied: a lane of two zero weights is not zero.
+    lines = [*dense.wide(even), f"const int32_t sum = nq_sum_i16(value, {even});"]
     return lines + dense.tiles(f"nq_linear_tile_i8(value, 0, {even}, sum, 0", weights, 32)
 
 
