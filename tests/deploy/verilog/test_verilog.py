@@ -52,7 +52,7 @@ def files_of(graph: Graph, options: VerilogOptions) -> dict[str, bytes]:
     [
         pytest.param(graph, options, id=str(options), marks=marks)
         for graph, options, marks in zip(
-            [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), *[pytest.mark.long] * 2, ()], strict=True
+            [with_mask(int_mlp(4, 7, 3)), bytes_policy()] * 2, OPTIONS, [(), *[pytest.mark.long] * 3], strict=True
         )
     ]
     + [
@@ -131,7 +131,9 @@ def test_the_title_says_how_to_feed_it() -> None:
     assert "4 unsigned 8-bit numbers" in text
 
 
-@pytest.mark.parametrize("options", [VerilogOptions(), VerilogOptions(reuse=8)], ids=str)
+@pytest.mark.parametrize(
+    "options", [VerilogOptions(), pytest.param(VerilogOptions(reuse=8), marks=pytest.mark.long)], ids=str
+)
 def test_it_is_placed(options: VerilogOptions) -> None:
     if why := cannot_synthesize("ice40"):
         pytest.skip(why)
