@@ -76,9 +76,8 @@ class SharedFrames:
         channels = self.shape[0]
         new = np.ascontiguousarray(images).reshape(self._shown.shape)
         source = self._share(new, self._shown)
-        if (
-            source == np.arange(channels)
-        ).all():  # what is shown already, as most observations are when they are acted on
+        # Most observations are shown already when they are acted on.
+        if (source == np.arange(channels)).all():
             return self._ids
         new = new.copy()  # environments may use their memory again
         fresh = source < 0

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _NARROW = 16  # channels; wider inputs feed tensor cores as they are
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class BlockedConv2d(nn.Conv2d):
@@ -36,29 +35,12 @@ class BlockedConv2d(nn.Conv2d):
 def _blocks(x: Tensor, side: int) -> Tensor:
     """``[B, C, H, W] → [B, C side², H / side, W / side]`` as `torch.nn.functional.pixel_unshuffle`, in one copy.
 
-    Channels are last in memory, as tensor cores want them.
+    Channels are last in memory, as tensor cores want them; bytes become bfloat16.
     """
-    if x.dtype == torch.uint8:
-        return _blocks_of_bytes(x, side)
-    return _split(x, side).permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
-
-
-def _blocks_of_bytes(x: Tensor, side: int) -> Tensor:
-    """The same in bfloat16; the bytes of a row of a block are moved as one word where there is one of that size."""
-    word = _WORDS.get(side)
-    if word is None:
-        moved = _split(x, side).permute(0, 2, 4, 1, 3, 5)
-    else:
-        moved = _split(x.contiguous().view(word), side, 1).permute(0, 2, 4, 1, 3, 5).contiguous().view(torch.uint8)
-    numbers = moved.to(torch.bfloat16, memory_format=torch.contiguous_format)
-    return numbers.flatten(3).permute(0, 3, 1, 2)
-
-
-def _split(x: Tensor, down: int, right: int | None = None) -> Tensor:
-    """``[B, C, H, W] → [B, C, H / down, down, W / right, right]``."""
     count, channels, height, width = x.shape
-    right = down if right is None else right
-    return x.reshape(count, channels, height // down, down, width // right, right)
+    split = x.reshape(count, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+    numbers = split.to(torch.bfloat16 if x.dtype == torch.uint8 else x.dtype, memory_format=torch.contiguous_format)
+    return numbers.flatten(3).permute(0, 3, 1, 2)
 
 
 def with_blocks(module: nn.Module) -> None:
