@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol, which refuses a decision as soon as it has read the headers.
 
-Refusals fill an overloaded server. Here one costs an eighth of an answer: no task, no ASGI messages, no body.
+Refusals fill an overloaded server. Here one costs little beside an answer: no task, no ASGI messages, no body.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def serve(
 
 
 class GatedRest(RESTServer):  # type: ignore[misc]
-    """KServe's HTTP server behind the gate: a refusal costs an eighth of an answer.
+    """KServe's HTTP server behind the gate: a refusal costs little beside an answer.
 
     Args:
         admission: before all layers of KServe and Starlette.

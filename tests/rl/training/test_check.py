@@ -8,11 +8,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs.engines import spec_of
-from nimbleq.rl.learners.engines import make_learner
+from nimbleq.rl.learners.device import transfer
+from nimbleq.rl.learners.engines import checking_engine, for_playing, make_learner
 from nimbleq.rl.training import check as checks
 from nimbleq.rl.training.check import Checker, EvalJob, EvalResult
 from nimbleq.rl.training.checkpoint import load_checkpoint
@@ -156,3 +158,14 @@ def test_a_check_whose_training_was_killed_meanwhile_ends_in_silence(
     training, checking = multiprocessing.Pipe()
     training.send(EvalJob(0, 0, 0, 0.0, {}))
     checks._serve(small, checking, training, os.getppid())  # closes the end of training, as its death would
+
+
+def test_what_learns_on_a_gpu_is_checked_there_in_a_fresh_process(
+    small: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_changes(small, {"learner.engine": "device", "learner.precision": "bf16"})
+    for device, engine, method in (("cpu", False, "fork"), ("cuda", True, "spawn")):
+        monkeypatch.setattr(transfer, "choose_device", lambda _, kind=device: torch.device(kind))
+        assert (checking_engine(config, spec_of(config.env)).name == "device") == engine
+        assert checks._context(config).get_start_method() == method
+    assert for_playing(config).learner.precision == "float32", "as what is saved"

@@ -142,7 +142,8 @@ def test_a_hopeless_check_ends_early_and_a_close_one_does_not() -> None:
     seeds = np.arange(20)
     assert check_return(returns, seeds, needed=500.0) == (pytest.approx(100.8), 5)
     assert check_return(returns, seeds, needed=101.0) == (pytest.approx(100.95), 20)
-    assert asked == [5, 5, 15]
+    assert check_return(returns, seeds, needed=500.0, at_once=True) == (pytest.approx(100.95), 20), "no look on the way"
+    assert asked == [5, 5, 15, 20]
     assert check_return(returns, seeds[:1], needed=500.0) == (100.0, 1)
 
 
