@@ -42,7 +42,7 @@ FUZZ ?= 20
 test-targets: install
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get install -qq -y --no-install-recommends \
 	  $(TOOLCHAINS) >/dev/null; else echo "what is missing is skipped; install all of it with: apt install $(TOOLCHAINS)"; fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,cross]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,cross,openvino,executorch,litert]"
 	NIMBLEQ_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "targets or not targets" $(or $(ARGS),tests/deploy)
 
 # Actors and learners on Ray: two nodes on one machine, and kills of everything.
