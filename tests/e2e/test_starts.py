@@ -22,19 +22,6 @@ from tests.e2e.test_unfinished import WORDS, metrics, started, wait_for
 
 REFUSED = [
     (("--network.head", "iqn", "--learner.engine", "native"), "no iqn head"),
-    (
-        (
-            "--network.sparsity",
-            "0.5",
-            "--network.sparsity-mode",
-            "dynamic",
-            "--evaluation.network",
-            "online",
-            "--learner.engine",
-            "native",
-        ),
-        "static sparse weights only",
-    ),
     (("--max-episode-steps", "0"), "max_episode_steps"),
     (("--max-episode-steps", "100000", "--env-kwargs", "sutton_barto_reward=True", "--workers", "9"), "workers"),
     (("--network.torso", "nature"), ""),

@@ -77,7 +77,7 @@ class NetworkConfig:
         obs_clip: in standard deviations.
         memory: units of a GRU [1406.1078] between the fully connected layers and the head, which remembers what was
             observed since an episode began (0: the network sees the present observation only).
-        sparsity: share of the weights that are 0 from the start to the end (engines torch, and native where they stay).
+        sparsity: share of the weights that are 0 from the start to the end (engines native and torch).
         sparsity_mode: ``static`` random places; ``dynamic`` places that move to where gradients are largest
             [1911.11134].
     """

@@ -6,14 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, validate
+from nimbleq.config import LearnerConfig, NetworkConfig, TrainConfig, validate, with_changes
 from nimbleq.errors import ConfigError
-from nimbleq.rl.learners import sparsity
+from nimbleq.rl.learners import sparse_masks
 from nimbleq.rl.learners.engines import engine_for, make_learner
-from nimbleq.rl.learners.sparse_masks import densities
-from nimbleq.rl.learners.sparsity import Sparsity
+from nimbleq.rl.learners.sparse_masks import (
+    EVERY,
+    MOVED,
+    NEVER,
+    PREFIX,
+    UNTIL,
+    densities,
+    moved,
+    next_move,
+    share_moved,
+)
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Batch, ObsSpec
 
@@ -59,41 +69,63 @@ def test_static_zeros_stay_where_they_are(engine, clip):
         assert ((learner.arrays()[f"mask.{name}"] == 0) == where).all()
 
 
-def test_dynamic_zeros_move_to_where_the_gradient_is(monkeypatch):
-    monkeypatch.setattr(sparsity, "EVERY", 10)
-    learner = make_learner(DYNAMIC, SPEC, 0)
-    before = zeros(learner)
-    for seed in range(10):
-        learner.update(batch(seed))
-    assert all((zeros(learner)[name] == before[name]).all() for name in before)
-    masks = {name: mask.clone() for name, mask in learner.sparsity.masks.items()}
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_dynamic_zeros_move_to_where_the_gradient_is(engine, monkeypatch):
+    monkeypatch.setattr(sparse_masks, "EVERY", 10)
+    learner = make_learner(with_changes(DYNAMIC, {"learner.engine": engine}), SPEC, 0)
+    before = learner.arrays()
+    names = [name for name in before if name.startswith(PREFIX)]
+    for update in range(10):
+        learner.update(batch(update))
+    assert all((learner.arrays()[name] == before[name]).all() for name in names)
     learner.update(batch(10))
-    for name, mask in learner.sparsity.masks.items():
-        assert mask.sum() == masks[name].sum(), "a layer keeps as many weights"
-        assert (learner.sparsity.parameters[name][~mask] == 0).all()
-    moved = sum(int((mask & ~masks[name]).sum()) for name, mask in learner.sparsity.masks.items())
+    after, moved = learner.arrays(), 0
+    for name in names:
+        mask = after[name] != 0
+        assert mask.sum() == before[name].sum(), "a layer keeps as many weights"
+        for group in ("online", "adam_m", "adam_v"):
+            assert not after[f"{group}.{name.removeprefix(PREFIX)}"][~mask].any(), group
+        moved += int((mask & (before[name] == 0)).sum())
     assert moved > 0
 
 
 def test_the_smallest_go_and_the_largest_gradients_come():
-    layer = torch.nn.Linear(4, 2, bias=False)
-    optimizer = torch.optim.Adam(layer.parameters())
-    layer.weight.sum().backward()
-    optimizer.step()
-    made = Sparsity(layer, replace(NETWORK, sparsity=0.5, sparsity_mode="dynamic"), 0)
-    made.masks["weight"] = torch.tensor([[True, True, True, True], [False, False, False, False]])
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[4.0, -0.1, 3.0, 2.0], [0, 0, 0, 0]]))
-    layer.weight.grad = torch.tensor([[9.0, 9, 9, 9], [1, -5, 2, 3]])
-    made._move("weight", layer.weight, 0.25, optimizer)
-    assert made.masks["weight"].tolist() == [[True, False, True, True], [False, True, False, False]]
-    assert layer.weight.tolist() == [[4, 0, 3, 2], [0, 0, 0, 0]]
-    assert optimizer.state[layer.weight]["exp_avg"][1, 1] == optimizer.state[layer.weight]["exp_avg"][0, 1] == 0
+    kept = np.array([[True, True, True, True], [False, False, False, False]])
+    weight = np.array([[4.0, -0.1, 3.0, 2.0], [0, 0, 0, 0]], np.float32)
+    drop, grow = moved(kept, weight, np.array([[9.0, 9, 9, 9], [1, -5, 2, 3]], np.float32), 0.25)
+    assert np.argwhere(drop).tolist() == [[0, 1]]
+    assert np.argwhere(grow).tolist() == [[1, 1]]
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 0.3))
+def test_as_many_come_as_go(seed, density, share):
+    """Many weights and gradients are equal: then the first ones move."""
+    rng = np.random.default_rng(seed)
+    kept = rng.random((5, 7)) < density
+    weight, gradient = kept * rng.integers(-2, 3, (5, 7)), rng.integers(-2, 3, (5, 7))
+    drop, grow = moved(kept, weight, gradient, share)
+    assert drop.sum() == grow.sum() == min(int(share * kept.sum()), (~kept).sum())
+    assert not (drop & ~kept).any()
+    assert not (grow & kept).any()
+    for chosen, among, order in ((drop, kept, np.abs(weight)), (grow, ~kept, -np.abs(gradient))):
+        last, rest = order[chosen], order[among & ~chosen]
+        assert not chosen.any() or not rest.size or last.max() <= rest.min()
+        equal = np.flatnonzero(among & (order == last.max())) if chosen.any() else []
+        assert (np.diff(chosen.ravel()[equal].astype(int)) <= 0).all()
+
+
+def test_the_schedule():
+    moves = [updates for updates in range(0, UNTIL + 2 * EVERY, EVERY // 2) if share_moved(updates) > 0]
+    assert moves == list(range(EVERY, UNTIL, EVERY))
+    assert share_moved(EVERY) > share_moved(UNTIL // 2) == pytest.approx(MOVED / 2)
+    assert [next_move(updates) for updates in (0, EVERY, EVERY + 1, UNTIL + 1)] == [EVERY, EVERY, 2 * EVERY, NEVER]
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
 @pytest.mark.parametrize("config", [CONFIG, DYNAMIC], ids=["static", "dynamic"])
-def test_saved_and_loaded_it_goes_on_bit_for_bit(config, monkeypatch):
-    monkeypatch.setattr(sparsity, "EVERY", 4)
+def test_saved_and_loaded_it_goes_on_bit_for_bit(config, engine, monkeypatch):
+    config = with_changes(config, {"learner.engine": engine})
+    monkeypatch.setattr(sparse_masks, "EVERY", 4)
     learner = make_learner(config, SPEC, seed=1)
     for seed in range(5):
         learner.update(batch(seed))
@@ -107,10 +139,9 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(config, monkeypatch):
 
 
 def test_engines_that_cannot_say_so():
-    assert engine_for(DYNAMIC, SPEC).name == "torch"
-    for config, engine in ((DYNAMIC, "native"), (CONFIG, "device")):
-        with pytest.raises(ConfigError, match=r"sparse weights[^\n]*torch"):
-            engine_for(replace(config, learner=replace(config.learner, engine=engine)), SPEC)
+    assert engine_for(DYNAMIC, SPEC).name == "native"
+    with pytest.raises(ConfigError, match=r"sparse weights[^\n]*torch"):
+        engine_for(with_changes(CONFIG, {"learner.engine": "device"}), SPEC)
 
 
 @pytest.mark.parametrize("change", [{"sparsity": 1.0}, {"sparsity": -0.1}, {"noisy": True}])
@@ -122,7 +153,7 @@ def test_settings_that_cannot_be_are_refused(change):
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_a_sparse_network_learns_a_regression(mode, monkeypatch):
     """Q-values without bootstrapping are a regression: a fifth of the weights fits it as its own minimum allows."""
-    monkeypatch.setattr(sparsity, "EVERY", 50)
+    monkeypatch.setattr(sparse_masks, "EVERY", 50)
     config = replace(CONFIG, network=replace(NETWORK, sparsity_mode=mode))
     learner = make_learner(config, SPEC, 0)
     sample = batch(0, 64)

@@ -58,7 +58,7 @@ static void place_work(Learner *self, Cursor *cursor, size_t capacity)
     self->goal = take(cursor, options->atoms * capacity);
     self->noisy_online = options->noisy ? take(cursor, self->mean_count) : NULL;
     self->noisy_target = options->noisy ? take(cursor, self->mean_count) : NULL;
-    self->grad = options->max_grad_norm > 0 ? take(cursor, self->param_count) : NULL;
+    self->grad = options->max_grad_norm > 0 || options->dynamic ? take(cursor, self->param_count) : NULL;
     for (size_t part = 0; part < learner_parts(self, capacity); part++) {
         Scratch *own = &self->scratch[part];
         own->chosen = take(cursor, options->atoms * LANES);
@@ -121,6 +121,7 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
     self->options = *options;
     self->layers = options->hidden_layers + 1;
     self->threads = crew_processors();
+    self->pause = -1;
     size_t in = options->obs;
     for (size_t l = 0; l < self->layers; l++) {
         const bool head = l + 1 == self->layers;

@@ -20,6 +20,7 @@ typedef enum { HEAD_Q, HEAD_C51, HEAD_QR, HEAD_HL_GAUSS } Head;
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
     bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen, noisy, sparse;
+    bool dynamic; /* `sparse`, with masks that somebody moves */
     Target target;
     Head head;
     size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
@@ -65,6 +66,8 @@ typedef struct {
     Layer layer[MAX_LAYERS]; /* the last one is the head: A N advantages, then N values when dueling */
     int64_t updates;         /* gradient steps done */
     size_t frozen;           /* layers, from the first on, that no step changes */
+    int64_t pause;           /* of `dynamic`: the step after so many stops where it has the gradients */
+    bool halted;             /* it has; learner_move does the rest */
 
     /* State, one block of `state_count` floats: */
     float *state;
@@ -88,7 +91,7 @@ typedef struct {
     float *goal;       /* what the head learns, [N][capacity] */
     const float *acts; /* the online network as it is now: self->param, or with noise */
     float *noisy_online, *noisy_target; /* [mean_count] of noisy layers */
-    float *grad;       /* gradients of all parameters, where their norm is clipped */
+    float *grad;       /* gradients of all parameters, where their norm is clipped or masks move */
     Scratch own, scratch[CREW_MOST]; /* of this thread; of every one */
     size_t threads;    /* that large updates may be shared by; the result does not depend on it */
     Pace pace;
@@ -144,5 +147,8 @@ void learner_update(Learner *self, const Batch *batch, const Imitation *towards,
 
 /* One gradient step on the divergence alone, at obs[size, O]. */
 void learner_imitate(Learner *self, const float *obs, const Imitation *towards, size_t size);
+
+/* The rest of a step that halted: from self->grad, which has those of parameters that the mask holds too. */
+void learner_move(Learner *self);
 
 #endif

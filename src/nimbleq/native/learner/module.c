@@ -39,17 +39,17 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
                             "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
                             "max_grad_norm", "reward_scale", "head", "atoms", "v_min", "v_max", "munchausen", "munchausen_alpha",
-                            "munchausen_tau", "munchausen_clip", "noisy", "smoothing", "sparse", NULL};
+                            "munchausen_tau", "munchausen_clip", "noisy", "smoothing", "sparse", "dynamic", NULL};
     Options o = {0};
     Py_ssize_t obs, actions, batch, atoms;
     PyObject *hidden;
-    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy, sparse;
+    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy, sparse, dynamic;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdp", names, &obs, &actions, &PyTuple_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdpp", names, &obs, &actions, &PyTuple_Type,
                                      &hidden, &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
-                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing, &sparse))
+                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing, &sparse, &dynamic))
         return NULL;
     const bool bins = head == HEAD_C51 || head == HEAD_HL_GAUSS;
     if (head < HEAD_Q || head > HEAD_HL_GAUSS || atoms < 1 + bins || (head == HEAD_Q && atoms > 1)) {
@@ -64,6 +64,7 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     o.obs = (size_t)obs, o.actions = (size_t)actions;
     o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
     o.radam = radam, o.munchausen = munchausen, o.noisy = noisy, o.sparse = sparse;
+    o.dynamic = sparse && dynamic;
     o.head = (Head)head, o.atoms = (size_t)atoms;
     o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
     if (!read_hidden(hidden, &o))
@@ -134,7 +135,7 @@ static bool check_batch(const LearnerObject *self, PyArrayObject *const *in)
     return true;
 }
 
-/* Runs all updates of checked arrays; returns |TD error| [U, B]. */
+/* Runs all updates of checked arrays, or up to one that halts; returns |TD error| [U, B]. */
 static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, float inverse_tau)
 {
     const size_t updates = (size_t)PyArray_DIM(in[OBS], 0), size = (size_t)PyArray_DIM(in[OBS], 1);
@@ -167,6 +168,8 @@ static PyObject *run_updates(LearnerObject *self, PyArrayObject *const *in, floa
         };
         float *errors = (float *)PyArray_DATA((PyArrayObject *)abs_td) + u * size;
         learner_update(&self->learner, &batch, imitates ? &towards : NULL, size, errors);
+        if (self->learner.halted)
+            break;
     }
     return abs_td;
 }
@@ -282,6 +285,26 @@ static PyObject *learner_set_noise_method(LearnerObject *self, PyObject *object)
     return fits ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *learner_gradient_method(LearnerObject *self, PyObject *Py_UNUSED(none))
+{
+    const Learner *learner = &self->learner;
+    npy_intp count = learner->grad == NULL ? 0 : (npy_intp)learner->param_count;
+    PyObject *gradient = PyArray_SimpleNew(1, &count, NPY_FLOAT32);
+    if (gradient != NULL && count > 0)
+        memcpy(PyArray_DATA((PyArrayObject *)gradient), learner->grad, (size_t)count * sizeof(float));
+    return gradient;
+}
+
+static PyObject *learner_move_method(LearnerObject *self, PyObject *Py_UNUSED(none))
+{
+    if (!self->learner.halted) {
+        PyErr_SetString(PyExc_ValueError, "no step has stopped halfway");
+        return NULL;
+    }
+    learner_move(&self->learner);
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_updates(LearnerObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLongLong(self->learner.updates);
@@ -316,6 +339,25 @@ static int set_frozen(LearnerObject *self, PyObject *value, void *Py_UNUSED(clos
     return 0;
 }
 
+static PyObject *get_pause(LearnerObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(self->learner.pause);
+}
+
+static int set_pause(LearnerObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    const long long pause = value == NULL ? -1 : PyLong_AsLongLong(value);
+    if (PyErr_Occurred())
+        return -1;
+    self->learner.pause = pause;
+    return 0;
+}
+
+static PyObject *get_halted(LearnerObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->learner.halted);
+}
+
 static PyObject *get_threads(LearnerObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(self->learner.threads);
@@ -337,10 +379,12 @@ static int set_threads(LearnerObject *self, PyObject *value, void *Py_UNUSED(clo
 
 static PyMethodDef methods[] = {
     {"update_many", (PyCFunction)(void (*)(void))learner_update_many, METH_FASTCALL,
-     "Gradient steps on stacked batches [U, B, ...]; returns |TD error| float32[U, B]."},
+     "Gradient steps on stacked batches [U, B, ...], up to one that stops halfway; returns |TD error| float32[U, B]."},
     {"imitate", (PyCFunction)learner_imitate_method, METH_VARARGS,
      "A gradient step on KL(p || softmax(q inverse_tau)): obs [B, O], p [B, A] (negative: illegal), weight [B], inverse_tau."},
     {"set_noise", (PyCFunction)learner_set_noise_method, METH_O, "Factors of the online network for q and act, or None."},
+    {"gradient", (PyCFunction)learner_gradient_method, METH_NOARGS, "A copy of all gradients of a step that stopped halfway."},
+    {"move", (PyCFunction)learner_move_method, METH_NOARGS, "The rest of a step that stopped halfway."},
     {"q", (PyCFunction)learner_q_method, METH_O, "float32[B, O] -> float32[B, A]."},
     {"act", (PyCFunction)learner_act_method, METH_O, "float32[B, O] -> greedy action int64[B]."},
     {NULL, NULL, 0, NULL},
@@ -348,6 +392,9 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getset[] = {
     {"updates", (getter)get_updates, (setter)set_updates, "Gradient steps done.", NULL},
     {"frozen", (getter)get_frozen, (setter)set_frozen, "Layers, from the first on, that no step changes.", NULL},
+    {"pause", (getter)get_pause, (setter)set_pause,
+     "The step after so many stops where it has the gradients, and those after it wait; -1: none.", NULL},
+    {"halted", (getter)get_halted, NULL, "A step has stopped there.", NULL},
     {"threads", (getter)get_threads, (setter)set_threads,
      "Those that large updates are shared by; results do not depend on it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -26,7 +26,7 @@ typedef struct {
     float *abs_td; /* [size] */
     AdamArrays arrays;
     AdamStep step;
-    bool clips;        /* the global norm has to be known before a parameter moves */
+    bool waits;        /* all gradients have to be known before a parameter moves */
     size_t from, rows; /* of the parameters that move, and that have a deviation each */
 } Update;
 
@@ -79,12 +79,13 @@ static void mask_gradient(const float *mask, float *grad, size_t rows, size_t wi
             store(grad + r * BLOCK + i, load(grad + r * BLOCK + i) * load(mask + r * BLOCK + i));
 }
 
-/* The rows [rows, width] of gradients at offset `at` move their parameters, unless the norm has to be known first. */
+/* The rows [rows, width] of gradients at offset `at` move their parameters, unless all have to be known first. */
 static void take_gradient(const Update *update, size_t at, float *grad, size_t rows, size_t width)
 {
-    if (update->self->mask != NULL)
-        mask_gradient(update->self->mask + at, grad, rows, width);
-    if (!update->clips)
+    const Learner *self = update->self;
+    if (self->mask != NULL && !self->halted)
+        mask_gradient(self->mask + at, grad, rows, width);
+    if (!update->waits)
         adam_rows(&update->arrays, at, grad, rows, width, &update->step);
 }
 
@@ -103,7 +104,7 @@ static void layer_gradients(Learner *self, size_t l, const Update *update, size_
     }
     for (size_t block = part; block < blocks_of(layer->columns); block += update->parts) {
         const size_t at = layer->weight + block * layer->rows * BLOCK, width = width_in(layer->columns, block);
-        float *grad = update->clips ? self->grad + at : first;
+        float *grad = update->waits ? self->grad + at : first;
         product(&(Product){
             .rows = layer->rows, .inner = count, .columns = width,
             .a = self->own.transposed, .a_stride = layer->rows * BLOCK,
@@ -112,7 +113,7 @@ static void layer_gradients(Learner *self, size_t l, const Update *update, size_
             .bits = self->own.bits, .bits_stride = layer->rows,
         });
         if (noise != NULL) {
-            float *deviation = update->clips ? self->grad + deviations + at : second;
+            float *deviation = update->waits ? self->grad + deviations + at : second;
             times_factors(self, layer, &factors, block, grad, deviation);
             take_gradient(update, deviations + at, deviation, layer->rows, width);
         }
@@ -120,10 +121,10 @@ static void layer_gradients(Learner *self, size_t l, const Update *update, size_
     }
     for (size_t block = part; block < blocks_of(layer->out); block += update->parts) {
         const size_t at = layer->bias + block * BLOCK, width = width_in(layer->out, block);
-        float *grad = update->clips ? self->grad + at : first;
+        float *grad = update->waits ? self->grad + at : first;
         bias_gradient(layer->delta + block * stride * BLOCK, count, width, grad);
         if (noise != NULL) {
-            float *deviation = update->clips ? self->grad + deviations + at : second;
+            float *deviation = update->waits ? self->grad + deviations + at : second;
             for (size_t i = 0; i < width; i += LANES)
                 store(deviation + i, load(grad + i) * load(factors.out + block * BLOCK + i));
             take_gradient(update, deviations + at, deviation, 1, width);
@@ -214,7 +215,7 @@ static void part_passes(void *context, size_t part)
     restore_float_mode(mode);
 }
 
-/* From those to the gradients of the parameters, of one part of them, and to the next parameters unless they are clipped. */
+/* From those to the gradients of the parameters, of one part of them, and to the next parameters unless these wait. */
 static void part_descends(void *context, size_t part)
 {
     const Update *update = context;
@@ -263,10 +264,10 @@ static double now(void)
     return timespec_get(&time, TIME_UTC) ? (double)time.tv_sec + 1e-9 * (double)time.tv_nsec : 0;
 }
 
-static void take_step(Update *update)
+/* How the parameters move in the step that follows. */
+static void begin_step(Update *update)
 {
     Learner *self = update->self;
-    const double began = now();
     const Options *options = &self->options;
     const double tau = options->target == TARGET_POLYAK ? options->tau : 0.0;
     const double lr = learning_rate(options, self->updates);
@@ -274,13 +275,20 @@ static void take_step(Update *update)
     update->arrays = (AdamArrays){self->param, self->moment1, self->moment2, self->target};
     update->step = options->radam ? radam_step(lr, options->adam_eps, tau, self->updates)
                                   : adam_step(lr, options->adam_eps, tau, self->updates);
-    update->clips = options->max_grad_norm > 0;
-    crew_share(update->parts, part_passes, update);
-    crew_share(update->parts, part_descends, update);
-    if (update->clips) {
+    update->waits = options->max_grad_norm > 0 || self->halted;
+}
+
+/* From all gradients, where the parameters waited for them, to the end of a step. */
+static void end_step(Update *update)
+{
+    Learner *self = update->self;
+    const Options *options = &self->options;
+    if (options->max_grad_norm > 0) {
         /* As torch.nn.utils.clip_grad_norm_; a NaN norm must not look like "no clipping". */
         const float factor = (float)options->max_grad_norm / (gradient_norm(self, update->noise != NULL) + 1e-6f);
         update->step.grad_factor = factor > 1.0f ? 1.0f : factor;
+    }
+    if (update->waits) {
         update->from = self->layer[self->frozen].weight;
         update->rows = (self->mean_count - update->from) / BLOCK;
         crew_share(update->parts, part_moves, update);
@@ -288,6 +296,19 @@ static void take_step(Update *update)
     self->updates++;
     if (options->target == TARGET_HARD && self->updates % options->target_every == 0)
         memcpy(self->target, self->param, self->param_count * sizeof *self->param);
+}
+
+static void take_step(Update *update)
+{
+    Learner *self = update->self;
+    const double began = now();
+    self->halted = self->options.dynamic && self->updates == self->pause;
+    begin_step(update);
+    crew_share(update->parts, part_passes, update);
+    crew_share(update->parts, part_descends, update);
+    if (self->halted)
+        return;
+    end_step(update);
     note_pace(&self->pace, now() - began);
 }
 
@@ -323,6 +344,17 @@ void learner_imitate(Learner *self, const float *obs, const Imitation *towards, 
 {
     const FloatMode mode = flush_denormals();
     take_step(&(Update){.self = self, .obs = obs, .towards = towards, .online = self->param, .size = size});
+    restore_float_mode(mode);
+}
+
+void learner_move(Learner *self)
+{
+    const FloatMode mode = flush_denormals();
+    Update update = {.self = self, .size = 1};
+    begin_step(&update);
+    mask_gradient(self->mask, self->grad, self->param_count / BLOCK, BLOCK);
+    end_step(&update);
+    self->halted = false;
     restore_float_mode(mode);
 }
 

@@ -19,8 +19,9 @@ from nimbleq.graph.graph import Graph
 from nimbleq.rl.learners.engine import Engine
 from nimbleq.rl.learners.imitation import Imitation
 from nimbleq.rl.learners.native_layout import Layout, View
+from nimbleq.rl.learners.native_masks import Masks
 from nimbleq.rl.learners.native_noise import Noise
-from nimbleq.rl.learners.sparse_masks import PREFIX, initial_masks
+from nimbleq.rl.learners.sparse_masks import NEVER, PREFIX
 from nimbleq.rl.masks import best_legal
 from nimbleq.rl.nets.graph import network_graph
 from nimbleq.rl.nets.initial import initial_weights
@@ -42,8 +43,6 @@ def native_available(
         return f"the native learner has no {network.torso} torso, only fully connected layers"
     if network.head not in _HEADS:
         return f"the native learner has no {network.head} head, only {', '.join(_HEADS)}"
-    if network.sparsity and network.sparsity_mode != "static":
-        return f"the native learner has static sparse weights only, not {network.sparsity_mode} ones"
     if obs is not None and obs.pictures:
         return "the native learner takes no pictures"
     if obs is not None and (len(obs.shape) != 1 or obs.dtype != "float32"):
@@ -111,6 +110,7 @@ class NativeLearner:
             noisy=network.noisy,
             smoothing=network.smoothing,
             sparse=network.sparsity > 0,
+            dynamic=network.sparsity_mode == "dynamic",
         )
         self._noise = Noise(spec, network, seed) if network.noisy else None
         self._state = np.frombuffer(self._core, np.float32)
@@ -125,7 +125,11 @@ class NativeLearner:
             self._online |= stats
             self._target |= stats if self._target else {}  # both networks normalise with the same statistics
         initial = initial_weights(spec, network, seed)
-        self._masks = self._sparse(layout, initial, seed) if network.sparsity else {}
+        self._sparse: Masks | None = None
+        if network.sparsity:
+            self._sparse = Masks(layout.parameters(network, spec), initial, network, seed)
+            self._core.pause = self._sparse.pause(0)
+        self._masks = {} if self._sparse is None else self._sparse.views
         for group in (self._online, self._target):
             for key, view in group.items():
                 view.write(initial[key])
@@ -139,18 +143,6 @@ class NativeLearner:
     @threads.setter
     def threads(self, count: int) -> None:
         self._core.threads = count
-
-    def _sparse(self, layout: Layout, initial: dict[str, Array], seed: int) -> dict[str, View]:
-        """The masks, which come last in the state; ``initial`` weights become sparse."""
-        _, network, spec = self._layout_of
-        views = layout.parameters(network, spec)
-        shapes = {name: array.shape for name, array in initial.items() if array.ndim >= 2}
-        masks = initial_masks(shapes, network.sparsity, seed)
-        for name, view in views.items():
-            view.write(masks[name].kept if name in masks else np.ones(view.shape))
-        for name, mask in masks.items():
-            initial[name] = initial[name] * mask.factor
-        return {name: views[name] for name in masks}
 
     def q(self, obs: Array) -> Array:
         """Online Q-values: ``obs[B, O] → float32[B, A]``."""
@@ -187,11 +179,23 @@ class NativeLearner:
         Raises:
             ValueError: shapes disagree, or an action does not exist; nothing was changed.
         """
-        abs_td: Array = self._core.update_many(
-            *batches[:6], batches.next_mask, batches.mask, self._factors(len(batches.obs))
-        )
-        self.updates += len(abs_td)
+        arrays = (*batches[:6], batches.next_mask, batches.mask, self._factors(len(batches.obs)))
+        before = self.updates
+        abs_td: Array = self._core.update_many(*arrays)
+        while self._end_step() < before + len(abs_td):
+            done = self.updates - before
+            abs_td[done:] = self._core.update_many(*(None if array is None else array[done:] for array in arrays))
         return abs_td
+
+    def _end_step(self) -> int:
+        """Do the rest of a step that stopped because masks move; returns how many updates are done now."""
+        if self._sparse is not None and self._core.halted:
+            state = self._views_of(self._core.gradient()), self._online, self._adam_m, self._adam_v
+            self._sparse.move(*state, updates=self._core.updates, frozen=self._core.frozen)
+            self._core.move()
+            self._core.pause = self._sparse.pause(self._core.updates)
+        self.updates = self._core.updates
+        return self.updates
 
     def _factors(self, updates: int) -> Array | None:
         """Of noisy layers, of the target network and then of the online one: ``float32[U, 2 F]``."""
@@ -202,13 +206,13 @@ class NativeLearner:
         policy = towards.probability[None], towards.weight[None], 1 / towards.temperature
         one = _stacked(batch)
         abs_td: Array = self._core.update_many(*one[:6], one.next_mask, one.mask, self._factors(1), *policy)[0]
-        self.updates += 1
+        self._end_step()
         return abs_td
 
     def imitate(self, obs: Array, towards: Imitation) -> None:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
         self._core.imitate(obs, towards.probability, towards.weight, 1 / towards.temperature)
-        self.updates += 1
+        self._end_step()
 
     def freeze(self, layers: int) -> None:
         """See `nimbleq.rl.learners.imitation.Imitator`."""
@@ -245,6 +249,7 @@ class NativeLearner:
         if self._noise is not None:
             self._noise.load(arrays["rng"])
         self.updates = self._core.updates = int(arrays["updates"][0])
+        self._core.pause = NEVER if self._sparse is None else self._sparse.pause(self.updates)
 
     def weights(self) -> dict[str, Array]:
         """See `nimbleq.rl.learners.learner.Learner`."""

@@ -1,13 +1,15 @@
 """Which weights a network that is sparse from the start has: masks as numpy arrays, the same for every engine.
 
 Layers get densities in proportion to (inputs + outputs) / (inputs · outputs), the Erdős–Rényi rule of SET [1707.04780]
-and RigL [1911.11134], so that small ones stay dense.
+and RigL [1911.11134], so that small ones stay dense. ``static`` masks are drawn once. Of ``dynamic`` ones, the
+smallest weights of a layer are dropped every `EVERY` updates, and as many others grow from 0 where the gradient is
+largest (RigL, algorithm 1), fewer and fewer of them over `UNTIL` updates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
+from math import cos, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,12 @@ from nimbleq.types import Array
 
 PREFIX = "mask."
 """Of the names of masks in checkpoints."""
+EVERY = 500
+UNTIL = 50_000
+MOVED = 0.3
+"""Share of a layer's weights that moves at first."""
+NEVER = -1
+"""No number of updates."""
 
 
 class Mask(NamedTuple):
@@ -53,3 +61,36 @@ def initial_masks(shapes: Mapping[str, tuple[int, ...]], sparsity: float, seed: 
         kept = kept.reshape(shapes[name])
         masks[name] = Mask(kept, kept / np.float32(sqrt(max(density, 1 / size))))
     return masks
+
+
+def share_moved(updates: int) -> float:
+    """Share of a layer's weights that moves in the update that follows ``updates`` earlier ones; mostly 0."""
+    return MOVED / 2 * (1 + cos(pi * updates / UNTIL)) if next_move(updates) == updates else 0.0
+
+
+def next_move(updates: int) -> int:
+    """How many updates, at least ``updates``, precede the next one in which weights move; `NEVER` after the last."""
+    following = max(-(-updates // EVERY), 1) * EVERY
+    return following if following <= UNTIL else NEVER
+
+
+def moved(kept: Array, weight: Array, gradient: Array, share: float) -> tuple[Array, Array]:
+    """Which weights of a layer are dropped, and which grow: two bool arrays of its shape, with as many True each.
+
+    Args:
+        kept: bool, its mask.
+        weight: its weights; the smallest are dropped.
+        gradient: of all its weights, whether kept or not; the largest of those that are not kept grow.
+        share: of the kept weights that move, rounded down; fewer where fewer places are free.
+    """
+    count = min(int(share * int(kept.sum())), int((~kept).sum()))
+    return _lowest(np.where(kept, np.abs(weight), np.inf), count), _lowest(
+        np.where(kept, 1.0, -np.abs(gradient)), count
+    )
+
+
+def _lowest(values: Array, count: int) -> Array:
+    """Where the ``count`` lowest values are; of equal ones the first."""
+    chosen = np.zeros(values.size, bool)
+    chosen[np.argsort(values, axis=None, kind="stable")[:count]] = True
+    return chosen.reshape(values.shape)

@@ -1,27 +1,16 @@
-"""Training a sparse network from the start: masks that stay, or that move to where gradients are largest.
-
-``static``: random masks, drawn once. ``dynamic``: every `EVERY` updates the smallest weights of a layer are dropped and
-as many others grow from 0 where the gradient is largest (RigL [1911.11134]; its older form, SET, is 1707.04780), fewer
-and fewer of them over `UNTIL` updates.
-"""
+"""The masks of a network that PyTorch trains sparse from the start (rules: `nimbleq.rl.learners.sparse_masks`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import cos, pi
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nimbleq.config import NetworkConfig
-from nimbleq.rl.learners.sparse_masks import PREFIX, initial_masks
+from nimbleq.rl.learners.sparse_masks import PREFIX, initial_masks, moved, share_moved
 from nimbleq.types import Array
-
-EVERY = 500
-UNTIL = 50_000
-MOVED = 0.3
-"""Share of a layer's weights that moves at first."""
 
 
 class Sparsity:
@@ -41,30 +30,26 @@ class Sparsity:
             for name, mask in masks.items():
                 self.parameters[name].mul_(torch.from_numpy(mask.factor))
 
-    def before_step(self, update: int, optimizer: torch.optim.Optimizer) -> None:
+    def before_step(self, updates: int, optimizer: torch.optim.Optimizer) -> None:
         """With gradients of all weights: move masks when it is time, then no gradient where no weight is."""
-        if self.dynamic and 0 < update <= UNTIL and update % EVERY == 0:
-            share = MOVED / 2 * (1 + cos(pi * update / UNTIL))
-            for name, parameter in self.parameters.items():
-                self._move(name, parameter, share, optimizer)
+        share = share_moved(updates) if self.dynamic else 0.0
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
+                if share > 0:
+                    self._move(name, parameter, share, optimizer)
                 parameter.grad.mul_(self.masks[name])
 
     @torch.no_grad()
     def _move(self, name: str, parameter: Tensor, share: float, optimizer: torch.optim.Optimizer) -> None:
-        """Drop the smallest weights of a layer and grow as many of those that were 0."""
-        mask, gradient = self.masks[name].reshape(-1), parameter.grad
-        count = min(int(share * int(mask.sum())), int((~mask).sum()))
-        if gradient is None or count == 0:
-            return
-        weight = parameter.detach().reshape(-1)
-        drop = torch.where(mask, weight.abs(), torch.inf).topk(count, largest=False).indices
-        grow = torch.where(mask, -1.0, gradient.reshape(-1).abs()).topk(count).indices
+        """Drop the smallest weights of a layer and grow as many of those that were 0; they begin without moments."""
+        assert parameter.grad is not None
+        mask = self.masks[name]
+        chosen = moved(mask.numpy(), parameter.detach().numpy(), parameter.grad.numpy(), share)
+        drop, grow = (torch.from_numpy(each) for each in chosen)
         mask[drop], mask[grow] = False, True
-        weight[drop] = 0.0
+        parameter[drop] = 0.0
         for moment in ("exp_avg", "exp_avg_sq"):
-            optimizer.state[parameter][moment].view(-1)[torch.cat([drop, grow])] = 0.0
+            optimizer.state[parameter][moment][drop | grow] = 0.0
 
     @torch.no_grad()
     def after_step(self) -> None:
