@@ -91,6 +91,10 @@ def moved(kept: Array, weight: Array, gradient: Array, share: float) -> tuple[Ar
 
 def _lowest(values: Array, count: int) -> Array:
     """Where the ``count`` lowest values are; of equal ones the first."""
-    chosen = np.zeros(values.size, bool)
-    chosen[np.argsort(values, axis=None, kind="stable")[:count]] = True
-    return chosen.reshape(values.shape)
+    if count == 0:
+        return np.zeros(values.shape, bool)
+    bound = np.partition(values, count - 1, axis=None)[count - 1]
+    chosen = np.asarray(values < bound)
+    equal = np.flatnonzero(values == bound)[: count - int(chosen.sum())]
+    chosen.flat[equal] = True
+    return chosen
