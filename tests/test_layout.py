@@ -100,7 +100,8 @@ def folder_of(module: str) -> str:
     return "/".join(MODULES[module].relative_to(SRC).parts[:2])
 
 
-EDGES = {name: {used for used in imports(path) if used in MODULES} - {name} for name, path in MODULES.items()}
+IMPORTS = {path: tuple(imports(path)) for path in FILES}
+EDGES = {name: {used for used in IMPORTS[path] if used in MODULES} - {name} for name, path in MODULES.items()}
 
 
 def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
@@ -167,28 +168,30 @@ def test_no_circle_between_folders_of_a_room() -> None:
     assert circles(merged({module: folder_of(module) for module in MODULES})) == []
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
-    room = room_of(module)
-    if room in TOP:
-        return
-    used = {room_of(name) for name in imports(MODULES[module]) if name.split(".")[0] == "nimbleq"} - {room}
-    used -= next((more for folder, more in ALSO_ALLOWED.items() if module.startswith(folder)), set())
-    assert used <= ALLOWED[room], f"{room} may not import {used - ALLOWED[room]}"
+def test_a_room_imports_only_the_rooms_below_it() -> None:
+    for module, path in MODULES.items():
+        room = room_of(module)
+        if room in TOP:
+            continue
+        used = {room_of(name) for name in IMPORTS[path] if name.split(".")[0] == "nimbleq"} - {room}
+        used -= next((more for folder, more in ALSO_ALLOWED.items() if module.startswith(folder)), set())
+        assert used <= ALLOWED[room], f"{module}: {room} may not import {used - ALLOWED[room]}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SRC).as_posix())
-def test_torch_lives_in_its_rooms(path: Path) -> None:
-    relative = path.relative_to(SRC)
-    if any(name.split(".")[0] == "torch" for name in imports(path)):
-        assert relative.parts[0] in TORCH_ROOMS or relative.as_posix() in TORCH_FILES
+def importers(*packages: str) -> list[Path]:
+    """The files, from `SRC`, that import one of ``packages``."""
+    found = [path for path, names in IMPORTS.items() if {name.split(".")[0] for name in names} & {*packages}]
+    return [path.relative_to(SRC) for path in found]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SRC).as_posix())
-def test_jax_lives_in_its_places(path: Path) -> None:
-    relative = path.relative_to(SRC)
-    if any(name.split(".")[0] in {"jax", "gymnax"} for name in imports(path)):
-        assert {relative.as_posix(), relative.parent.as_posix()} & JAX_PLACES
+def test_torch_lives_in_its_rooms() -> None:
+    for path in importers("torch"):
+        assert path.parts[0] in TORCH_ROOMS or path.as_posix() in TORCH_FILES, path
+
+
+def test_jax_lives_in_its_places() -> None:
+    for path in importers("jax", "gymnax"):
+        assert {path.as_posix(), path.parent.as_posix()} & JAX_PLACES, path
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,19 @@ def write(graphs: Sequence[Graph], folder: Path) -> list[str]:
     return [f"net{index}.c" for index in range(len(graphs))]
 
 
+def write_together(graphs: Sequence[Graph], folder: Path) -> str:
+    """The policies in one file, for which a compiler reads the processor's headers, a MB of them, once."""
+    (folder / "all.c").write_text("".join((folder / file).read_text() for file in write(graphs, folder)))
+    return "all.c"
+
+
+NATIVE = [("gcc", ("-march=native",)), ("clang", ("-march=native", "-Wcomma", "-Wunreachable-code"))]
 COMPILERS = [
-    ("gcc", ("-march=native",)),
+    *(pytest.param(*row, marks=pytest.mark.long) for row in NATIVE),
     ("gcc", ("-DNQ_SCALAR", "-Wstack-usage=2048")),
-    ("gcc", X87),
+    pytest.param("gcc", X87, marks=pytest.mark.long),
     ("gcc", ("-ffreestanding", "-march=native")),
-    ("clang", ("-march=native", "-Wcomma", "-Wunreachable-code")),
-    ("clang", ("-DNQ_SCALAR",)),
+    pytest.param("clang", ("-DNQ_SCALAR",), marks=pytest.mark.long),
     ("avr-gcc", ("-mmcu=atmega1284p",)),
     ("aarch64-linux-gnu-gcc", ()),
     ("arm-none-eabi-gcc", ("-mcpu=cortex-m4", "-mthumb")),
@@ -96,12 +102,20 @@ COMPILERS = [
 
 @pytest.mark.parametrize(("compiler", "flags"), COMPILERS)
 def test_no_compiler_warns(compiler: str, flags: tuple[str, ...], tmp_path: Path) -> None:
-    program = needs(compiler)
     for file in write(policies(), tmp_path):
-        command = [program, "-std=c99", "-O1", *WARNINGS, *flags, "-c", file, "-o", "out.o"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (file, done.stderr[:1000])
-        assert not done.stderr
+        assert_no_warning(compiler, flags, tmp_path, file)
+
+
+@pytest.mark.parametrize(("compiler", "flags"), NATIVE)
+def test_no_compiler_warns_about_many_in_one_unit(compiler: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    assert_no_warning(compiler, flags, tmp_path, write_together(policies(), tmp_path))
+
+
+def assert_no_warning(compiler: str, flags: Sequence[str], folder: Path, file: str) -> None:
+    command = [needs(compiler), "-std=c99", "-O1", *WARNINGS, *flags, "-c", file, "-o", "out.o"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (file, done.stderr[:1000])
+    assert not done.stderr
 
 
 def test_clang_reads_packed_weights_one_by_one(tmp_path: Path) -> None:
@@ -142,13 +156,12 @@ def test_a_file_holds_only_functions_that_it_calls() -> None:
 
 def test_nothing_is_linked(tmp_path: Path) -> None:
     gcc = needs("gcc")
-    files = write(policies()[:4], tmp_path)
+    file = write_together(policies()[:4], tmp_path)
     for flags in (("-march=native",), ("-ffreestanding",)):
         command = [gcc, "-std=c99", "-O3", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", *flags, "-c"]
-        subprocess.run([*command, *files], cwd=tmp_path, check=True)
-        objects = [file.replace(".c", ".o") for file in files]
+        subprocess.run([*command, file], cwd=tmp_path, check=True)
         shown = subprocess.run(
-            ["nm", "--undefined-only", *objects], cwd=tmp_path, capture_output=True, text=True, check=True
+            ["nm", "--undefined-only", "all.o"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         symbols = {line.split()[-1] for line in shown.stdout.splitlines() if " U " in line}
         assert symbols <= {"_GLOBAL_OFFSET_TABLE_"}
@@ -290,18 +303,18 @@ def test_an_odd_number_of_bytes_and_whatever_stands_behind_them(seed: int, tmp_p
 
 FLAGS = [
     (*X87, "-O2"),
-    (*X87, "-O0"),
-    (*X87, "-O2", "-ffast-math"),
-    (*X87, "-O2", "-std=gnu99"),
     ("-O2", "-mfpmath=387", "-DNQ_SCALAR"),
     ("-Ofast", "-march=native"),
     ("-O2", "-ffast-math", "-DNQ_SCALAR"),
     ("-O2", "-D__DBL_MANT_DIG__=24", "-DNQ_SCALAR"),
     ("-O2", "-funsigned-char", "-DNQ_SCALAR"),
 ]
+MORE_X87 = [(*X87, "-O0"), (*X87, "-O2", "-ffast-math"), (*X87, "-O2", "-std=gnu99")]
 
 
-@pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
+@pytest.mark.parametrize(
+    "flags", [*FLAGS, *(pytest.param(flags, marks=pytest.mark.long) for flags in MORE_X87)], ids=" ".join
+)
 def test_integers_are_the_same_however_it_is_compiled(flags: tuple[str, ...], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for graph in (int_mlp(8, 32, 32, 4), int_mlp(40, 40, 3, high=127), int_conv(19)):

@@ -198,9 +198,11 @@ def test_masks(place: str, tmp_path: Path) -> None:
         assert policy.act(raw, flags) == runtime.act(raw, flags)
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-@pytest.mark.parametrize("height", [210, 250])
-def test_screens_of_a_console(colours: int, height: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("height", "colours"),
+    [(210, 3), (250, 1), *(pytest.param(*case, marks=pytest.mark.long) for case in ((210, 1), (250, 3)))],
+)
+def test_screens_of_a_console(height: int, colours: int, tmp_path: Path) -> None:
     frames = Frames(height, 160, colours)
     interface = Interface(Box((4, 84, 84), "uint8", 0, 255, "CHW"), ACTIONS, frames=frames)
     graph, policy = built(interface, tmp_path, ("-O3", "-march=native", "-ffp-contract=fast"))
@@ -269,8 +271,23 @@ def test_it_is_freestanding_and_a_header_of_cpp_too(tmp_path: Path) -> None:
     subprocess.run(["c++", "-fsyntax-only", "-Wall", "-Werror", "m.cc"], cwd=tmp_path, check=True)
 
 
-@pytest.mark.parametrize("name", ["dict", "bool picture, channels last", "stack of colour", "index from -3", "doubles"])
-@pytest.mark.parametrize("mask", [None, "obs:action_mask", "info:action_mask"])
+SELF_TESTED = [
+    ("dict", "obs:action_mask"),
+    ("bool picture, channels last", None),
+    ("stack of colour", "info:action_mask"),
+    ("index from -3", None),
+    ("doubles", "obs:action_mask"),
+]
+"""Every kind of observation and every place of the mask."""
+OTHERS = [
+    pytest.param(name, mask, marks=pytest.mark.long)
+    for name in dict(SELF_TESTED)
+    for mask in (None, "obs:action_mask", "info:action_mask")
+    if (name, mask) not in SELF_TESTED
+]
+
+
+@pytest.mark.parametrize(("name", "mask"), [*SELF_TESTED, *OTHERS])
 def test_the_self_test_takes_observations_as_the_environment_gives_them(
     name: str, mask: str | None, tmp_path: Path
 ) -> None:

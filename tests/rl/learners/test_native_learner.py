@@ -19,6 +19,7 @@ from nimbleq.rl.learners.native import NativeLearner, native_available
 from nimbleq.rl.learners.torch import TorchLearner
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Batch, ObsSpec
+from tests.rows import rows
 
 pytestmark = pytest.mark.skipif(
     native_available(NetworkConfig()) is not None, reason="the native learner was not compiled"
@@ -142,7 +143,14 @@ def decided_by_rounding(learner: TorchLearner, batch: Batch) -> Array:
     return unsure
 
 
-@pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
+ALONE = {
+    "layer_norm", "dueling", "normalised", "mse", "clipped", "single", "polyak", "ramp", "scaled", "deep_norm",
+    "square", "square_wide", "c51", "qr_soft",
+}  # fmt: skip
+"""What "everything", another shape or the masks' test meets too."""
+
+
+@pytest.mark.parametrize("changes", rows(OPTIONS, ALONE))
 def test_weights_agree_with_torch(changes: dict[str, Any]) -> None:
     """Samples that a rounding decides weigh nothing: else every processor ends somewhere else, PyTorch's too."""
     config: TrainConfig = with_changes(CONFIG, changes)
