@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nimbleq.graph.artefact import attach_certificate
 from nimbleq.graph.artefact_files import FORMAT
 from nimbleq.rl.training.checkpoint import load_checkpoint
 from tests.e2e.support import one_line
@@ -38,21 +39,22 @@ def test_a_folder_that_is_no_run(inline: Any, tmp_path: Path, verb: str) -> None
 
 
 @pytest.mark.parametrize("keep", ["1.5", "0", "-1", "nan"])
-def test_keep_out_of_range(inline: Any, line: tuple[Path, Any], keep: str) -> None:
-    run, _ = line
+def test_keep_out_of_range(inline: Any, run: Path, keep: str) -> None:
     assert "keep" in one_line(inline("compress", run, "--keep", keep))
 
 
-def copy_of_small(line: tuple[Path, Any], tmp_path: Path) -> Path:
-    shutil.copytree(line[0], tmp_path / "run")
-    return tmp_path / "run" / "artefacts" / "small"
+@pytest.fixture
+def small(run: Path) -> Path:
+    """A compressed artefact and its certificate."""
+    place = run / "artefacts" / "small"
+    attach_certificate(place, {"certified": True, "keep": 0.99})
+    return place
 
 
 @pytest.mark.parametrize(
     "name", ["model.json", "weights.safetensors", "golden.npz", "provenance.json", "certificate.json"]
 )
-def test_tampering_and_truncation_are_seen(inline: Any, line: tuple[Path, Any], tmp_path: Path, name: str) -> None:
-    small = copy_of_small(line, tmp_path)
+def test_tampering_and_truncation_are_seen(inline: Any, small: Path, tmp_path: Path, name: str) -> None:
     good = (small / name).read_bytes()
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
@@ -66,8 +68,7 @@ def test_tampering_and_truncation_are_seen(inline: Any, line: tuple[Path, Any], 
     assert not (tmp_path / "build").exists()
 
 
-def test_a_forged_certificate_is_refused(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
-    small = copy_of_small(line, tmp_path)
+def test_a_forged_certificate_is_refused(inline: Any, small: Path) -> None:
     certificate = json.loads((small / "certificate.json").read_text())
     text = json.dumps(certificate).replace('"keep": 0.99', '"keep": 1.0')
     assert text != json.dumps(certificate)
@@ -75,8 +76,7 @@ def test_a_forged_certificate_is_refused(inline: Any, line: tuple[Path, Any], tm
     assert "certificate.json" in one_line(inline("certify", small))
 
 
-def test_an_artefact_from_the_future(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
-    small = copy_of_small(line, tmp_path)
+def test_an_artefact_from_the_future(inline: Any, small: Path, tmp_path: Path) -> None:
     model = json.loads((small / "model.json").read_text())
     model["format"] = FORMAT + 1
     (small / "model.json").write_text(json.dumps(model))
@@ -84,9 +84,12 @@ def test_an_artefact_from_the_future(inline: Any, line: tuple[Path, Any], tmp_pa
 
 
 @pytest.mark.parametrize("place", ["obs", "reward"])
-def test_nan_from_an_environment_stops_training_and_keeps_the_checkpoint(cli: Any, tmp_path: Path, place: str) -> None:
+def test_nan_from_an_environment_stops_training_and_keeps_the_checkpoint(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     run = tmp_path / "run"
-    done = cli("train", "--env", f"broken_envs:Nan{place.title()}-v0", "--learn-start", "200", "--out", run)
+    done = inline("train", "--env", f"broken_envs:Nan{place.title()}-v0", "--learn-start", "200", "--out", run)
     message = one_line(done)
     assert "returned NaN in its " in message
     assert any((run / "checkpoint").iterdir())
@@ -132,13 +135,14 @@ def steps_of(run: Path) -> int:
 
 
 def test_an_environment_that_ends_the_process_costs_what_came_after_the_last_checkpoint(
-    cli: Any, tmp_path: Path
+    cli: Any, inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = (*crashing(tmp_path, "kill"), "--checkpoint-seconds", "0")
-    assert cli(*words).code == -signal.SIGKILL
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    words = crashing(tmp_path, "kill")
+    assert cli(*words, "--checkpoint-seconds", "0").code == -signal.SIGKILL
     assert steps_of(tmp_path / "run") > 2_900
     (tmp_path / "mended").touch()
-    done = cli(*words, "--resume", "--json")
+    done = inline(*words, "--resume", "--json")
     assert done.code == 0, done.err
     assert done.json["steps"] == 4_000
 
@@ -150,7 +154,7 @@ def test_a_factory_that_fails_is_one_line(inline: Any, tmp_path: Path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_is_one_line(cli: Any, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(cli: Any, inline: Any, tmp_path: Path) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -162,7 +166,7 @@ def test_a_full_disk_is_one_line(cli: Any, tmp_path: Path) -> None:
     message = one_line(cli(*words, preexec_fn=small_files_only))
     assert "cannot write" in message
     assert not list(run.rglob("*.tmp"))
-    assert cli(*words, "--resume", "--json").code == 0
+    assert inline(*words, "--resume", "--json").code == 0
 
 
 BRIEF = (
@@ -266,8 +270,7 @@ def test_files_that_are_no_sb3_zip(inline: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_training_does_not_overwrite_the_first(inline: Any, line: tuple[Path, Any]) -> None:
-    run, _ = line
+def test_a_second_training_does_not_overwrite_the_first(inline: Any, run: Path) -> None:
     assert "--resume" in one_line(inline("train", "--env", "CartPole-v1", "--out", run))
 
 

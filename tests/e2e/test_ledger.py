@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nimbleq.compress.search.config import CompressConfig
+from nimbleq.deploy.targets.c import target
 from nimbleq.graph.artefact import attach_certificate, load_artefact
 from nimbleq.verbs import bench, certify, compress, verify
 from nimbleq.verbs import run as line
@@ -20,7 +21,8 @@ STEPS = ("train", "compress", "certify", "export", "verify", "bench")
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line without search and episodes: the same artefact whatever is asked, certified for it, verified briefly."""
+    """The line without search and episodes: the same artefact whatever is asked, certified for it, verified briefly:
+    few observations by one build."""
 
     def compressed(run: Any, name: str, config: CompressConfig, *_: Any, **__: Any) -> dict[str, Any]:
         place = add_artefact(run.path, name)
@@ -44,6 +46,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
     verify_folder = verify.verify_folder
     monkeypatch.setattr(verify, "verify_folder", verified)
+    scalar, *_ = target._builds()
+    monkeypatch.setattr(target, "_builds", lambda: [scalar])
     monkeypatch.setattr(bench, "bench_run", timed)
     monkeypatch.setattr(line, "require_better_than_random", lambda *_: None)
 

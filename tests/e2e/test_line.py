@@ -58,9 +58,9 @@ def test_the_size_is_what_the_weights_take(line: tuple[Path, Any]) -> None:
     assert (run / "artefacts" / "small" / "weights.safetensors").stat().st_size == 8 + header + size
 
 
-def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, Any]) -> None:
+def test_the_same_command_again_does_nothing_anew(inline: Any, line: tuple[Path, Any]) -> None:
     run, before = line
-    done = cli("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--json")
+    done = inline("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--json")
     assert done.code == 0
     assert done.json["train"] == before["train"]
     assert done.json["certify"] == before["certify"]
@@ -68,17 +68,17 @@ def test_the_same_command_again_does_nothing_anew(cli: Any, line: tuple[Path, An
 
 
 def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(
-    cli: Any, line: tuple[Path, Any], tmp_path: Path
+    inline: Any, line: tuple[Path, Any], tmp_path: Path
 ) -> None:
     original, before = line
     run = Path(shutil.copytree(original, tmp_path / "cp"))
     small = run / "artefacts" / "small"
     known = json.loads((small / "certificate.json").read_text())
-    done = cli("certify", small, "--json")
+    done = inline("certify", small, "--json")
     assert done.code == 0, done.err
     assert {**done.json, "artefact": ""} == {**before["certify"], "artefact": ""}
     assert json.loads((small / "certificate.json").read_text()) == known
-    fresh = cli("certify", small, "--fresh", "--json")
+    fresh = inline("certify", small, "--fresh", "--json")
     assert fresh.code == 0, fresh.err
     assert fresh.json["attempt"] == 2
     told = json.loads((small / "certificate.json").read_text())
@@ -86,19 +86,19 @@ def test_certify_again_plays_nothing_anew_and_a_fresh_test_stands_beside(
     assert [one["seeds"] for one in told["beside"]] == [fresh.json["seeds"]]
 
 
-def test_verify_sees_a_changed_export(cli: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
+def test_verify_sees_a_changed_export(inline: Any, line: tuple[Path, Any], tmp_path: Path) -> None:
     run, _ = line
     out = tmp_path / "build"
-    assert cli("export", run, "--out", out).code == 0
-    assert cli("verify", out, "--observations", "2000", "--json").json["mismatches"] == 0
+    assert inline("export", run, "--out", out).code == 0
+    assert inline("verify", out, "--observations", "2000", "--json").json["mismatches"] == 0
     source = next(path for path in out.rglob("*.c") if "main" not in path.name)
     source.write_text(source.read_text().replace("{", "{ ", 1) + "\n/* changed */\n")
-    assert source.name in cli("verify", out, "--observations", "2000").err
+    assert source.name in inline("verify", out, "--observations", "2000").err
 
 
-def test_resuming_a_finished_training_with_other_settings_is_refused(cli: Any, line: tuple[Path, Any]) -> None:
+def test_resuming_a_finished_training_with_other_settings_is_refused(inline: Any, line: tuple[Path, Any]) -> None:
     run, _ = line
-    done = cli("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--learner.lr", "0.5")
+    done = inline("run", "--env", "CartPole-v1", "--seed", "11", "--out", run, "--learner.lr", "0.5")
     assert done.code == 2
     assert "learner.lr" in done.err
 

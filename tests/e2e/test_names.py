@@ -77,7 +77,7 @@ def test_an_artefact_outside_of_a_run(inline: Any, run: Path, tmp_path: Path, mo
     build = tmp_path / "build"
     assert inline("export", alone, "--to", "c", "--out", build).code == 0
     assert inline("verify", build, "--observations", "100", "--json").json["mismatches"] == 0
-    timed = inline("bench", alone, "--rounds", "1", "--json")
+    timed = inline("bench", alone, "--rounds", "1", "--flash", "cortex-m4", "--json")
     assert timed.code == 0, timed.err
     assert {row["what"] for row in timed.json["rows"]} == {"artefact"}
     assert "no teacher and no environment" in one_line(inline("certify", alone))
@@ -89,7 +89,7 @@ def test_an_artefact_outside_of_a_run(inline: Any, run: Path, tmp_path: Path, mo
 
 def test_an_artefact_is_found_from_inside_its_folder(inline: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run / "artefacts" / "small")
-    done = inline("bench", ".", "--rounds", "1", "--json")
+    done = inline("bench", ".", "--rounds", "1", "--flash", "cortex-m4", "--json")
     assert done.code == 0, done.err
     assert {row["what"] for row in done.json["rows"]} == {"artefact", "teacher"}
     assert (run / "results" / "small" / "bench.json").exists()

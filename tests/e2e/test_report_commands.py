@@ -41,6 +41,11 @@ def recipe(inline: Any, run: Path) -> list[str]:
     return html.unescape(block[1]).splitlines()
 
 
+BENCH = "--rounds 1 --flash cortex-m4"
+QUICKER = {"certify": "--keep 0.01 --workers 1", "robust": "--states 50", "bench": BENCH}
+"""Verb → options that make it quick."""
+
+
 def obey(inline: Any, command: str) -> None:
     for part in command.split(" && "):
         program, *words = shlex.split(part)
@@ -87,8 +92,7 @@ def test_doing_it_again_works(inline: Any, run: Path, fast_search: None) -> None
     commands = recipe(inline, run)
     assert "--keep 0.5 --recipe int8 --name tiny --hidden linear 8" in commands[1]
     for command in commands:
-        verb = command.split()[1]
-        obey(inline, f"{command} --keep 0.01 --workers 1" if verb == "certify" else command)
+        obey(inline, f"{command} {QUICKER.get(command.split()[1], '')}")
     again = Path(f"{run}-again")
     assert digest(again / "artefacts" / "teacher") == digest(run / "artefacts" / "teacher")
     assert (again / "report.html").exists()
@@ -105,15 +109,14 @@ def test_the_next_commands_work(inline: Any, run: Path, fast_search: None) -> No
         if not found:
             break
         seen.append(found[0].split()[1])
-        quicker = {"certify": "--keep 0.01 --workers 1", "robust": "--states 50"}
-        obey(inline, f"{found[0]} {quicker.get(seen[-1], '')}")
+        obey(inline, f"{found[0]} {QUICKER.get(seen[-1], '')}")
     assert seen == ["compress", "certify", "robust", "bench", "export"]
 
 
 def test_two_artefacts_two_pages(inline: Any, run: Path, fast_search: None) -> None:
     for name in ("small", "tiny"):
         assert inline("compress", run, "--name", name).code == 0
-    timed = inline("bench", run / "artefacts" / "tiny", "--rounds", "1", "--json")
+    timed = inline("bench", run / "artefacts" / "tiny", *BENCH.split(), "--json")
     assert timed.code == 0, timed.err
     done = inline("report", run, "--json")
     small, tiny = (Path(path).read_text() for path in done.json["pages"])
@@ -126,7 +129,7 @@ def test_two_artefacts_two_pages(inline: Any, run: Path, fast_search: None) -> N
 
 
 def test_results_about_what_had_the_name_before_are_left_out(inline: Any, run: Path) -> None:
-    assert inline("bench", run, "--rounds", "1").code == 0
+    assert inline("bench", run, *BENCH.split()).code == 0
     assert "No decision has been timed yet" not in page(inline, run)
     teacher = load_artefact(run / "artefacts" / "teacher")
     save_artefact(run / "artefacts" / "small", teacher.graph, teacher.golden.obs[:9], {})
