@@ -7,7 +7,7 @@
     python -m benchmarks.gpu zoo [--env ALE/Pong-v5]       # the best network so far → runs/gpu/pong/artefacts/teacher
 
 Needs ``pip install 'nimbleq[train,atari]'``. Each command ends within ten minutes; ``learn`` goes on where it stopped,
-and ends with ``zoo`` once it has solved the game.
+and ends with ``zoo`` whether it has solved the game or not: the best network so far is never lost.
 Results go to ``benchmarks/results/gpu-*.json``, runs to ``runs/gpu``.
 ``python -m benchmarks.run gpu`` measures the same parts as cells of one table.
 """
@@ -202,7 +202,10 @@ def speed(job: Job) -> bool:
 
 
 def learn(job: Job) -> bool:
-    """Train for so many minutes, or go on; True once the return is reached (without one: when the steps are done)."""
+    """Train for so many minutes, or go on; True once the return is reached (without one: when the steps are done).
+
+    The best network that was checked is left as the run's teacher, whatever the answer.
+    """
     config = with_changes(job.config, {"evaluation.stop_return": job.stop, "checkpoint_seconds": 300.0})
     began = said = time.monotonic()
 
@@ -218,11 +221,14 @@ def learn(job: Job) -> bool:
     try:
         trained = train(config, job.run, tick, resume=True)
     except KeyboardInterrupt:
-        counters = load_checkpoint(job.run.checkpoint)[1]["counters"]
-        job.keep(f"learn-{name_of(config)}", {"solved": False, "finished": False, "counters": counters})
+        arrays, values = load_checkpoint(job.run.checkpoint)
+        job.keep(f"learn-{name_of(config)}", {"solved": False, "finished": False, "counters": values["counters"]})
+        if part(arrays, "best"):
+            zoo(job)
         return False
     job.keep(f"learn-{name_of(config)}", {"finished": True, **trained.summary()})
-    return (trained.solved or job.stop is None) and zoo(job)
+    small_enough = zoo(job)
+    return small_enough and (trained.solved or job.stop is None)
 
 
 def check(job: Job) -> bool:

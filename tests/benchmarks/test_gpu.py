@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.gpu import main
 from nimbleq.graph.artefact import load_artefact
+from nimbleq.rl.training.train import train
 from nimbleq.rundir import open_run
 from nimbleq.verbs.common import run_env
 
@@ -37,6 +39,24 @@ def test_learning_goes_on_and_leaves_a_teacher(tmp_path: Path) -> None:
     teacher = load_artefact(run.teacher)
     assert run.load_result("train")["teacher_digest"] == teacher.digest
     assert {str(kind) for kind in teacher.graph.storage.values()} == {"dense bf16"}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_best_network_of_an_unsolved_run_stays(
+    stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_stopped(*words: Any, **options: Any) -> Any:
+        trained = train(*words, **options)
+        if stopped:
+            raise KeyboardInterrupt
+        return trained
+
+    monkeypatch.setattr("benchmarks.gpu.train", until_stopped)
+    words = ["--smoke", "--env", "CartPole-v1", "--stop", "1000", "--out", str(tmp_path)]
+    assert main(["learn", *words]) == 1, "no return of 20 steps is 1,000"
+    run = open_run(tmp_path / "runs" / "gpu" / "cartpole")
+    assert load_artefact(run.teacher).graph.actions == 2
+    assert not run.load_result("train")["solved"]
 
 
 def test_speed_is_measured_beside_the_recipe(tmp_path: Path) -> None:
