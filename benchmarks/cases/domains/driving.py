@@ -58,11 +58,10 @@ def at_random(road: str, context: Context) -> dict[str, Any]:
 
 
 def learnt(road: str, seed: int, context: Context) -> dict[str, Any]:
-    """The policy as int8, as it runs."""
+    """The small policy, as it runs."""
     name, steps = (f"quick-{road}", 2_000) if context.quick else (f"driving-{road}-seed{seed}", STEPS)
     run, said = trained(name, *driving.words_for(road), "--steps", steps, "--seed", seed)
-    brief = ("--select-episodes", 20, "--max-episodes", 60, "--workers", 1)
-    small = Path(compressed(run, "--keep", 0.8, "--passes", "fold", "int8", *brief)["artefact"])
+    small = Path(compressed(run, *driving.COMPRESS)["artefact"])
     drives = drive(road, load_artefact(small).digest[:16], Runtime(small).act, context)
     return {**drives, **size_of(small), "train_seconds": said["train_seconds"], "steps": said["steps"]}
 
@@ -102,7 +101,7 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
 
 
 WORDS = {
-    "nimbleq": "nimbleq, int8", "sb3": "SB3 DQN, the maintainers' recipe", "by rule": "IDM and MOBIL",
+    "nimbleq": "nimbleq, small policy", "sb3": "SB3 DQN, the maintainers' recipe", "by rule": "IDM and MOBIL",
     "at random": "at random",
 }  # fmt: skip
 

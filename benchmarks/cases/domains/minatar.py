@@ -22,7 +22,7 @@ HEADER = header("game", "small policy (95 %)", "chance (95 %)", "keep", "certifi
 
 
 def measure(game: str, seed: int, context: Context) -> dict[str, Any]:
-    """One game: trained, made int8, certified, played."""
+    """One game: trained, compressed, certified, played."""
     name, steps = (f"quick-minatar-{game}", 10_000) if context.quick else (f"minatar-{game}-seed{seed}", STEPS)
     run, said = trained(name, *minatar.words_for(game, steps), "--seed", seed)
     brief = ("--select-episodes", 10, "--max-episodes", 20) if context.quick else ()
