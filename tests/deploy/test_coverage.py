@@ -70,7 +70,7 @@ CANNOT: dict[str, Callable[[Graph], bool]] = {
     "verilog": no_circuit,
     "onnx-qdq": lambda graph: not is_integer(graph),
     "avr": lambda graph: float_splits(graph) or too_large(graph),
-    "executorch": lambda graph: has(graph, ops.BranchArgMax),
+    "executorch": lambda graph: has(graph, ops.BranchArgMax | ops.GRU),
     "litert": lambda graph: has(graph, ops.BranchArgMax | ops.GRU | ops.Tanh),
 }
 """Target → whether it cannot express a policy."""
