@@ -53,7 +53,8 @@ class NetworkConfig:
             channel shuffle, [1707.01083]).
         torso_width: multiplies the channels of a convolutional torso.
         torso_pool: a last 3×3 max-pool of stride 2 (on 84×84 images, after ``impala``: to 6×6, as BTR [2411.03820]).
-        spectral_norm: the residual convolutions of ``impala`` have a largest singular value of 1 [1802.05957].
+        spectral_norm: the residual convolutions of ``impala``, and with ``mlp`` the fully connected layers before the
+            head, have a largest singular value of 1 [1802.05957] (engines native, torch and device).
         space_to_depth: side of the blocks of pixels that become channels before the first convolution (1: none);
             not with ``nature``.
         hidden: widths of the fully connected layers before the head.

@@ -101,6 +101,7 @@ MIXED = EnvSpec(ObsSpec((103,), pictures=(ObsSpec((1, 10, 10), "uint8"),)), 2)
         ("xla", {"network.torso": "impala"}, None, "no impala torso, only mlp, small, nature"),
         ("xla", {"network.noisy": True}, None, "no noisy layers"),
         ("xla", {"network.sparsity": 0.5}, None, "no sparse weights"),
+        ("xla", {"network.spectral_norm": True}, None, "no spectral norms"),
         ("xla", {}, MIXED, "not both"),
         ("nothing", {}, None, "no learner.engine 'nothing'; choose from auto, native, torch, device"),
     ],

@@ -52,6 +52,7 @@ NETWORKS: dict[str, tuple[EnvSpec, NetworkConfig]] = {
         EnvSpec(ObsSpec((2, 13, 12), "uint8"), 3),
         NetworkConfig(torso="impala", hidden=(8,), head="iqn", spectral_norm=True),
     ),
+    "spectral mlp": (EnvSpec(ObsSpec((7,)), 3), NetworkConfig(hidden=(9, 8), dueling=True, spectral_norm=True)),
     "mobile": (EnvSpec(ObsSpec((2, 20, 24), "uint8"), 3), NetworkConfig(torso="mobile", hidden=(8,), space_to_depth=4)),
     "shuffle": (EnvSpec(ObsSpec((2, 21, 24), "uint8"), 3), NetworkConfig(torso="shuffle", hidden=(8,))),
     "wide shuffle": (

@@ -69,7 +69,15 @@ def test_the_command_line_takes_it_and_says_what_it_needs(
     ("changes", "words"),
     [
         ({"network.torso": "none"}, r"no network\.torso 'none'; choose from mlp, nature, .*, pooled"),
-        ({"network.spectral_norm": True}, r"network\.spectral_norm must be off, except with the torso impala"),
+        (
+            {"network.spectral_norm": True, "network.torso": "nature"},
+            r"network\.spectral_norm must be off, except with the torso mlp or impala",
+        ),
+        ({"network.spectral_norm": True, "network.noisy": True}, r"network\.noisy must be off with .* torso mlp"),
+        (
+            {"network.spectral_norm": True, "transfer.source": "runs/a"},
+            r"transfer\.source must be left out with .* mlp",
+        ),
     ],
 )
 def test_settings_that_a_torso_cannot_have_are_refused(changes: dict[str, object], words: str) -> None:

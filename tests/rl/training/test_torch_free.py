@@ -49,6 +49,7 @@ def test_cartpole_is_learnt_where_torch_cannot_be_imported(preset: str, tmp_path
     [
         NetworkConfig(),
         NetworkConfig(hidden=(), normalize_obs=False),
+        NetworkConfig(spectral_norm=True),
         NetworkConfig(hidden=(5, 300), layer_norm=False, dueling=True, head="c51", atoms=7),  # type: ignore[arg-type]
     ],
 )

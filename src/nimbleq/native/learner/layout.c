@@ -43,6 +43,8 @@ static void place_state(Learner *self, Cursor *cursor)
     self->moment2 = take(cursor, n);
     self->mean = take(cursor, obs);
     self->inverse_std = take(cursor, obs);
+    self->vectors = take(cursor, self->vector_count);
+    self->target_vectors = self->options.target == TARGET_NONE ? self->vectors : take(cursor, self->vector_count);
     self->mask = self->options.sparse ? take(cursor, n) : NULL;
 }
 
@@ -58,7 +60,10 @@ static void place_work(Learner *self, Cursor *cursor, size_t capacity)
     self->goal = take(cursor, options->atoms * capacity);
     self->noisy_online = options->noisy ? take(cursor, self->mean_count) : NULL;
     self->noisy_target = options->noisy ? take(cursor, self->mean_count) : NULL;
-    self->grad = options->max_grad_norm > 0 || options->dynamic ? take(cursor, self->param_count) : NULL;
+    float **divided[] = {&self->divided, &self->divided_before, &self->divided_target};
+    for (size_t i = 0; i < 3; i++)
+        *divided[i] = options->spectral ? take(cursor, self->param_count) : NULL;
+    self->grad = options->max_grad_norm > 0 || options->dynamic || options->spectral ? take(cursor, self->param_count) : NULL;
     for (size_t part = 0; part < learner_parts(self, capacity); part++) {
         Scratch *own = &self->scratch[part];
         own->chosen = take(cursor, options->atoms * LANES);
@@ -137,6 +142,11 @@ bool learner_create(Learner *self, const Options *options, size_t batch)
         };
         layer->bias = layer->weight + layer->rows * round_up(layer->columns);
         self->param_count = layer->bias + round_up(out);
+        if (options->spectral && !head) {
+            layer->left = self->vector_count;
+            layer->right = layer->left + round_up(out);
+            self->vector_count = layer->right + round_up(in);
+        }
         self->widest = larger(self->widest, larger(round_up(in), round_up(out)));
         in = out;
     }

@@ -20,7 +20,8 @@ typedef enum { HEAD_Q, HEAD_C51, HEAD_QR, HEAD_HL_GAUSS } Head;
 typedef struct {
     size_t obs, actions, hidden_layers, hidden[MAX_LAYERS - 1];
     bool normalize, layer_norm, dueling, double_q, huber, radam, munchausen, noisy, sparse;
-    bool dynamic; /* `sparse`, with masks that somebody moves */
+    bool dynamic;  /* `sparse`, with masks that somebody moves */
+    bool spectral; /* hidden weights are divided by their largest singular value, see spectral.h */
     Target target;
     Head head;
     size_t atoms; /* outputs per action, N: 1 of HEAD_Q */
@@ -38,6 +39,7 @@ typedef struct {
     bool head;
     size_t rows, columns; /* of the stored weights */
     size_t weight, bias;  /* offsets in floats from the start of the parameters */
+    size_t left, right;   /* of `spectral`, from the start of the vectors: [out], [in] */
     /* Workspace, matrices with a row per sample: */
     float *input;       /* [B, in] */
     float *normal;      /* [B, out] what LayerNorm made of the outputs */
@@ -75,6 +77,8 @@ typedef struct {
     size_t mean_count; /* parameters without the deviations of noisy layers, which follow in the same order */
     float *param, *target;     /* target == param without a target network */
     float *moment1, *moment2;  /* Adam's */
+    size_t vector_count;
+    float *vectors, *target_vectors; /* of `spectral`: singular vectors of the hidden weights */
     float *mean, *inverse_std; /* of the observations, [O] and zeros up to a BLOCK */
     float *mask; /* of `sparse`: 0 where a parameter, which is 0, never moves, else 1; padding is 0; NULL: all move */
 
@@ -91,7 +95,8 @@ typedef struct {
     float *goal;       /* what the head learns, [N][capacity] */
     const float *acts; /* the online network as it is now: self->param, or with noise */
     float *noisy_online, *noisy_target; /* [mean_count] of noisy layers */
-    float *grad;       /* gradients of all parameters, where their norm is clipped or masks move */
+    float *divided, *divided_before, *divided_target; /* [param_count] of `spectral`; before: this update's iteration */
+    float *grad;       /* gradients of all parameters, where their norm is clipped, masks move or weights are divided */
     Scratch own, scratch[CREW_MOST]; /* of this thread; of every one */
     size_t threads;    /* that large updates may be shared by; the result does not depend on it */
     Pace pace;

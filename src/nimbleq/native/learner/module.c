@@ -39,17 +39,18 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     static char *names[] = {"obs", "actions", "hidden", "batch", "normalize", "layer_norm", "dueling", "double", "huber",
                             "radam", "target", "target_every", "lr_updates", "obs_clip", "tau", "lr", "lr_end", "adam_eps",
                             "max_grad_norm", "reward_scale", "head", "atoms", "v_min", "v_max", "munchausen", "munchausen_alpha",
-                            "munchausen_tau", "munchausen_clip", "noisy", "smoothing", "sparse", "dynamic", NULL};
+                            "munchausen_tau", "munchausen_clip", "noisy", "smoothing", "sparse", "dynamic", "spectral", NULL};
     Options o = {0};
     Py_ssize_t obs, actions, batch, atoms;
     PyObject *hidden;
-    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy, sparse, dynamic;
+    int normalize, layer_norm, dueling, double_q, huber, radam, target, head, munchausen, noisy, sparse, dynamic, spectral;
     long long target_every, lr_updates;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdpp", names, &obs, &actions, &PyTuple_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$nnO!nppppppiLLdddddddinddpdddpdppp", names, &obs, &actions, &PyTuple_Type,
                                      &hidden, &batch, &normalize, &layer_norm, &dueling, &double_q, &huber, &radam,
                                      &target, &target_every, &lr_updates, &o.obs_clip, &o.tau, &o.lr, &o.lr_end, &o.adam_eps,
                                      &o.max_grad_norm, &o.reward_scale, &head, &atoms, &o.v_min, &o.v_max, &munchausen,
-                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing, &sparse, &dynamic))
+                                     &o.munchausen_alpha, &o.munchausen_tau, &o.munchausen_clip, &noisy, &o.smoothing, &sparse, &dynamic,
+                                     &spectral))
         return NULL;
     const bool bins = head == HEAD_C51 || head == HEAD_HL_GAUSS;
     if (head < HEAD_Q || head > HEAD_HL_GAUSS || atoms < 1 + bins || (head == HEAD_Q && atoms > 1)) {
@@ -64,7 +65,7 @@ static PyObject *learner_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     o.obs = (size_t)obs, o.actions = (size_t)actions;
     o.normalize = normalize, o.layer_norm = layer_norm, o.dueling = dueling, o.double_q = double_q, o.huber = huber;
     o.radam = radam, o.munchausen = munchausen, o.noisy = noisy, o.sparse = sparse;
-    o.dynamic = sparse && dynamic;
+    o.dynamic = sparse && dynamic, o.spectral = spectral;
     o.head = (Head)head, o.atoms = (size_t)atoms;
     o.target = (Target)target, o.target_every = target_every, o.lr_updates = lr_updates;
     if (!read_hidden(hidden, &o))

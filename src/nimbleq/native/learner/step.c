@@ -9,6 +9,7 @@
 #include "learner.h"
 #include "loss.h"
 #include "noisy.h"
+#include "spectral.h"
 
 /* Updates each way, and after how many updates they are tried again. */
 #define TRIALS 8
@@ -21,6 +22,7 @@ typedef struct {
     const float *obs;         /* [size, O] */
     const Imitation *towards; /* or NULL */
     const float *online, *target; /* the networks as they are now, with noise if there is any */
+    const float *chooser;         /* the online network as it selects in s' */
     const float *noise;           /* its factors in the online network, of all layers, or NULL */
     size_t size, parts;
     float *abs_td; /* [size] */
@@ -190,13 +192,14 @@ static void part_passes(void *context, size_t part)
         return;
     const FloatMode mode = flush_denormals();
     Learner view = view_of(update->self, part, range.first);
-    view.acts = update->online;
     const Options *options = &view.options;
     const size_t stride = view.capacity, outputs = options->actions * options->atoms;
     if (update->batch != NULL) {
         const Batch batch = batch_from(update->batch, options, range.first);
+        view.acts = update->chooser;
         find_goal(&view, update->target, &batch, range.count);
     }
+    view.acts = update->online;
     forward(&view, view.acts, update->obs + range.first * options->obs, range.count);
     if (update->towards != NULL)
         copy_rows(view.outputs, view.q, outputs, range.count, stride);
@@ -275,7 +278,7 @@ static void begin_step(Update *update)
     update->arrays = (AdamArrays){self->param, self->moment1, self->moment2, self->target};
     update->step = options->radam ? radam_step(lr, options->adam_eps, tau, self->updates)
                                   : adam_step(lr, options->adam_eps, tau, self->updates);
-    update->waits = options->max_grad_norm > 0 || self->halted;
+    update->waits = options->max_grad_norm > 0 || self->halted || options->spectral;
 }
 
 /* From all gradients, where the parameters waited for them, to the end of a step. */
@@ -283,6 +286,8 @@ static void end_step(Update *update)
 {
     Learner *self = update->self;
     const Options *options = &self->options;
+    if (options->spectral)
+        divided_gradient(self);
     if (options->max_grad_norm > 0) {
         /* As torch.nn.utils.clip_grad_norm_; a NaN norm must not look like "no clipping". */
         const float factor = (float)options->max_grad_norm / (gradient_norm(self, update->noise != NULL) + 1e-6f);
@@ -294,8 +299,11 @@ static void end_step(Update *update)
         crew_share(update->parts, part_moves, update);
     }
     self->updates++;
-    if (options->target == TARGET_HARD && self->updates % options->target_every == 0)
+    const bool copies = options->target == TARGET_HARD && self->updates % options->target_every == 0;
+    if (copies)
         memcpy(self->target, self->param, self->param_count * sizeof *self->param);
+    if (copies || options->target == TARGET_POLYAK)
+        memcpy(self->target_vectors, self->vectors, self->vector_count * sizeof *self->vectors);
 }
 
 static void take_step(Update *update)
@@ -321,6 +329,22 @@ void learner_set_noise(Learner *self, const float *noise)
         with_noise(self, self->param, noise, self->noisy_online);
 }
 
+/* The online network of an update with divided weights. */
+static void learn_divided(Learner *self)
+{
+    iterate(self);
+    divide(self, self->param, self->vectors, self->divided);
+}
+
+/* What is asked for Q-values. */
+static const float *playing(Learner *self)
+{
+    if (!self->options.spectral)
+        return self->acts;
+    divide(self, self->param, self->vectors, self->divided); /* somebody may have written other weights */
+    return self->divided;
+}
+
 void learner_update(Learner *self, const Batch *batch, const Imitation *towards, size_t size, float *abs_td)
 {
     const FloatMode mode = flush_denormals();
@@ -328,6 +352,12 @@ void learner_update(Learner *self, const Batch *batch, const Imitation *towards,
         .self = self, .batch = batch, .obs = batch->obs, .towards = towards, .online = self->param,
         .target = self->target, .size = size, .abs_td = abs_td,
     };
+    if (self->options.spectral) {
+        divide(self, self->target, self->target_vectors, self->divided_target);
+        divide(self, self->param, self->vectors, self->divided_before);
+        learn_divided(self);
+        update.online = self->divided, update.target = self->divided_target;
+    }
     if (batch->noise != NULL) {
         update.noise = batch->noise + noise_count(self);
         learner_set_noise(self, update.noise);
@@ -335,6 +365,7 @@ void learner_update(Learner *self, const Batch *batch, const Imitation *towards,
         if (self->target != self->param)
             with_noise(self, self->target, batch->noise, self->noisy_target), update.target = self->noisy_target;
     }
+    update.chooser = self->options.spectral ? self->divided_before : update.online;
     take_step(&update);
     self->acts = self->param;
     restore_float_mode(mode);
@@ -343,7 +374,10 @@ void learner_update(Learner *self, const Batch *batch, const Imitation *towards,
 void learner_imitate(Learner *self, const float *obs, const Imitation *towards, size_t size)
 {
     const FloatMode mode = flush_denormals();
-    take_step(&(Update){.self = self, .obs = obs, .towards = towards, .online = self->param, .size = size});
+    if (self->options.spectral)
+        learn_divided(self);
+    const float *online = self->options.spectral ? self->divided : self->param;
+    take_step(&(Update){.self = self, .obs = obs, .towards = towards, .online = online, .size = size});
     restore_float_mode(mode);
 }
 
@@ -361,6 +395,7 @@ void learner_move(Learner *self)
 void learner_q(Learner *self, const float *obs, size_t count, float *q)
 {
     const FloatMode mode = flush_denormals();
+    self->acts = playing(self);
     const size_t actions = self->options.actions, stride = self->capacity;
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;
@@ -376,6 +411,7 @@ void learner_q(Learner *self, const float *obs, size_t count, float *q)
 void learner_act(Learner *self, const float *obs, size_t count, int64_t *action)
 {
     const FloatMode mode = flush_denormals();
+    self->acts = playing(self);
     const size_t stride = self->capacity;
     for (size_t first = 0; first < count; first += stride) {
         const size_t rows = count - first < stride ? count - first : stride;

@@ -111,6 +111,7 @@ class NativeLearner:
             smoothing=network.smoothing,
             sparse=network.sparsity > 0,
             dynamic=network.sparsity_mode == "dynamic",
+            spectral=network.spectral_norm,
         )
         self._noise = Noise(spec, network, seed) if network.noisy else None
         self._state = np.frombuffer(self._core, np.float32)
@@ -124,6 +125,8 @@ class NativeLearner:
         if network.normalize_obs:
             self._online |= stats
             self._target |= stats if self._target else {}  # both networks normalise with the same statistics
+        for group in (self._online, self._target) if self._target else (self._online,):
+            group |= layout.vectors(network, spec)
         initial = initial_weights(spec, network, seed)
         self._sparse: Masks | None = None
         if network.sparsity:

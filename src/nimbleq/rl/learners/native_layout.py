@@ -81,6 +81,16 @@ class Layout:
         """View of what comes next: a vector."""
         return View(self._take(size), (size,))
 
+    def vectors(self, network: NetworkConfig, spec: EnvSpec) -> dict[str, View]:
+        """Views of what comes next: the singular vectors of hidden layers, where weights are divided by their norm."""
+        views: dict[str, View] = {}
+        inputs = spec.obs.shape[0]
+        for i, outputs in enumerate(network.hidden if network.spectral_norm else ()):
+            name = f"body.{i * (3 if network.layer_norm else 2)}"
+            views |= {f"{name}.left": self.vector(outputs), f"{name}.right": self.vector(inputs)}
+            inputs = outputs
+        return views
+
     def _take(self, size: int) -> Array:
         part = self.memory[self.used : self.used + size]
         self.used += -(-size // self.block) * self.block

@@ -193,6 +193,7 @@ def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
         ("dueling", not network.dueling, "off"),
         ("noisy", not network.noisy, "off"),
         ("sparsity", not network.sparsity, "0"),
+        ("spectral_norm", not network.spectral_norm, "off"),
     ):
         if not holds:
             return f"the setting network.{name} must be {wanted} with stream, not {getattr(network, name)}"

@@ -55,11 +55,15 @@ class GraphBuilder:
         return self.add(ops.Linear(*names), name, x)
 
     def layer(self, path: str) -> tuple[Array, Array]:
-        """Weight and bias of a layer; of a noisy one the means."""
+        """Weight and bias of a layer; of a noisy one the means, of a spectral one the divided weight."""
         for sigma in (f"{path}.weight_sigma", f"{path}.bias_sigma"):
             if sigma in self._given:
                 self._read.add(sigma)
-        return self.given(f"{path}.weight"), self.given(f"{path}.bias")
+        weight, bias = self.given(f"{path}.weight"), self.given(f"{path}.bias")
+        if not self.has(f"{path}.left"):
+            return weight, bias
+        left, right = (self.given(f"{path}.{side}").astype(np.float64) for side in ("left", "right"))
+        return weight / (left @ weight.reshape(len(weight), -1) @ right), bias
 
     def remember(self, units: int) -> None:
         """Give the graph a state of so many numbers; a node makes the next one."""

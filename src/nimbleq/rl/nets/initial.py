@@ -13,6 +13,7 @@ from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array
 
 _BITS = 24  # of a random float32
+_STEPS = 20  # of power iteration
 
 
 def initial_weights(spec: EnvSpec, config: NetworkConfig, seed: int) -> dict[str, Array]:
@@ -30,11 +31,27 @@ def initial_weights(spec: EnvSpec, config: NetworkConfig, seed: int) -> dict[str
         bound = inputs**-0.5
         weights[f"{name}.weight"] = _uniform(numbers, (outputs, inputs), bound if config.noisy else _bound(inputs))
         weights[f"{name}.bias"] = _uniform(numbers, (outputs,), bound)
+        if config.spectral_norm and name.startswith("body."):
+            weights[f"{name}.left"], weights[f"{name}.right"] = leading_vectors(weights[f"{name}.weight"])
         if config.noisy:
             sigma = np.float32(config.noisy_sigma * bound)
             weights[f"{name}.weight_sigma"] = np.full((outputs, inputs), sigma)
             weights[f"{name}.bias_sigma"] = np.full(outputs, sigma)
     return weights
+
+
+def leading_vectors(weight: Array) -> tuple[Array, Array]:
+    """About the singular vectors of the largest singular value, ``float32[out]`` and ``float32[in]`` of ``[out, in]``.
+
+    Power iteration [1802.05957, algorithm 1] that begins with equal numbers.
+    """
+    left = np.full(len(weight), len(weight) ** -0.5, np.float32)
+    for _ in range(_STEPS):
+        right = weight.T @ left
+        right /= max(float(np.linalg.norm(right)), 1e-12)
+        left = weight @ right
+        left /= max(float(np.linalg.norm(left)), 1e-12)
+    return left, right
 
 
 def _layers(spec: EnvSpec, config: NetworkConfig) -> Iterator[tuple[str, int, int]]:

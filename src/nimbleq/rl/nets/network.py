@@ -14,7 +14,9 @@ from nimbleq.graph.space import Box, leaves
 from nimbleq.rl.nets.heads.headed import HeadedNetwork
 from nimbleq.rl.nets.heads.table import head_named
 from nimbleq.rl.nets.noisy import NoisyLinear
+from nimbleq.rl.nets.spectral import SpectralLinear
 from nimbleq.rl.nets.torsos.mixed import MixedTorso, make_torso
+from nimbleq.rl.nets.torsos.table import torso_named
 from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Policy
 
@@ -101,8 +103,9 @@ class QNetwork(HeadedNetwork):
         with torch.no_grad():
             width = int(self.torso(torch.zeros(1, *spec.obs.shape)).shape[1])
         layers: list[nn.Module] = []
+        divided = config.spectral_norm and not torso_named(config.torso).pictures
         for hidden in config.hidden:
-            layers.append(_linear(width, hidden, config))
+            layers.append(SpectralLinear(width, hidden) if divided else _linear(width, hidden, config))
             if config.layer_norm:
                 layers.append(nn.LayerNorm(hidden, elementwise_affine=False))
             layers.append(nn.ReLU())

@@ -34,6 +34,8 @@ def _why_not(config: TrainConfig, spec: EnvSpec | None) -> str | None:
         return f"learner.engine xla has no noisy layers{_INSTEAD}"
     if network.sparsity:
         return f"learner.engine xla has no sparse weights{_INSTEAD}"
+    if network.spectral_norm:
+        return f"learner.engine xla has no spectral norms{_INSTEAD}"
     if network.torso not in STRIDES:
         return f"learner.engine xla has no {network.torso} torso, only {', '.join(STRIDES)}{_INSTEAD}"
     if network.space_to_depth > 1 or network.torso_pool:

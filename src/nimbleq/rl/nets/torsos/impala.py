@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +13,6 @@ from nimbleq.rl.nets.builder import GraphBuilder
 from nimbleq.rl.nets.spectral import SpectralConv2d
 from nimbleq.rl.nets.torsos.nodes import MAX_POOL, RELU, Layer, conv, convolved, plain
 from nimbleq.rl.nets.torsos.torso import Torso
-from nimbleq.types import Array
 
 
 class _Residual(nn.Module):
@@ -43,28 +41,20 @@ def _layers(channels: int, config: NetworkConfig) -> list[nn.Module]:
 
 
 def _nodes(config: NetworkConfig) -> list[Layer]:
-    block = [conv(padding=1), plain(MAX_POOL), _residual(config.spectral_norm), _residual(config.spectral_norm)]
+    block = [conv(padding=1), plain(MAX_POOL), _residual(), _residual()]
     return [*block * 3, plain(RELU)]
 
 
-def _residual(spectral: bool) -> Layer:
+def _residual() -> Layer:
     def layer(net: GraphBuilder, x: str, path: str) -> str:
         y = x
         for name in ("first", "second"):
             where = f"{path}.{name}"
             weight, bias = net.layer(where)
-            weight = weight / _norm(net, where, weight) if spectral else weight
             y = convolved(net, net.add(RELU, f"{where}.relu", y), where, weight, bias, 1, 1, 1)
         return net.add(ops.Add(), path, x, y)
 
     return layer
-
-
-def _norm(net: GraphBuilder, path: str, weight: Array) -> Array:
-    """The largest singular value, as the power iteration has it."""
-    left, right = (net.given(f"{path}.{side}").astype(np.float64) for side in ("left", "right"))
-    norm: Array = left @ weight.reshape(len(weight), -1) @ right
-    return norm
 
 
 TORSO = Torso("impala", _layers, _nodes, spectral_norm=True)

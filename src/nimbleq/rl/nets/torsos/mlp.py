@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from nimbleq.rl.nets.torsos.torso import Torso
 
-TORSO = Torso("mlp", lambda channels, config: [], lambda config: [], pictures=False, why_not=lambda *_: None)
+TORSO = Torso(
+    "mlp", lambda channels, config: [], lambda config: [], pictures=False, spectral_norm=True, why_not=lambda *_: None
+)

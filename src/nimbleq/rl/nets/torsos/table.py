@@ -51,3 +51,11 @@ def check_torso(config: TrainConfig) -> None:
     if config.network.spectral_norm and not torso.spectral_norm:
         able = " or ".join(row.name for row in TORSOS.values() if row.spectral_norm)
         raise ConfigError(f"the setting network.spectral_norm must be off, except with the torso {able}, not True")
+    if config.network.spectral_norm and not torso.pictures:
+        for name, on, wanted in (
+            ("network.noisy", config.network.noisy, "off"),
+            ("transfer.source", config.transfer.source, "left out"),
+        ):
+            if on:
+                where = f"with network.spectral_norm and the torso {torso.name}"
+                raise ConfigError(f"the setting {name} must be {wanted} {where}, not {on}")

@@ -37,7 +37,8 @@ class Torso:
         layers: of C channels as PyTorch modules: ``(C, config) → layers``.
         nodes: the same layers in the same order as nodes of a graph; the place of a layer names its weights.
         pictures: it is for pictures.
-        spectral_norm: it can hold the largest singular values of its convolutions at 1.
+        spectral_norm: it can hold the largest singular values of its convolutions, or of the fully connected layers
+            that follow where it has none, at 1.
         why_not: why it cannot read observations of a shape, in one line; None when it can.
     """
 
