@@ -77,18 +77,20 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     def graph() -> Any:
         return nimbleq.to_graph(network, spec.obs)
 
+    policy = graph()
+
     def compress() -> None:
         distill = DistillConfig(rounds=1, updates=5, last_updates=5, episodes=2, states=50)
         config = CompressConfig(0.1, hidden=((4,),), select_episodes=4, max_episodes=8, distill=distill)
         with Evaluator(nimbleq.EnvConfig(max_episode_steps=30)) as evaluate:
-            search(graph(), evaluate, config)
+            search(policy, evaluate, config)
 
     def certify() -> None:
         with Evaluator(nimbleq.EnvConfig(max_episode_steps=30)) as evaluate:
-            nimbleq.certify(graph(), graph(), evaluate, 0.1, max_episodes=8)
+            nimbleq.certify(policy, policy, evaluate, 0.1, max_episodes=8)
 
     obs = np.zeros((2, 4), np.float32)
-    nimbleq.save_artefact(folder / "artefact", graph(), obs, {})
+    nimbleq.save_artefact(folder / "artefact", policy, obs, {})
     return {
         "EnvConfig": nimbleq.EnvConfig,
         "TrainConfig": nimbleq.TrainConfig,
@@ -96,12 +98,12 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
         "preset": lambda: nimbleq.preset("CartPole-v1"),
         "train": train,
         "to_graph": graph,
-        "Graph": lambda: replace(graph()),
-        "interpret": lambda: nimbleq.interpret(graph(), obs),
-        "save_artefact": lambda: nimbleq.save_artefact(folder / "another", graph(), obs, {}),
+        "Graph": lambda: replace(policy),
+        "interpret": lambda: nimbleq.interpret(policy, obs),
+        "save_artefact": lambda: nimbleq.save_artefact(folder / "another", policy, obs, {}),
         "load_artefact": lambda: nimbleq.load_artefact(folder / "artefact"),
-        "emit_c": lambda: nimbleq.emit_c(graph(), "policy"),
-        "Runtime": lambda: nimbleq.Runtime(graph()).act(obs[0]),
+        "emit_c": lambda: nimbleq.emit_c(policy, "policy"),
+        "Runtime": lambda: nimbleq.Runtime(policy).act(obs[0]),
         next(name for name in nimbleq.__all__ if name.startswith("compress")): compress,
         "certify": certify,
     }

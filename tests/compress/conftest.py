@@ -85,8 +85,9 @@ class Balance:
             obs = state[alive].astype(np.float32)
             seen.append(obs)
             action = policy(obs)
-            explore = [(noise[i].random(), noise[i].integers(2)) for i in np.flatnonzero(alive)]
-            action = np.array([b if a < epsilon else c for (a, b), c in zip(explore, action, strict=True)])
+            if epsilon > 0:
+                explore = [(noise[i].random(), noise[i].integers(2)) for i in np.flatnonzero(alive)]
+                action = np.array([b if a < epsilon else c for (a, b), c in zip(explore, action, strict=True)])
             x, v, angle, spin = state[alive].T
             push = 2.0 * action - 1.0
             spin = spin + 0.05 * (12 * angle - 6 * push)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph, Node
 from nimbleq.graph.tensor import UINT8, TensorType
@@ -99,3 +102,12 @@ def pictures_and_numbers() -> Graph:
         Node(ops.ArgMax(), ("q",), "action"),
     )
     return Graph({"obs": TensorType((43,))}, nodes, ("q", "action"), weights)
+
+
+def in_one_unit(graphs: Sequence[Graph], **options: Any) -> dict[str, str]:
+    """The C of all, as ``net0``, ``net1`` …, their code in one file: a processor's headers, a MB, are read once."""
+    files: dict[str, str] = {}
+    for index, graph in enumerate(graphs):
+        files |= emit_c(graph, f"net{index}", **options)
+    headers = {name: text for name, text in files.items() if name.endswith(".h")}
+    return {**headers, "nets.c": "".join(text for name, text in files.items() if name.endswith(".c"))}

@@ -36,7 +36,6 @@ def build(folder: str, tmp_path: Path, march: str, *flags: str) -> Path:
     sources = [str(NATIVE / folder / "step.c"), str(NATIVE / folder / "layout.c"), str(driver)]
     command = [
         str(COMPILER),
-        "-g",
         f"-march={march}",
         *WARNINGS,
         *flags,
@@ -69,4 +68,4 @@ def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [pytest.param(each, marks=LONG.get(each, ())) for each in LINES])
 def test_sanitizers_are_silent(folder: str, tmp_path: Path) -> None:
     """Unoptimised: unrolled code under sanitizers takes minutes to compile."""
-    run(build(folder, tmp_path, "x86-64", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+    run(build(folder, tmp_path, "x86-64", "-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))

@@ -22,7 +22,7 @@ from nimbleq.graph.artefact import network_interface
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.tensor import UINT8, TensorType
-from tests.deploy.nets import int_conv, int_mlp, mlp
+from tests.deploy.nets import in_one_unit, int_conv, int_mlp, mlp
 from tests.strategies import Numbers, random_graph, random_obs
 
 GCC, CLANG = shutil.which("gcc"), shutil.which("clang")
@@ -43,10 +43,7 @@ BUILDS = [
 
 def compiled(graphs: Sequence[Graph], compiler: str, flags: Sequence[str], folder: Path) -> Path:
     """All graphs in one library, as ``net0``, ``net1`` …"""
-    files: dict[str, str] = {}
-    for index, graph in enumerate(graphs):
-        files |= emit_c(graph, f"net{index}", "a test")
-    return compile_library(files, folder / "nets.so", compiler, flags)
+    return compile_library(in_one_unit(graphs), folder / "nets.so", compiler, flags)
 
 
 def assert_agrees(graph: Graph, library: Path, name: str, count: int = 200) -> None:
@@ -182,9 +179,8 @@ def test_no_undefined_behaviour_and_no_bad_access(flags: tuple[str, ...], tmp_pa
             lines.append(f"bad |= net{index}_act(obs) < 0; bad |= net{index}_q(obs, q) < 0;")
         lines.append("free(obs); }")
     (tmp_path / "main.c").write_text("\n".join([*lines, "return bad; }\n"]))
-    for index, graph in enumerate(graphs):
-        for file, text in emit_c(graph, f"net{index}").items():
-            (tmp_path / file).write_text(text)
+    for file, text in in_one_unit(graphs).items():
+        (tmp_path / file).write_text(text)
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     build = [str(GCC), "-std=c99", *flags, *sanitize, "-o", "run", *sorted(p.name for p in tmp_path.glob("*.c"))]
     made = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +30,12 @@ pytestmark = pytest.mark.skipif(
 )
 COUNT = 2500
 """Observations of one file; four files make 10,000."""
+SCALES = (0.01, 3.0, 0.0, np.random.default_rng(1).exponential(size=(COUNT, 1)))
+"""Of a file each: near, far, constant and mixed observations."""
 
 
-def instructions(graph: Graph, folder: Path, skips: bool) -> list[int]:
-    """Of a whole program that decides `COUNT` times, for files of near, far, constant and mixed observations."""
+def instructions(graph: Graph, folder: Path, skips: bool, scales: Sequence[Any] = SCALES) -> list[int]:
+    """Of a whole program that decides `COUNT` times, for a file of each scale."""
     for file, text in emit_c(graph, "net", isas=(AVX2,), skips=skips).items():
         (folder / file).write_text(text)
     size = graph.obs_type.size
@@ -51,7 +55,7 @@ int main(int argc, char **argv)
     command = ["gcc", "-std=c99", "-O3", "-mavx2", "-mfma", "-mbmi2", "-o", "main", "main.c", "net.c"]
     subprocess.run(command, cwd=folder, check=True)
     counts, rng = [], np.random.default_rng(0)
-    for index, scale in enumerate((0.01, 3.0, 0.0, rng.exponential(size=(COUNT, 1)))):
+    for index, scale in enumerate(scales):
         (rng.normal(size=(COUNT, size)) * scale).astype(np.float32).tofile(folder / f"{index}.bin")
         tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "./main", f"{index}.bin"]
         done = subprocess.run(tool, cwd=folder, capture_output=True, text=True, check=True)
@@ -82,4 +86,4 @@ def test_masks_are_refused() -> None:
 @pytest.mark.parametrize("graph", [mlp(4, 64, 64, 5), int_mlp(4, 70, 96, 5)], ids=["float", "int8"])
 def test_every_observation_takes_as_many_instructions(graph: Graph, tmp_path: Path) -> None:
     assert len(set(instructions(graph, tmp_path, skips=False))) == 1
-    assert len(set(instructions(graph, tmp_path, skips=True))) > 1
+    assert len(set(instructions(graph, tmp_path, skips=True, scales=SCALES[1:3]))) > 1

@@ -31,7 +31,7 @@ from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import UINT8
 from nimbleq.graph.weight import Storage
-from tests.deploy.nets import int_conv, int_mlp, mlp, pictures_and_numbers
+from tests.deploy.nets import in_one_unit, int_conv, int_mlp, mlp, pictures_and_numbers
 from tests.strategies import random_graph, random_obs
 
 WARNINGS = (
@@ -82,9 +82,10 @@ def write(graphs: Sequence[Graph], folder: Path) -> list[str]:
 
 
 def write_together(graphs: Sequence[Graph], folder: Path) -> str:
-    """The policies in one file, for which a compiler reads the processor's headers, a MB of them, once."""
-    (folder / "all.c").write_text("".join((folder / file).read_text() for file in write(graphs, folder)))
-    return "all.c"
+    """The policies in ``folder``; name of the one C file."""
+    for file, text in in_one_unit(graphs).items():
+        (folder / file).write_text(text)
+    return "nets.c"
 
 
 NATIVE = [("gcc", ("-march=native",)), ("clang", ("-march=native", "-Wcomma", "-Wunreachable-code"))]
@@ -161,7 +162,7 @@ def test_nothing_is_linked(tmp_path: Path) -> None:
         command = [gcc, "-std=c99", "-O3", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", *flags, "-c"]
         subprocess.run([*command, file], cwd=tmp_path, check=True)
         shown = subprocess.run(
-            ["nm", "--undefined-only", "all.o"], cwd=tmp_path, capture_output=True, text=True, check=True
+            ["nm", "--undefined-only", "nets.o"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         symbols = {line.split()[-1] for line in shown.stdout.splitlines() if " U " in line}
         assert symbols <= {"_GLOBAL_OFFSET_TABLE_"}

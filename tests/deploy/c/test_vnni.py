@@ -12,7 +12,7 @@ from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import AVX2, AVX2_VNNI, isas_of_this_machine
 from nimbleq.deploy.toolchain import compile_library
 from tests.deploy.c.test_c import GCC, assert_agrees
-from tests.deploy.nets import int_conv, int_mlp
+from tests.deploy.nets import in_one_unit, int_conv, int_mlp
 from tests.strategies import random_graph
 
 NATIVE = AVX2_VNNI in isas_of_this_machine()
@@ -31,10 +31,8 @@ def test_the_interpreters_integers(tmp_path: Path) -> None:
         int_conv(16, (0, 0), high=255),
         random_graph(np.random.default_rng(1), numbers="int", obs="image"),
     ]
-    files: dict[str, str] = {}
-    for index, graph in enumerate(graphs):
-        files |= emit_c(graph, f"net{index}", isas=(AVX2_VNNI,))
-    text = "".join(files.values())
+    files = in_one_unit(graphs, isas=(AVX2_VNNI,))
+    text = files["nets.c"]
     for kernel in ("_linear_quads_u8(t", "_linear_dot_u8(t", "_conv_u8(t"):
         assert kernel in text, kernel
     library = compile_library(files, tmp_path / "nets.so", str(GCC), ("-O1", "-march=native", *EMULATED))

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import AVX2, isas_of_this_machine
 from nimbleq.deploy.targets.c.ops.avx2.words import _neighbours, words
 from nimbleq.deploy.toolchain import compile_library
 from nimbleq.graph import ops
 from nimbleq.graph.graph import Graph
 from tests.deploy.c.test_c import CLANG, GCC, assert_agrees
-from tests.deploy.nets import int_mlp
+from tests.deploy.nets import in_one_unit, int_mlp
 
 BUILDS = [
     pytest.param(GCC, ("-O1", "-march=native"), id="gcc"),
@@ -49,10 +48,8 @@ def test_the_interpreters_integers(compiler: str, flags: Sequence[str], tmp_path
         requantized(int_mlp(5, 64, 33, 12, 3), -7, -128, 127, True),
         requantized(int_mlp(3, 40, 63, 2), 11, 5, 200, False),
     ]
-    files: dict[str, str] = {}
-    for index, graph in enumerate(graphs):
-        files |= emit_c(graph, f"net{index}", isas=(AVX2,))
-    text = "".join(files.values())
+    files = in_one_unit(graphs, isas=(AVX2,))
+    text = files["nets.c"]
     for part in ("_linear_walk_i8(t", "_linear_dot_i16(t", "_WORDS, "):
         assert text.count(part) > 1, part
     library = compile_library(files, tmp_path / "nets.so", compiler, flags)

@@ -52,7 +52,7 @@ def tree_policy(kind: type[ops.Op], depth: int, leaves: Leaves, seed: int = 0) -
     ("kind", "depth", "leaves", "masked"),
     [
         pytest.param(ops.ObliqueTree, 2, "actions", False, marks=pytest.mark.long),
-        (ops.ObliqueTree, 2, "rows", True),
+        pytest.param(ops.ObliqueTree, 2, "rows", True, marks=pytest.mark.long),
         pytest.param(ops.ObliqueTree, 5, "rows", False, marks=pytest.mark.targets),
         pytest.param(ops.AxisTree, 4, "actions", True, marks=pytest.mark.long),
         pytest.param(ops.AxisTree, 1, "rows", False, marks=pytest.mark.targets),

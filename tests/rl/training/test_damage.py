@@ -69,7 +69,14 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return config, run.checkpoint
 
 
-@pytest.mark.parametrize("kind", KINDS)
+DAMAGED = [
+    *(("vectors", kind) for kind in KINDS),
+    ("pictures", "flip"),
+    *(pytest.param("pictures", kind, marks=pytest.mark.long) for kind in KINDS if kind != "flip"),
+]
+
+
+@pytest.mark.parametrize(("stopped", "kind"), DAMAGED, indirect=["stopped"])
 def test_no_damage_to_any_file_of_a_checkpoint_is_resumed_from(
     stopped: tuple[TrainConfig, Path], tmp_path: Path, kind: str
 ) -> None:
