@@ -67,7 +67,12 @@ def test_the_teacher_catches_everything_it_can_reach() -> None:
     assert Catch()(GraphPolicy(catcher()), range(200)).returns.mean() > 0.95
 
 
-@pytest.mark.parametrize("kind", [kind for kind, row in STUDENTS.items() if row.image])
+LONG = {"shufflenet": pytest.mark.long}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind, row in STUDENTS.items() if row.image]
+)
 def test_a_compact_student_learns_to_catch_also_in_integers(kind: str) -> None:
     config = DistillConfig(rounds=1, updates=250, last_updates=450, batch_size=128, episodes=100, states=700)
     context = Context(catcher(), Catch(), config)

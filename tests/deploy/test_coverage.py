@@ -170,8 +170,8 @@ def test_weights_of_every_format_are_tried() -> None:
 QUICK = {"c", "onnx"}
 ROWS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.targets]) for name in TARGETS]
 """The others, which take toolchains of their own, in `make test-targets` only."""
-LONG = dict.fromkeys(("Conv2d", "Linear", "ObliqueTree", "AxisTree"), pytest.mark.long)
-"""What takes ten seconds or more to compile."""
+LONG = dict.fromkeys(("Conv2d", "Linear", "ObliqueTree", "AxisTree", "Dequantize", "Requantize"), pytest.mark.long)
+"""What takes five seconds or more to compile."""
 
 
 OBSERVATIONS = {"avr": 6, "arduino": 6}

@@ -61,7 +61,16 @@ def linear_policy(number: str, bits: int, exponents: str = "power4", seed: int =
     return Graph({"obs": TensorType((8,))}, nodes, (Q, ACTION), weights, storage)
 
 
-@pytest.mark.parametrize(("number", "bits"), [("int6", 10), ("int3", 16), ("ternary", 8), ("log2", 9), ("apot4", 12)])
+@pytest.mark.parametrize(
+    ("number", "bits"),
+    [
+        ("int6", 10),
+        ("log2", 9),
+        ("apot4", 12),
+        pytest.param("int3", 16, marks=pytest.mark.long),
+        pytest.param("ternary", 8, marks=pytest.mark.long),
+    ],
+)
 def test_a_linear_policy_stores_weights_biases_and_exponents_only(number: str, bits: int, tmp_path: Path) -> None:
     graph = linear_policy(number, bits)
     assert cost(graph).size_bytes == FORMATS[number].nbytes(32) + 3 + 4
@@ -74,7 +83,7 @@ def test_the_smallest_linear_policy_of_36_weights_takes_31_bytes() -> None:
     assert cost(linear_policy("int6", 10)).size_bytes == 31
 
 
-@pytest.mark.parametrize("exponents", ["power4", "power5"])
+@pytest.mark.parametrize("exponents", [pytest.param("power4", marks=pytest.mark.long), "power5"])
 def test_quantizing_by_powers_of_two_is_exact_for_every_float(exponents: str, tmp_path: Path) -> None:
     """Halves, tiny and huge numbers, signed zeros and subnormal numbers among them."""
     graph = linear_policy("int8", 16, exponents)
@@ -87,7 +96,9 @@ def test_quantizing_by_powers_of_two_is_exact_for_every_float(exponents: str, tm
     agree(graph, np.concatenate([halves, near, wild]).astype(np.float32), tmp_path)
 
 
-@pytest.mark.parametrize("number", ["int4", "ternary", "log2", "apot4"])
+@pytest.mark.parametrize(
+    "number", ["ternary", "apot4", *(pytest.param(name, marks=pytest.mark.long) for name in ("int4", "log2"))]
+)
 def test_integer_weights_on_float_activations(number: str, tmp_path: Path) -> None:
     """Weight-only: codes, and a scale for each output behind them."""
     rng = np.random.default_rng(0)
@@ -109,7 +120,7 @@ def test_integer_weights_on_float_activations(number: str, tmp_path: Path) -> No
     agree(graph, rng.normal(size=(100, 8)).astype(np.float32), tmp_path, rounding=True)
 
 
-@pytest.mark.parametrize("shift", [1, 7, 24])
+@pytest.mark.parametrize("shift", [1, pytest.param(7, marks=pytest.mark.long), 24])
 def test_requantizing_by_a_shift(shift: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(shift)
     weights = {

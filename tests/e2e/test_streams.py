@@ -99,7 +99,9 @@ def test_closed_streams(tmp_path: Path) -> None:
     assert shell("nimbleq --help | head -1").stderr == ""
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.long) for name in ("latin-1", "utf-8"))]
+)
 def test_streams_that_cannot_show_every_character(encoding: str) -> None:
     done = shell(f"nimbleq --help && nimbleq export --help && PYTHONIOENCODING={encoding} nimbleq --help")
     assert done.returncode == 0, done.stderr

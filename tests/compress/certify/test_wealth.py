@@ -175,7 +175,9 @@ def test_the_simulation_plays_the_public_test():
         assert made.episodes == (shown.argmax() + 1 if shown.any() else 4_000)
 
 
-@pytest.mark.parametrize("name", ["normal, sd 50", "1 % lose 440", "0.5 % lose 880"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("normal, sd 50", marks=pytest.mark.long), "1 % lose 440", "0.5 % lose 880"]
+)
 def test_the_lower_bound_covers_the_mean(name):
     """At every length at once: the bound of 600 episodes is above the true mean in at most 5 % of the cases."""
     rng, wrong = np.random.default_rng(11), 0

@@ -41,10 +41,10 @@ def largest_difference(one, other):
 @pytest.mark.parametrize(
     ("hidden", "masked", "change", "kind"),
     [
-        ((24, 24), False, {}, "float32"),
+        pytest.param((24, 24), False, {}, "float32", marks=pytest.mark.long),
         ((13,), True, {"max_grad_norm": 0.3}, "float32"),
         ((9, 5, 17), True, {"advantage_weight": 1.0}, "float32"),
-        ((), False, {}, "float32"),
+        pytest.param((), False, {}, "float32", marks=pytest.mark.long),
         ((12,), False, {}, "uint8"),
     ],
 )

@@ -168,10 +168,10 @@ class Stop:
     ("env", "engine"),
     [
         (EnvConfig("Acrobot-v1", 40), "auto"),
-        (EnvConfig("MountainCar-v0", 40), "auto"),
+        pytest.param(EnvConfig("MountainCar-v0", 40), "auto", marks=pytest.mark.long),
         (EnvConfig("FrozenLake-v1", 40, ("is_slippery=False",)), "auto"),
         (EnvConfig("Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3", 40), "auto"),  # masks in info
-        (EnvConfig("Blackjack-v1"), "auto"),
+        pytest.param(EnvConfig("Blackjack-v1"), "auto", marks=pytest.mark.long),
         (EnvConfig("Pendulum-v1", 40, (), 5), "auto"),
         (EnvConfig(f"{HERE}:Mixed"), "auto"),
         (EnvConfig(f"{HERE}:Mixed"), "torch"),

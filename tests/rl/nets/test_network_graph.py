@@ -99,7 +99,7 @@ def test_the_graph_computes_what_the_network_computes(spec: EnvSpec, config: Net
     assert assert_is(network(spec, config), spec).actions == spec.actions
 
 
-@pytest.mark.parametrize("name", ["rainbow", "impala", "wide shuffle"])
+@pytest.mark.parametrize("name", ["rainbow", pytest.param("impala", marks=pytest.mark.long), "wide shuffle"])
 def test_it_folds_to_the_graph_that_tracing_gives(name: str) -> None:
     spec, config = NETWORKS[name]
     module = network(spec, config)

@@ -25,6 +25,7 @@ from nimbleq.rundir import RunDir
 from nimbleq.types import Batch
 from tests.rl.saved import assert_same_run, records
 from tests.rl.training.test_train import Stop
+from tests.rows import rows
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "value collects": {"policy.collects": "value"},
@@ -57,9 +58,11 @@ def batch_for(size: int = 64) -> Batch:
     return Batch(obs[0], action, reward, nothing, obs[1], nothing + 1, action)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_interrupted_and_resumed_equals_uninterrupted(small: TrainConfig, tmp_path: Path, variant: str) -> None:
-    config = paired(small, VARIANTS[variant])
+@pytest.mark.parametrize("changes", rows(VARIANTS, {"policy collects", "linear"}))
+def test_interrupted_and_resumed_equals_uninterrupted(
+    small: TrainConfig, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = paired(small, changes)
     check_settings(config)
     whole, parts = RunDir(tmp_path / "whole"), RunDir(tmp_path / "parts")
     expected = train(config, whole)

@@ -170,6 +170,10 @@ def huber_quantiles(values: Array, fractions: Array) -> Array:
     return low
 
 
+NATIVE = ("c51", "hl-gauss", "qr")
+"""Distributions that C learns, too."""
+
+
 def chain_batch() -> Batch:
     """State 0 → state 1 (reward 0) → end with reward 0 or 2, half each; a second action ends at once with −1."""
     eye = np.eye(2, dtype=np.float32)
@@ -181,7 +185,11 @@ def chain_batch() -> Batch:
 
 @pytest.mark.parametrize(
     ("head", "engine"),
-    [*((head, "torch") for head in DISTRIBUTIONS), *((head, "auto") for head in ("c51", "hl-gauss", "qr"))],
+    [
+        *(pytest.param(head, "torch", marks=pytest.mark.long) for head in NATIVE),
+        *((head, "torch") for head in DISTRIBUTIONS if head not in NATIVE),
+        *((head, "auto") for head in NATIVE),
+    ],
 )
 def test_a_chain_with_a_coin_at_its_end_has_its_known_return_distribution(head: str, engine: str) -> None:
     """Z(1, 0) is 0 or 2, Z(0, 0) is 0 or γ·2 = 1, half each; Z(·, 1) is −1."""

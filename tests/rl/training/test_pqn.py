@@ -97,7 +97,12 @@ def test_an_epoch_holds_every_step_once_with_its_return() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"network.noisy": True}, {"learner.engine": "auto", "learner.optimizer": "adam"}]
+    "changes",
+    [
+        pytest.param({}, marks=pytest.mark.long),
+        {"network.noisy": True},
+        {"learner.engine": "auto", "learner.optimizer": "adam"},
+    ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
     small: TrainConfig, tmp_path: Path, changes: dict[str, object]

@@ -31,7 +31,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(native_available(NetworkConfig()) is not None, reason="the native learner was not compiled")
-@pytest.mark.parametrize("preset", ["dqn", "qr"])
+@pytest.mark.parametrize("preset", ["dqn", pytest.param("qr", marks=pytest.mark.long)])
 def test_cartpole_is_learnt_where_torch_cannot_be_imported(preset: str, tmp_path: Path) -> None:
     words = ["train", "--env", "CartPole-v1", "--preset", preset, "--steps", "20000", "--evaluation.every", "200"]
     command = [sys.executable, "-c", BLOCKED, *words, "--out", str(tmp_path / "run"), "--json"]

@@ -79,7 +79,7 @@ class Picture(Corridor):
         return frame
 
 
-@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("compress", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_images_resume_bit_for_bit(small: TrainConfig, tmp_path: Path, compress: bool) -> None:
     name = "test/Picture-v0"
     gymnasium.register(name, lambda: gymnasium.wrappers.FrameStackObservation(Picture(), 4), max_episode_steps=9)

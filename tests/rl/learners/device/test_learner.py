@@ -212,8 +212,15 @@ class NoStep:
     def step(self) -> None: ...
 
 
-@pytest.mark.parametrize("spec", [SPEC, IMAGE], ids=["vector", "image"])
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize(
+    ("spec", "prioritized"),
+    [
+        pytest.param(SPEC, True, id="vector, prioritized"),
+        pytest.param(IMAGE, False, id="image"),
+        pytest.param(SPEC, False, id="vector", marks=pytest.mark.long),
+        pytest.param(IMAGE, True, id="image, prioritized", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("variant", HEADS)
 def test_nothing_leaves_the_device_and_nothing_is_asked_of_it(
     monkeypatch: pytest.MonkeyPatch, variant: str, prioritized: bool, spec: EnvSpec
