@@ -61,7 +61,7 @@ def measured(cell: Cell, record: Record, results: Path, quick: bool) -> dict[str
         except ImportError as error:
             return {"error": f"needs an extra of pyproject.toml: {error}"}
         except (CellError, NimbleqError) as error:
-            return {"error": str(error)}
+            return {"error": " ".join(str(error).split())}
     if "error" in values:
         raise TypeError(f"{cell.name}: a value named 'error' would make the cell a failed one")
     return values
