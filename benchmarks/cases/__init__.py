@@ -26,7 +26,7 @@ CASES = {
     "sparse": "sparse kernels beside dense ones, and where they cross",
     "binary": "binary observations as bits: replay, and decisions beside dense first layers",
     "td_step": "one TD step beside PyTorch",
-    "sparse_step": "one TD step of a network that is sparse from the start, beside PyTorch",
+    "family_step": "one TD step with each option of the DQN family, beside PyTorch",
     "distill_step": "one step of distillation beside PyTorch",
     "per": "prioritised sampling beside Tianshou",
     "replay_memory": "memory and sampling rate of a replay of Atari frames",

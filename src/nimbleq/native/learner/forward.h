@@ -8,6 +8,10 @@
 #include "bits.h"
 #include "learner.h"
 #include "product.h"
+#include "transpose.h"
+
+/* Outputs from which on a head, whose weights and outputs are turned for it, is a product like any other layer. */
+#define WIDE_HEAD 32
 
 /* obs[count, O], normalised, to the inputs of the first layer. */
 static void pack_obs(Learner *self, const float *obs, size_t count)
@@ -38,6 +42,26 @@ static void head_forward(const Layer *layer, const float *param, float *q, size_
                                                load(element(param + layer->weight, layer->out, n, column_)));
             store(q + n * stride + s, dots + param[layer->bias + n]);
         }
+}
+
+/* The same of a layer with many outputs. */
+static void wide_head_forward(Learner *self, const float *param, size_t count)
+{
+    const Layer *layer = &self->layer[self->layers - 1];
+    const size_t stride = self->capacity;
+    transpose(param + layer->weight, self->own.transposed, layer->out, layer->in, layer->out);
+    row_bits(layer->input, count, layer->in, stride, self->own.bits);
+    product(&(Product){
+        .rows = count, .inner = layer->in, .columns = layer->out,
+        .a = layer->input, .a_stride = stride * BLOCK,
+        .b = self->own.transposed, .b_stride = layer->in * BLOCK,
+        .c = layer->delta, .c_stride = stride * BLOCK,
+        .bias = param + layer->bias, .bits = self->own.bits, .bits_stride = stride,
+    });
+    transpose(layer->delta, self->own.transposed, count, layer->out, stride);
+    for (size_t n = 0; n < layer->out; n++)
+        for (size_t s = 0; s < count; s += LANES)
+            store(self->q + n * stride + s, load(element(self->own.transposed, layer->out, n, s)));
 }
 
 /* q = a + v - mean(a) when dueling [1511.06581 eq. 9], for each of N outputs per action, in the first A N of q[A N + N]. */
@@ -78,7 +102,10 @@ static void forward(Learner *self, const float *param, const float *obs, size_t 
             norm_forward(z, layer->inverse_std, count, layer->out, stride);
         relu_forward(z, next->input, count, layer->out, stride);
     }
-    head_forward(&self->layer[self->layers - 1], param, self->q, count, stride);
+    if (self->layer[self->layers - 1].out < WIDE_HEAD)
+        head_forward(&self->layer[self->layers - 1], param, self->q, count, stride);
+    else
+        wide_head_forward(self, param, count);
     combine_dueling(&self->options, self->q, count, stride);
 }
 

@@ -84,9 +84,8 @@ def moved(kept: Array, weight: Array, gradient: Array, share: float) -> tuple[Ar
         share: of the kept weights that move, rounded down; fewer where fewer places are free.
     """
     count = min(int(share * int(kept.sum())), int((~kept).sum()))
-    return _lowest(np.where(kept, np.abs(weight), np.inf), count), _lowest(
-        np.where(kept, 1.0, -np.abs(gradient)), count
-    )
+    drop = _lowest(np.where(kept, np.abs(weight), np.inf), count)
+    return drop, _lowest(np.where(kept, 1.0, -np.abs(gradient)), count)
 
 
 def _lowest(values: Array, count: int) -> Array:
