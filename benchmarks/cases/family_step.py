@@ -20,7 +20,7 @@ from benchmarks.case import Case, Cell, Context
 from benchmarks.cases.td_step import STACKED, Setup, batches
 from benchmarks.record import Record
 from benchmarks.statistics import PAIRS, interleaved, median, ratio
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.config import with_changes
 from nimbleq.rl.learners.native import NativeLearner
 from nimbleq.rl.learners.sparse_masks import EVERY
@@ -94,7 +94,7 @@ def table(record: Record, names: Sequence[str]) -> str:
     columns = ("TD step", "native, µs", "torch eager, µs", "torch ÷ native", "floor")
     about = (__doc__ or "").split("\n\n", 1)[1].strip()
     lines = ["# One TD step of the family", "", header(*columns), *record.rows(names, row, len(columns))]
-    return "\n".join([*lines, "", record.footnote(), "", about, ""])
+    return "\n".join([*lines, *owed(missed(record)), "", record.footnote(), "", about, ""])
 
 
 def missed(record: Record) -> list[str]:
