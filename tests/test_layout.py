@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,16 @@ def folder_of(module: str) -> str:
     return "/".join(MODULES[module].relative_to(SRC).parts[:2])
 
 
-IMPORTS = {path: tuple(imports(path)) for path in FILES}
-EDGES = {name: {used for used in IMPORTS[path] if used in MODULES} - {name} for name, path in MODULES.items()}
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """The modules that one of ours imports."""
+    return frozenset(imports(path))
+
+
+@cache
+def edges() -> dict[str, set[str]]:
+    """The imports between modules of ours."""
+    return {name: {used for used in imports_of(path) if used in MODULES} - {name} for name, path in MODULES.items()}
 
 
 def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
@@ -134,10 +143,10 @@ def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
 
 def merged(group: Mapping[str, str]) -> dict[str, set[str]]:
     """The imports between groups of modules."""
-    edges: dict[str, set[str]] = {}
-    for module, used in EDGES.items():
-        edges.setdefault(group[module], set()).update(group[other] for other in used)
-    return {name: used - {name} for name, used in edges.items()}
+    found: dict[str, set[str]] = {}
+    for module, used in edges().items():
+        found.setdefault(group[module], set()).update(group[other] for other in used)
+    return {name: used - {name} for name, used in found.items()}
 
 
 def test_circles_are_found() -> None:
@@ -157,7 +166,7 @@ def test_every_kind_of_import_counts(tmp_path: Path) -> None:
 
 
 def test_no_circle_between_files() -> None:
-    assert circles(EDGES) == []
+    assert circles(edges()) == []
 
 
 def test_no_circle_between_rooms() -> None:
@@ -173,14 +182,14 @@ def test_a_room_imports_only_the_rooms_below_it() -> None:
         room = room_of(module)
         if room in TOP:
             continue
-        used = {room_of(name) for name in IMPORTS[path] if name.split(".")[0] == "nimbleq"} - {room}
+        used = {room_of(name) for name in imports_of(path) if name.split(".")[0] == "nimbleq"} - {room}
         used -= next((more for folder, more in ALSO_ALLOWED.items() if module.startswith(folder)), set())
         assert used <= ALLOWED[room], f"{module}: {room} may not import {used - ALLOWED[room]}"
 
 
 def importers(*packages: str) -> list[Path]:
     """The files, from `SRC`, that import one of ``packages``."""
-    found = [path for path, names in IMPORTS.items() if {name.split(".")[0] for name in names} & {*packages}]
+    found = [path for path in FILES if {name.split(".")[0] for name in imports_of(path)} & {*packages}]
     return [path.relative_to(SRC) for path in found]
 
 

@@ -115,13 +115,11 @@ def test_garbage_from_before_a_fork_stays(small: TrainConfig, tmp_path: Path, wo
     gymnasium.register("test/Tidy-v0", Tidy, max_episode_steps=5)
     config = with_changes(small, {"env": EnvConfig("test/Tidy-v0", workers=workers), "steps": 400})
     gc.disable()
-    gc.freeze()  # the garbage of other tests takes a second of every collection
     try:
         Forgotten()
         train(config, RunDir(tmp_path))
     finally:
         gc.enable()
-        gc.unfreeze()
         gc.collect()
         gymnasium.registry.pop("test/Tidy-v0")
 
