@@ -121,7 +121,11 @@ def test_values_of_a_rollout_are_of_legal_actions() -> None:
     "changes",
     [
         *({"network.head": head} for head in PLAIN),
-        *({"network.head": head, "learner.munchausen": True} for head in PLAIN),
+        {"network.head": PLAIN[0], "learner.munchausen": True},
+        *(
+            pytest.param({"network.head": head, "learner.munchausen": True}, marks=pytest.mark.long)
+            for head in PLAIN[1:]
+        ),
         {"network.head": "c51", "network.noisy": True, "network.dueling": True, "replay.prioritized": True},
         PQN,
         {**PQN, "learner.engine": "torch", "learner.optimizer": "radam"},
