@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -38,6 +39,12 @@ def to_dict(config: Any) -> Any:
     return list(config) if isinstance(config, tuple) else config
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """``get_type_hints`` compiles every annotation anew."""
+    return get_type_hints(kind)
+
+
 def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     """The config that `to_dict` wrote.
 
@@ -49,7 +56,7 @@ def from_dict(kind: Any, value: Any, where: str = "") -> Any:
     Raises:
         ConfigError: a setting is unknown or has the wrong type.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = {f.name for f in fields(kind)}
     if not isinstance(value, Mapping) or value.keys() - names:
         extra = ", ".join(sorted(value.keys() - names)) if isinstance(value, Mapping) else repr(value)
