@@ -28,6 +28,7 @@ def test_each_example_is_tested() -> None:
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in named] == []
 
 
+@pytest.mark.long
 def test_own_torch_network(tmp_path: Path) -> None:
     assert "same action as torch on 1000 of 1000" in run("own_torch_network.py", tmp_path)
     assert (tmp_path / "policy.c").exists()

@@ -13,8 +13,6 @@ import pytest
 NATIVE = Path(__file__).parents[2] / "src" / "nimbleq" / "native"
 LINES = {"learner": 40, "distill": 40}
 """Folder of `NATIVE` with a layout.c and a step.c, and a driver here → lines that the driver prints."""
-LONG = {"learner": pytest.mark.long}
-"""What takes ten seconds to compile."""
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Werror"]
 WIDTHS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}  # 8 and 16 lanes, and what runs them; x86-64 has 4
@@ -54,7 +52,8 @@ def run(program: Path) -> np.ndarray:
     return np.array([line.split() for line in done.stdout.splitlines()], np.float64)
 
 
-@pytest.mark.parametrize("folder", [pytest.param(each, marks=LONG.get(each, ())) for each in LINES])
+@pytest.mark.long
+@pytest.mark.parametrize("folder", LINES)
 def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
     plain = run(build(folder, tmp_path, "x86-64", "-O1"))
     assert plain.shape == (LINES[folder], 2)
@@ -65,7 +64,8 @@ def test_all_vector_widths_agree(folder: str, tmp_path: Path) -> None:
             assert run(program) == pytest.approx(plain, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("folder", [pytest.param(each, marks=LONG.get(each, ())) for each in LINES])
+@pytest.mark.long
+@pytest.mark.parametrize("folder", LINES)
 def test_sanitizers_are_silent(folder: str, tmp_path: Path) -> None:
     """Unoptimised: unrolled code under sanitizers takes minutes to compile."""
     run(build(folder, tmp_path, "x86-64", "-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))

@@ -83,7 +83,13 @@ def test_masks_are_refused() -> None:
         emit_c(masked, skips=False)
 
 
-@pytest.mark.parametrize("graph", [mlp(4, 64, 64, 5), int_mlp(4, 70, 96, 5)], ids=["float", "int8"])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(mlp(4, 64, 64, 5), id="float", marks=pytest.mark.long),
+        pytest.param(int_mlp(4, 70, 96, 5), id="int8"),
+    ],
+)
 def test_every_observation_takes_as_many_instructions(graph: Graph, tmp_path: Path) -> None:
     assert len(set(instructions(graph, tmp_path, skips=False))) == 1
     assert len(set(instructions(graph, tmp_path, skips=True, scales=SCALES[1:3]))) > 1

@@ -131,9 +131,8 @@ def test_the_title_says_how_to_feed_it() -> None:
     assert "4 unsigned 8-bit numbers" in text
 
 
-@pytest.mark.parametrize(
-    "options", [VerilogOptions(), pytest.param(VerilogOptions(reuse=8), marks=pytest.mark.long)], ids=str
-)
+@pytest.mark.long
+@pytest.mark.parametrize("options", [VerilogOptions(), VerilogOptions(reuse=8)], ids=str)
 def test_it_is_placed(options: VerilogOptions) -> None:
     if why := cannot_synthesize("ice40"):
         pytest.skip(why)

@@ -110,7 +110,8 @@ class Tidy(Corridor):
 
 
 @BESIDE
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_garbage_from_before_a_fork_stays(small: TrainConfig, tmp_path: Path, workers: int) -> None:
     gymnasium.register("test/Tidy-v0", Tidy, max_episode_steps=5)
     config = with_changes(small, {"env": EnvConfig("test/Tidy-v0", workers=workers), "steps": 400})

@@ -179,6 +179,7 @@ def test_exploring_draws_noise_and_plain_acting_does_not() -> None:
     assert not np.array_equal(learner._exploring_q(obs), learner._exploring_q(obs))
 
 
+@pytest.mark.long
 def test_compiled_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and differentiated ahead of time; only the code generator is left out, which takes a minute."""
     compiled = torch.compile

@@ -218,6 +218,7 @@ def test_a_program_with_a_replay_learns_the_values_of_a_chain(normalize: bool) -
     assert len(replay) == 8000
 
 
+@pytest.mark.long
 def test_its_windows_are_the_hosts() -> None:
     """Every transition that the ring can give is one that `NStepWindows` makes of the same steps."""
     config, rng = replay_settings(envs=3, **{"replay.capacity": 3 * 40, "replay.n_step": 3}), np.random.default_rng(0)
