@@ -12,7 +12,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "src" / "nimbleq" / "native"
 LINES = {"learner": 40, "distill": 40}
-"""Folder of `NATIVE` with a layout.c and a step.c, and a driver here → lines that the driver prints."""
+"""Folder of `NATIVE`, compiled without its module.c, with a driver here → lines that the driver prints."""
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Werror"]
 WIDTHS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}  # 8 and 16 lanes, and what runs them; x86-64 has 4
@@ -31,7 +31,7 @@ def cpu_has(flag: str) -> bool:
 def build(folder: str, tmp_path: Path, march: str, *flags: str) -> Path:
     program = tmp_path / march
     driver = Path(__file__).parent / f"{folder}_driver.c"
-    sources = [str(NATIVE / folder / "step.c"), str(NATIVE / folder / "layout.c"), str(driver)]
+    sources = [str(path) for path in (NATIVE / folder).glob("*.c") if path.name != "module.c"]
     command = [
         str(COMPILER),
         f"-march={march}",
@@ -39,6 +39,8 @@ def build(folder: str, tmp_path: Path, march: str, *flags: str) -> Path:
         *flags,
         f"-I{NATIVE / folder}",
         *sources,
+        driver,
+        "-pthread",
         "-lm",
         "-o",
         program,
