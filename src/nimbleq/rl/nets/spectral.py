@@ -45,15 +45,11 @@ class _Spectral(nn.Module):
         sigma = self.left.clone() @ self.weight.flatten(1) @ self.right.clone()
         return self.weight / sigma
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, *in] → [B, *out]``."""
+    def divided(self) -> Tensor:
+        """`present`, after one step of power iteration where the forward pass learns."""
         if self.training and torch.is_grad_enabled():
             self.iterate()
-        return self.applied(x, self.present())
-
-    def applied(self, x: Tensor, weight: Tensor) -> Tensor:
-        """What the layer computes with ``weight``."""
-        raise NotImplementedError
+        return self.present()
 
 
 class SpectralConv2d(_Spectral):
@@ -66,9 +62,9 @@ class SpectralConv2d(_Spectral):
         for _ in range(_STEPS_AT_FIRST):
             self.iterate()
 
-    def applied(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `_Spectral`."""
-        return F.conv2d(x, weight, self.bias, padding=1)
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.conv2d(x, self.divided(), self.bias, padding=1)
 
 
 class SpectralLinear(_Spectral):
@@ -80,6 +76,6 @@ class SpectralLinear(_Spectral):
         self.register_buffer("left", torch.from_numpy(left))
         self.register_buffer("right", torch.from_numpy(right))
 
-    def applied(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `_Spectral`."""
-        return F.linear(x, weight, self.bias)
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return F.linear(x, self.divided(), self.bias)
