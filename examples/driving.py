@@ -1,12 +1,12 @@
 """Driving on a highway and at a merge, beside cars that drive by rule, over the same hundred episodes.
 
     pip install 'nimbleq[driving]'
-    python examples/driving.py [run directory [steps [road [episodes]]]]
+    python examples/driving.py [run directory [road [episodes [steps]]]]
 
 The environments are highway-env's. Once a second the policy sees the five nearest cars and chooses faster, slower,
-left, right or idle. highway-env does about 20 steps a second, so training steps envpool's copy of it in C++ (parity:
-docs/driving.md); everything that is said of the policy is driven in highway-env itself. Run it from the folder above
-``examples``.
+left, right or idle. highway-env does about 25 steps a second, so training steps envpool's copy of it in C++ (parity:
+docs/driving.md), but at the roundabout, where that is another road; everything that is said of the policy is driven in
+highway-env itself. Run it from the folder above ``examples``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,28 @@ from nimbleq import Runtime
 from nimbleq.cli import main as command_line
 from nimbleq.types import Array
 
-LIMITS = {"highway-fast-v0": 30, "merge-v0": 40, "roundabout-v0": 11}
-"""Road → steps after which an episode is cut, which is where it ends by itself, except at the merge."""
+
+class Road(NamedTuple):
+    """Attributes:
+    limit: steps after which an episode is cut, which is where it ends by itself, except at the merge.
+    steps: of training.
+    words: of its command line.
+    """
+
+    limit: int
+    steps: int
+    words: str
+
+
+_IN_COPY = "--env-engine envpool --updates-per-step 2 --explore.updates 10000 --learner.lr-updates 30000"
+_ITSELF = "--envs 8 --updates-per-step 8 --explore.updates 6000 --learner.lr-updates 20000"
+ROADS = {
+    "highway-fast-v0": Road(30, 200_000, _IN_COPY),
+    "merge-v0": Road(40, 200_000, _IN_COPY),
+    "roundabout-v0": Road(11, 20_000, _ITSELF),
+}
 TRAIN = shlex.split(
-    "train --env-engine envpool --network.hidden 128 128 --learner.gamma 0.9 --replay.n-step 1 --learner.lr-end 1e-4 "
-    "--learner.lr-updates 30000 --explore.updates 10000 --explore.end 0.1 --updates-per-step 2 "
+    "train --network.hidden 128 128 --learner.gamma 0.9 --replay.n-step 1 --learner.lr-end 1e-4 --explore.end 0.1 "
     "--evaluation.network average --evaluation.every 1000000 --evaluation.episodes 5 --evaluation.final-episodes 10"
 )
 COMPRESS = shlex.split(
@@ -56,17 +73,23 @@ class Drives(NamedTuple):
 
 def words_for(road: str) -> list[str]:
     """The command line of a road, without steps and folder."""
-    return [*TRAIN, "--env", f"highway_env:{road}", "--max-episode-steps", str(LIMITS[road])]
+    row = ROADS[road]
+    return [*TRAIN, *shlex.split(row.words), "--env", f"highway_env:{road}", "--max-episode-steps", str(row.limit)]
 
 
-def driven(road: str, act: Callable[[Any], int], seeds: Sequence[int], *, by_rule: bool = False) -> Drives:
-    """Episodes from ``seeds``; ``by_rule``: the car drives itself as all the others do."""
+def made(road: str) -> Any:
+    """The environment of highway-env."""
     import highway_env
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of newer versions of the same road
         gymnasium.register_envs(highway_env)
-        env: Any = gymnasium.make(road, max_episode_steps=LIMITS[road], disable_env_checker=True)
+        return gymnasium.make(road, max_episode_steps=ROADS[road].limit, disable_env_checker=True)
+
+
+def driven(road: str, act: Callable[[Any], int], seeds: Sequence[int], *, by_rule: bool = False) -> Drives:
+    """Episodes from ``seeds``; ``by_rule``: the car drives itself as all the others do."""
+    env = made(road)
     returns, crashed, speed = [], [], []
     for seed in seeds:
         obs, _ = env.reset(seed=seed)
@@ -116,11 +139,9 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(
-    out: str = "runs/driving", steps: str = "200000", road: str = "highway-fast-v0", episodes: str = "100"
-) -> None:
+def main(out: str = "runs/driving", road: str = "highway-fast-v0", episodes: str = "100", steps: str = "") -> None:
     folder = Path(out)
-    nimbleq(*words_for(road), "--steps", steps, "--out", folder)
+    nimbleq(*words_for(road), "--steps", steps or ROADS[road].steps, "--out", folder)
     nimbleq("compress", folder, *COMPRESS, "--no-scratch")
     nimbleq("export", folder, "--to", "c", "--out", folder / "build", "--name", "driver")
     nimbleq("verify", folder / "build", "--observations", 2000)

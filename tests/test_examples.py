@@ -73,7 +73,7 @@ def test_trading(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("highway_env") is None or find_spec("envpool") is None, reason="needs nimbleq[driving]")
 def test_driving(tmp_path: Path) -> None:
-    printed = run("driving.py", tmp_path / "run", "3000", "merge-v0", "2")
+    printed = run("driving.py", tmp_path / "run", "merge-v0", "2", "3000")
     assert [line.split(":")[0].strip() for line in printed.splitlines()[-3:]] == [
         "small policy",
         "by rule",

@@ -1,7 +1,8 @@
-"""The DQN recipe of highway-env's maintainers for Stable-Baselines3, stepped by envpool's copy of the road.
+"""The DQN recipe of highway-env's maintainers for Stable-Baselines3, stepped by what steps our own training.
 
 ``python -m benchmarks.peers.sb3_driving ROAD STEPS SEED MODEL`` trains, saves ``MODEL.zip`` and prints one JSON object.
-The recipe is that of the package's ``scripts/sb3_highway_dqn.py``; only what steps the road is another.
+The recipe is that of the package's ``scripts/sb3_highway_dqn.py``; only what steps the road may be another: envpool's
+copy, where it is one.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ def main(road: str, steps: str, seed: str, model: str) -> None:
     """Train, save, print the seconds; what is saved already is not trained again."""
     from stable_baselines3 import DQN
 
-    from examples.driving import LIMITS
+    from examples import driving
 
     saved = Path(f"{model}.json")
     if not saved.exists():
         start = time.monotonic()
-        learner = DQN("MlpPolicy", Pool(road, LIMITS[road], int(seed)), seed=int(seed), device="cpu", **RECIPE)
+        in_copy = "envpool" in driving.words_for(road)
+        env = Pool(road, driving.ROADS[road].limit, int(seed)) if in_copy else driving.made(road)
+        learner = DQN("MlpPolicy", env, seed=int(seed), device="cpu", **RECIPE)
         learner.learn(int(steps))
         seconds = time.monotonic() - start
         learner.save(model)

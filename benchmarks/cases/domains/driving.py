@@ -1,6 +1,6 @@
 """Driving (``examples/driving.py``): the same hundred episodes of highway-env for everybody.
 
-Policies are trained in envpool's copy of the road; the parity rows say how far it is one. No run is left out.
+Policies are trained in envpool's copy of the road where it is one, which the parity lines tell. No run is left out.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.envs.envpool import PoolEnv
 from nimbleq.rl.training.evaluate import interval95
 
-ROADS = ("highway-fast-v0", "merge-v0")
-STEPS, SB3_STEPS = 200_000, 20_000
+SB3_STEPS = 20_000
 SB3_MODELS = ROOT / "runs" / "bench-domains"
 HEADER = header("road", "who drives", "return (95 % interval)", "crashes (95 % interval)", "m/s", "size", "training")
 
@@ -59,7 +58,9 @@ def at_random(road: str, context: Context) -> dict[str, Any]:
 
 def learnt(road: str, seed: int, context: Context) -> dict[str, Any]:
     """The small policy, as it runs."""
-    name, steps = (f"quick-{road}", 2_000) if context.quick else (f"driving-{road}-seed{seed}", STEPS)
+    name, steps = f"driving-{road}-seed{seed}", driving.ROADS[road].steps
+    if context.quick:
+        name, steps = f"quick-{road}", 2_000
     run, said = trained(name, *driving.words_for(road), "--steps", steps, "--seed", seed)
     small = Path(compressed(run, *driving.COMPRESS)["artefact"])
     drives = drive(road, load_artefact(small).digest[:16], Runtime(small).act, context)
@@ -78,7 +79,7 @@ def sb3(road: str, seed: int, context: Context) -> dict[str, Any]:
 def parity(road: str, context: Context) -> dict[str, Any]:
     """Always faster, in both: mean return, and the standard error of the difference."""
     theirs = np.array(drive(road, "faster", lambda obs: driving.FASTER, context)["returns"])
-    pool = PoolEnv(EnvConfig(f"highway_env:{road}", max_episode_steps=driving.LIMITS[road]), 16, 0)
+    pool = PoolEnv(EnvConfig(f"highway_env:{road}", max_episode_steps=driving.ROADS[road].limit), 16, 0)
     ours: list[float] = []
     while len(ours) < 10 * len(theirs):
         pool.step(np.full(16, driving.FASTER))
@@ -91,7 +92,7 @@ def parity(road: str, context: Context) -> dict[str, Any]:
 def cells(seeds: Sequence[int]) -> list[Cell]:
     """Road by road."""
     found = []
-    for road in ROADS:
+    for road in driving.ROADS:
         found += [Cell(f"{road}: nimbleq seed{seed}", partial(learnt, road, seed), 150) for seed in seeds]
         found += [Cell(f"{road}: sb3 seed{seed}", partial(sb3, road, seed), 150) for seed in seeds]
         found += [Cell(f"{road}: by rule", partial(by_rule, road), 120)]
@@ -125,7 +126,7 @@ def row(name: str, cell: dict[str, Any]) -> str:
 def same(record: Record) -> list[str]:
     """How far envpool's road is highway-env's."""
     lines = []
-    for road in ROADS:
+    for road in driving.ROADS:
         name = f"{road}: parity"
         if not record.finished(name):
             lines.append(f"{name} {record.why(name)}.")
