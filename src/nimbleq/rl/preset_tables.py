@@ -301,7 +301,7 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "learner.lr_end": 1e-4,
         "learner.lr_updates": 20_000,
         "evaluation.every": 1_000,
-        "evaluation.stop_return": 240.0,
+        "evaluation.stop_return": 250.0,  # of the episodes that end it: fresh ones return some less
         "evaluation.average_updates": 500,
     },
     ("LunarLander-v3", "strong"): {  # returns rise from 250 to 265 while steps become small; the search does the rest

@@ -111,8 +111,13 @@ def test_no_candidate_is_smaller_than_its_family_says(mlp, cnn, kind):
     for family in LADDER[kind].families(teacher, None):
         context = Context(teacher, None, _from_teacher=label(teacher, States(obs)))
         fresh = apply((family.start[0], Fold()), context)
-        formats = [quantize(fresh, obs)] if kind != "tree" else []
+        formats = [quantize(fresh, obs)] if kind != "tree" else []  # a deep one may lose splits
         assert 0 < family.about_bytes <= min(cost(graph).size_bytes for graph in (fresh, *formats))
+
+
+def test_small_trees_are_not_made_beside_a_policy_of_30_bytes(mlp):
+    (shallowest, *_) = LADDER["small-tree"].families(mlp(0, 8, (64, 64), 4)[0], None)
+    assert shallowest.about_bytes > 30
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,12 @@ def student_family(hidden: Widths, teacher: Graph | None = None) -> Family:
 
 
 def _student_bytes(student: Student, teacher: Graph) -> int:
-    """A byte for each weight; what is folded away is not counted."""
+    """A byte for each weight and four for each bias or threshold; what is folded away is not counted."""
     seen, rng = np.zeros((2, *teacher.obs_type.shape), np.float32), np.random.default_rng(0)
     fresh = STUDENTS[student.kind].make(teacher.obs_type, student.hidden, teacher.actions, seen, rng)
     trained = (node.op for node in fresh.nodes if not isinstance(node.op, ops.Affine))
-    sizes = (fresh.weights[name] for op in trained for name in op.weight_names())
-    return sum(weight.size for weight in sizes if weight.dtype.kind == "f")
+    weights = (fresh.weights[name] for op in trained for name in op.weight_names())
+    return sum(weight.size * (1 if weight.ndim > 1 else 4) for weight in weights if weight.dtype.kind == "f")
 
 
 def _join(widths: Widths) -> str:
