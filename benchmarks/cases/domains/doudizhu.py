@@ -16,11 +16,14 @@ from nimbleq.compress.certify import verify_certificate
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.files import read_json
 from nimbleq.graph.artefact import load_artefact
-from nimbleq.rl.action_value.learn import learn
+from nimbleq.graph.interpret import interpret
+from nimbleq.rl.action_value.learn import State, learn
 from nimbleq.rl.training.evaluate import interval95
 
 SECONDS, DECKS, PART = 7_200.0, 2_000, 100
-"""An hour of two cores, as processor time; decks, and how many of them are saved at once."""
+"""An hour of two cores, as processor time, at most; decks, and how many of them are saved at once."""
+TURN, CHECKED, SPARE = 600.0, range(500_000, 500_400), 0.02
+"""Seconds between checks that may end learning sooner, their decks, and by how much both floors must be passed."""
 RANDOM_FLOOR, RULE_FLOOR = 0.95, 0.60
 OTHERS = {"rule": "RLCard's rule player", "random": "chance"}
 HEADER = header("who plays", "against", "as the landlord", "as both peasants", "both seats (95 % interval)", "decks")
@@ -38,10 +41,23 @@ def folder(context: Context) -> Any:
     return ROOT / "runs" / "bench-domains" / f"{'quick-' * context.quick}doudizhu"
 
 
+def strong(state: State) -> bool:
+    """Whether both floors are passed on decks that are neither learnt from nor in the table."""
+    graph = state.graph()
+    ours = example().valued_by(lambda rows: interpret(graph, rows)["q"][:, 0])
+    against_rule = example().duel(ours, example().by_rule, CHECKED).mean()
+    against_random = example().duel(ours, example().at_random, CHECKED)[:, 0].mean()
+    print(f"{state.games:,} games: {against_rule:.1%} of decks, {against_random:.1%} as landlord against chance")
+    return bool(against_rule >= RULE_FLOOR + SPARE and against_random >= RANDOM_FLOOR + SPARE)
+
+
 def train(context: Context) -> dict[str, Any]:
     """Goes on where it was stopped; ``--within`` of the runner ends a turn."""
-    place = folder(context)
-    state = learn(example().TRAINING, example().dealt, place / "checkpoint", 2.0 if context.quick else SECONDS)
+    place, most = folder(context), 2.0 if context.quick else SECONDS
+    turn = partial(learn, example().TRAINING, example().dealt, place / "checkpoint")
+    state = turn(min(TURN, most))
+    while state.seconds < most and not strong(state):
+        state = turn(min(most, state.seconds + TURN))
     policy = example().make_small(state.graph(), place / "artefacts", most=0 if context.quick else 1_000)
     path = place / "artefacts" / "small" / "certificate.json"
     proof = read_json(path) if path.exists() else {"keep": 0.0, "certified": False}
