@@ -22,7 +22,7 @@ from nimbleq.rl.training.evaluate import interval95
 
 SECONDS, DECKS, PART = 7_200.0, 2_000, 100
 """An hour of two cores, as processor time, at most; decks, and how many of them are saved at once."""
-TURN, CHECKED, SPARE = 600.0, range(500_000, 500_400), 0.02
+TURN, CHECKED, SPARE = 300.0, range(500_000, 500_800), 0.015
 """Seconds between checks that may end learning sooner, their decks, and by how much both floors must be passed."""
 RANDOM_FLOOR, RULE_FLOOR = 0.95, 0.60
 OTHERS = {"rule": "RLCard's rule player", "random": "chance"}

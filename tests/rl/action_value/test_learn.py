@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from nimbleq.rl.action_value.learn import MonteCarloConfig, State, learn, load, 
 from nimbleq.rl.action_value.memory import Memory
 
 CHANCES = (0.1, 0.9, 0.5)
-CONFIG = MonteCarloConfig(8, (16,), tables=4, capacity=2_000, batch_size=64, lr=2e-2, epsilon=1.0)
+CONFIG = MonteCarloConfig(
+    8, (16,), tables=4, capacity=2_000, batch_size=64, passes=128.0, lr=2e-2, average_updates=20, epsilon=1.0
+)
 
 
 class Guess:
@@ -52,7 +55,7 @@ def test_values_are_the_chances_of_winning(tmp_path: Path) -> None:
     graph = state.graph()
     rows = Guess(0).rows().astype(np.float32)
     with torch.no_grad():
-        assert np.allclose(state.network(torch.from_numpy(rows)).numpy(), interpret(graph, rows)["q"], atol=1e-5)
+        assert np.allclose(state.average(torch.from_numpy(rows)).numpy(), interpret(graph, rows)["q"], atol=1e-5)
     values = Runtime(graph, "numpy").decider.run(rows)[1][:, 0]
     assert 1 / (1 + np.exp(-values)) == pytest.approx(CHANCES, abs=0.15)
     assert values.argmax() == 1
@@ -69,6 +72,23 @@ def test_what_a_given_player_does_is_recorded(tmp_path: Path) -> None:
     rows, results = state.memory.sample(np.random.default_rng(0), 200)
     assert set(map(tuple, rows)) == {(0, 0, 1, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0, 1, 1)}
     assert 0.2 < results.mean() < 0.8
+
+
+@pytest.mark.parametrize("passes", [0.5, 3.0])
+def test_a_row_is_learnt_from_as_often_as_asked(tmp_path: Path, passes: float) -> None:
+    state = learn(replace(CONFIG, passes=passes), deal, tmp_path, 60.0, games=300)
+    updates = next(iter(state.adam.state_dict()["state"].values()))["step"]
+    assert updates == int(passes * state.memory.added / CONFIG.batch_size) > 0
+    again = load(replace(CONFIG, passes=passes), tmp_path)
+    assert again.owed == state.owed == pytest.approx(passes * state.memory.added / CONFIG.batch_size - updates)
+
+
+def test_the_average_plays(tmp_path: Path) -> None:
+    state = learn(CONFIG, deal, tmp_path, 60.0, games=200)
+    one, mean = state.network.state_dict(), state.average.state_dict()
+    assert any(not torch.equal(one[name], mean[name]) for name in one)
+    kept = load(CONFIG, tmp_path).average.state_dict()
+    assert all(torch.equal(kept[name], mean[name]) for name in mean)
 
 
 def test_it_goes_on_with_what_was_saved(tmp_path: Path) -> None:

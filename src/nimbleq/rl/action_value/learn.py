@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +35,10 @@ class MonteCarloConfig:
         tables: games played side by side.
         capacity: rows kept.
         batch_size: rows of an update.
-        updates_per_game: updates for every finished game.
+        passes: times that a row is learnt from, on average. All rows of a game share one result, so a network that
+            sees them often knows the games by heart and values no other.
         lr: step size of Adam.
+        average_updates: updates over which the weights are averaged; the average plays and is what is saved.
         epsilon: share of random actions of the learner.
         seed: of the weights, the batches and the exploration.
         save_seconds: processor time between checkpoints.
@@ -46,8 +49,9 @@ class MonteCarloConfig:
     tables: int = 32
     capacity: int = 300_000
     batch_size: int = 512
-    updates_per_game: int = 2
+    passes: float = 2.0
     lr: float = 1e-3
+    average_updates: int = 300
     epsilon: float = 0.02
     seed: int = 0
     save_seconds: float = 60.0
@@ -69,20 +73,24 @@ class State:
 
     Attributes:
         network: its output is the log-odds of winning.
+        average: the same with the average of its weights.
         games: finished so far; also the number of the next one.
         seconds: of processor time so far.
+        owed: updates that are due.
     """
 
     config: MonteCarloConfig
     network: QNetwork
+    average: QNetwork
     adam: torch.optim.Adam
     memory: Memory
     games: int = 0
     seconds: float = 0.0
+    owed: float = 0.0
 
     def graph(self) -> Graph:
-        """The network as a graph with one action."""
-        weights = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        """The averaged network as a graph with one action."""
+        weights = {name: value.numpy() for name, value in self.average.state_dict().items()}
         return network_graph(self.config.spec, self.config.network, weights)
 
 
@@ -153,7 +161,7 @@ def move(state: State, tables: Sequence[Playing], rng: np.random.Generator) -> N
         return
     offered = [one.table.rows() for one in tables]
     with torch.no_grad():
-        values = state.network(torch.from_numpy(np.concatenate(offered).astype(np.float32)))[:, 0].numpy()
+        values = state.average(torch.from_numpy(np.concatenate(offered).astype(np.float32)))[:, 0].numpy()
     ends = np.cumsum([len(rows) for rows in offered])[:-1]
     for playing, rows, value in zip(tables, offered, np.split(values, ends), strict=True):
         explores = rng.random() < state.config.epsilon
@@ -166,9 +174,10 @@ def count(state: State, playing: Playing, rng: np.random.Generator) -> None:
     if playing.rows:
         state.memory.add(np.stack(playing.rows), results[playing.by])
     state.games += 1
-    if len(state.memory) >= state.config.batch_size:
-        for _ in range(state.config.updates_per_game):
-            update(state, *state.memory.sample(rng, state.config.batch_size))
+    state.owed += state.config.passes * len(playing.rows) / state.config.batch_size
+    while state.owed >= 1 and len(state.memory) >= state.config.batch_size:
+        update(state, *state.memory.sample(rng, state.config.batch_size))
+        state.owed -= 1
 
 
 def update(state: State, rows: Array, results: Array) -> None:
@@ -177,23 +186,28 @@ def update(state: State, rows: Array, results: Array) -> None:
     state.adam.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     state.adam.step()
+    with torch.no_grad():
+        for mean, value in zip(state.average.parameters(), state.network.parameters(), strict=True):
+            mean.lerp_(value, 1 / state.config.average_updates)
 
 
 def new(config: MonteCarloConfig) -> State:
     """Before the first game."""
     network = initial_network(config.spec, config.network, config.seed)
     adam = torch.optim.Adam(network.parameters(), config.lr)
-    return State(config, network, adam, Memory(config.capacity, config.features))
+    return State(config, network, deepcopy(network), adam, Memory(config.capacity, config.features))
 
 
 def save(state: State, folder: Path) -> None:
     """Replace the checkpoint in ``folder``."""
     arrays = {f"network.{name}": value.numpy() for name, value in state.network.state_dict().items()}
+    arrays |= {f"average.{name}": value.numpy() for name, value in state.average.state_dict().items()}
     arrays |= {f"memory.{name}": value for name, value in state.memory.arrays().items()}
     for at, moments in state.adam.state_dict()["state"].items():
         arrays |= {f"adam.{at}.{name}": value.numpy() for name, value in moments.items()}
     shape = [state.config.features, *state.config.hidden]
-    save_checkpoint(folder, arrays, {"games": state.games, "seconds": state.seconds, "network": shape})
+    values = {"games": state.games, "seconds": state.seconds, "owed": state.owed, "network": shape}
+    save_checkpoint(folder, arrays, values)
 
 
 def load(config: MonteCarloConfig, folder: Path) -> State:
@@ -211,13 +225,14 @@ def load(config: MonteCarloConfig, folder: Path) -> State:
         )
     state = new(config)
     state.network.load_state_dict(_part(arrays, "network."))
+    state.average.load_state_dict(_part(arrays, "average."))
     state.memory.load_arrays({name.removeprefix("memory."): a for name, a in arrays.items() if name[:7] == "memory."})
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in _part(arrays, "adam.").items():
         at, _, which = name.partition(".")
         moments.setdefault(int(at), {})[which] = value
     state.adam.load_state_dict({"state": moments, "param_groups": state.adam.state_dict()["param_groups"]})
-    state.games, state.seconds = int(values["games"]), float(values["seconds"])
+    state.games, state.seconds, state.owed = int(values["games"]), float(values["seconds"]), float(values["owed"])
     return state
 
 
