@@ -170,6 +170,18 @@ def test_it_mends_a_poor_policy(balance, balance_teacher) -> None:
     assert balance(found[2], range(100, 150)).returns.mean() > 55
 
 
+@pytest.mark.parametrize(("aim", "zeros"), [(59.9, True), (61.0, False)])
+def test_who_returns_less_than_the_aim_keeps_its_weights(balance, balance_teacher, aim: float, zeros: bool) -> None:
+    met = visit(GraphPolicy(balance_teacher), balance, range(8), 500, 0.1)
+    q, layout = q_values(balance_teacher, met.obs), LAYOUTS[4]
+    words: list[str] = []
+    direct_search(
+        np.array([[0, 0, 0, 0], [1.0, 1, 7, 3]]), np.zeros(2), met, q, balance, layout.widths, layout.levels, aim,
+        replace(FAST, zeros=1), 0, lambda done, total, note="": words.append(note),
+    )  # fmt: skip
+    assert any("zero" in word for word in words) == zeros
+
+
 def test_it_is_a_pass(balance, balance_teacher) -> None:
     config = DistillConfig(rounds=1, updates=50, last_updates=100, episodes=4, states=300)
     context = Context(balance_teacher, balance, config, direct=FAST)

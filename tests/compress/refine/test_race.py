@@ -59,4 +59,5 @@ def test_an_even_return_counts() -> None:
         return Episodes(np.asarray(seeds), 10 + swing, np.ones(len(seeds), np.int64))
 
     assert race([codes(5), codes(1), codes(9)], Returns(play, 0), 8, 0.2).order.tolist() == [1, 0, 2]
-    assert halved([codes(5), codes(1), codes(9)], Returns(play, 0), 0.2).weight[1, 0] == 1
+    best, mean = halved([codes(5), codes(1), codes(9)], Returns(play, 0), 0.2)
+    assert (best.weight[1, 0], mean) == (1, 10)

@@ -21,14 +21,14 @@ class DirectConfig:
         sigma: first step size, in mean magnitudes of a weight; at least half a level.
         risk: a candidate is worth its mean return less this many standard deviations.
         rounds: of moves of single integers after that, of twice as many candidates.
-        zeros: rounds that try to set weights to zero at the end.
+        zeros: rounds that try to set weights to zero at the end, where the return reaches the aim.
     """
 
     population: int = 14
     episodes: int = 32
-    generations: int = 40
+    generations: int = 80
     regret_generations: int = 60
-    patience: int = 10
+    patience: int = 25
     sigma: float = 0.1
     risk: float = 0.2
     rounds: int = 1

@@ -63,14 +63,14 @@ def direct_search(
     taught = _search_regret(rounding, start, judge, config, rng)
     first = scores_of(play([rounding(start), rounding(taught)], 2 * config.episodes), config.risk)
     pool = _search_returns(rounding, (start, taught)[int(first.argmax())], play, aim, config, rng, tick)
-    best = halved(pool, play, config.risk)
+    best, mean = halved(pool, play, config.risk)
     for _ in range(config.rounds):
         tick(1, 1, "moves of single integers")
         moved = neighbours(best, widths)
         some = rng.permutation(len(moved))[: 2 * config.population]
-        best = halved([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
+        best, mean = halved([best, *(moved[i] for i in some)], play, config.risk, config.episodes)
     sparsest = best
-    for _ in range(config.zeros):
+    for _ in range(config.zeros if mean >= aim else 0):  # who returns less has nothing to give away
         tick(1, 1, "setting weights to zero")
         sparser = _sparser(sparsest, best, judge, play, _LONGER * config.episodes)
         if sparser is None:

@@ -74,8 +74,8 @@ def race(candidates: Sequence[Codes], play: Returns, episodes: int, risk: float)
     return Raced(np.argsort([rank[key] for key in keys], kind="stable"), float(returns[0].mean()))
 
 
-def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0) -> Codes:
-    """The best of ``pool`` by rounds that leave fewer and let these play longer.
+def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0) -> tuple[Codes, float]:
+    """The best of ``pool`` by rounds that leave fewer and let these play longer, and its mean return.
 
     Args:
         episodes: of the rounds in which all take part, and then the better half, before the others (0: the first so
@@ -93,4 +93,5 @@ def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0)
         )
         left, returns = [left[i] for i in order], returns[order]
         returns = np.concatenate([returns, play(left, more)], axis=1)
-    return left[int(scores_of(returns, risk).argmax())]
+    best = int(scores_of(returns, risk).argmax())
+    return left[best], float(returns[best].mean())
