@@ -61,3 +61,17 @@ def test_an_even_return_counts() -> None:
     assert race([codes(5), codes(1), codes(9)], Returns(play, 0), 8, 0.2).order.tolist() == [1, 0, 2]
     best, mean = halved([codes(5), codes(1), codes(9)], Returns(play, 0), 0.2)
     assert (best.weight[1, 0], mean) == (1, 10)
+
+
+def test_the_first_is_not_lost_to_luck() -> None:
+    """Thirty neighbours of what a search found, each a little worse; luck differs from one to the other."""
+
+    def play(policy: Any, seeds: Sequence[int], **_: Any) -> Episodes:
+        worth = int(policy.weight[1, 0])
+        noise = [np.random.default_rng([seed, worth]).normal(0, 50.0) for seed in seeds]
+        return Episodes(np.asarray(seeds), (12 if worth == 100 else 0) + np.array(noise), np.ones(len(seeds), np.int64))
+
+    pool = [codes(100), *map(codes, range(30))]
+    kept = [halved(pool, Returns(play, nonce), 0.0, episodes=32)[0].weight[1, 0] == 100 for nonce in range(20)]
+    assert np.mean(kept) >= 0.9
+    assert halved([codes(100)], Returns(play, 0), 0.0)[0].weight[1, 0] == 100

@@ -77,6 +77,9 @@ def race(candidates: Sequence[Codes], play: Returns, episodes: int, risk: float)
 def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0) -> tuple[Codes, float]:
     """The best of ``pool`` by rounds that leave fewer and let these play longer, and its mean return.
 
+    The first of the pool stays to the end: what a long search found is not lost to the luck of a few episodes. The last
+    round decides alone, as luck brought the others there.
+
     Args:
         episodes: of the rounds in which all take part, and then the better half, before the others (0: the first so
             many, as they come).
@@ -86,12 +89,10 @@ def halved(pool: Sequence[Codes], play: Returns, risk: float, episodes: int = 0)
     all_first = ((len(left), some), (max(1, len(left) // 2), max(1, episodes - some)))
     stages = (*all_first, *_HALVING[1:]) if episodes else _HALVING
     for count, more in stages:
-        order = (
-            np.argsort(-scores_of(returns, risk), kind="stable")[:count]
-            if returns.size
-            else np.arange(len(left))[:count]
-        )
+        scores = scores_of(returns[1:], risk) if returns.size else -np.arange(len(left) - 1.0)
+        order = [0, *(1 + np.argsort(-scores, kind="stable"))[: max(1, count - 1)].tolist()]
         left, returns = [left[i] for i in order], returns[order]
         returns = np.concatenate([returns, play(left, more)], axis=1)
-    best = int(scores_of(returns, risk).argmax())
-    return left[best], float(returns[best].mean())
+    last = returns[:, -stages[-1][1] :]
+    best = int(scores_of(last, risk).argmax())
+    return left[best], float(last[best].mean())
