@@ -54,7 +54,7 @@ def measure(name: str, seed: int, context: Context) -> dict[str, Any]:
     out = str(context.scratch / f"seed{seed}")
     train = nimbleq("train", *TEACHERS[name].words, "--seed", str(seed), "--out", out,
                     *(("--steps", "1000") if context.quick else ()))  # fmt: skip
-    words = ("compress", out, "--recipe", "last-bytes", "--no-scratch")
+    words = ("compress", out, "--recipe", "last-bytes", "--no-scratch", "--max-episodes", "10000")
     small = nimbleq(*words, accepted=(0, 1))
     certificate = nimbleq("certify", f"{out}/artefacts/small", "--max-episodes", "2", accepted=(0, 1))
     kept = (

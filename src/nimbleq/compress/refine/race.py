@@ -15,7 +15,7 @@ from nimbleq.types import Array, Evaluate
 _FIRST_SEED = 2_000_000  # of the ``distill`` stream; distillation and calibration use the seeds before
 _HEATS = ((0.25, 1.0), (0.25, 0.75), (0.5, 0.5))
 """Of a generation: share of the episodes, share of the candidates that still play them."""
-_HALVING = ((12, 32), (4, 64), (2, 128))
+_HALVING = ((12, 32), (4, 64), (2, 384))
 """Candidates and further episodes of each, in the rounds that leave one."""
 
 

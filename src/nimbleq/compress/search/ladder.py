@@ -26,7 +26,7 @@ FORMATS: dict[str, Recipe] = {
     "direct4": (Direct(4),),
     "direct3": (Direct(4), Direct(3)),
     "direct2": (Direct(4), Direct(3), Direct(2)),
-    "direct6": (Direct(4), Direct(6)),
+    "direct6": (Direct(6),),
     "ternary-qat": (Qat("ternary"),),
     "qat2": (Qat("int2"),),
     "qat4": (Qat("int4"),),
