@@ -26,9 +26,9 @@ class DirectConfig:
 
     population: int = 14
     episodes: int = 32
-    generations: int = 80
+    generations: int = 60
     regret_generations: int = 60
-    patience: int = 25
+    patience: int = 15
     sigma: float = 0.1
     risk: float = 0.2
     rounds: int = 1
