@@ -34,8 +34,8 @@ test-long: lint
 
 # Compilers and emulators of every target, Debian's names. gcc-multilib cannot be installed beside the cross compilers.
 TOOLCHAINS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross \
-  gcc-i686-linux-gnu libc6-dev-i386-cross gcc-arm-none-eabi gcc-avr avr-libc arduino-core-avr clang \
-  libclang-rt-14-dev lld rustc cargo nodejs chromium libsimde-dev qemu-user qemu-system-arm simavr verilator valgrind cmake
+  gcc-i686-linux-gnu libc6-dev-i386-cross gcc-arm-none-eabi libnewlib-arm-none-eabi gcc-avr avr-libc arduino-core-avr \
+  clang libclang-rt-14-dev lld rustc cargo nodejs chromium libsimde-dev qemu-user qemu-system-arm simavr verilator valgrind cmake
 
 # Every op on every target, each processor and toolchain at length, and random graphs (FUZZ of each kind);
 # ARGS=tests/deploy/cross: a part of it.

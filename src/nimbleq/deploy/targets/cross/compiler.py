@@ -72,7 +72,7 @@ def build(compiler: Compiler, files: Mapping[str, bytes], out: str, flags: Seque
 
     Raises:
         CompileError: the compiler or the linker refused them; says what it said first.
-        NoCompilerError: it does not run.
+        NoCompilerError: it does not run, or a library that comes with it is missing.
     """
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -83,6 +83,8 @@ def build(compiler: Compiler, files: Mapping[str, bytes], out: str, flags: Seque
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoCompilerError(f"cannot run {compiler.name}: {error}") from error
     if done.returncode != 0:
+        if missing := re.search(r"cannot find (-l\w+|crt\w+\.o)", done.stderr):
+            raise NoCompilerError(f"{compiler.name} cannot find {missing[1]}: {compiler.install}")
         said = [line for line in done.stderr.splitlines() if re.search(r"error|overflow|undefined", line)]
         first = said[0] if said else done.stderr.strip()[-200:]
         raise CompileError(f"{compiler.name} refused the code: {first}")

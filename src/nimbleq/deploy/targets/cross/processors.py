@@ -17,7 +17,7 @@ _BARE = ("-nostartfiles", "-static")
 MPS2 = Board(("cortex_m.c",), ("mps2.ld", "cortex_m.ld"), _BARE)
 MPS3 = Board(("cortex_m.c",), ("mps3.ld", "cortex_m.ld"), _BARE)
 AVR = Board(("avr.c",), baked=32_000)
-_ARM = "gcc-arm-none-eabi"
+_ARM = "gcc-arm-none-eabi libnewlib-arm-none-eabi"
 UNPACKED = 32
 """About what a Cortex-M4's code for unpacking takes, for each weight."""
 
