@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from examples import driving
+from nimbleq.config import EnvConfig
+from nimbleq.rl.envs.engines import make_env_batch
+from nimbleq.verbs.watch import without_screen
 
 pytest.importorskip("highway_env")
 
@@ -31,3 +36,12 @@ def test_a_road_of_envpool_looks_like_highway_env() -> None:
     assert (cars[:, :, 0] == 1).all(), "five cars are near"
     assert cars[:, 0, 3] == pytest.approx(np.full(8, 25 / 80), abs=1e-3), "ours begins at 25 m/s, in units of 80"
     pool.close()
+
+
+def test_it_can_be_watched() -> None:
+    """The picture of an episode is not black."""
+    with without_screen(), closing(make_env_batch(EnvConfig("highway_env:merge-v0"), 1, pictures=True)) as batch:
+        batch.reset(0, 0)
+        picture = batch.picture(0)
+    assert picture is not None
+    assert picture.mean() > 10

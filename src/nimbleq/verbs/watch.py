@@ -30,8 +30,9 @@ from nimbleq.verbs.common import Output, artefact_of_run, renew_teacher, run_env
 _MIN_PIXELS = 160  # smaller frames are enlarged: MinAtar draws 10 × 10
 _FPS, _ATARI_FPS = 25.0, 15.0  # frames per second if the environment does not say; Atari acts on every fourth of 60
 _GIF_MS = 10  # the time unit of GIF; players slow down frames shorter than two units
-_QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-"""Environment variables that make pygame work without a screen, in silence."""
+_QUIET = {"SDL_VIDEODRIVER": "offscreen", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+"""Environment variables that make pygame work without a screen, in silence; highway-env does not draw at all with the
+driver ``dummy``."""
 
 
 @dataclass(frozen=True, kw_only=True)
