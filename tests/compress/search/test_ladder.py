@@ -77,9 +77,12 @@ def test_every_recipe_has_candidates_of_their_own_names(mlp, cnn):
 def test_the_last_bytes_come_first_where_there_are_few(mlp, cnn):
     teacher, _ = mlp(0, 8, (64, 64), 4)
     assert names(teacher)[0] == ["linear-direct4", "linear-direct6"]
-    assert names(teacher, "last-bytes") == [["linear-direct4", "linear-direct3", "linear-direct2", "linear-direct6"]]
-    four, three, two, six = ladder(teacher, "last-bytes")[0]
-    assert (three.after, two.after, six.unless) == (four.name, three.name, four.name)
+    assert names(teacher, "last-bytes") == [
+        [f"linear-{name}" for name in ("direct4", "direct3", "direct2", "direct6", "direct6-again")]
+    ]
+    four, three, two, six, again = ladder(teacher, "last-bytes")[0]
+    assert (three.after, two.after) == (four.name, three.name)
+    assert (six.unless, again.unless) == ((four.name,), (four.name, six.name))
     assert not four.after
     assert not four.unless
     assert names(teacher, hidden=((4,),))[0] == ["4-int8", "4-float32"]

@@ -368,11 +368,10 @@ def test_fewer_bits_are_made_only_after_more_passed_and_more_only_after_fewer_fa
         def __str__(self):
             return self.name
 
-    monkeypatch.setattr(
-        ladder, "FORMATS", {name: (Make(name),) for name in ("direct4", "direct3", "direct2", "direct6")}
-    )
+    names = ("direct4", "direct3", "direct2", "direct6", "direct6-again")
+    monkeypatch.setattr(ladder, "FORMATS", {name: (Make(name),) for name in names})
     config = CompressConfig(recipe="last-bytes", distill=FAST, select_episodes=40)
-    for verdict, expected in (("", ["direct4", "direct3"]), ("loses", ["direct4", "direct6"])):
+    for verdict, expected in (("", ["direct4", "direct3"]), ("loses", ["direct4", "direct6", "direct6-again"])):
         made.clear()
         monkeypatch.setattr(search, "hopeless", lambda *_, verdict=verdict: verdict)
         compress_policy(balance_teacher, balance, config)

@@ -7,7 +7,7 @@ each table that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nimbleq.compress.passes.direct import Direct
@@ -27,6 +27,7 @@ FORMATS: dict[str, Recipe] = {
     "direct3": (Direct(4), Direct(3)),
     "direct2": (Direct(4), Direct(3), Direct(2)),
     "direct6": (Direct(6),),
+    "direct6-again": (Direct(6), Direct(6)),
     "ternary-qat": (Qat("ternary"),),
     "qat2": (Qat("int2"),),
     "qat4": (Qat("int4"),),
@@ -48,8 +49,8 @@ FORMATS: dict[str, Recipe] = {
 """Number format of the weights → the passes that end in it."""
 ONLY_AFTER = {"direct3": "direct4", "direct2": "direct3"}
 """Number format → the one that has to pass before this one, which is smaller, is made."""
-UNLESS = {"direct6": "direct4"}
-"""Number format → the one, which is smaller, that has to fail before this one is made."""
+UNLESS = {"direct6": ("direct4",), "direct6-again": ("direct4", "direct6")}
+"""Number format → those, smaller or found sooner, that have to fail before this one is made."""
 
 
 _TAUGHT = ("students", "pruned")
@@ -130,7 +131,7 @@ class Trial:
         name: of the candidate that it makes.
         recipe: makes it.
         after: name of the candidate that has to pass before this one is made (empty: none).
-        unless: name of the candidate that has to fail before this one is made (empty: none).
+        unless: names of the candidates that have to fail before this one is made.
         episodes: that making it plays, about, beyond the usual.
         about_bytes: of the smallest of its family; 0 where nobody knows before it is made.
     """
@@ -138,7 +139,7 @@ class Trial:
     name: str
     recipe: Recipe
     after: str = ""
-    unless: str = ""
+    unless: tuple[str, ...] = ()
     episodes: int = 0
     about_bytes: int = 0
 
@@ -150,15 +151,12 @@ Ladder = list[tuple[Trial, ...]]
 def trials(family: Family, formats: Collection[str]) -> tuple[Trial, ...]:
     """The family's candidates in these formats."""
 
-    def other(table: Mapping[str, str], name: str) -> str:
-        return f"{family.name}-{table[name]}" if name in table else ""
-
     return tuple(
         Trial(
             f"{family.name}-{name}",
             (*family.start, *FORMATS[name]),
-            other(ONLY_AFTER, name),
-            other(UNLESS, name),
+            f"{family.name}-{ONLY_AFTER[name]}" if name in ONLY_AFTER else "",
+            tuple(f"{family.name}-{other}" for other in UNLESS.get(name, ())),
             family.episodes,
             family.about_bytes if "int8" in formats else 0,
         )

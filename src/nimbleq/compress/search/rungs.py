@@ -70,6 +70,7 @@ class Rung:
 _STUDENTS: tuple[Widths, ...] = (
     (), (4,), (8,), (16,), (12, 12), (16, 16), (24, 24), (32, 32), (48, 48), (64, 64), (96, 96), (128, 128),
 )  # fmt: skip
+_FEWEST_BITS = ("direct4", "direct3", "direct2", "direct6", "direct6-again")
 _MOST_WEIGHTS = 200
 _FEW_PIXELS = 1_024
 _COMPACT: tuple[Widths, ...] = ((8, 16), (16, 32), (16, 32, 32), (32, 64, 64), (32, 64, 128))
@@ -198,7 +199,7 @@ LADDER: dict[str, Rung] = {
     ),
     "fewest-bits": Rung(
         lambda teacher, hidden: (hidden is None or () in hidden) and _few_weights(teacher),
-        lambda *_: [replace(student_family(()), formats=("direct4", "direct3", "direct2", "direct6"))],
+        lambda *_: [replace(student_family(()), formats=_FEWEST_BITS)],
     ),
     "students": Rung(lambda teacher, hidden: hidden is not None or _is_flat(teacher), _students),
     "pruned": Rung(lambda teacher, hidden: hidden is None and not _is_flat(teacher), _pruned(DEFAULT)),

@@ -211,7 +211,7 @@ class _Search:
             self.context.tick = partial(self._within, note=family[0].name)
             for trial in family:
                 passed = {c.name for c in self.tried if c.status == "passed"}
-                if (trial.after and trial.after not in passed) or trial.unless in passed:
+                if (trial.after and trial.after not in passed) or passed.intersection(trial.unless):
                     continue
                 graph = self._make(trial)
                 size_bytes = cost(graph).size_bytes
