@@ -192,10 +192,16 @@ PARTS = {
         r"在对手池上以保留 \6 认证：\7。"
     ),
     r"^Learnt from (\S+) games in (\S+) s of processor time; int8 (\S+) B \((\S+) B in float32\), (\S+) MACs and "
-    r"(\S+) µs a play that is valued; (certified|not certified) to keep (\S+) of the float network's wins, after (\S+) "
+    r"(\S+) µs a play that is valued; certified to keep (\S+) of the float network's wins, after (\S+) "
     r"decks in both seats\.$": (
         r"学自 \1 局，处理器时间 \2 s；int8 \3 B（float32 为 \4 B），评估一种出牌 \5 次 MAC、\6 µs；"
-        r"保留 float 网络胜率的 \8：\7，两种座位共用 \9 副牌。"
+        r"保留 float 网络胜率的 \7：通过认证，两种座位共用 \8 副牌。"
+    ),
+    r"^Learnt from (\S+) games in (\S+) s of processor time; int8 (\S+) B \((\S+) B in float32\), (\S+) MACs and "
+    r"(\S+) µs a play that is valued; not certified to keep (\S+) of the float network's wins, after (\S+) "
+    r"decks in both seats\.$": (
+        r"学自 \1 局，处理器时间 \2 s；int8 \3 B（float32 为 \4 B），评估一种出牌 \5 次 MAC、\6 µs；"
+        r"保留 float 网络胜率的 \7：未通过认证，两种座位共用 \8 副牌。"
     ),
     r"^policy, a test costs ": "策略，每项检查的代价为 ",
     r" \((\d+) claimed\)$": r"（声明 \1）",
