@@ -102,7 +102,7 @@ $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation --editable ".[dev,peers]"
 	touch $@
 
-# The fields' environments and what is learnt in them, beside what each field would compare with (about an hour in all):
+# The fields' environments and what is learnt in them, beside what each field would compare with (some hours in all):
 # ARGS="--only seed0 --within 600". What CI skips for want of these packages is tested first.
 bench-domains: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --no-build-isolation \
