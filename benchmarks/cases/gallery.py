@@ -74,8 +74,9 @@ def short(record: Record, names: Sequence[str] | None = None) -> str:
 
 
 def table(record: Record, names: Sequence[str]) -> str:
-    """Markdown."""
-    return f"{short(record, names)}\n\n{record.footnote()}\n"
+    """Markdown, beside the pictures."""
+    beside = short(record, names).replace("](../benchmarks/results/", "](")
+    return f"{beside}\n\n{record.footnote()}\n"
 
 
 def draw(record: Record, results: Path) -> None:
