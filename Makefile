@@ -151,7 +151,7 @@ $(VENV)/rllib/.installed $(VENV)/torchrl/.installed: $(STAMP)
 
 # The site, into build/site: README.md, docs/ and the API reference; open build/site/index.html. A warning is an error.
 docs: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev,docs,shm]"
 	$(BIN)/python -m mkdocs build
 	$(BIN)/python -m pytest tests/test_site.py
 
