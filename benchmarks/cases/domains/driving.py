@@ -1,6 +1,6 @@
 """Driving (``examples/driving.py``): the same hundred episodes of highway-env for everybody.
 
-Policies are trained in envpool's copy of the road where it is one, which the parity lines tell. No run is left out.
+Policies are trained in envpool's copy of a road, unless it is another road: see the parity lines. No run is left out.
 """
 
 from __future__ import annotations

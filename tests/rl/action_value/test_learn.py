@@ -17,6 +17,7 @@ from nimbleq.graph.interpret import interpret
 from nimbleq.rl.action_value.game import Seat
 from nimbleq.rl.action_value.learn import MonteCarloConfig, State, learn, load, save
 from nimbleq.rl.action_value.memory import Memory
+from nimbleq.rl.training.checkpoint import load_checkpoint, save_checkpoint
 
 CHANCES = (0.1, 0.9, 0.5)
 CONFIG = MonteCarloConfig(
@@ -104,6 +105,10 @@ def test_it_goes_on_with_what_was_saved(tmp_path: Path) -> None:
     assert more.memory.added == more.games
     with pytest.raises(ConfigError, match="widths"):
         load(MonteCarloConfig(8, (17,)), tmp_path)
+    arrays, values = load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, arrays, {name: value for name, value in values.items() if name != "owed"})
+    with pytest.raises(ConfigError, match="before weights were averaged: use another folder"):
+        load(CONFIG, tmp_path)
 
 
 def weights_after(state: State, rows: np.ndarray, results: np.ndarray) -> bytes:

@@ -215,7 +215,7 @@ def load(config: MonteCarloConfig, folder: Path) -> State:
 
     Raises:
         FileError: it is damaged.
-        ConfigError: it is of a network of another shape.
+        ConfigError: it is of a network of another shape, or of a version that did not average weights.
     """
     arrays, values = load_checkpoint(folder)
     asked = [config.features, *config.hidden]
@@ -223,6 +223,8 @@ def load(config: MonteCarloConfig, folder: Path) -> State:
         raise ConfigError(
             f"{folder} holds a network of the widths {values['network']}, not {asked}: use another folder"
         )
+    if "owed" not in values:
+        raise ConfigError(f"{folder} was saved before weights were averaged: use another folder")
     state = new(config)
     state.network.load_state_dict(_part(arrays, "network."))
     state.average.load_state_dict(_part(arrays, "average."))
