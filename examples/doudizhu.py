@@ -147,8 +147,8 @@ def running(policy: Runtime) -> Choose:
 
 def dealt(number: int) -> tuple[Deck, Sequence[Seat]]:
     """Game ``number`` of training: first the rule player's, with a tenth of its plays random, so that what is learnt is
-    what a play is worth if the rules go on; then, in turns, own games, those against two rule players, those against
-    one as landlord, and some against random play."""
+    what a play is worth if the rules go on; then, in turns, own games and those against others: against two as the
+    landlord, against one as both peasants. Half of these others follow the rule, half play at random."""
     rng = np.random.default_rng(number)
 
     def loosely(deck: Any) -> int:
