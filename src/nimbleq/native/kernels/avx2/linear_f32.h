@@ -1,38 +1,39 @@
 /* y = act(W x + b). Weights in tiles of T vectors of 8 outputs: [tile][in][8 T]. The accumulators of a tile stay in
-   registers over all rows; U rows at a time hide the latency of the multiply-add when the tile is narrow. */
+   registers over all rows; U rows at a time hide the latency of the multiply-add when they are few. */
 NQ_INLINE void nq_linear_tile_f32(
     const float *x, const int32_t *row, const int count, const float *w, const float *b, float *y,
-    const int T, const int U, const int sparse, const int function, const float low, const float high)
+    const int T, const int sparse, const int function, const float low, const float high)
 {
-    nq_f8 acc[8];
+    const int W = nq_wides(8 * T), U = 8 / W;
+    nq_wide acc[8];
     NQ_UNROLL
-    for (int a = 0; a < T * U; ++a) {
-        if (a < T) acc[a] = nq_load8(b + 8 * a);
-        else acc[a] = (nq_f8){0, 0, 0, 0, 0, 0, 0, 0};
-    }
+    for (int a = 0; a < W * U; ++a)
+        acc[a] = a < W ? nq_load_wide(b + NQ_LANES * a, 8 * T - NQ_LANES * a) : nq_all_wide(0);
     int k = 0;
     for (; k + U <= count; k += U) {
         NQ_UNROLL
         for (int u = 0; u < U; ++u) {
             const float *line = w + (size_t)(sparse ? row[k + u] : k + u) * (size_t)(8 * T);
             NQ_UNROLL
-            for (int t = 0; t < T; ++t) acc[u * T + t] = nq_fma8(acc[u * T + t], nq_all8(x[k + u]), nq_load8(line + 8 * t));
+            for (int t = 0; t < W; ++t)
+                acc[u * W + t] = nq_fma_wide(acc[u * W + t], nq_all_wide(x[k + u]),
+                                             nq_load_wide(line + NQ_LANES * t, 8 * T - NQ_LANES * t));
         }
     }
     if (U > 1) {
         for (; k < count; ++k) {
             const float *line = w + (size_t)(sparse ? row[k] : k) * (size_t)(8 * T);
             NQ_UNROLL
-            for (int t = 0; t < T; ++t) acc[t] = nq_fma8(acc[t], nq_all8(x[k]), nq_load8(line + 8 * t));
+            for (int t = 0; t < W; ++t)
+                acc[t] = nq_fma_wide(acc[t], nq_all_wide(x[k]),
+                                     nq_load_wide(line + NQ_LANES * t, 8 * T - NQ_LANES * t));
         }
         NQ_UNROLL
-        for (int a = T; a < T * U; ++a) acc[a % T] += acc[a];
+        for (int a = W; a < W * U; ++a) acc[a % W] += acc[a];
     }
     NQ_UNROLL
-    for (int t = 0; t < T; ++t) {
-        nq_activate8(&acc[t], function, low, high);
-        nq_store_f8(y + 8 * t, acc[t]);
-    }
+    for (int t = 0; t < W; ++t)
+        nq_store_wide(y + NQ_LANES * t, nq_activate_wide(acc[t], function, low, high), 8 * T - NQ_LANES * t);
 }
 
 /* y[o] = act(w[o] . x + b[o]) for few outputs: vectors run along the inputs. Rows of w are `stride` apart. */
@@ -40,21 +41,18 @@ NQ_INLINE void nq_linear_dot_f32(
     const float *x, const float *w, const float *b, float *y, const int n_in, const int n_out, const int stride,
     const int function, const float low, const float high)
 {
-    const int whole = n_in / 8 * 8;
+    const int whole = n_in / NQ_LANES * NQ_LANES;
     float total[8];
-    nq_f8 acc[8];
+    nq_wide acc[8];
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) acc[o] = (nq_f8){0, 0, 0, 0, 0, 0, 0, 0};
-    for (int k = 0; k < whole; k += 8) {
-        const nq_f8 part = nq_load8(x + k);
+    for (int o = 0; o < n_out; ++o) acc[o] = nq_all_wide(0);
+    for (int k = 0; k < whole; k += NQ_LANES) {
+        const nq_wide part = nq_load_wide(x + k, NQ_LANES);
         NQ_UNROLL
-        for (int o = 0; o < n_out; ++o) acc[o] = nq_fma8(acc[o], part, nq_load8(w + o * stride + k));
+        for (int o = 0; o < n_out; ++o) acc[o] = nq_fma_wide(acc[o], part, nq_load_wide(w + o * stride + k, NQ_LANES));
     }
     NQ_UNROLL
-    for (int o = 0; o < n_out; ++o) {
-        const nq_f8 v = acc[o];
-        total[o] = ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
-    }
+    for (int o = 0; o < n_out; ++o) total[o] = nq_sum_wide(acc[o]);
     for (int o = 0; o < n_out; ++o) {
         for (int k = whole; k < n_in; ++k) total[o] += x[k] * w[o * stride + k];
         y[o] = nq_activate(total[o] + b[o], function, low, high);

@@ -1,45 +1,59 @@
 /* int32 sums of bytes (0..h) times int8 weights for P inputs x V vectors of 8 outputs: a convolution with P pixels, or a
    dense layer with one. Step s multiplies the four bytes at x + offset[s] by weights [s][8 V][4]. Two steps at a time make
-   a sum of their own: nq_two_quads says what it asks of the weights. `steps` is even. */
+   a sum of their own: nq_two_quads says what it asks of the weights. `steps` is even. Where accumulators are few there
+   are two sets of them, or they would wait for each other. */
 NQ_INLINE void nq_quads_tile_u8(
     const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
     const int steps, const int P, const int V, const int keep, const nq_store how)
 {
-    nq_acc8 acc[12];
+    const int W = (8 * V + NQ_SUMS - 1) / NQ_SUMS, U = P * W <= 4 ? 2 : 1;
+    nq_sums acc[12];
     NQ_UNROLL
-    for (int p = 0; p < P; ++p) {
-        NQ_UNROLL
-        for (int v = 0; v < V; ++v) acc[p * V + v] = nq_load_acc8(b + 8 * v);
+    for (int a = 0; a < P * W * U; ++a) {
+        const int v = a % W;
+        acc[a] = (nq_sums)(a < P * W ? nq_load_bits(b + NQ_SUMS * v, 8 * V - NQ_SUMS * v) : NQ_MM(set1_epi32)(0));
     }
+    int s = 0;
     NQ_ROLLED
-    for (int s = 0; s < steps; s += 2, w += 64 * V) {
+    while (s < steps) {
         NQ_UNROLL
-        for (int p = 0; p < P; ++p) {
-            const int32_t one = nq_load_i32(pixel[p] + offset[s]), other = nq_load_i32(pixel[p] + offset[s + 1]);
-            const __m256i x = _mm256_set1_epi32(one), z = _mm256_set1_epi32(other);
+        for (int u = 0; u < U; ++u, s += 2, w += 64 * V) {
+            if (u > 0 && s >= steps) break;
             NQ_UNROLL
-            for (int v = 0; v < V; ++v) {
-                const __m256i *line = (const __m256i *)(const void *)w + v;
-                acc[p * V + v] = nq_two_quads(acc[p * V + v], x, _mm256_loadu_si256(line), z,
-                                              _mm256_loadu_si256(line + V));
+            for (int p = 0; p < P; ++p) {
+                const nq_bits x = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + offset[s]));
+                const nq_bits z = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + offset[s + 1]));
+                NQ_UNROLL
+                for (int v = 0; v < W; ++v) {
+                    const int at = NQ_SUMS * v, count = 8 * V - at;
+                    nq_sums *const sum = acc + (u * P + p) * W + v;
+                    *sum = nq_two_quads(*sum, x, nq_load_bits(w + 4 * at, count), z,
+                                        nq_load_bits(w + 32 * V + 4 * at, count));
+                }
             }
         }
     }
     NQ_UNROLL
-    for (int p = 0; p < P; ++p)
-        nq_store_tile(y, place[p], acc + p * V, V, keep, how);
+    for (int a = P * W; a < P * W * U; ++a) acc[a - P * W] += acc[a];
+    NQ_UNROLL
+    for (int p = 0; p < P; ++p) {
+        nq_acc8 eights[8];
+        NQ_UNROLL
+        for (int v = 0; v < W; ++v) nq_as_eights(acc[p * W + v], eights + v * NQ_SUMS / 8, 8 * V - NQ_SUMS * v);
+        nq_store_tile(y, place[p], eights, V, keep, how);
+    }
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
 NQ_INLINE void nq_conv_u8(
     const uint8_t *x, void *y, const int8_t *w, const int32_t *b, const int32_t *offset, const int steps,
-    const int rows, const int cols, const int channels, const int step_y, const int step_x, const int P, const int V,
+    const int rows, const int cols, const int channels, const int step_y, const int step_x, const int V,
     const int keep, const nq_store how)
 {
-    const int pixels = rows * cols;
+    const int pixels = rows * cols, P = pixels < NQ_PIXELS_U8 ? pixels : NQ_PIXELS_U8;
     for (int first = 0; first < pixels; first += P) {
-        const uint8_t *pixel[6];
-        int place[6];
+        const uint8_t *pixel[NQ_PIXELS_U8];
+        int place[NQ_PIXELS_U8];
         const int from = first + P <= pixels ? first : pixels - P;
         NQ_UNROLL
         for (int p = 0; p < P; ++p) {

@@ -13,7 +13,7 @@ from nimbleq.deploy.targets.c.ops.sums import check_int_source, real_weights
 from nimbleq.types import Array
 
 PIXELS = 6
-"""Output pixels of a tile; with two vectors of channels they fill 12 of 16 registers."""
+"""Output pixels of a tile of 16-bit products; with two vectors of channels they fill 12 of 16 registers."""
 
 
 def conv2d(products: Products, layer: Layer) -> list[str]:
@@ -29,7 +29,7 @@ def conv2d(products: Products, layer: Layer) -> list[str]:
     proven = _proven(layer, products)
     if proven is not None:
         layer.use("avx2/quads_u8", products.kernel)
-        return _bytes(layer, proven, products.pixels)
+        return _bytes(layer, proven)
     layer.use("avx2/conv_i8")
     return _tiles(layer, real=False)
 
@@ -45,7 +45,7 @@ def _tiles(layer: Layer, real: bool) -> list[str]:
     kxn, run = (1, kw * group_in) if op.groups == 1 else (kw, group_in)
     group_out = channels // op.groups
     bias = bias_of(layer, channels)
-    pixels = min(PIXELS, rows * cols)
+    pixels = "" if real else f"{min(PIXELS, rows * cols)}, "
     padded_width = width + 2 * op.padding[1]
     for start in range(0, group_out, 16):
         keep = min(16, group_out - start)
@@ -57,7 +57,7 @@ def _tiles(layer: Layer, real: bool) -> list[str]:
         step = packed.size // op.groups
         geometry = (
             f"{rows}, {cols}, {channels}, {padded_width}, {op.stride[0]}, {op.stride[1]}, {in_channels}, "
-            f"{pixels}, {vectors}, {kh}, {kxn}, {run}, {keep}"
+            f"{pixels}{vectors}, {kh}, {kxn}, {run}, {keep}"
         )
         if real:
             kernel, last = "nq_conv_f32", activation_arguments(layer.step.epilogue)
@@ -95,7 +95,7 @@ def _line(layer: Layer) -> int:
     return int((width + 2 * layer.op.padding[1]) * channels)
 
 
-def _bytes(layer: Layer, proven: list[Quads], pixels: int) -> list[str]:
+def _bytes(layer: Layer, proven: list[Quads]) -> list[str]:
     """One call per tile of output channels: products of bytes."""
     op, in_channels = layer.op, layer.source_type.shape[0]
     channels, rows, cols = layer.node_type.shape
@@ -109,7 +109,7 @@ def _bytes(layer: Layer, proven: list[Quads], pixels: int) -> list[str]:
         o = layer.constant(f"offset{tile}", quad.offsets)
         lines.append(
             f"nq_conv_u8({x}, {layer.y} + {start}, {w}, {b}, {o}, {len(quad.offsets)}, {rows}, {cols}, {channels}, "
-            f"{op.stride[0] * _line(layer)}, {op.stride[1] * in_channels}, {min(pixels, rows * cols)}, {vectors}, "
+            f"{op.stride[0] * _line(layer)}, {op.stride[1] * in_channels}, {vectors}, "
             f"{keep}, {tile_scales(layer, how, 1, start, vectors * 8, tile, group='0')});"
         )
     return lines

@@ -15,7 +15,7 @@ from nimbleq.deploy.targets.c.ops.sums import columns, real_weights
 from nimbleq.types import Array
 
 TILE = 8
-"""Accumulator registers of a tile (vectors of 8)."""
+"""Vectors of 8 outputs of a tile; its accumulators fill half of the registers of AVX2."""
 FEW_OUTPUTS = 8
 """Up to this many outputs the vectors run along the inputs instead."""
 SPARSE_INPUTS = 32
@@ -81,7 +81,7 @@ def _float(layer: Layer, weight: Array) -> list[str]:
         T = tile.shape[1] // 8
         lines.append(
             f"nq_linear_tile_f32({x}, {row}, {count}, {w} + {done * n_in}, {b} + {done}, {y} + {done}, "
-            f"{T}, {max(1, TILE // T)}, {int(sparse)}, {act});"
+            f"{T}, {int(sparse)}, {act});"
         )
         done += tile.shape[1]
     return lines

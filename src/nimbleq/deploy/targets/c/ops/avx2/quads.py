@@ -23,17 +23,15 @@ class Products:
     Attributes:
         kernel: file of `native/kernels` that does it.
         exact: whatever the weights are; else they have to prove it.
-        pixels: output pixels of a convolution's tile, with two vectors of channels.
     """
 
     kernel: str
     exact: bool
-    pixels: int
 
 
-PAIRS = Products("avx2/bytes_pairs", exact=False, pixels=4)
-"""`vpmaddubsw`; its intermediate sums take registers."""
-VNNI = Products("avx2/bytes_vnni", exact=True, pixels=6)
+PAIRS = Products("avx2/bytes_pairs", exact=False)
+"""`vpmaddubsw`."""
+VNNI = Products("avx2/bytes_vnni", exact=True)
 """`vpdpbusd`."""
 
 FEW_OUTPUTS = 8
