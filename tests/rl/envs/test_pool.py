@@ -1,6 +1,7 @@
 """Training environments of envpool: the same dynamics, true last observations, repeatable from the actions alone."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from nimbleq.config import EnvConfig, TrainConfig, with_changes
 from nimbleq.errors import EnvError
 from nimbleq.rl.envs import envpool as pool
 from nimbleq.rl.envs.cartpole import VectorEntryEnvBatch
-from nimbleq.rl.envs.envpool import PoolEnv
+from nimbleq.rl.envs.engines import make_low_fidelity_batch
+from nimbleq.rl.envs.envpool import PoolBatch, PoolEnv
 from nimbleq.rl.training.train import train
 from nimbleq.rundir import RunDir
 from tests.rl.training.test_train import Stop, assert_same_run
@@ -129,3 +131,26 @@ def test_an_array_becomes_a_vector_and_the_registering_module_is_left_out(monkey
     assert asked == ["Cars-v0"]
     with pytest.raises(EnvError, match=r"observes float32 \(2, 3\), Gymnasium's float32 \(4,\)"):
         PoolEnv(EnvConfig("CartPole-v1", max_episode_steps=5), 2, 0)
+
+
+def test_some_of_them_step_each_where_it_is_and_searches_play_there() -> None:
+    pytest.importorskip("envpool")
+    batch = make_low_fidelity_batch(replace(CARTPOLE, id="gymnasium:CartPole-v1", engine="envpool"), 6)
+    assert isinstance(batch, PoolBatch)
+    obs = np.stack([batch.reset(index, 3) for index in range(6)])
+    rng, lengths, ends = np.random.default_rng(0), np.zeros(6, int), 0
+    for _ in range(300):
+        indices = rng.permutation(6)[: rng.integers(1, 7)]
+        next_obs, reward, terminated, truncated = batch.step(indices, rng.integers(2, size=len(indices)))
+        assert np.allclose(next_obs[:, 0], obs[indices, 0] + 0.02 * obs[indices, 1], atol=1e-5)
+        assert (reward == 1).all()
+        obs[indices] = next_obs
+        lengths[indices] += 1
+        assert np.array_equal(truncated, (lengths[indices] == 30) & ~terminated)
+        for index in indices[terminated | truncated]:
+            obs[index], lengths[index], ends = batch.reset(int(index), 0), 0, ends + 1
+            assert (np.abs(obs[index]) <= 0.05).all()
+    assert ends > 20
+    batch.close()
+    with pytest.raises(EnvError, match="takes no --env-kwargs"):
+        PoolBatch(replace(CARTPOLE, kwargs=("sutton_barto_reward=True",)), 2)

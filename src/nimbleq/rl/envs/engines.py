@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from nimbleq.config import EnvConfig
-from nimbleq.rl.envs import atari, cartpole, lunarlander, many, serial
+from nimbleq.rl.envs import atari, cartpole, envpool, lunarlander, many, serial
 from nimbleq.rl.envs.batch import EnvBatch
 from nimbleq.rl.envs.measured import MeasuredEnv, MeasuredEnvBatch
 from nimbleq.rl.spec import EnvSpec
@@ -82,6 +82,12 @@ ENV_ENGINES = [
         lambda config, count, pictures: many.ManyEnvBatch(config, count),
         draws=False,
         forks=False,
+    ),
+    EnvEngine(
+        "Gymnasium, in envpool's copy of it",
+        lambda config: config.engine == "envpool",
+        serial.SerialEnvBatch,
+        low_fidelity=envpool.PoolBatch,
     ),
     EnvEngine("Gymnasium", lambda config: True, serial.SerialEnvBatch),
 ]

@@ -1,8 +1,8 @@
 """Training on envpool: environments in C++ on threads of their own [2206.10558], where envpool has them.
 
 What envpool plays differs from Gymnasium in its random numbers, and in that an episode that ends by itself in its last
-possible step counts as cut. Checks, certificates and everything else that is claimed of a policy are played on
-Gymnasium's environment.
+possible step counts as cut. Students of what was trained so are taught on it, too; checks, certificates and everything
+else that is claimed of a policy are played on Gymnasium's environment.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 from nimbleq.config import EnvConfig
 from nimbleq.errors import EnvError
-from nimbleq.rl.envs.batch import check_finite
-from nimbleq.rl.envs.engines import spec_of
-from nimbleq.rl.envs.gymnasium import make_env, time_limit
+from nimbleq.rl.envs.batch import Outcome, check_finite
+from nimbleq.rl.envs.gymnasium import env_spec, make_env, time_limit
 from nimbleq.rl.envs.uniform import quiet
 from nimbleq.rl.envs.vector_engine import VectorEngine
+from nimbleq.rl.spec import EnvSpec
 from nimbleq.types import Array, Step
 
 _GENERATION = 1 << 14  # steps after which all environments are made anew (see `PoolEnv`)
@@ -41,13 +41,8 @@ class PoolEnv:
     mask: Array | None = None
 
     def __init__(self, config: EnvConfig, envs: int, seed: int) -> None:
-        if config.kwargs or config.discretize is not None:
-            raise EnvError("envpool takes no --env-kwargs and no --discretize: leave out --env-engine")
         self.config, self.count, self.seed = config, envs, seed
-        self.spec = spec_of(config)
-        env = make_env(config)
-        self.limit = time_limit(env)
-        env.close()
+        self.spec, self.limit = _known(config)
         self.finished: list[tuple[float, int]] = []
         self._generation = 0
         self._actions: list[Array] = []
@@ -61,18 +56,8 @@ class PoolEnv:
         self._lengths = np.zeros(self.count, np.int64)
         with quiet():
             obs, _ = self.pool.reset()
-        space = self.spec.interface.space if self.spec.interface is not None else None
-        shape = getattr(space, "shape", self.spec.obs.shape)
-        if obs.shape[1:] != shape or obs.dtype != self.spec.obs.dtype:
-            raise EnvError(
-                f"envpool's {self.config.id} observes {obs.dtype} {obs.shape[1:]}, Gymnasium's {self.spec.obs.dtype} "
-                f"{shape}: leave out --env-engine"
-            )
-        self.obs: Array = self._read(obs)
-
-    def _read(self, obs: Array) -> Array:
-        """``[L, *O]`` what the network reads: the same numbers in C order."""
-        return obs.reshape(len(obs), *self.spec.obs.shape)
+        _check_the_same(self.config.id, self.spec, obs)
+        self.obs: Array = _read(self.spec, obs)
 
     def step(self, action: Array) -> Step:
         """Step all environments with ``action: int64[N]``; those whose episode ends start the next one.
@@ -82,7 +67,7 @@ class PoolEnv:
         """
         obs = self.obs
         raw, reward, terminated, truncated, _ = self.pool.step(action.astype(np.int32))
-        next_obs = self._read(raw)
+        next_obs = _read(self.spec, raw)
         check_finite(self.config.id, np.arange(self.count), next_obs, reward)
         self._actions.append(np.array(action, np.int32))
         self._returns += reward
@@ -97,7 +82,7 @@ class PoolEnv:
             self._begin()
         elif ended.size:
             self.obs = next_obs.copy()
-            self.obs[ended] = self._read(self.pool.reset(ended.astype(np.int32))[0])
+            self.obs[ended] = _read(self.spec, self.pool.reset(ended.astype(np.int32))[0])
             self._returns[ended], self._lengths[ended] = 0.0, 0
         return Step(obs, action, reward, terminated, truncated, next_obs, None)
 
@@ -125,6 +110,72 @@ class PoolEnv:
     def close(self) -> None:
         """Release the environments."""
         self.pool.close()
+
+
+class PoolBatch:
+    """A `nimbleq.rl.envs.batch.EnvBatch` for searches: its episodes follow from the first seed that it is asked for and
+    from what it played before, not from the seed of each.
+
+    Raises:
+        EnvError: see `PoolEnv`.
+    """
+
+    mask: Array | None = None
+
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        self.name, self.count = config.id, count
+        self.spec, self._limit = _known(config)
+        self._pool: Any = None
+
+    def reset(self, index: int, seed: int) -> Array:
+        """The first observation of an episode of environment ``index``."""
+        if self._pool is None:
+            self._pool = _make(self.name, self.count, self._limit, seed)
+            with quiet():
+                _check_the_same(self.name, self.spec, self._pool.reset()[0])
+        first: Array = _read(self.spec, self._pool.reset(np.array([index], np.int32))[0])[0]
+        return first
+
+    def step(self, indices: Array, actions: Array) -> Outcome:
+        """See `nimbleq.rl.envs.batch.EnvBatch`."""
+        raw, reward, terminated, truncated, _ = self._pool.step(actions.astype(np.int32), indices.astype(np.int32))
+        next_obs, reward = _read(self.spec, raw), reward.astype(np.float32)
+        check_finite(self.name, indices, next_obs, reward)
+        return next_obs, reward, terminated, truncated & ~terminated
+
+    def picture(self, index: int) -> Array | None:
+        """It draws nothing."""
+        return None
+
+    def close(self) -> None:
+        """Release the environments."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _known(config: EnvConfig) -> tuple[EnvSpec, int]:
+    """What a network has to know of an environment, and the limit of its steps, as Gymnasium has them."""
+    if config.kwargs or config.discretize is not None:
+        raise EnvError("envpool takes no --env-kwargs and no --discretize: leave out --env-engine")
+    env = make_env(config)
+    found = env_spec(env), time_limit(env)
+    env.close()
+    return found
+
+
+def _check_the_same(name: str, spec: EnvSpec, obs: Array) -> None:
+    space = spec.interface.space if spec.interface is not None else None
+    shape = getattr(space, "shape", spec.obs.shape)
+    if obs.shape[1:] != shape or obs.dtype != spec.obs.dtype:
+        raise EnvError(
+            f"envpool's {name} observes {obs.dtype} {obs.shape[1:]}, Gymnasium's {spec.obs.dtype} {shape}: leave out "
+            "--env-engine"
+        )
+
+
+def _read(spec: EnvSpec, obs: Array) -> Array:
+    """``[L, *O]`` what the network reads: the same numbers in C order."""
+    return obs.reshape(len(obs), *spec.obs.shape)
 
 
 def _make(name: str, envs: int, limit: int, seed: int) -> Any:
