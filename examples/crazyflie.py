@@ -126,10 +126,11 @@ class Pillar:
 
     @classmethod
     def judge(cls, np: Any, drone: Drone, course: Any) -> tuple[Any, Any]:
-        """Reward and crash."""
+        """Reward and crash: nearer to the place pays from afar, and again close by; less so close to the pillar."""
         away = np.linalg.norm(course[..., :3] - drone.pos, axis=-1)
-        room = np.linalg.norm(course[..., 3:] - drone.pos[..., :2], axis=-1)
-        return np.exp(-1.5 * away), outside(np, drone) | (room < cls.RADIUS + cls.BODY)
+        room = np.linalg.norm(course[..., 3:] - drone.pos[..., :2], axis=-1) - cls.RADIUS - cls.BODY
+        near = (np.exp(-1.5 * away) + np.exp(-8 * away)) / 2
+        return near * (1 - np.exp(-12 * np.maximum(room, 0))), outside(np, drone) | (room < 0)
 
 
 def outside(np: Any, drone: Drone) -> Any:

@@ -1,4 +1,4 @@
-"""Driving on a highway and at a merge, beside cars that drive by rule, over the same hundred episodes.
+"""Driving on a highway, at a merge and at a roundabout, beside cars that drive by rule, over the same 100 episodes.
 
     pip install 'nimbleq[driving]'
     python examples/driving.py [run directory [road [episodes [steps]]]]

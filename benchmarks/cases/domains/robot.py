@@ -60,7 +60,7 @@ def measure(task: str, seed: int, context: Context) -> dict[str, Any]:
     name, steps = (f"quick-{task}", 4_000) if context.quick else (f"{task}-seed{seed}", robot.STEPS[task])
     words = (*robot.words_for(task), "--steps", steps, "--seed", seed)
     run, said = trained(name, *words)
-    made = compressed(run, *robot.COMPRESS, f"--return-range={robot.RANGE[task]}")
+    made = compressed(run, *robot.compress_words(task))
     seeds, flight = robot.SEEDS[:2] if context.quick else robot.SEEDS, crazyflie.TASKS[task]
     small = Path(made["artefact"])
     pilots = {"small": Runtime(small).act, "teacher": Runtime(run.teacher).act}

@@ -49,7 +49,7 @@ def write_plot(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], pa
         parts.append(marker("diamond", *placed([tuple(ours["course"][:2])])[0], 6, "chosen"))
     entries = [
         (line((-7, 0), (7, 0), "line action1"), "small policy"),
-        (line((-7, 0), (7, 0), "line check"), "built-in controller" + ("" if side else ", told the straight way")),
+        (line((-7, 0), (7, 0), "line check"), "built-in controller" + ("" if side else ", straight")),
         (marker("diamond", 0, 0, 5, "teacher"), "start"),
     ]
     entries += [(line((-7, 0), (7, 0), "line pareto"), "reference")] if side else []
