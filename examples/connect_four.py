@@ -85,10 +85,15 @@ class ConnectFour(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.other = opponent_named(self.opponent, self.np_random)
+        self._begin()
+        while self.state.is_terminal():  # the other's first move won
+            self._begin()
+        return self._observed()
+
+    def _begin(self) -> None:
         self.state = opened(int(self.np_random.integers(self.opening + 1)), self.np_random)
         self.seat = int(self.np_random.integers(2))
         self._let_other_move()
-        return self._observed()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.state.apply_action_with_legality_check(int(action))

@@ -98,7 +98,9 @@ def test_a_network_learns_them_and_guides_the_search(tmp_path: Path) -> None:
     assert evaluator.evaluate(first).sum() == 0
     assert sum(share for _, share in evaluator.prior(first)) == pytest.approx(1)
     values = policy.q_values(game.observed(second, 1))
-    assert evaluator.evaluate(second)[1] == pytest.approx(np.clip(values.max(), -1, 1), abs=1e-6)
+    share = np.exp(np.asarray(values, np.float64) / game.TEMPERATURE)
+    mean = np.clip(values @ share / share.sum(), -1, 1)
+    assert evaluator.evaluate(second)[1] == pytest.approx(mean, abs=1e-6)
     assert game.guided(policy, 50, 0).step(first) == 3, "four in a column"
     assert game.guided(policy, 50, 0).step(second) == 3, "which must be blocked"
     batch = SerialEnvBatch(EnvConfig(game.ENV, kwargs=(f"opponent=pool:{tmp_path / 'pool'}",)), 2)
@@ -115,3 +117,12 @@ def test_a_duel_swaps_seats_and_is_fair() -> None:
     assert same.score.mean() > 0.5
     mirrored = game.duel(lambda state: state.legal_actions()[0], lambda state: state.legal_actions()[0], range(6))
     assert mirrored.score.tolist() == [0.5] * 6, "equal players each win their half of a pair"
+
+
+@pytest.mark.parametrize(("opponent", "seed"), [("random", 794), ("mcts:20", 118)])
+def test_no_episode_begins_with_the_game_over(opponent: str, seed: int) -> None:
+    """After six random moves the opponent's first one may win."""
+    env = game.ConnectFour(opponent)
+    _, info = env.reset(seed=seed)
+    assert not env.state.is_terminal()
+    assert info["legal_actions"]
