@@ -48,12 +48,13 @@ ENV = "examples.connect_four:ConnectFour"
 TRAIN = shlex.split(
     f"train --env {ENV} --network.torso board --network.torso-width 2 --network.hidden 128 --network.no-layer-norm "
     "--network.no-dueling --learner.gamma 1.0 --learner.loss mse --learner.target polyak --learner.tau 0.01 "
-    "--learner.batch-size 128 --learner.lr 3e-4 --learner.lr-end 1e-5 --learner.lr-updates 4000 "
+    "--learner.batch-size 128 --learner.lr 1e-4 --learner.lr-end 1e-6 --learner.lr-updates 4000 --transfer finetune "
     "--learner.reward-scale 1.0 --replay.n-step 3 --explore.start 0.1 --explore.end 0.02 --explore.updates 2000 "
     "--envs 16 --updates-per-step 2 --learn-start 1000 --evaluation.network average --evaluation.every 500 "
     "--evaluation.episodes 100"
 )
-"""Without discount a value is the result to be expected, between −1 and 1, which is what a search asks for."""
+"""Without discount a value is the result to be expected, between −1 and 1, which is what a search asks for. It goes on
+from the layers of its start: a fresh network that is taught to act like it knows less of what positions are worth."""
 
 Player = Callable[[Any], int]
 """A state of OpenSpiel → a column."""
