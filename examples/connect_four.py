@@ -246,7 +246,7 @@ def record(positions: int, simulations: int, seed: int) -> Games:
     return Games(obs, value, weight)
 
 
-def learn_from(games: Games, artefact: Path, epochs: int = 80, seed: int = 0) -> None:
+def learn_from(games: Games, artefact: Path, epochs: int = 50, seed: int = 0) -> None:
     """Fits a network to what the search found, boards as they are and mirrored, and saves it."""
     spec = spec_of(EnvConfig(ENV))
     network, rng = initial_network(spec, NETWORK, seed), np.random.default_rng(seed)
@@ -308,7 +308,7 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(out: str = "runs/connect-four", positions: str = "16000", steps: str = "30000", pairs: str = "25") -> None:
+def main(out: str = "runs/connect-four", positions: str = "48000", steps: str = "30000", pairs: str = "25") -> None:
     folder = Path(out)
     start = folder.with_name(f"{folder.name}-pool") / "recorded"
     learn_from(recorded(start.parent / "games", int(positions)), start)

@@ -23,7 +23,7 @@ from nimbleq.graph.artefact import load_artefact
 from nimbleq.rl.training.evaluate import interval95
 from nimbleq.rundir import RunDir
 
-POSITIONS, STEPS, OPENINGS = 16_000, 30_000, 60
+POSITIONS, STEPS, OPENINGS = 48_000, 30_000, 60
 FLOOR = 0.5
 CHANCE = "at random"
 START, FINAL = "network from recorded games", "network"
