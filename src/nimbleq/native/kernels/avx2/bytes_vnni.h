@@ -12,7 +12,7 @@ NQ_INLINE nq_acc8 nq_quad(const nq_acc8 acc, const __m256i x, const __m256i w)
 
 NQ_INLINE nq_sums nq_two_quads(const nq_sums acc, const nq_bits x, const nq_bits w, const nq_bits z, const nq_bits v)
 {
-#if defined(__AVX512BW__)
+#if defined(__AVX512BW__) && defined(__AVX512VNNI__)
     return (nq_sums)_mm512_dpbusd_epi32(_mm512_dpbusd_epi32((nq_bits)acc, x, w), z, v);
 #else
     return nq_quad(nq_quad(acc, x, w), z, v);

@@ -1,13 +1,13 @@
 /* int32 sums of bytes (0..h) times int8 weights for P inputs x V vectors of 8 outputs: a convolution with P pixels, or a
-   dense layer with one. Step s multiplies the four bytes at x + offset[s] by weights [s][8 V][4]. Two steps at a time make
+   dense layer with one. Step s multiplies the four bytes at x + offset[s], or without offsets at x + 4 s, by weights [s][8 V][4]. Two steps at a time make
    a sum of their own: nq_two_quads says what it asks of the weights. `steps` is even. Where accumulators are few there
    are two sets of them, or they would wait for each other. */
 NQ_INLINE void nq_quads_tile_u8(
     const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
     const int steps, const int P, const int V, const int keep, const nq_store how)
 {
-    const int W = (8 * V + NQ_SUMS - 1) / NQ_SUMS, U = P * W <= 4 ? 2 : 1;
-    nq_sums acc[12];
+    const int W = (8 * V + NQ_SUMS - 1) / NQ_SUMS, U = P * W <= 4 ? 4 : 1;
+    nq_sums acc[16];
     NQ_UNROLL
     for (int a = 0; a < P * W * U; ++a) {
         const int v = a % W;
@@ -21,8 +21,9 @@ NQ_INLINE void nq_quads_tile_u8(
             if (u > 0 && s >= steps) break;
             NQ_UNROLL
             for (int p = 0; p < P; ++p) {
-                const nq_bits x = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + offset[s]));
-                const nq_bits z = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + offset[s + 1]));
+                const int one = offset ? offset[s] : 4 * s, other = offset ? offset[s + 1] : 4 * s + 4;
+                const nq_bits x = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + one));
+                const nq_bits z = NQ_MM(set1_epi32)(nq_load_i32(pixel[p] + other));
                 NQ_UNROLL
                 for (int v = 0; v < W; ++v) {
                     const int at = NQ_SUMS * v, count = 8 * V - at;
@@ -34,14 +35,9 @@ NQ_INLINE void nq_quads_tile_u8(
         }
     }
     NQ_UNROLL
-    for (int a = P * W; a < P * W * U; ++a) acc[a - P * W] += acc[a];
+    for (int a = P * W; a < P * W * U; ++a) acc[a % (P * W)] += acc[a];
     NQ_UNROLL
-    for (int p = 0; p < P; ++p) {
-        nq_acc8 eights[8];
-        NQ_UNROLL
-        for (int v = 0; v < W; ++v) nq_as_eights(acc[p * W + v], eights + v * NQ_SUMS / 8, 8 * V - NQ_SUMS * v);
-        nq_store_tile(y, place[p], eights, V, keep, how);
-    }
+    for (int p = 0; p < P; ++p) nq_store_sums(y, place[p], acc + p * W, V, keep, how);
 }
 
 /* All pixels of one tile of output channels, as nq_conv_f32. */
@@ -69,8 +65,10 @@ NQ_INLINE void nq_linear_quads_u8(
     const uint8_t *x, const int32_t *offset, const int steps, void *y, const int8_t *w, const int32_t *b, const int V,
     const nq_store how)
 {
-    const uint8_t *const pixel[1] = {x};
+    const uint8_t *pixel[1] = {x};
     const int place[1] = {0};
+    /* GCC would take the bytes out of the registers that were stored, by shuffles that wait for the products' port. */
+    __asm__("" : "+r"(pixel[0]));
     nq_quads_tile_u8(pixel, place, y, w, b, offset, steps, 1, V, 8 * V, how);
 }
 

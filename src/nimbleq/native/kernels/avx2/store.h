@@ -94,6 +94,22 @@ NQ_INLINE __m256i nq_bytes32(__m256i first, __m256i second, const nq_store how)
     return nq_clamp32(_mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), how.low, how.high);
 }
 
+/* The first `more` of them. */
+NQ_INLINE void nq_store_bytes32(
+    unsigned char *out, const __m256i first, const __m256i second, const int more, const nq_store how)
+{
+    const __m256i all = nq_bytes32(first, second, how);
+    if (more >= 32) {
+        _mm256_storeu_si256((__m256i *)(void *)out, all);
+    } else if (more == 16) {
+        _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(all));
+    } else {
+        unsigned char part[32];
+        _mm256_storeu_si256((__m256i *)(void *)part, all);
+        for (int i = 0; i < 32 && i < more; ++i) out[i] = part[i];
+    }
+}
+
 /* Sixteen of them as int16, in order. */
 NQ_INLINE __m256i nq_words16(const __m256i v, const nq_store how)
 {
@@ -153,18 +169,7 @@ NQ_INLINE void nq_store_tile(
         for (int o = 0; o < 8 * V; o += 32) {
             const __m256i first = nq_scaled16(acc, V, o, how);
             const __m256i second = o + 16 < 8 * V ? nq_scaled16(acc, V, o + 16, how) : _mm256_setzero_si256();
-            const __m256i all = nq_bytes32(first, second, how);
-            unsigned char *const out = bytes + o;
-            const int more = keep - o;
-            if (more >= 32) {
-                _mm256_storeu_si256((__m256i *)(void *)out, all);
-            } else if (more == 16) {
-                _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(all));
-            } else {
-                unsigned char part[32];
-                _mm256_storeu_si256((__m256i *)(void *)part, all);
-                for (int i = 0; i < 32 && i < more; ++i) out[i] = part[i];
-            }
+            nq_store_bytes32(bytes + o, first, second, keep - o, how);
         }
     }
 }
