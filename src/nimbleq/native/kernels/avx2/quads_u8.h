@@ -6,7 +6,7 @@ NQ_INLINE void nq_quads_tile_u8(
     const uint8_t *const *pixel, const int *place, void *y, const int8_t *w, const int32_t *b, const int32_t *offset,
     const int steps, const int P, const int V, const int keep, const nq_store how)
 {
-    const int W = (8 * V + NQ_SUMS - 1) / NQ_SUMS, U = P * W <= 4 ? 4 : 1;
+    const int W = (8 * V + NQ_SUMS - 1) / NQ_SUMS, U = P * W > 4 ? 1 : steps >= 16 ? 4 : steps >= 4 ? 2 : 1;
     nq_sums acc[16];
     NQ_UNROLL
     for (int a = 0; a < P * W * U; ++a) {
