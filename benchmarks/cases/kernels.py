@@ -23,7 +23,7 @@ from benchmarks.networks import int_mlp, mlp
 from benchmarks.process import nimbleq
 from benchmarks.record import MISSING, ROOT, Record
 from benchmarks.statistics import PAIRS
-from benchmarks.tables import header
+from benchmarks.tables import header, owed
 from nimbleq.compress.quantize.post_training import quantize
 from nimbleq.deploy.targets.c.emit import emit_c
 from nimbleq.deploy.targets.c.isa import AVX2, ISAS, PORTABLE, isas_of_this_machine
@@ -170,7 +170,7 @@ def table(record: Record, names: Sequence[str]) -> str:
         *record.rows([name for name in names if name.startswith(TRAINED)], skipped, 4), "",
         "What one core does at most in a nanosecond.", "",
         header("what", "a nanosecond"), *(f"| {name} | {value:.3g} |" for name, value in top.items()),
-        *([] if top else [f"| {CEILING} | {MISSING} |"]), "",
+        *([] if top else [f"| {CEILING} | {MISSING} |"]), *owed(missed(record)), "",
     ])  # fmt: skip
 
 
