@@ -41,15 +41,15 @@ NQ_INLINE void nq_linear_dot_f32(
     const float *x, const float *w, const float *b, float *y, const int n_in, const int n_out, const int stride,
     const int function, const float low, const float high)
 {
-    const int whole = n_in / NQ_LANES * NQ_LANES;
+    const int whole = NQ_LANES == 16 ? n_in : n_in / NQ_LANES * NQ_LANES; /* the last vector of 16 has a mask */
     float total[8];
     nq_wide acc[8];
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) acc[o] = nq_all_wide(0);
     for (int k = 0; k < whole; k += NQ_LANES) {
-        const nq_wide part = nq_load_wide(x + k, NQ_LANES);
+        const nq_wide part = nq_load_wide(x + k, n_in - k);
         NQ_UNROLL
-        for (int o = 0; o < n_out; ++o) acc[o] = nq_fma_wide(acc[o], part, nq_load_wide(w + o * stride + k, NQ_LANES));
+        for (int o = 0; o < n_out; ++o) acc[o] = nq_fma_wide(acc[o], part, nq_load_wide(w + o * stride + k, n_in - k));
     }
     NQ_UNROLL
     for (int o = 0; o < n_out; ++o) total[o] = nq_sum_wide(acc[o]);
