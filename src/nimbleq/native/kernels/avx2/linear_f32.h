@@ -41,7 +41,7 @@ NQ_INLINE void nq_linear_dot_f32(
     const float *x, const float *w, const float *b, float *y, const int n_in, const int n_out, const int stride,
     const int function, const float low, const float high)
 {
-    const int whole = NQ_LANES == 16 ? n_in : n_in / NQ_LANES * NQ_LANES; /* the last vector of 16 has a mask */
+    const int whole = nq_in_wides(n_in);
     float total[8];
     nq_wide acc[8];
     NQ_UNROLL

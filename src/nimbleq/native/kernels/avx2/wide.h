@@ -31,6 +31,12 @@ NQ_INLINE nq_wide nq_all_wide(const float x)
     return (nq_wide)_mm512_set1_ps(x);
 }
 
+/* So many of `count` floats can be read by them: all, the last ones under a mask. */
+NQ_INLINE int nq_in_wides(const int count)
+{
+    return count;
+}
+
 /* A bit for each that is not zero; NaN is not. */
 NQ_INLINE unsigned nq_there_wide(const nq_wide v)
 {
@@ -85,6 +91,11 @@ NQ_INLINE nq_wide nq_fma_wide(const nq_wide acc, const nq_wide x, const nq_wide 
 NQ_INLINE nq_wide nq_all_wide(const float x)
 {
     return nq_all8(x);
+}
+
+NQ_INLINE int nq_in_wides(const int count)
+{
+    return count / 8 * 8;
 }
 
 NQ_INLINE unsigned nq_there_wide(const nq_wide v)
