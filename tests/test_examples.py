@@ -111,7 +111,7 @@ def test_minatar(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("crazyflow") is None, reason="needs nimbleq[robot], see the Makefile")
 def test_robot(tmp_path: Path) -> None:
     """On the drone of "crazyflie.py"."""
-    printed = run("robot.py", tmp_path / "run", "FigureOfEight", "4000", "2")
+    printed = run("robot.py", tmp_path / "run", "FigureOfEight", "60000", "2")
     pilots = [line.split(":")[0].strip() for line in printed.splitlines()[-4:]]
     assert pilots == ["small policy", "level, no control", "built-in controller", "holding still"]
     assert (tmp_path / "run" / "build" / "cortex-m4" / "selftest.elf").exists()
