@@ -133,6 +133,12 @@ def test_an_array_becomes_a_vector_and_the_registering_module_is_left_out(monkey
         PoolEnv(EnvConfig("CartPole-v1", max_episode_steps=5), 2, 0)
 
 
+def test_searches_play_gymnasium_without_envpool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    batch = make_low_fidelity_batch(replace(CARTPOLE, id="gymnasium:CartPole-v1", engine="envpool"), 2)
+    assert batch.reset(0, 3).shape == (4,)
+
+
 def test_some_of_them_step_each_where_it_is_and_searches_play_there() -> None:
     pytest.importorskip("envpool")
     batch = make_low_fidelity_batch(replace(CARTPOLE, id="gymnasium:CartPole-v1", engine="envpool"), 6)

@@ -85,7 +85,7 @@ ENV_ENGINES = [
     ),
     EnvEngine(
         "Gymnasium, in envpool's copy of it",
-        lambda config: config.engine == "envpool",
+        lambda config: config.engine == "envpool" and envpool.is_installed(),
         serial.SerialEnvBatch,
         low_fidelity=envpool.PoolBatch,
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,11 @@ class PoolEnv:
     def close(self) -> None:
         """Release the environments."""
         self.pool.close()
+
+
+def is_installed() -> bool:
+    """Whether envpool can be asked for."""
+    return find_spec("envpool") is not None
 
 
 class PoolBatch:
