@@ -5,7 +5,8 @@ with PyTorch on MinAtar's own games, rejax as one JAX program on gymnax's, both 
 gymnax has none, and episodes end after 1,000 steps. Returns are of 100 episodes: ours greedy, rejax's greedy but for
 ε = 0.005, each in the game that it was trained on. A speed is the median over interleaved pairs of the seconds of the
 same number of steps, compiling left out. A run of 10⁷ steps goes on where it was stopped: ask for its cell again until
-it is finished. rejax has an environment of its own, whose Python is ``NIMBLEQ_REJAX_PYTHON``.
+it is finished. rejax has an environment of its own, whose Python is ``NIMBLEQ_REJAX_PYTHON``; gymnax 0.0.9, whose games
+it plays, has no Seaquest, so ours stands alone there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from benchmarks.statistics import PAIRS, interleaved, interval95, mean, median, 
 from benchmarks.tables import header, owed, quotient_text, unmeasured
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+GYMNAX = ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+"""Of them, those that rejax can play."""
 RUNS = ROOT / "runs" / "pqn"
 PYTHON = os.environ.get("NIMBLEQ_REJAX_PYTHON", sys.executable)
 MODULE = "benchmarks.peers.rejax_pqn"
@@ -60,16 +63,13 @@ def settings(game: str, steps: int, seed: int) -> Any:
 
 
 def speed(game: str, context: Context) -> dict[str, Any]:
-    """Seconds of blocks of rollouts, ours and rejax's in turns."""
-    rounds = 1 if context.quick else ROUNDS
-    with _rejax(game) as theirs:
-        numbers = iter(range(100))
-        times = interleaved(
-            {"rejax": partial(theirs, rounds), "nimbleq": lambda: _block(game, rounds, context, next(numbers))},
-            2 if context.quick else PAIRS,
-        )
+    """Seconds of blocks of rollouts, ours and rejax's in turns; ours alone where gymnax has no such game."""
+    rounds, pairs, numbers = 1 if context.quick else ROUNDS, 2 if context.quick else PAIRS, iter(range(100))
+    sides: dict[str, Callable[[], float]] = {"nimbleq": lambda: _block(game, rounds, context, next(numbers))}
+    with _rejax(game) if game in GYMNAX else nullcontext() as theirs:
+        times = interleaved(sides if theirs is None else {"rejax": partial(theirs, rounds), **sides}, pairs)
     rates = {name: rounds * PQN.iteration / median(values) for name, values in times.items()}
-    return {"steps_per_s": rates, "ratio": ratio(times["rejax"], times["nimbleq"])}
+    return {"steps_per_s": rates} | ({"ratio": ratio(times["rejax"], times["nimbleq"])} if "rejax" in times else {})
 
 
 def _block(game: str, rounds: int, context: Context, number: int) -> float:
@@ -161,6 +161,11 @@ def _steps(context: Context) -> int:
 SIDES = {"nimbleq": ours, "rejax": theirs}
 
 
+def _sides(game: str) -> tuple[str, ...]:
+    """Who can play it."""
+    return tuple(SIDES) if game in GYMNAX else ("nimbleq",)
+
+
 def cells(seeds: Sequence[int]) -> list[Cell]:
     """The speeds first."""
     rates = [Cell(f"speed {game}", partial(speed, game), 120) for game in GAMES]
@@ -169,6 +174,7 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
         for seed in seeds
         for game in GAMES
         for side, measure in SIDES.items()
+        if side in _sides(game)
     ]
     return [*rates, *runs]
 
@@ -198,13 +204,15 @@ def _row(record: Record, game: str) -> str:
     rates = ["not measured yet", "", ""]
     if record.finished(f"speed {game}"):
         cell = record.cells[f"speed {game}"]
-        rates = [f"{cell['steps_per_s'][side]:,.0f}" for side in SIDES] + [quotient_text(cell["ratio"])]
+        known = cell["steps_per_s"]
+        rates = [f"{known[side]:,.0f}" if side in known else "" for side in SIDES]
+        rates += [quotient_text(cell["ratio"]) if "ratio" in cell else ""]
     done = {
         side: [cell for name, cell in record.cells.items() if name.startswith(f"{side} {game} ") and "returns" in cell]
         for side in SIDES
     }
     seeds = " and ".join(dict.fromkeys(str(len(found)) for found in done.values()))
-    texts = [_return(found) for found in done.values()]
+    texts = ["no such game" if side not in _sides(game) else _return(found) for side, found in done.items()]
     minutes = [
         f"{mean([cell['train_seconds'] for cell in found]) / 60:.0f}" if found else "" for found in done.values()
     ]
@@ -222,7 +230,7 @@ def _return(found: Sequence[dict[str, Any]]) -> str:
 def missed(record: Record) -> list[str]:
     """Games on which it is slower."""
     ratios = {
-        game: record.cells[f"speed {game}"]["ratio"]["median"] for game in GAMES if record.finished(f"speed {game}")
+        game: record.cells[f"speed {game}"]["ratio"]["median"] for game in GYMNAX if record.finished(f"speed {game}")
     }
     return [f"{game} ×{value:.2f} of rejax's speed, owed ×{FLOOR:g}" for game, value in ratios.items() if value < FLOOR]
 
