@@ -1,7 +1,7 @@
 """Treating sepsis in a simulated intensive care unit: a small policy whose survival is computed, not estimated.
 
     pip install 'nimbleq[medicine]'
-    python examples/medicine.py [run directory [steps]]
+    python examples/medicine.py [run directory [steps [steps that a student climbs]]]
 
 icu-sepsis [2406.05646] is a model of 716 states made from hospital records. Each of 25 actions is a dose of fluids and
 one of vasopressors; a state admits those that clinicians gave often enough there. This is research, not treatment: see
@@ -26,6 +26,10 @@ from gymnasium import spaces
 
 from nimbleq import Runtime, compress_policy, load_artefact, save_artefact
 from nimbleq.cli import main as command_line
+from nimbleq.compress.passes.climb import Climb
+from nimbleq.compress.passes.distill import Distill
+from nimbleq.compress.passes.fold import Fold
+from nimbleq.compress.passes.student import Student
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.files import write_json
 from nimbleq.graph.artefact import Artefact
@@ -43,6 +47,10 @@ TRAIN = shlex.split(
 )
 """Every return is one death or survival, so learning averages over many: it watches random treatment, from a large
 replay, and takes the average of its last networks, as checks are too noisy to choose one."""
+
+
+STUDENTS = ((8, "int5"), (13, "int5"), (20, "int5"), (32, "int8"))
+"""Hidden units and number format, from small to large."""
 
 
 class Model(NamedTuple):
@@ -132,17 +140,20 @@ class Ward:
 
     def __init__(self) -> None:
         known = model()
-        self._to = known.to[:ENDS, :, :ENDS]
-        self._paid = (known.to * known.paid).sum(axis=2)[:ENDS]
         self.start, self.obs, self.clinicians = known.start[:ENDS], known.obs[:ENDS], known.clinicians[:ENDS]
         self.mask = np.array([[action in legal for action in range(ACTIONS)] for legal in known.legal[:ENDS]])
         self.uniform = self.mask / self.mask.sum(axis=1, keepdims=True)
+        self._to = known.to[:ENDS, :, :ENDS]
+        self._paid = (known.to * known.paid).sum(axis=2)[:ENDS]
+        self._legal = np.nonzero(self.mask)  # state, action
+        self._after = self._to[self._legal]
 
     def leaving(self, choice: Array) -> Array:
         """``float[S, S]`` identity minus the chain of a policy, ``choice: float[S, 25]`` probabilities of actions."""
-        state, action = np.nonzero(choice)
-        chain = np.zeros((ENDS, ENDS))
-        np.add.at(chain, state, choice[state, action, None] * self._to[state, action])
+        state, action = np.nonzero(choice)  # one state after the other, each with an action at least
+        chain = np.add.reduceat(
+            choice[state, action, None] * self._to[state, action], np.flatnonzero(np.diff(state, prepend=-1))
+        )
         left: Array = np.eye(ENDS) - chain
         return left
 
@@ -151,9 +162,28 @@ class Ward:
         found: Array = np.linalg.solve(self.leaving(choice), (choice * self._paid).sum(axis=1))
         return found
 
+    def q(self, values: Array) -> Array:
+        """``float[S, 25]`` survival after each legal action, from ``values [S]`` of the states; −∞ for others."""
+        found = np.full(self.mask.shape, -np.inf)
+        found[self._legal] = self._paid[self._legal] + self._after @ values
+        return found
+
+    def visits(self, choice: Array) -> Array:
+        """``float[S]`` how often a patient is expected to be in each state."""
+        found: Array = np.linalg.solve(self.leaving(choice).T, self.start)
+        return np.maximum(found, 0)
+
+    def gradient(self, choice: Array) -> Array:
+        """See `nimbleq.compress.passes.climb.Model`."""
+        values = self.values(choice)
+        advantage = np.where(self.mask, self.q(values) - values[:, None], 0)
+        return np.asarray(self.visits(choice)[:, None] * advantage)
+
     def survival(self, choice: Array) -> float:
         """Probability of survival of a new patient."""
         return float(self.start @ self.values(choice))
+
+    returned = survival  # as `nimbleq.compress.passes.climb.Model` calls it
 
     def value(self, policy: Policy) -> float:
         """Probability of survival under a greedy policy."""
@@ -170,7 +200,7 @@ class Ward:
         """``float[S, 25]`` of the best policy, by policy iteration."""
         best = self.choice(self.mask.argmax(axis=1))
         while True:
-            q = np.where(self.mask, self._paid + self._to @ self.values(best), -np.inf)
+            q = self.q(self.values(best))
             better = q.max(axis=1) > q[best > 0] + 1e-12
             if not better.any():
                 return best
@@ -184,26 +214,32 @@ class Ward:
         returns, lengths = self.values(choice)[first], np.zeros(len(first), np.int64)
         if not keep_obs:
             return Episodes(np.array(seeds), returns, lengths)
-        visits = np.maximum(np.linalg.solve(self.leaving(choice).T, self.start), 0)
+        visits = self.visits(choice)
         seen = np.random.default_rng(list(seeds)).choice(ENDS, keep_obs, p=visits / visits.sum())
         return Episodes(np.array(seeds), returns, lengths, self.obs[seen], self.mask[seen])
 
 
-def compress(folder: Path, ward: Ward, keep: float = 0.99) -> Artefact:
-    """The smallest candidate that keeps ``keep`` of the teacher's survival over uniform treatment, exactly; saved."""
+def compress(folder: Path, ward: Ward, keep: float = 0.99, steps: int = 800) -> Artefact:
+    """The smallest of `STUDENTS` that keeps ``keep`` of the teacher's survival over uniform treatment, exactly; saved.
+
+    Args:
+        steps: that each climbs.
+    """
     run = RunDir(folder)
     teacher = load_artefact(run.teacher)
-    # What is exact below needs no certificate, however many episodes one would take.
-    config = CompressConfig(keep=keep, recipe="bf16", max_episodes=1_000_000)
-    found = compress_policy(teacher.graph, ward, config)
     least = ward.survival(ward.uniform)
     least += keep * (ward.value(GraphPolicy(teacher.graph)) - least)
-    kept = [one for one in found.candidates if ward.value(GraphPolicy(one.graph)) >= least]
-    if not kept:
-        sys.exit(f"no candidate keeps {keep:.0%} of the teacher's survival over uniform treatment: train it longer")
-    best = min(kept, key=lambda one: one.size_bytes)
-    facts = {"parents": {"teacher": teacher.digest}, "recipe": best.recipe}
-    return save_artefact(run.artefact("small"), best.graph, found.golden_obs, facts, interface=teacher.interface)
+    for width, weights in STUDENTS:
+        recipe = (Student((width,)), Distill(), Fold(), Climb(ward, weights, steps))
+        # What is exact below needs no certificate, however many episodes one would take.
+        found = compress_policy(teacher.graph, ward, CompressConfig(keep=keep, recipe=recipe, max_episodes=1_000_000))
+        survival = ward.value(GraphPolicy(found.best.graph))
+        print(f"{found.best.recipe}: {found.best.size_bytes:,} B, survival {survival:.4f} of {least:.4f} asked for")
+        if survival >= least:
+            facts = {"parents": {"teacher": teacher.digest}, "recipe": found.best.recipe}
+            small = run.artefact("small")
+            return save_artefact(small, found.best.graph, found.golden_obs, facts, interface=teacher.interface)
+    sys.exit(f"no student keeps {keep:.0%} of the teacher's survival over uniform treatment: train it longer")
 
 
 def survival_of(act: Callable[[Any, Any], Any], ward: Ward) -> float:
@@ -237,11 +273,11 @@ def nimbleq(*words: object) -> None:
         sys.exit(2)
 
 
-def main(out: str = "runs/sepsis", steps: str = "1280000") -> None:
+def main(out: str = "runs/sepsis", steps: str = "1280000", climb: str = "800") -> None:
     folder = Path(out)
     nimbleq(*TRAIN, "--steps", steps, "--out", folder)
     ward = Ward()
-    compress(folder, ward)
+    compress(folder, ward, steps=int(climb))
     exact = judged(folder, ward)
     write_json(folder / "exact.json", exact)  # in place of a statistical certificate; nimbleq zoo reads it
     print(json.dumps(exact, indent=1))

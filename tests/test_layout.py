@@ -57,7 +57,7 @@ TORCH_FILES = {
     "deploy/targets/executorch/module.py", "deploy/targets/executorch/emit.py",
     "deploy/targets/executorch/target.py",
     "compress/passes/qat_torch.py", "compress/passes/finetune.py",
-    "compress/passes/gradients.py", "compress/passes/slim.py", "log.py",
+    "compress/passes/gradients.py", "compress/passes/slim.py", "compress/passes/climb.py", "log.py",
 }  # fmt: skip
 JAX_PLACES = {"rl/learners/xla", "rl/envs/jax_env.py", "rl/envs/gymnax.py"}
 """The engine ``xla``, and environments in JAX."""

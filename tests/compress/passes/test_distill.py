@@ -9,9 +9,9 @@ from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.distill import Distill, Distilled, distill
 from nimbleq.compress.passes.fit_torch import distillation_loss
 from nimbleq.compress.passes.freeze_norms import freeze_norms
-from nimbleq.compress.passes.labelled import label, teacher_states
+from nimbleq.compress.passes.labelled import Labelled, label, teacher_states
 from nimbleq.compress.passes.settings import DistillConfig
-from nimbleq.compress.passes.targets import temperature
+from nimbleq.compress.passes.targets import make_targets, stakes, temperature
 from nimbleq.compress.quantize import quantize
 from nimbleq.compress.states import (
     ConstantPolicy,
@@ -114,6 +114,18 @@ def test_the_temperature_is_of_gaps_between_legal_actions():
     q = np.array([[1.0, 100.0, 0.0], [3.0, 50.0, 0.0], [0.0, 7.0, 0.0]])
     mask = np.array([[True, False, True], [True, False, True], [False, True, False]])
     assert temperature(legal_values(q, mask), DistillConfig(temperature=1.0)) == pytest.approx(2.0)
+
+
+def test_states_are_drawn_by_what_is_at_stake_among_legal_actions():
+    q = np.array([[0.0, 3.0, 9.0], [1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [5.0, 0.0, 0.0]], np.float32)
+    mask = np.array([[True, True, False], [True] * 3, [True] * 3, [True, False, False]])
+    assert stakes(legal_values(q, mask)).tolist() == [3.0, 0.0, 2.0, 0.0]
+    assert stakes(q[:, :2], (1, 1)).tolist() == [0.0] * 4, "no dimension has a choice"
+    part = Labelled(States(np.arange(4.0)[:, None].repeat(5, axis=0), mask.repeat(5, axis=0)), q.repeat(5, axis=0))
+    drawn = make_targets([part], DistillConfig(by_stake=True)).obs[:, 0]
+    assert np.bincount(drawn.astype(int), minlength=4).tolist() == [12, 0, 8, 0]
+    idle = Labelled(States(np.zeros((3, 1))), np.ones((3, 2), np.float32))
+    assert len(make_targets([idle], DistillConfig(by_stake=True)).obs) == 3
 
 
 def test_visited_states_are_the_policy_s_own(balance, balance_teacher):

@@ -23,6 +23,8 @@ class DistillConfig:
         epsilon: share of random actions while playing.
         temperature: in median action gaps of the teacher.
         advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
+        by_stake: draw a state the more often, the more is at stake in it: the teacher's best value less its worst
+            (Q-DAgger [1805.08328]). Helps narrow students where few states decide: one wrong action and it crashes.
         max_grad_norm: gradients are cut to this length (0: never).
     """
 
@@ -36,6 +38,7 @@ class DistillConfig:
     epsilon: float = 0.02
     temperature: float = 0.5
     advantage_weight: float = 0.1
+    by_stake: bool = False
     max_grad_norm: float = 0.0
 
 

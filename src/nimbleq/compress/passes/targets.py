@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class Targets:
 def make_targets(parts: Sequence[Labelled], config: DistillConfig) -> Targets:
     """The targets of these parts; τ comes from the first, the states that the teacher visits."""
     branches = parts[0].branches
+    if config.by_stake:
+        parts = [_drawn(part, stakes(legal_values(part.q, part.states.mask), branches)) for part in parts]
     tau = temperature(legal_values(parts[0].q, parts[0].states.mask), config, branches)
     scaled = np.concatenate([part.q for part in parts]).astype(np.float64) / tau
     masks = [part.states.mask for part in parts if part.states.mask is not None]
@@ -57,6 +59,25 @@ def make_targets(parts: Sequence[Labelled], config: DistillConfig) -> Targets:
         sizes=tuple(len(part.obs) for part in parts),
         branches=branches,
     )
+
+
+def stakes(q: Array, branches: Sequence[int] = ()) -> Array:
+    """``float64[K]`` best less worst value of the legal actions of ``q [K, A]`` (−∞: not legal), added up over the
+    dimensions of the action."""
+    worst = np.where(np.isfinite(q), q, np.inf)
+    dimensions = of_dimensions(branches or q.shape[1:])
+    spans = [q[:, part].max(axis=1) - worst[:, part].min(axis=1) for part in dimensions]
+    return np.asarray(np.sum(spans, axis=0, dtype=np.float64))
+
+
+def _drawn(part: Labelled, weight: Array) -> Labelled:
+    """As many states of a part, each as often as its ``weight [K]`` says (evenly spaced: nothing is left to chance)."""
+    total = weight.cumsum()
+    if not total[-1] > 0:
+        return part
+    at = (np.arange(len(weight)) + 0.5) / len(weight) * total[-1]
+    rows = np.minimum(total.searchsorted(at, side="right"), len(weight) - 1)
+    return replace(part, states=part.states[rows], q=part.q[rows])
 
 
 def _side(scaled: Array, counted: Array) -> tuple[Array, Array]:
