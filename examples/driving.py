@@ -30,30 +30,33 @@ class Road(NamedTuple):
     """Attributes:
     limit: steps after which an episode is cut, which is where it ends by itself, except at the merge.
     steps: of training.
-    words: of its command line.
+    train: words of its command line.
+    compress: the same, for its small policy.
     """
 
     limit: int
     steps: int
-    words: str
+    train: str
+    compress: str
 
 
-_IN_COPY = "--env-engine envpool --updates-per-step 2 --explore.updates 10000 --learner.lr-updates 30000"
-_ITSELF = "--envs 8 --updates-per-step 8 --explore.updates 6000 --learner.lr-updates 20000"
+_IN_COPY = (
+    "--env-engine envpool --updates-per-step 2 --explore.updates 10000 --learner.lr-updates 30000",
+    "--hidden 16 20 32-32 --distill.episodes 256 --distill.by-stake --select-episodes 60 --max-episodes 400",
+)
+_ITSELF = (
+    "--envs 8 --updates-per-step 8 --explore.updates 6000 --learner.lr-updates 20000",
+    "--hidden 16 32-32 --distill.rounds 3 --distill.episodes 16 --select-episodes 20 --max-episodes 100",
+)
 ROADS = {
-    "highway-fast-v0": Road(30, 200_000, _IN_COPY),
-    "merge-v0": Road(40, 200_000, _IN_COPY),
-    "roundabout-v0": Road(11, 20_000, _ITSELF),
+    "highway-fast-v0": Road(30, 200_000, *_IN_COPY),
+    "merge-v0": Road(40, 200_000, *_IN_COPY),
+    "roundabout-v0": Road(11, 20_000, *_ITSELF),
 }
 TRAIN = shlex.split(
     "train --network.hidden 128 128 --learner.gamma 0.9 --replay.n-step 1 --learner.lr-end 1e-4 --explore.end 0.1 "
     "--evaluation.network average --evaluation.every 1000000 --evaluation.episodes 5 --evaluation.final-episodes 10"
 )
-COMPRESS = shlex.split(
-    "--keep 0.8 --recipe distill --hidden 16 32-32 --distill.rounds 3 --distill.episodes 16 --select-episodes 20 "
-    "--max-episodes 100 --workers 1"
-)
-"""Two students, taught, checked and certified in highway-env itself, where an episode takes more than a second."""
 SEEDS = range(1_000_000, 1_000_100)
 """Of the hundred episodes, which nothing was trained on."""
 IDLE, FASTER = 1, 3
@@ -71,10 +74,16 @@ class Drives(NamedTuple):
     speed: Array
 
 
-def words_for(road: str) -> list[str]:
+def train_words(road: str) -> list[str]:
     """The command line of a road, without steps and folder."""
     row = ROADS[road]
-    return [*TRAIN, *shlex.split(row.words), "--env", f"highway_env:{road}", "--max-episode-steps", str(row.limit)]
+    return [*TRAIN, *shlex.split(row.train), "--env", f"highway_env:{road}", "--max-episode-steps", str(row.limit)]
+
+
+def compress_words(road: str) -> list[str]:
+    """The same for its small policy: a few sizes, checked and certified in highway-env itself, where an episode takes
+    more than a second."""
+    return shlex.split(f"--keep 0.7 --recipe distill --workers 1 {ROADS[road].compress}")
 
 
 def made(road: str) -> Any:
@@ -141,8 +150,8 @@ def nimbleq(*words: object) -> None:
 
 def main(out: str = "runs/driving", road: str = "highway-fast-v0", episodes: str = "100", steps: str = "") -> None:
     folder = Path(out)
-    nimbleq(*words_for(road), "--steps", steps or ROADS[road].steps, "--out", folder)
-    nimbleq("compress", folder, *COMPRESS, "--no-scratch")
+    nimbleq(*train_words(road), "--steps", steps or ROADS[road].steps, "--out", folder)
+    nimbleq("compress", folder, *compress_words(road), "--no-scratch")
     nimbleq("export", folder, "--to", "c", "--out", folder / "build", "--name", "driver")
     nimbleq("verify", folder / "build", "--observations", 2000)
     seeds = SEEDS[: int(episodes)]

@@ -60,7 +60,7 @@ def main(road: str, steps: str, seed: str, model: str) -> None:
     saved = Path(f"{model}.json")
     if not saved.exists():
         start = time.monotonic()
-        in_copy = "envpool" in driving.words_for(road)
+        in_copy = "envpool" in driving.train_words(road)
         env = Pool(road, driving.ROADS[road].limit, int(seed)) if in_copy else driving.made(road)
         learner = DQN("MlpPolicy", env, seed=int(seed), device="cpu", **RECIPE)
         learner.learn(int(steps))

@@ -62,8 +62,8 @@ def learnt(road: str, seed: int, context: Context) -> dict[str, Any]:
     name, steps = f"driving-{road}-seed{seed}", driving.ROADS[road].steps
     if context.quick:
         name, steps = f"quick-{road}", 2_000
-    run, said = trained(name, *driving.words_for(road), "--steps", steps, "--seed", seed)
-    small = Path(compressed(run, *driving.COMPRESS)["artefact"])
+    run, said = trained(name, *driving.train_words(road), "--steps", steps, "--seed", seed)
+    small = Path(compressed(run, *driving.compress_words(road))["artefact"])
     drives = drive(road, load_artefact(small).digest[:16], Runtime(small).act, context)
     return {**drives, **size_of(small), "train_seconds": said["train_seconds"], "steps": said["steps"]}
 
