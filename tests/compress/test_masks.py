@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from nimbleq.compress.passes import PASSES
+from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.search.config import CompressConfig
 from nimbleq.compress.search.search import compress_policy
 from nimbleq.config import EnvConfig
 from nimbleq.deploy.runtime import Runtime
 from nimbleq.graph.artefact import save_artefact
+from nimbleq.graph.cost import cost
 from nimbleq.graph.interpret import GraphPolicy
-from nimbleq.graph.rewrites.mask import with_mask
+from nimbleq.graph.rewrites.mask import with_mask, without_mask
 from nimbleq.rl.training.evaluate import Evaluator
+from nimbleq.types import Evaluate
 from tests.deploy.nets import mlp
 
 MIXED = EnvConfig("tests.rl.own_envs:Mixed")  # it refuses illegal actions itself
@@ -41,3 +46,13 @@ def test_students_take_the_teachers_mask(tmp_path: Path) -> None:
         policy = Runtime(made.path, "numpy")
         only = np.arange(spec.actions) == spec.actions - 1
         assert policy.decider.act(made.golden.obs[0], only) == spec.actions - 1
+
+
+@pytest.mark.parametrize("setting", ["4", "ternary"])
+def test_a_mask_leaves_weights_packed_as_they_are(setting: str, balance: Evaluate) -> None:
+    teacher = mlp(4, 16, 2, seed=1)
+    graph = PASSES["qat"].make(setting)(teacher, Context(teacher, balance, DistillConfig(states=200, last_updates=20)))
+    packed, masked = cost(graph).size_bytes, with_mask(graph)
+    assert graph.storage, "weights of fewer bits than a byte"
+    assert cost(masked).size_bytes == packed
+    assert cost(without_mask(masked)).size_bytes == packed

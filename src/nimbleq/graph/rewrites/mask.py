@@ -24,7 +24,7 @@ def with_mask(graph: Graph) -> Graph:
     inputs = {**graph.inputs, MASK: TensorType((graph.actions,), UINT8)}
     masked = replace(producer, inputs=(producer.inputs[0], MASK))
     nodes = tuple(masked if node is producer else node for node in graph.nodes)
-    return Graph(inputs, nodes, graph.outputs, graph.weights)
+    return replace(graph, inputs=inputs, nodes=nodes)
 
 
 def without_mask(graph: Graph) -> Graph:
@@ -33,4 +33,4 @@ def without_mask(graph: Graph) -> Graph:
         return graph
     inputs = {name: kind for name, kind in graph.inputs.items() if name != MASK}
     nodes = tuple(replace(node, inputs=tuple(name for name in node.inputs if name != MASK)) for node in graph.nodes)
-    return Graph(inputs, nodes, graph.outputs, graph.weights)
+    return replace(graph, inputs=inputs, nodes=nodes)
