@@ -125,7 +125,7 @@ def test_diagnosis(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("icu_sepsis") is None, reason="needs nimbleq[medicine]")
 def test_medicine(tmp_path: Path) -> None:
-    run("medicine.py", tmp_path / "run", "20000")
+    run("medicine.py", tmp_path / "run", "20000", "100")
     exact = json.loads((tmp_path / "run" / "exact.json").read_text())
     assert exact["returns"]["uniform"] < exact["returns"]["small"] < exact["returns"]["optimum"]
     assert exact["kept"] > 0.9
