@@ -10,7 +10,9 @@ import pytest
 from nimbleq.compress.passes.climb import Climb
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.students.mlp import mlp_student
+from nimbleq.errors import ConfigError
 from nimbleq.graph.interpret import GraphPolicy
+from nimbleq.graph.rewrites.branches import with_branches
 from nimbleq.graph.rewrites.mask import with_mask
 from nimbleq.graph.tensor import TensorType
 from nimbleq.types import Array, Episodes
@@ -100,3 +102,10 @@ def test_the_gradient_of_the_chain_is_that_of_small_changes() -> None:
         moved[state, 0] += 1e-5
         change = (chain.returned(soft(moved)) - chain.returned(choice)) / 1e-5
         assert of_logits[state, 0] == pytest.approx(change, abs=1e-4)
+
+
+def test_what_cannot_climb_is_told_so() -> None:
+    chain = Chain()
+    graph = with_branches(mlp_student(TensorType((6,)), (8,), 4, chain.obs, np.random.default_rng(0)), (2, 2))
+    with pytest.raises(ConfigError, match="a single choice"):
+        Climb(chain)(graph, Context(graph, chain))

@@ -22,6 +22,7 @@ from nimbleq.compress.passes.qat_torch import FakeQuantized
 from nimbleq.compress.passes.units import with_biases
 from nimbleq.compress.quantize.lower import lower, lower_with_inputs
 from nimbleq.compress.quantize.plan import make_plan
+from nimbleq.errors import ConfigError
 from nimbleq.graph.graph import Graph
 from nimbleq.types import Array
 
@@ -58,6 +59,10 @@ class Climb:
         model: what it climbs on.
         weights: number format of the integers.
         steps: of Adam, of the float network and again of its integer form.
+
+    Raises:
+        ConfigError: the policy chooses in several dimensions, or remembers.
+        UnsupportedOpError: it is a tree, or made of integers.
     """
 
     model: Model
@@ -65,6 +70,8 @@ class Climb:
     steps: int = 800
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
+        if graph.branches or graph.units:
+            raise ConfigError("climb takes a policy that makes a single choice and remembers nothing")
         graph = with_biases(graph)
         module = to_module(graph)
         scale = self._scale(module)
