@@ -104,6 +104,7 @@ RECIPES: dict[str, RecipeRow] = {
     "apot4": RecipeRow(("apot4",), "integer arithmetic, weights that are sums of two powers of two"),
     "mixed": RecipeRow(("mixed",), "integer arithmetic, 4 bits a weight on average, by regret"),
     "weights-int4": RecipeRow(("weights-int4",), "weights of 4 bits with scales, float32 activations"),
+    "weights-int8": RecipeRow(("weights-int8",), "weights of 8 bits with scales, float32 activations"),
     "bf16": RecipeRow(("bf16",), "weights stored as bf16, float32 arithmetic"),
     "float32": RecipeRow(("float32",), "floating point only"),
     "int8-qat": RecipeRow(("qat8",), "8-bit weights, trained with their rounding", _TAUGHT),
