@@ -84,7 +84,7 @@ bench-train: $(PEERS)
 # environment of their own. Many hours for all cells; ARGS="--seeds 0 --only lunarlander --within 600".
 bench-compress: $(VENV)/compressors/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[minatar]" --no-build-isolation
-	NIMBLEQ_COMPRESSORS_PYTHON=$(VENV)/compressors/bin/python $(BIN)/python -m benchmarks.run compress $(ARGS)
+	NIMBLEQ_COMPRESSORS_PYTHON=$(VENV)/compressors/bin/python $(BIN)/python -m benchmarks.run compress equal_bytes $(ARGS)
 
 $(VENV)/compressors/.installed: $(STAMP)
 	test -x $(VENV)/compressors/bin/python || $(PYTHON) -m venv $(VENV)/compressors

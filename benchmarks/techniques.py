@@ -65,6 +65,7 @@ EXCERPTS = {
     "policy_value": Excerpt("policy_value"),
     "distributed": Excerpt("distributed"),
     "lowbit": lander("teacher int5", "teacher int3", "teacher int2", "teacher ternary"),
+    "width": Excerpt("equal_bytes"),
     "folded": Excerpt("decide", NETWORKS, ("MACs", "nimbleq-c", "onnxruntime", "emx-onnx-cgen")),
     "phones": Excerpt("decide", NETWORKS, ("executorch", "litert", "nimbleq-c")),
     "embedded": Excerpt("realtime", NETWORKS[:4]),

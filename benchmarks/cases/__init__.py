@@ -43,6 +43,7 @@ CASES = {
     "pqn": "PQN on MinAtar beside rejax: steps a second, returns after 10⁷ steps",
     "xla": "PQN on CartPole in PyTorch and in JAX: the same learning result",
     "compress": "every way of compressing, on three teachers, beside other tools",
+    "equal_bytes": "fewer bits or fewer units: students of as many bytes in each number format",
     "last_bytes": "the smallest linear policy that is certified, over several seeds",
     "fpga": "a certified policy and other circuits on ECP5 and iCE40: area, clocks, frequency",
     "gallery": "the policies of the zoo: picture, bytes, nanoseconds, certificate",

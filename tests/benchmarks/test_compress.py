@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from benchmarks.cases import load
+from benchmarks.cases import equal_bytes, load
 from benchmarks.cases.compress import peers, show
 from benchmarks.cases.compress.measure import returns_facts
 from benchmarks.cases.compress.methods import METHODS
@@ -43,6 +43,14 @@ def test_every_teacher_has_a_cell_for_each_method_that_suits_it_and_each_seed() 
 def test_every_method_is_a_command(teacher: str, method: str, tmp_path: Path) -> None:
     words = [str(tmp_path), *METHODS[method].words, *TEACHERS[teacher].compress, "--no-scratch"]
     assert parse(verb.Args, "compress", words).keep < 0.99
+
+
+@pytest.mark.parametrize("most", equal_bytes.BYTES)
+def test_the_fewer_bits_the_wider_the_student_of_as_many_bytes(most: int) -> None:
+    widths = [equal_bytes.widest(most, setting) for setting in equal_bytes.FORMATS.values()]
+    assert widths == sorted(set(widths)), "from 8 bits to three values each is wider than the one before"
+    for width, setting in zip(widths, equal_bytes.FORMATS.values(), strict=True):
+        assert equal_bytes.size_bytes(width, setting) <= most < equal_bytes.size_bytes(width + 1, setting)
 
 
 def cell(size: int, share: float, **more: object) -> dict[str, object]:
