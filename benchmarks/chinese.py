@@ -121,7 +121,7 @@ CELLS = {
     "bytes": "字节数",
     "kept, 95 %": "保留比例，95 %",
     "(teacher)": "（教师）",
-    "bytes at most": "字节数上限",
+    "bytes, about": "字节数，约",
     "weights": "权重",
     "8 bits": "8 位",
     "4 bits": "4 位",

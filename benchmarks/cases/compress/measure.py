@@ -28,13 +28,13 @@ _QUICK = (
 def compressed(teacher: str, method: str, seed: int, context: Context) -> dict[str, Any]:
     """What ``nimbleq compress`` makes of the teacher by this method."""
     name = method.replace(" ", "-").replace(":", "of")
-    return compressed_by(METHODS[method].words, name, teacher, seed, context)
+    return compressed_by((*METHODS[method].words, *TEACHERS[teacher].compress), name, teacher, seed, context)
 
 
-def compressed_by(method: Sequence[str], name: str, teacher: str, seed: int, context: Context) -> dict[str, Any]:
-    """What ``nimbleq compress`` with the options ``method`` makes of the teacher, as the artefact ``name``."""
+def compressed_by(words: Sequence[str], name: str, teacher: str, seed: int, context: Context) -> dict[str, Any]:
+    """What ``nimbleq compress`` with the options ``words`` makes of the teacher, as the artefact ``name``."""
     run = run_of(teacher, seed, context)
-    words = (*method, *TEACHERS[teacher].compress, *(_QUICK if context.quick else ()))
+    words = (*words, *(_QUICK if context.quick else ()))
     result = nimbleq("compress", str(run), *words, "--no-scratch", "--name", name, accepted=(0, 1))
     size, macs = result["size_bytes"], result["macs"]
     row = next(each for each in result["candidates"] if (each["size_bytes"], each["macs"]) == (size, macs))
