@@ -46,11 +46,12 @@ _IN_COPY = (
 )
 _ITSELF = (
     "--envs 8 --updates-per-step 8 --explore.updates 6000 --learner.lr-updates 20000",
-    "--hidden 16 32-32 --distill.rounds 3 --distill.episodes 16 --select-episodes 20 --max-episodes 100",
+    "--hidden 16 32-32 --distill.rounds 3 --distill.episodes 16 --distill.no-low-fidelity --select-episodes 20 "
+    "--max-episodes 100",
 )
 ROADS = {
     "highway-fast-v0": Road(30, 200_000, *_IN_COPY),
-    "merge-v0": Road(40, 200_000, *_IN_COPY),
+    "merge-v0": Road(40, 200_000, _IN_COPY[0], _ITSELF[1]),
     "roundabout-v0": Road(11, 20_000, *_ITSELF),
 }
 TRAIN = shlex.split(

@@ -49,6 +49,16 @@ def _check_contract(compression):
     assert [c["status"] for c in made["candidates"]].count("chosen") == 1
 
 
+@pytest.mark.parametrize("taught_in_copy", [True, False])
+def test_students_are_taught_in_the_cheaper_copy_unless_told_otherwise(balance, balance_teacher, fast, taught_in_copy):
+    balance.low_fidelity = copy = replace(balance)
+    distill = replace(FAST, low_fidelity=taught_in_copy)
+    made = compress_policy(balance_teacher, balance, replace(fast, distill=distill))
+    assert made.certificate.certified
+    assert bool(copy.played) == taught_in_copy
+    assert balance.played >= len(made.certificate.returns.seeds)
+
+
 def test_balancing_falls_to_a_linear_policy_and_is_certified(balance, balance_teacher, fast):
     made = compress_policy(balance_teacher, balance, fast)
     _check_contract(made)

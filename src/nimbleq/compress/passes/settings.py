@@ -25,6 +25,8 @@ class DistillConfig:
         advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
         by_stake: draw a state the more often, the more is at stake in it: the teacher's best value less its worst
             (Q-DAgger [1805.08328]). Helps narrow students where few states decide: one wrong action and it crashes.
+        low_fidelity: play the environment's cheaper copy, where it has one (envpool's roads, say); nothing is selected
+            or certified there.
         max_grad_norm: gradients are cut to this length (0: never).
     """
 
@@ -39,6 +41,7 @@ class DistillConfig:
     temperature: float = 0.5
     advantage_weight: float = 0.1
     by_stake: bool = False
+    low_fidelity: bool = True
     max_grad_norm: float = 0.0
 
 

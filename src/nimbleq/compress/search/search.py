@@ -117,7 +117,7 @@ class _Search:
         self.on_start, self.store, self.measure, self.on_candidate = on_start, store, measure, on_candidate
         self.number, self.control = number, control
         # What passes make is judged with `evaluate`; on the way they may play something cheaper.
-        cheaper = getattr(evaluate, "low_fidelity", evaluate)
+        cheaper = getattr(evaluate, "low_fidelity", evaluate) if config.distill.low_fidelity else evaluate
         self.context = Context(without_mask(teacher), cheaper, config.distill, config.seed, direct=config.direct)
         seeds = episode_seeds("random", config.seed, _RANDOM_EPISODES)
         self.rand = random_player(evaluate)(seeds)
