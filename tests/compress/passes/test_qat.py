@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nimbleq.compress.passes import PASSES
+from nimbleq.compress.passes import PASSES, qat
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.labelled import Labelled
 from nimbleq.compress.passes.qat import learn
@@ -18,12 +18,13 @@ from nimbleq.compress.quantize import quantize
 from nimbleq.compress.quantize.lower import lower, lower_with_inputs
 from nimbleq.compress.quantize.plan import make_plan
 from nimbleq.compress.states import States, compare, q_values
+from nimbleq.compress.students.mlp import mlp_student
 from nimbleq.errors import ConfigError
 from nimbleq.graph import ops
 from nimbleq.graph.graph import ACTION, Graph, Node, Q
 from nimbleq.graph.interpret import interpret
 from nimbleq.graph.rewrite import fold
-from nimbleq.graph.tensor import TensorType
+from nimbleq.graph.tensor import UINT8, TensorType
 
 CONFIG = DistillConfig(batch_size=64)
 FORMATS = ["int8", "int4", "int3", "int2", "ternary"]
@@ -202,3 +203,18 @@ def test_inputs_that_never_change_have_no_weights(mlp):
     made = native_qat(graph, net, lowered.graph, targets, CONFIG, 20, 1e-3, 0, 20)
     integer = lower(*finish(graph, plan, made))
     assert np.isfinite(interpret(integer, obs)[Q]).all()
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_training_with_rounding_keeps_what_a_student_of_bytes_knows(engine, monkeypatch):
+    """Weights of bytes are hundreds of times smaller than others: steps of the usual size would ruin them."""
+    rng = np.random.default_rng(0)
+    obs = (255 * rng.integers(0, 2, (800, 3, 4, 2))).astype(np.uint8)
+    graph, plan, lowered, net, targets = task(
+        mlp_student(TensorType((3, 4, 2), UINT8), (12,), 4, obs, rng), obs, "int8"
+    )
+    if engine == "torch":
+        monkeypatch.setattr(qat, "why_not_native_qat", lambda graph, net: "a test")
+    learnt = learn(graph, net, lowered.graph, targets, CONFIG, 200, 5e-3, 0)
+    made = compare(q_values(graph, obs), interpret(lower(*finish(graph, plan, learnt)), obs)[ACTION])
+    assert made.agreement > 0.9

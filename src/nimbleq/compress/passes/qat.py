@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nimbleq.compress.passes.base import PassRow
 from nimbleq.compress.passes.context import Context
 from nimbleq.compress.passes.labelled import label
 from nimbleq.compress.passes.qat_native import native_qat, why_not_native_qat
-from nimbleq.compress.passes.qat_start import Rounded, finish, start
+from nimbleq.compress.passes.qat_start import Rounded, finish, in_units, start
 from nimbleq.compress.passes.settings import DistillConfig
 from nimbleq.compress.passes.targets import Targets, make_targets
 from nimbleq.compress.passes.units import with_biases
@@ -29,6 +31,8 @@ _LR = 0.5  # of the peak of distillation
 _FROZEN = 0.2
 _SEED = 1_000
 _POWERS = "pow2"
+_SPREAD_STATES = 256
+"""States that tell by how much bytes vary."""
 
 
 def learn(
@@ -57,9 +61,12 @@ def learn(
         from nimbleq.compress.passes.qat_torch import torch_qat  # torch, which the native engine does without
 
         engine = torch_qat
-    return engine(
-        graph, net, integer, targets, config, updates, lr, seed, frozen_from, powers_of_two, tick
+    some = targets.obs[:: max(1, len(targets.obs) // _SPREAD_STATES)]
+    spread = max(float(np.std(some, axis=0, dtype=np.float64).max()), 1.0)
+    learnt = engine(
+        graph, in_units(net, spread), integer, targets, config, updates, lr, seed, frozen_from, powers_of_two, tick
     )  # fmt: skip
+    return in_units(learnt, 1 / spread)
 
 
 @dataclass(frozen=True)

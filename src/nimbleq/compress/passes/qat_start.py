@@ -113,6 +113,20 @@ def start(graph: Graph, plan: Plan, lowered: Lowered) -> Rounded:
     return Rounded(layers, {name: form for name, form in forms.items() if isinstance(form, FromSums)}, floats)
 
 
+def in_units(net: Rounded, unit: float) -> Rounded:
+    """The same network, where layers that read bytes read them divided by ``unit``, with weights as much larger.
+
+    Adam moves all weights by the same amount, which would ruin those of bytes: they are as small as bytes are large.
+    """
+    layers = {
+        name: layer if layer.form is not None else replace(
+            layer, values=layer.values * np.float32(unit), gain=layer.gain / unit, scale=layer.scale / unit
+        )
+        for name, layer in net.layers.items()
+    }  # fmt: skip
+    return replace(net, layers=layers)
+
+
 def finish(graph: Graph, plan: Plan, net: Rounded) -> tuple[Graph, Plan]:
     """``graph`` with the rounded weights, and the plan that lowers it to exactly their levels."""
     weights: dict[str, Array] = {}

@@ -130,7 +130,7 @@ class FakeQuantized(nn.Module):
         if isinstance(form, FromSums):
             return self._requantized(layer.tensor, x)
         if form is None:
-            return x - _constant(layer.offset), one
+            return (x - _constant(layer.offset)) * _constant(layer.scale), one
         level = _levels(form, tensors[form.source], x) - _constant(layer.zero_point)
         return level * _constant(layer.scale), one
 
