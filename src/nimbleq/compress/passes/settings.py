@@ -23,7 +23,7 @@ class DistillConfig:
         epsilon: share of random actions while playing.
         temperature: in median action gaps of the teacher.
         advantage_weight: of the Huber term (λ), on advantages in units of the temperature.
-        by_stake: draw a state the more often, the more is at stake in it: the teacher's best value less its worst
+        by_stake: the more is at stake in a state (the teacher's best value less its worst), the more often draw it
             (Q-DAgger [1805.08328]). Helps narrow students where few states decide: one wrong action and it crashes.
         low_fidelity: play the environment's cheaper copy, where it has one (envpool's roads, say); nothing is selected
             or certified there.
